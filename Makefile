@@ -1,0 +1,42 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HYDRA_FULL_ERROR ?= 1
+
+.PHONY: help install demo demo-debug test check format clean
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("dclip needs Python 3.11 or newer; run: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $@
+
+install: $(VENV)/installed ## make .venv and install everything into it
+
+demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (about two minutes on a CPU)
+	$(BIN)/python run.py experiment=toonfaces_red_hair
+	@echo
+	@echo "Look at:   outputs/latest/report.html (pictures, curves, numbers) and outputs/latest/samples/before_after.png"
+	@echo "Try next:  $(BIN)/python run.py task=edit edit.adapter=outputs/latest gamma=0.5     (half the change)"
+	@echo "           $(BIN)/python run.py experiment=toonfaces_zombie                         (another edit)"
+	@echo "           $(BIN)/python run.py edit.source=person edit.target='person with blue hair'   (your own words)"
+
+demo-debug: install ## the demo in seconds, to see that it runs
+	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+check: install ## formatter, linter, type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what can be made again
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

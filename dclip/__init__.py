@@ -1,0 +1,22 @@
+"""dclip: edit and generate images with a diffusion model under CLIP's guidance.
+
+The functions below are for notebooks; they load what they need when they are first called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dclip.api import edit, generate, invert, load_clip, load_model, measure
+
+__version__ = "0.1.0"
+__all__ = ["edit", "generate", "invert", "load_clip", "load_model", "measure"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        import dclip.api
+
+        return getattr(dclip.api, name)
+    raise AttributeError(f"module 'dclip' has no attribute {name!r}; it has {', '.join(__all__)}")

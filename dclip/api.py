@@ -1,0 +1,114 @@
+"""dclip in a notebook: load, invert, generate, edit, measure. Images are float [N,3,H,W] in [-1, 1]; t is 0-based.
+
+>>> import dclip
+>>> model = dclip.load_model("toonfaces")
+>>> latents = dclip.invert(model, images, t0=500, steps=40)            # doctest: +SKIP
+>>> again = dclip.generate(model, latents, t0=500, steps=40)           # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dclip.config import FinalStep, Metric
+from dclip.data.toonfaces import TRUTHS
+from dclip.diffusion.mix import degree
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import DDIM, sample
+from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.methods.adapter import read_edit
+from dclip.metrics.suite import Scorers
+from dclip.metrics.suite import measure as _measure
+from dclip.models.checkpoints import load_clip, load_model
+from dclip.models.unet import DiffusionModel
+from dclip.types import Edited, Images
+
+__all__ = ["edit", "generate", "invert", "load_clip", "load_model", "measure"]
+SOLVERS = ("ddim",)
+
+
+def _images(pixels: Tensor, ids: Sequence[str] | None = None) -> Images:
+    return Images(pixels, tuple(ids or (f"image_{i:05d}" for i in range(len(pixels)))))
+
+
+def _known(solver: str) -> None:
+    if solver not in SOLVERS:
+        raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(SOLVERS)}")
+
+
+@torch.no_grad()
+def invert(model: DiffusionModel, images: Tensor, t0: int = 500, steps: int = 40, solver: str = "ddim") -> Tensor:
+    """Latents [N,3,H,W] at t0 of images [N,3,H,W] in [-1, 1], by deterministic inversion (``steps - 1`` network calls).
+
+    ValueError for images of the wrong shape or range, or for impossible t0 or steps.
+    """
+    _known(solver)
+    x = _images(images).pixels.to(model.device)
+    return sample(model.eps, x, pairs_up(t0, steps), model.schedule)
+
+
+@torch.no_grad()
+def generate(
+    model: DiffusionModel,
+    latents: Tensor,
+    t0: int = 500,
+    steps: int = 6,
+    solver: str = "ddim",
+    eta: float = 0.0,
+    final_step: FinalStep | str = FinalStep.to_clean,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+) -> Tensor:
+    """Images [N,3,H,W] from latents at t0.
+
+    ``eta`` > 0 adds noise, drawn per image from ``seed`` and its id, so that a batch never changes a picture.
+    ``final_step``: ``to_clean`` as in the papers' code (ends at the predicted x0), ``to_t0`` as in the paper.
+    """
+    _known(solver)
+    if not 0 <= eta < float("inf"):
+        raise ValueError(f"eta={eta} must be 0 or greater")
+    noise = ImageNoise(list(ids or (f"image_{i:05d}" for i in range(len(latents)))), seed)
+    down = pairs_down(t0, steps, final_step)
+    return sample(model.eps, latents.to(model.device), down, model.schedule, solver=DDIM(eta), noise=noise)
+
+
+@torch.no_grad()
+def edit(model: DiffusionModel, images: Tensor, adapter: str, gamma: float = 1.0) -> Tensor:
+    """Apply a fine-tuned edit to images [N,3,H,W] in [-1, 1], with the steps it was made with.
+
+    ``adapter`` is a run's folder or its adapter.safetensors; ``gamma`` the degree of change (0: the original model).
+    DclipError if the edit belongs to another base checkpoint.
+    """
+    import copy
+
+    saved = read_edit(adapter)
+    steps = saved.header["sampler"]
+    tuned = copy.deepcopy(model)
+    saved.put_on(tuned)
+    latents = invert(model, images, steps["t0"], steps["s_for"])
+    eps_fn = degree(model.eps, tuned.eps, gamma)
+    return sample(eps_fn, latents, pairs_down(steps["t0"], steps["s_gen"], steps["final_step"]), model.schedule)
+
+
+def measure(
+    source: Tensor,
+    result: Tensor,
+    texts: tuple[str, str] | None = None,
+    truth: Tensor | None = None,
+    scorers: Scorers | None = None,
+    edit_name: str | None = None,
+) -> dict[str, float | str]:
+    """Metrics of an edit, images [N,3,H,W] in [-1, 1]: a flat dict; what cannot be computed is ``NAME_absent: reason``.
+
+    Args:
+        texts: (source, target) text, for S_dir.
+        truth: the true edited images where they are known.
+        scorers: the networks that measure; none unless given.
+        edit_name: a ToonFaces edit whose success the judge can see.
+    """
+    edited = Edited(_images(source), result, truth)
+    known = TRUTHS.get(edit_name) if edit_name and edited.source.faces else None
+    return _measure(edited, Metric(), scorers or Scorers(), texts, known).values

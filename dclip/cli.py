@@ -1,0 +1,200 @@
+"""The command line: Hydra composes, we refuse in one line what cannot work, then the pipeline runs.
+
+Imports nothing heavy, so that ``--help`` and a typo answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dclip.config import Config, DclipError, to_config
+
+HERE = Path(__file__).resolve().parent
+# beside the package in a checkout, inside it in a wheel
+CONF = next((p for p in (HERE / "conf", HERE.parent / "conf") if (p / "config.yaml").is_file()), HERE / "conf")
+
+
+def _choices(group: str) -> list[str]:
+    from hydra.core.object_type import ObjectType
+
+    loader = GlobalHydra.instance().config_loader()
+    return [name for name in loader.get_group_options(group, ObjectType.CONFIG) if name != "base"]
+
+
+def _groups() -> list[str]:
+    return [group for group in GlobalHydra.instance().config_loader().list_groups("") if group != "hydra"]
+
+
+def _known_keys(node: DictConfig, path: str) -> tuple[str, list[str]]:
+    """The deepest existing part of a dotted path, and the keys below it."""
+    owner, current = "", node
+    for part in path.split("."):
+        if not OmegaConf.is_dict(current) or part not in current:
+            break
+        owner, current = f"{owner}.{part}".lstrip("."), current[part]
+    return owner, [str(k) for k in current] if OmegaConf.is_dict(current) else []
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's message in one line, with the choices where a name was wrong."""
+    text = " ".join(str(error).split())
+    cause = " ".join(str(error.__cause__ or "").split())
+    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if missing:
+        group, name = missing[1], missing[2]
+        options = _choices(group)
+        close = difflib.get_close_matches(name, options, 1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        return f"{group}={name} does not exist{hint} Choose from: {', '.join(options)}"
+    wrong = re.search(r"Could not override '([^']+)'", text)
+    if wrong:
+        return _explain_key(wrong[1])
+    if "Error merging override" in text and cause:
+        setting = text.split("Error merging override ")[1].split()[0]
+        return f"{setting}: {cause.split(' full_key')[0]}"
+    return text.split(" See https")[0]
+
+
+def _explain_key(key: str) -> str:
+    """There is no such setting: what is there instead?"""
+    owner, keys = _known_keys(compose("config"), key)
+    rest = key[len(owner) :].lstrip(".").split(".")[0]
+    if not owner:
+        keys += [group for group in _groups() if group not in keys]
+    close = difflib.get_close_matches(rest, keys, 1)
+    hint = f"; did you mean {f'{owner}.{close[0]}'.lstrip('.')}?" if close else "."
+    return f"there is no setting {key}{hint} {f'Below {owner}' if owner else 'At the top'} there are: {', '.join(sorted(keys))}"
+
+
+def check_overrides(overrides: Sequence[str]) -> Config:
+    """Compose and check one job. DclipError in one line for whatever is wrong with it."""
+    for word in overrides:
+        if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
+            raise DclipError(
+                f"{word}: adding (+) or deleting (~) settings is not supported, they would be ignored; use a setting that exists"
+            )
+    try:
+        return to_config(compose("config", overrides=[w for w in overrides if not w.lstrip("+~").startswith("hydra")]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise DclipError(_explain(error)) from error
+
+
+def _jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
+    overrides = [w for w in words if not w.startswith("-")]
+    if not multirun:
+        return [overrides]
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise DclipError(_explain(error)) from error
+    return [job for batch in batches for job in batch]
+
+
+_ASIDE = (
+    "-h",
+    "--help",
+    "--hydra-help",
+    "--version",
+    "-i",
+    "--info",
+    "-c",
+    "--cfg",
+    "-sc",
+    "--shell-completion",
+    "-cd",
+    "--config-dir",
+    "-cn",
+    "-cp",
+)
+
+
+def precheck(words: Sequence[str]) -> None:
+    """Refuse bad jobs before Hydra starts any of them. Leaves help, tab completion and foreign config folders to Hydra."""
+    if any(w.split("=")[0] in _ASIDE for w in words):
+        return
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        multirun = any(w in ("-m", "--multirun") for w in words)
+        for job in _jobs(words, multirun):
+            cfg = check_overrides(job)
+            _launch_processes(cfg)
+
+
+def _launch_processes(cfg: Config) -> None:
+    """``trainer.devices=N`` starts N processes of this command; they find each other through torchrun's variables."""
+    if cfg.trainer.devices > 1 and "WORLD_SIZE" not in os.environ:
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={cfg.trainer.devices}"]
+        script = [sys.argv[0]] if sys.argv[0].endswith(".py") else ["-m", "dclip.cli"]
+        os.execv(sys.executable, [*words, *script, *sys.argv[1:]])
+
+
+def _console() -> None:
+    logger = logging.getLogger("dclip")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def job(node: DictConfig) -> None:
+    """One Hydra job."""
+    cfg = to_config(node)
+    from dclip.pipeline import run
+
+    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        run(cfg)
+    except DclipError:
+        raise
+    except OSError as error:
+        raise DclipError(
+            f"{error.filename or cfg.output}: {error.strerror or error}; check the disk's space and rights (output={cfg.output})"
+        ) from error
+    finally:
+        if multirun:
+            logging.getLogger("dclip").info("")
+
+
+_main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+
+
+def main() -> None:
+    """Entry point of ``run.py`` and of the ``dclip`` command. Bad input: one line on stderr, exit code 2."""
+    _console()
+    debug = os.environ.get("DCLIP_DEBUG") == "1"
+    if not debug:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
+    try:
+        precheck(sys.argv[1:])
+        _main()
+    except DclipError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; go on with the same command and resume=true", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,513 @@
+"""Every option of dclip: one dataclass an option, one group a noun on the command line. Imports nothing heavy.
+
+A dataclass refuses bad values in ``__post_init__``; what needs several options at once is refused by :func:`check`, before
+any network is built. ``@option(group, name)`` stores the class in Hydra's ConfigStore, so that ``sampler=ddpm`` finds it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+T = TypeVar("T")
+STORE = ConfigStore.instance()
+OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
+
+
+class DclipError(Exception):
+    """Bad input, said in one line: cause, the exact setting, the remedy."""
+
+
+def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
+    """Make a dataclass the option ``group=name``."""
+
+    def register(cls: type[T]) -> type[T]:
+        STORE.store(group=group, name=name, node=cls, provider="dclip")
+        OPTIONS.setdefault(group, {})[name] = cls
+        return cls
+
+    return register
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise DclipError(message)
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        _need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
+
+
+def _weights(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        _need(math.isfinite(value) and value >= 0, f"{owner}.{name}={value} must be 0 (off) or greater")
+
+
+# ---------------------------------------------------------------------------------------------------- task
+
+
+class TaskName(StrEnum):
+    """What a run does."""
+
+    finetune = "finetune"
+    edit = "edit"
+    reconstruct = "reconstruct"
+    sample = "sample"
+    pretrain = "pretrain"
+
+
+@option("task", "finetune")
+@dataclass
+class Task:
+    """Fine-tune for one edit, apply it to the test images, measure, report."""
+
+    name: TaskName = TaskName.finetune
+
+
+@option("task", "edit")
+@dataclass
+class EditTask(Task):
+    """Apply a fine-tuned edit to images: ``input`` (a file or a folder), or the data set's test split."""
+
+    name: TaskName = TaskName.edit
+
+
+@option("task", "reconstruct")
+@dataclass
+class ReconstructTask(Task):
+    """Invert and generate with the unchanged model: how well do images survive the round trip?"""
+
+    name: TaskName = TaskName.reconstruct
+
+
+@option("task", "sample")
+@dataclass
+class SampleTask(Task):
+    """Draw images from noise; ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away."""
+
+    name: TaskName = TaskName.sample
+    count: int = 64
+    clip_x0: bool = True
+
+    def __post_init__(self) -> None:
+        _positive("task", count=self.count)
+
+
+class Net(StrEnum):
+    """The embedded networks."""
+
+    ddpm = "ddpm"
+    clip = "clip"
+    heldout = "heldout"
+    identity = "identity"
+    judge = "judge"
+
+
+@option("task", "pretrain")
+@dataclass
+class PretrainTask(Task):
+    """Train one of the embedded ToonFaces networks from nothing and write its model card."""
+
+    name: TaskName = TaskName.pretrain
+    net: Net = MISSING
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 1e-3
+    pool: int = 24000  # pictures drawn for training
+    compile: bool = False
+    publish: bool = False  # also write the weights and the card into the package
+
+    def __post_init__(self) -> None:
+        _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
+
+
+# ---------------------------------------------------------------------------------------------------- data and models
+
+
+@dataclass
+class Dataset:
+    """How many images each part of a run sees."""
+
+    train: int = 32
+    validation: int = 8
+    test: int = 32
+
+    def __post_init__(self) -> None:
+        _positive("dataset", train=self.train, test=self.test)
+        _weights("dataset", validation=self.validation)
+
+
+@option("dataset", "toonfaces")
+@dataclass
+class ToonFaces(Dataset):
+    """Cartoon faces drawn on the spot; with ``only_applicable``, those for which the edit means something."""
+
+    only_applicable: bool = True
+
+
+@option("dataset", "folder")
+@dataclass
+class Folder(Dataset):
+    """Any folder of images, searched recursively, split by name in the order of a hash."""
+
+    root: str = MISSING
+    train: int = 50
+    validation: int = 8
+    test: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(Path(self.root).is_dir(), f"dataset.root={self.root} is not a folder; give the folder that holds your images")
+
+
+@dataclass
+class Checkpoint:
+    """The diffusion model: a known name, or the path of one of our safetensors files."""
+
+    name: str = "toonfaces"
+
+
+@dataclass
+class Clip:
+    """The CLIP that guides, and the one that only scores."""
+
+    name: str = "toonfaces"
+    heldout: str | None = "toonfaces_heldout"
+    antialias: bool = True
+
+
+STORE.store(group="checkpoint", name="base", node=Checkpoint, provider="dclip")
+STORE.store(group="clip", name="base", node=Clip, provider="dclip")
+
+
+@dataclass
+class Edit:
+    """The edit in words. Written in ``conf/edit/NAME.yaml``; any text may be given as ``edit.source= edit.target=``."""
+
+    name: str = ""
+    source: str = MISSING
+    target: str = MISSING
+    adapter: str | None = None  # an edit that was fine-tuned before: its safetensors file or the folder of its run
+
+    def __post_init__(self) -> None:
+        for key in ("source", "target"):
+            text = getattr(self, key)
+            _need(
+                bool(text.strip()),
+                f"edit.{key} is empty; give a text such as edit.{key}='person with red hair', or choose edit=NAME",
+            )
+            _need(
+                text not in ("True", "False") and not text.replace(".", "").isdigit(),
+                f"edit.{key}={text} is not a text; YAML read it as a number or a yes/no, so put it in quotes",
+            )
+        _need(self.source != self.target, f"edit.source and edit.target are the same text ({self.source!r}); nothing would change")
+
+
+# ---------------------------------------------------------------------------------------------------- diffusion
+
+
+class FinalStep(StrEnum):
+    """Where generation ends. The papers' code takes one more step than the paper prints."""
+
+    to_clean = "to_clean"  # published code: ..., (tau_1 = 0 -> -1); the result is the predicted x0
+    to_t0 = "to_t0"  # paper, Algorithms 3-5: stops at tau_1 = 0, the exact mirror of the inversion
+
+
+@dataclass
+class Sampler:
+    """Timesteps: invert up to ``t0`` in ``s_for`` steps, generate in ``s_gen``."""
+
+    t0: int = 500
+    s_for: int = 40
+    s_gen: int = 6
+    eta: float = 0.0
+    final_step: FinalStep = FinalStep.to_clean
+
+    def __post_init__(self) -> None:
+        _need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
+        for name in ("s_for", "s_gen"):
+            steps = getattr(self, name)
+            _need(
+                2 <= steps <= self.t0 + 1,
+                f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
+            )
+        _weights("sampler", eta=self.eta)
+
+
+@option("sampler", "ddim")
+@dataclass
+class Ddim(Sampler):
+    """DDIM (Song et al. 2021); deterministic with ``eta=0``."""
+
+
+@option("sampler", "ddpm")
+@dataclass
+class Ddpm(Sampler):
+    """Ancestral sampling that honours the stride of its timesteps; inversion stays DDIM."""
+
+
+@option("guidance", "none")
+@dataclass
+class Guidance:
+    """No guidance while sampling."""
+
+
+# ---------------------------------------------------------------------------------------------------- fine-tuning
+
+
+class LrSchedule(StrEnum):
+    """How the learning rate changes while fine-tuning."""
+
+    constant = "constant"
+    paper = "paper"  # x 1.2 (linearly) every 50 images' worth of updates
+    code = "code"  # x 1.3 every epoch (exponentially)
+
+
+@option("method", "diffusionclip")
+@dataclass
+class DiffusionClip:
+    """Fine-tune the reverse process through the whole chain of ``s_train`` steps (DiffusionCLIP, Sec. 3.1)."""
+
+    epochs: int = 5
+    batch: int = 4
+    lr: float = 2e-5
+    lr_schedule: LrSchedule = LrSchedule.constant
+    s_train: int = 6
+    save_every: int = 1  # epochs between checkpoints
+
+    def __post_init__(self) -> None:
+        _positive("method", epochs=self.epochs, batch=self.batch, lr=self.lr, s_train=self.s_train, save_every=self.save_every)
+
+
+@option("method", "none")
+@dataclass
+class NoMethod:
+    """Leave the model as it is."""
+
+
+class ClipForm(StrEnum):
+    """How the direction's cosine becomes a loss."""
+
+    neg_log = "neg_log"  # published code: -log((1 + cos) / 2)
+    cosine = "cosine"  # paper, Eq. 10: 1 - cos
+
+
+@option("loss", "directional")
+@dataclass
+class Loss:
+    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11)."""
+
+    clip: float = 3.0
+    l1: float = 1.0
+    id: float = 1.0
+    form: ClipForm = ClipForm.neg_log
+    templates: str = "none"  # "none", or "imagenet79": the published code's prompt templates
+
+    def __post_init__(self) -> None:
+        _weights("loss", clip=self.clip, l1=self.l1, id=self.id)
+        _need(self.clip + self.l1 + self.id > 0, "loss.clip, loss.l1 and loss.id are all 0; there is nothing to learn from")
+        _need(
+            self.templates in ("none", "imagenet79"), f"loss.templates={self.templates} does not exist; choose none or imagenet79"
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- measuring, running
+
+
+@option("metric", "default")
+@dataclass
+class Metric:
+    """Which families of metrics are computed; each is absent with its reason where it cannot be."""
+
+    clip: bool = True
+    identity: bool = True
+    pixels: bool = True
+    lpips: bool = True
+    kid: bool = True
+    judge: bool = True
+    kid_subset: int = 50
+    kid_subsets: int = 100
+
+    def __post_init__(self) -> None:
+        _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets)
+
+
+@option("metric", "none")
+@dataclass
+class NoMetric(Metric):
+    """Measure nothing."""
+
+    clip: bool = False
+    identity: bool = False
+    pixels: bool = False
+    lpips: bool = False
+    kid: bool = False
+    judge: bool = False
+
+
+class Precision(StrEnum):
+    """Arithmetic of the diffusion model while fine-tuning."""
+
+    fp32 = "32-true"
+    bf16 = "bf16-mixed"
+
+
+@option("trainer", "auto")
+@dataclass
+class Trainer:
+    """Device, batch sizes and progress. ``batch`` is for everything that needs no gradient; it never changes a picture."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    batch: int = 25
+    precision: Precision = Precision.fp32
+    progress: bool = True
+    threads: int = 0  # CPU threads; 0 leaves torch's choice
+
+    def __post_init__(self) -> None:
+        _positive("trainer", devices=self.devices, batch=self.batch)
+        _weights("trainer", threads=self.threads)
+        _need(
+            self.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"),
+            f"trainer.accelerator={self.accelerator} does not exist; choose auto, cpu, gpu, cuda or mps",
+        )
+
+
+@option("trainer", "cpu")
+@dataclass
+class CpuTrainer(Trainer):
+    """The processor, whatever else is there."""
+
+    accelerator: str = "cpu"
+
+
+@option("trainer", "gpu")
+@dataclass
+class GpuTrainer(Trainer):
+    """One GPU, with larger batches."""
+
+    accelerator: str = "gpu"
+    batch: int = 50
+
+
+class WandbMode(StrEnum):
+    """Where W&B keeps its records."""
+
+    auto = "auto"  # online with a key, offline without
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@option("logger", "csv")
+@dataclass
+class Logger:
+    """Files only: ``metrics.json`` and ``curves.csv`` are written by every run."""
+
+    wandb: WandbMode = WandbMode.disabled
+    project: str = "dclip"
+
+
+@option("logger", "wandb")
+@dataclass
+class WandbLogger(Logger):
+    """The same files, and Weights & Biases."""
+
+    wandb: WandbMode = WandbMode.auto
+
+
+# ---------------------------------------------------------------------------------------------------- the whole
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    task: Task = MISSING
+    dataset: Dataset = MISSING
+    checkpoint: Checkpoint = MISSING
+    clip: Clip = MISSING
+    edit: Edit = MISSING
+    method: Any = MISSING
+    guidance: Guidance = MISSING
+    sampler: Sampler = MISSING
+    loss: Loss = MISSING
+    metric: Metric = MISSING
+    trainer: Trainer = MISSING
+    logger: Logger = MISSING
+    name: str = ""  # of the run's folder; empty: task and edit
+    seed: int = 0
+    gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
+    input: str | None = None  # task=edit: an image or a folder of images
+    output: str = "outputs"  # where run folders are made
+    resume: bool = False  # go on with the newest unfinished run of the same configuration
+    offline: bool = False  # never reach out, not even for weights
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _need(math.isfinite(self.gamma) and 0 <= self.gamma <= 3, f"gamma={self.gamma} is out of range; choose 0 (original) to 3")
+        _need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
+
+
+STORE.store(name="schema", node=Config, provider="dclip")
+
+
+def to_config(node: DictConfig) -> Config:
+    """The live, typed configuration. DclipError with one line for a missing or impossible value."""
+    try:
+        OmegaConf.resolve(node)
+        missing = OmegaConf.missing_keys(node)
+        _need(not missing, f"missing: {', '.join(sorted(missing))}; give a value, e.g. {sorted(missing or {'x'})[0]}=...")
+        config = OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise DclipError(" ".join(str(error).split())) from error
+    assert isinstance(config, Config)
+    check(config)
+    return config
+
+
+def plain(config: DictConfig | Config) -> dict[str, Any]:
+    """The configuration as plain dicts, lists, numbers and strings."""
+    node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
+    result = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    assert isinstance(result, dict)
+    return {str(k): v for k, v in result.items()}
+
+
+def check(cfg: Config) -> None:
+    """Refuse, before anything is built, what no single option can see."""
+    task = cfg.task.name
+    if task is TaskName.finetune:
+        _need(
+            isinstance(cfg.method, DiffusionClip),
+            "task=finetune needs method=diffusionclip; with method=none there is nothing to tune",
+        )
+        _need(
+            cfg.method.s_train <= cfg.sampler.t0 + 1,
+            f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
+        )
+        _need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
+        _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
+    if task is TaskName.edit:
+        _need(
+            cfg.edit.adapter is not None,
+            "task=edit needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors (outputs/latest after a run)",
+        )
+        _need(
+            Path(str(cfg.edit.adapter)).exists(),
+            f"edit.adapter={cfg.edit.adapter} does not exist; give a run folder or safetensors file",
+        )
+    if cfg.input is not None:
+        _need(task is TaskName.edit, f"input={cfg.input} is for task=edit")
+        _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
+    if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
+        _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")

@@ -1,0 +1,77 @@
+"""The images of a run, by split, from whatever the data set is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from dclip.config import Config, DclipError, Folder, ToonFaces
+from dclip.data.images import find_images, read_images, split_folder
+from dclip.data.toonfaces import TRUTHS, Face, Truth, counterfactual, sample_face
+from dclip.types import Images, from_uint8
+
+log = logging.getLogger("dclip")
+
+
+def truth_of(cfg: Config) -> Truth | None:
+    """What the edit truly means on ToonFaces: known by its name, and only while its target text is its own."""
+    return TRUTHS.get(cfg.edit.name) if isinstance(cfg.dataset, ToonFaces) else None
+
+
+def _faces(split: str, truth: Truth | None) -> Iterator[tuple[int, Face]]:
+    index = 0
+    while True:
+        face = sample_face(split, index)
+        if truth is None or truth.applies(face):
+            yield index, face
+        index += 1
+
+
+def draw_faces(faces: list[Face], ids: tuple[str, ...]) -> Images:
+    """Draw faces as images."""
+    from dclip.data.pools import drawn
+
+    return Images(from_uint8(drawn(faces)), ids, tuple(faces))
+
+
+def toonfaces(split: str, count: int, truth: Truth | None = None) -> Images:
+    """The first ``count`` faces of a split that the edit applies to (``None``: all faces)."""
+    stream = _faces(split, truth)
+    chosen = [next(stream) for _ in range(count)]
+    return draw_faces([face for _, face in chosen], tuple(f"{split}_{index:05d}" for index, _ in chosen))
+
+
+def load_images(cfg: Config, split: str, size: int) -> Images:
+    """Images of ``train``, ``validation`` or ``test``, at the model's size. An empty set where the count is 0."""
+    count = int(getattr(cfg.dataset, split))
+    if count == 0:
+        return Images(torch.zeros(0, 3, size, size), ())
+    if isinstance(cfg.dataset, ToonFaces):
+        if size != 64:
+            raise DclipError(
+                f"dataset=toonfaces draws 64x64 pictures, but the checkpoint takes {size}x{size}; choose dataset=folder"
+            )
+        return toonfaces(split, count, truth_of(cfg) if cfg.dataset.only_applicable else None)
+    if isinstance(cfg.dataset, Folder):
+        counts = {"test": cfg.dataset.test, "train": cfg.dataset.train, "validation": cfg.dataset.validation}
+        root = Path(cfg.dataset.root)
+        return read_images(split_folder(root, counts)[split], size, root, "dataset.root")
+    raise DclipError(f"no images can be loaded from dataset {type(cfg.dataset).__name__}")
+
+
+def load_input(path: Path, size: int) -> Images:
+    """The images of ``input=``: a file, or a folder."""
+    found = find_images(path)
+    if not found:
+        raise DclipError(f"input={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
+    return read_images(found, size, path, "input")
+
+
+def true_images(images: Images, truth: Truth | None) -> torch.Tensor | None:
+    """The true edited pictures [N,3,64,64], or None where there are none (styles, photographs)."""
+    if truth is None or truth.attribute == "style" or not images.faces:
+        return None
+    return draw_faces([counterfactual(face, truth) for face in images.faces], images.ids).pixels

@@ -1,0 +1,1 @@
+"""The diffusion core: schedule, sampling, noise, mixtures."""

@@ -1,0 +1,151 @@
+"""Walking through the schedule: one loop over (t, t_next) pairs, upward (inversion) and downward (generation).
+
+=========  ===================  ===========================================================
+symbol     code                 meaning
+=========  ===================  ===========================================================
+a, a'      ``a``, ``a_next``    alpha_bar at t and at t_next
+eps        ``eps``              predicted noise; the only thing asked of a network
+x0         ``x0``               (x - sqrt(1-a) eps) / sqrt(a), the predicted clean image
+=========  ===================  ===========================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.schedule import CLEAN, Pair, Schedule
+
+# eps_fn(x_t [N,C,H,W], t int64 [N]) -> eps [N,C,H,W]; for ancestral sampling with learned variance: (eps, fraction)
+EpsFn = Callable[[Tensor, Tensor], "Tensor | tuple[Tensor, Tensor]"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step knows. ``fraction`` in [-1, 1] is a network's raw LEARNED_RANGE output, where there is one."""
+
+    t: int
+    t_next: int
+    x: Tensor
+    eps: Tensor
+    x0: Tensor
+    fraction: Tensor | None = None
+
+
+class Solver(Protocol):
+    """Turns one step into x at t_next."""
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+        """x_{t_next} [N,C,H,W]."""
+        ...
+
+
+def _draw(noise: ImageNoise | None, x: Tensor) -> Tensor:
+    if noise is None:
+        raise ValueError("stochastic sampling needs noise: pass noise=ImageNoise(ids, seed)")
+    return noise.like(x)
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """DDIM, Song et al. 2021, Eq. 12 (eta = 0: deterministic; DiffusionCLIP Eq. 12-13). Only eta = 0 may go upward."""
+
+    eta: float = 0.0
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+        """x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z."""
+        a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
+        sigma = 0.0
+        if self.eta:
+            if step.t_next > step.t:
+                raise ValueError("inversion is deterministic; use eta=0 upward")
+            sigma = self.eta * math.sqrt((1 - a / a_next) * (1 - a_next) / (1 - a))
+        x = math.sqrt(a_next) * step.x0 + math.sqrt(max(1 - a_next - sigma**2, 0.0)) * step.eps
+        return x + sigma * _draw(noise, x) if sigma else x
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence: beta is the noise between t_next and t.
+
+    ``variance``: ``fixed_small`` (posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15:
+    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image.
+    """
+
+    variance: str = "fixed_small"
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+        """mean + sigma z with mean = sqrt(a') beta / (1-a) x0 + sqrt(a/a') (1-a') / (1-a) x."""
+        if step.t_next > step.t:
+            raise ValueError("ancestral sampling only goes down; invert with DDIM")
+        a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
+        ratio = a / a_next
+        beta = 1 - ratio
+        mean = math.sqrt(a_next) * beta / (1 - a) * step.x0 + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
+        if step.t_next == CLEAN:
+            return mean
+        small, large = math.log(max((1 - a_next) / (1 - a) * beta, 1e-20)), math.log(beta)
+        if self.variance == "learned_range":
+            if step.fraction is None:
+                raise ValueError("learned_range variance needs a network that predicts it")
+            share = (step.fraction + 1) / 2
+            sigma = (0.5 * (share * large + (1 - share) * small)).exp()
+            return mean + sigma * _draw(noise, mean)
+        return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(noise, mean)
+
+
+def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:
+    """The clean image that x and eps imply: (x - sqrt(1-a) eps) / sqrt(a)."""
+    return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
+
+
+def sample(
+    eps_fn: EpsFn,
+    x: Tensor,
+    pairs: Sequence[Pair],
+    schedule: Schedule,
+    *,
+    solver: Solver | None = None,
+    noise: ImageNoise | None = None,
+    clip_x0: bool = False,
+    on_step: Callable[[Step], None] | None = None,
+) -> Tensor:
+    """Carry x through the pairs. Gradients flow if they are on.
+
+    Args:
+        eps_fn: the denoiser, possibly wrapped by guidance or a mixture.
+        x: [N,C,H,W] at the first pair's t.
+        pairs: explicit (t, t_next), from ``schedule.pairs_up`` or ``pairs_down``.
+        solver: DDIM(eta=0) unless given.
+        noise: per-image generators; needed by stochastic solvers.
+        clip_x0: clamp the predicted x0 to [-1, 1] (from noise: yes; inverting or reconstructing: never).
+        on_step: called with every step, e.g. to record x0.
+
+    Returns:
+        [N,C,H,W] at the last pair's t_next.
+    """
+    solver = solver or DDIM()
+    for t, t_next in pairs:
+        out = eps_fn(x, torch.full((len(x),), t, device=x.device, dtype=torch.long))
+        eps, fraction = out if isinstance(out, tuple) else (out, None)
+        a = schedule.alpha_bar(t)
+        x0 = predict_x0(x, eps, a)
+        if clip_x0:
+            x0 = x0.clamp(-1, 1)
+            eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+        step = Step(t, t_next, x, eps, x0, fraction)
+        x = solver.advance(step, schedule, noise)
+        if on_step is not None:
+            on_step(step)
+    return x
+
+
+def calls(pairs: Iterable[Pair]) -> int:
+    """Network calls of a walk: one a pair."""
+    return sum(1 for _ in pairs)

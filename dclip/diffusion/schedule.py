@@ -1,0 +1,93 @@
+"""The noise schedule, and the only place where timesteps are chosen.
+
+========  ==================  =====================================================================
+symbol    code                meaning
+========  ==================  =====================================================================
+beta_t    ``betas[t]``        variance of the noise added at step t
+a_t       ``alpha_bar[t]``    prod_{s<=t} (1 - beta_s): how much signal is left (paper: alpha_t)
+t = -1    ``CLEAN``           the clean image; alpha_bar is 1 there
+========  ==================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dclip.config import FinalStep
+
+CLEAN = -1  # the timestep of the clean image
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Variance-preserving schedule with tables in float64, indexed by the 0-based t in [0, T-1].
+
+    Ho et al. 2020: beta linear from 1e-4 to 0.02, T = 1000.
+    """
+
+    steps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+
+    @property
+    def betas(self) -> Tensor:
+        """float64 [T]."""
+        return torch.from_numpy(np.linspace(self.beta_start, self.beta_end, self.steps))
+
+    @property
+    def alpha_bars(self) -> Tensor:
+        """float64 [T]: cumulative products of 1 - beta."""
+        return torch.cumprod(1 - self.betas, 0)
+
+    def alpha_bar(self, t: int) -> float:
+        """alpha_bar at one timestep; 1 at t = -1 (the clean image). ValueError outside [-1, T-1]."""
+        if not CLEAN <= t < self.steps:
+            raise ValueError(f"t={t} is outside the schedule: it runs from 0 to {self.steps - 1} (and -1 for the clean image)")
+        return 1.0 if t == CLEAN else float(self._table[t])
+
+    @property
+    def _table(self) -> Tensor:
+        key = (self.steps, self.beta_start, self.beta_end)
+        if key not in _TABLES:
+            _TABLES[key] = self.alpha_bars
+        return _TABLES[key]
+
+
+_TABLES: dict[tuple[int, float, float], Tensor] = {}
+
+
+def check_steps(t0: int, steps: int, what: str = "steps", total: int = 1000) -> None:
+    """ValueError unless 0 < t0 <= T-1 and 2 <= steps <= t0 + 1 (more would visit a timestep twice)."""
+    if not 0 < t0 < total:
+        raise ValueError(f"t0={t0} is outside the schedule of {total} steps; choose 1 to {total - 1}")
+    if not 2 <= steps <= t0 + 1:
+        raise ValueError(f"{what}={steps} is impossible with t0={t0}: choose 2 to {t0 + 1}")
+
+
+def grid(t0: int, steps: int) -> list[int]:
+    """``steps`` timesteps from 0 to t0, both included, uniform in t (published: truncated ``linspace(0, 1, S) * t0``)."""
+    check_steps(t0, steps)
+    return [int(v) for v in np.linspace(0, 1, steps) * t0]
+
+
+def pairs_up(t0: int, steps: int) -> list[Pair]:
+    """Inversion: ``steps - 1`` pairs (t, t_next) from 0 up to t0. The clean image is taken as x at t = 0, as published."""
+    taus = grid(t0, steps)
+    return list(pairwise(taus))
+
+
+def pairs_down(t0: int, steps: int, final_step: FinalStep | str = FinalStep.to_clean) -> list[Pair]:
+    """Generation: pairs (t, t_next) from t0 down to 0, then (0, -1) unless ``final_step`` is ``to_t0``."""
+    down = [(b, a) for a, b in reversed(pairs_up(t0, steps))]
+    return [*down, (0, CLEAN)] if FinalStep(final_step) is FinalStep.to_clean else down
+
+
+def pairs(t0: int, s_for: int, s_gen: int, final_step: FinalStep | str = FinalStep.to_clean) -> tuple[list[Pair], list[Pair]]:
+    """Both directions at once: (inversion pairs, generation pairs)."""
+    return pairs_up(t0, s_for), pairs_down(t0, s_gen, final_step)

@@ -1,0 +1,79 @@
+"""Losses as pure functions of features and images. Features are unit vectors [N, D]; every loss is a mean over N.
+
+=========  ==============================================================================
+symbol     meaning
+=========  ==============================================================================
+E_I, E_T   CLIP's image and text encoders, L2-normalised
+dI, dT     directions: E_I(edited) - E_I(source), E_T(target) - E_T(source), normalised
+=========  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The published code averages over 79 of OpenAI's 80 ImageNet templates (MIT licence); the paper does not mention them.
+
+
+def templates(name: str) -> list[str]:
+    """Prompt templates with one ``{}``: ``none``, or ``imagenet79`` from the list that open_clip ships."""
+    if name == "none":
+        return ["{}"]
+    if name != "imagenet79":
+        raise ValueError(f"no prompt templates are called {name!r}; choose none or imagenet79")
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    made = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+    return [text for text in made if text != "a photo of many {}."]
+
+
+def text_direction(
+    text_features: Callable[[Sequence[str]], Tensor], source: str, target: str, forms: Sequence[str] = ("{}",)
+) -> Tensor:
+    """dT [D]: mean over templates of E_T(target) - E_T(source), normalised. ValueError if the two texts read the same."""
+    difference = text_features([f.format(target) for f in forms]) - text_features([f.format(source) for f in forms])
+    direction = difference.mean(0)
+    if float(direction.norm()) < 1e-6:
+        raise ValueError(f"CLIP reads {source!r} and {target!r} as the same text; say the edit in other words")
+    return F.normalize(direction, dim=0)
+
+
+def direction_cosine(edited: Tensor, source: Tensor, direction: Tensor, eps: float = 1e-7) -> Tensor:
+    """cos(dI, dT) per image [N] (DiffusionCLIP, Eq. 30: S_dir)."""
+    delta = edited - source
+    delta = delta / (delta.norm(dim=-1, keepdim=True) + eps)
+    cosine: Tensor = delta @ direction
+    return cosine
+
+
+def directional(edited: Tensor, source: Tensor, direction: Tensor, form: str = "cosine") -> Tensor:
+    """Directional CLIP loss (Gal et al. 2021; DiffusionCLIP, Eq. 10): 0 along the text's direction, 2 against it.
+
+    ``form="cosine"`` is the paper's 1 - cos; ``"neg_log"`` the published code's -log((1 + cos) / 2), which pulls harder
+    the further an image is from the direction.
+    """
+    cosine = direction_cosine(edited, source, direction)
+    if form == "cosine":
+        return (1 - cosine).mean()
+    if form == "neg_log":
+        return -torch.log(((1 + cosine) / 2).clamp_min(1e-6)).mean()
+    raise ValueError(f"no directional loss is called {form!r}; choose cosine or neg_log")
+
+
+def global_(edited: Tensor, text: Tensor) -> Tensor:
+    """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9)."""
+    return (1 - edited @ text).mean()
+
+
+def l1(edited: Tensor, source: Tensor) -> Tensor:
+    """Mean absolute difference of images in [-1, 1]."""
+    return (edited - source).abs().mean()
+
+
+def identity(edited: Tensor, source: Tensor) -> Tensor:
+    """1 - cosine of identity features (DiffusionCLIP, Eq. 11; Deng et al. 2019)."""
+    return (1 - (edited * source).sum(-1)).mean()

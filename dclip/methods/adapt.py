@@ -1,0 +1,111 @@
+"""Running a fine-tuning: Lightning's trainer with checkpoints to resume from, curves, and pictures while it trains."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.loggers.logger import Logger
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dclip import parallel
+from dclip.build import FitProgress, Networks, device_of, make_trainer, shows_progress
+from dclip.config import Config, DclipError
+from dclip.diffusion.schedule import pairs_down
+from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
+from dclip.report import grid_picture
+from dclip.tracking import Record
+from dclip.types import Images
+
+log = logging.getLogger("dclip")
+
+
+class CurveLogger(Logger):
+    """Sends what Lightning logs to the run's record, and to W&B where it runs."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+    name = property(lambda self: "dclip")  # type: ignore[assignment]
+    version = property(lambda self: "")  # type: ignore[assignment]
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        """One line of curves."""
+        values = {k: v for k, v in metrics.items() if k != "epoch"}
+        self.record.curve(values, step or 0)
+        if self.record.wandb is not None:
+            self.record.wandb.log(values)
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The record already holds the configuration."""
+
+
+def adapt(cfg: Config, record: Record, networks: Networks, images: Mapping[str, Images], latents: Mapping[str, Tensor]) -> None:
+    """Fine-tune ``networks.model`` in place. With ``resume=true`` it goes on from the last checkpoint."""
+    if networks.clip is None:
+        raise DclipError("loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; set loss.clip above 0")
+    if cfg.method.batch % parallel.world():
+        raise DclipError(f"method.batch={cfg.method.batch} cannot be shared by {parallel.world()} processes; choose a multiple")
+    texts = (cfg.edit.source, cfg.edit.target)
+
+    def objective(part: Images) -> Objective:
+        assert networks.clip is not None
+        return Objective.prepare(cfg.loss, networks.clip, networks.identity, part, texts)
+
+    def show(epoch: int, edited: Tensor) -> None:
+        rows = [("source", images["validation"].pixels), (f"epoch {epoch + 1}", edited)]
+        record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
+
+    model = networks.model
+    model.unet.requires_grad_(True)
+    validated = len(images["validation"]) > 0
+    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step.value)
+    tuning = DiffusionClipTuning(
+        model, objective(images["train"]), latents["train"], down, cfg.method, cfg.seed,
+        (objective(images["validation"]), latents["validation"]) if validated else None, show,
+    )  # fmt: skip
+    fit(cfg, record, tuning, validated)
+    model.unet.requires_grad_(False)
+    model.to(device_of(cfg))
+
+
+def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: bool) -> None:
+    """Lightning's loop around the tuning module."""
+    folder = record.folder / "checkpoints"
+    callbacks = checkpointing(folder, validated, cfg.method.save_every)
+    if shows_progress(cfg):
+        callbacks.append(FitProgress("fine-tuning", cfg.method.epochs * tuning.steps_per_epoch))
+    trainer = make_trainer(
+        cfg,
+        max_epochs=cfg.method.epochs,
+        precision=cfg.trainer.precision.value,
+        enable_checkpointing=True,
+        logger=CurveLogger(record),
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+    )
+    train: DataLoader[Any] = DataLoader(range(tuning.steps_per_epoch), batch_size=None)  # type: ignore[arg-type]
+    validation: Any = DataLoader([0], batch_size=None) if validated else None  # type: ignore[arg-type]
+    last = folder / "last.ckpt"
+    if last.is_file():
+        log.info("resuming from %s", last)
+    trainer.fit(tuning, train, validation, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not all(bool(torch.isfinite(p).all()) for p in tuning.unet.parameters()):
+        raise DclipError("the weights are not finite any more: the fine-tuning diverged; lower method.lr")
+
+
+def checkpointing(folder: Path, validated: bool, every: int) -> list[L.Callback]:
+    """Save last.ckpt every few epochs and when interrupted, best.ckpt by validation loss."""
+    best = {"monitor": "val_total", "save_top_k": 1} if validated else {"save_top_k": 0}
+    saver = ModelCheckpoint(folder, "best", save_last=True, every_n_epochs=every, enable_version_counter=False, **best)
+    return [saver, OnExceptionCheckpoint(str(folder), "last")]

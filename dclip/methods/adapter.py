@@ -1,0 +1,54 @@
+"""A fine-tuned edit as one file: the weights, and in its header what they mean and which model they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dclip.config import Config, DclipError, plain
+from dclip.models.checkpoints import model_header, read_header, read_weights, save_weights
+from dclip.models.unet import DiffusionModel
+
+
+@dataclass(frozen=True)
+class SavedEdit:
+    """An edit on disk. ``header`` holds texts, steps, base checkpoint and training time."""
+
+    path: Path
+    header: dict[str, Any]
+
+    def put_on(self, model: DiffusionModel) -> None:
+        """Replace the model's weights with the edit's. DclipError if it was made for another base."""
+        if self.header["base_sha256"] != model.digest:
+            raise DclipError(
+                f"edit.adapter={self.path} was fine-tuned from {self.header['base']!r} (sha256 {self.header['base_sha256'][:12]}), "
+                f"not from this checkpoint ({model.info.name!r}, {model.digest[:12]}); choose its own checkpoint="
+            )
+        model.unet.load_state_dict(read_weights(self.path))
+
+
+def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float) -> None:
+    """Write the fine-tuned weights with everything needed to apply them again."""
+    settings = plain(cfg)
+    header = {
+        "kind": "edit",
+        "base": model.info.name,
+        "base_sha256": model.digest,
+        "model": {k: v for k, v in model_header(model.info).items() if k != "kind"},
+        **{key: settings[key] for key in ("edit", "sampler", "method", "loss", "clip", "seed")},
+        "seconds_adapt": seconds,
+    }
+    save_weights(path, model.unet, header)
+
+
+def read_edit(name: str) -> SavedEdit:
+    """An edit's file, or the one in a run's folder. DclipError if there is none."""
+    path = Path(name).expanduser()
+    path = path / "adapter.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise DclipError(f"edit.adapter={name}: there is no {path.name} in it; give the folder of a finished fine-tuning run")
+    header = read_header(path)
+    if header.get("kind") != "edit":
+        raise DclipError(f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit")
+    return SavedEdit(path, header)

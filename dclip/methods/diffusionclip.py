@@ -1,0 +1,144 @@
+"""DiffusionCLIP (Kim, Kwon, Ye 2022): fine-tune the reverse process so that its images follow a direction of CLIP.
+
+Loss (Eq. 10-11): clip * L_dir(x', x0) + l1 * |x' - x0| + id * L_id(x', x0), with x' generated from the inverted latent of
+x0 in ``s_train`` steps, the gradient flowing through all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from dclip import losses, parallel
+from dclip.config import DiffusionClip, Loss, LrSchedule
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import Pair
+from dclip.models.clip import ClipModel
+from dclip.models.identity import IdentityModel
+from dclip.models.unet import DiffusionModel
+from dclip.types import Images
+
+
+@dataclass
+class Objective:
+    """The weighted loss of an edit, with everything about the source images computed once and kept.
+
+    ``identity`` may be None only while its weight is 0.
+    """
+
+    weights: Loss
+    clip: ClipModel
+    identity: IdentityModel | None
+    direction: Tensor
+    images: Tensor
+    clip_features: Tensor
+    id_features: Tensor | None
+
+    @classmethod
+    def prepare(
+        cls, weights: Loss, clip: ClipModel, identity: IdentityModel | None, images: Images, texts: tuple[str, str]
+    ) -> Objective:
+        """Encode the texts and the source images."""
+        direction = losses.text_direction(clip.text_features, *texts, losses.templates(weights.templates))
+        with torch.no_grad():
+            pixels = images.pixels.to(direction.device)
+            used = identity if weights.id > 0 else None
+            return cls(weights, clip, used, direction, pixels, clip.image_features(pixels), used.features(pixels) if used else None)
+
+    def __call__(self, edited: Tensor, index: Sequence[int]) -> dict[str, Tensor]:
+        """The loss terms and their weighted ``total`` for edited images of the sources at ``index``. Off means absent."""
+        i, w = list(index), self.weights
+        terms: dict[str, Tensor] = {}
+        if w.clip > 0:
+            features = self.clip.image_features(edited)
+            terms["clip"] = losses.directional(features, self.clip_features[i], self.direction, w.form.value)
+        if w.l1 > 0:
+            terms["l1"] = losses.l1(edited, self.images[i])
+        if self.identity is not None and self.id_features is not None:
+            terms["id"] = losses.identity(self.identity.features(edited), self.id_features[i])
+        terms["total"] = sum((getattr(w, name) * value for name, value in terms.items()), edited.new_zeros(()))
+        return terms
+
+
+class DiffusionClipTuning(L.LightningModule):
+    """Fine-tuning as a LightningModule. Which images a step sees is a function of (seed, step), so a run can be resumed.
+
+    The frozen CLIP and identity networks are kept out of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        objective: Objective,
+        latents: Tensor,
+        pairs: Sequence[Pair],
+        options: DiffusionClip,
+        seed: int = 0,
+        validation: tuple[Objective, Tensor] | None = None,
+        show: Callable[[int, Tensor], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.unet = model.unet
+        self.options, self.seed, self.pairs = options, seed, list(pairs)
+        self._frozen = (model, objective, validation)
+        self.latents = latents
+        self.show = show
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass over the images."""
+        return -(-len(self.latents) // self.options.batch)
+
+    def images_of(self, step: int) -> list[int]:
+        """Positions of the images that optimiser step ``step`` sees: a fresh shuffle every epoch."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        order = torch.randperm(len(self.latents), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        return order[k * self.options.batch : (k + 1) * self.options.batch].tolist()
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """Images from latents through the network being tuned."""
+        model = self._frozen[0]
+        return sample(model.eps, latents, self.pairs, model.schedule)
+
+    def training_step(self, *_: Any) -> Tensor:
+        """One batch through the whole chain."""
+        mine = self.images_of(self.global_step)[parallel.rank() :: parallel.world()]
+        latents = self.latents[mine].to(self.device).contiguous(memory_format=torch.channels_last)
+        terms = self._frozen[1](self.generate(latents), mine)
+        for name, value in terms.items():
+            self.log(f"loss_{name}", value.detach(), prog_bar=name == "total")
+        return terms["total"]
+
+    def validation_step(self, *_: Any) -> None:
+        """Loss and pictures of images that are not trained on."""
+        if self._frozen[2] is None:
+            return
+        objective, latents = self._frozen[2]
+        edited = self.generate(latents.to(self.device))
+        terms = objective(edited, range(len(latents)))
+        for name, value in terms.items():
+            self.log(f"val_{name}", value, prog_bar=name == "total", batch_size=len(latents))
+        if self.show is not None and not self.trainer.sanity_checking:
+            self.show(self.current_epoch, edited)
+
+    def configure_optimizers(self) -> Any:
+        """Adam, as published; the learning rate follows ``lr_schedule``."""
+        optimizer = torch.optim.Adam(self.unet.parameters(), self.options.lr)
+        factor = lr_factor(self.options.lr_schedule, self.options.batch, self.steps_per_epoch)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def lr_factor(schedule: LrSchedule, batch: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """Learning-rate factor by step: constant; the paper's "increased linearly by 1.2 per 50 iterations" (its batch is 1,
+    so 50 iterations are 50 images); the published code's 1.3 to the power of the epoch."""
+    if schedule is LrSchedule.constant:
+        return lambda step: 1.0
+    if schedule is LrSchedule.paper:
+        return lambda step: 1 + 0.2 * (step * batch // 50)
+    return lambda step: float(1.3 ** (step // steps_per_epoch))

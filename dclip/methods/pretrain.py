@@ -1,0 +1,189 @@
+"""Training of the embedded networks: the noise predictor, two CLIPs, the identity network and the judge of ToonFaces.
+
+Every batch is a function of (seed, step) alone, so a resumed training sees the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dclip.data.pools import drawn
+from dclip.data.toonfaces import ATTRIBUTES, Face, caption, labels, sample_face
+from dclip.diffusion.schedule import Schedule
+from dclip.types import from_uint8
+
+
+def roughen(x: Tensor, rng: torch.Generator, noise: float = 0.15) -> Tensor:
+    """Mild imperfections: a shift of up to 2 px, blur on a third, and noise on half of the pictures.
+
+    Generated images are never as clean as drawn ones; a network that only ever saw clean ones misreads them.
+    """
+    n = len(x)
+    dx, dy = (int(v) for v in torch.randint(-2, 3, (2,), generator=rng))
+    x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 2 + dy + x.shape[-2], 2 + dx : 2 + dx + x.shape[-1]]
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    x = torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 1 / 3, blurred, x)
+    amount = noise * torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5)
+    return x + amount * torch.randn(x.shape, generator=rng)
+
+
+class Pretraining(L.LightningModule):
+    """What the trainings share: AdamW with warm-up and cosine decay, batches by step number, an optional EMA."""
+
+    def __init__(self, net: nn.Module, steps: int, batch: int, lr: float, seed: int = 0, ema: float = 0.0) -> None:
+        super().__init__()
+        self.net, self.steps, self.batch, self.lr, self.seed = net, steps, batch, lr, seed
+        self.ema_decay = ema
+        self.ema = copy.deepcopy(net).requires_grad_(False) if ema else None
+
+    def rng(self) -> torch.Generator:
+        """The random generator of the current step."""
+        return torch.Generator().manual_seed(self.seed * 10_000_019 + self.global_step)
+
+    def pick(self, count: int) -> tuple[Tensor, torch.Generator]:
+        """Indices of the current batch among ``count`` pictures, and the generator to go on with."""
+        rng = self.rng()
+        return torch.randint(count, (self.batch,), generator=rng), rng
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; 3 % linear warm-up, then cosine to zero."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=0.01)
+        warm = max(1, self.steps // 33)
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the averaged weights."""
+        if self.ema is None:
+            return
+        decay = min(self.ema_decay, (1 + self.global_step) / (10 + self.global_step))
+        with torch.no_grad():
+            for mean, now in zip(self.ema.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+
+    def result(self) -> nn.Module:
+        """The network to ship: the averaged one where there is one."""
+        return (self.ema or self.net).eval()
+
+
+class TrainDDPM(Pretraining):
+    """Noise prediction on in-domain pictures (Ho et al. 2020, Eq. 14)."""
+
+    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, **options: Any) -> None:
+        super().__init__(net, ema=0.999, **options)
+        self.pool = torch.from_numpy(drawn([sample_face("train", i, "in") for i in range(pool)]))
+        self.alpha_bars = Schedule().alpha_bars.float()
+        self.call: Any = torch.compile(self.net) if compile_net else self.net
+
+    def training_step(self, *_: Any) -> Tensor:
+        """Mean squared error of the predicted noise."""
+        index, rng = self.pick(len(self.pool))
+        x0 = from_uint8(self.pool[index].numpy())
+        t = torch.randint(len(self.alpha_bars), (self.batch,), generator=rng)
+        noise = torch.randn(x0.shape, generator=rng)
+        a = self.alpha_bars[t].view(-1, 1, 1, 1)
+        x = (a.sqrt() * x0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        loss = F.mse_loss(self.call(x.to(self.device), t.to(self.device), return_dict=False)[0].float(), noise.to(self.device))
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+
+class TrainCLIP(Pretraining):
+    """Contrastive training on pictures of all styles and attributes with captions in varied wording."""
+
+    def __init__(self, net: nn.Module, tokenizer: Any, pool: int, **options: Any) -> None:
+        super().__init__(net, **options)
+        self.tokenizer = tokenizer
+        self.faces = [sample_face("train", i, "all") for i in range(pool)]
+        self.pool = torch.from_numpy(drawn(self.faces))
+
+    def training_step(self, *_: Any) -> Tensor:
+        """Symmetric cross entropy; pictures whose captions read the same count as each other's partners."""
+        index, rng = self.pick(len(self.pool))
+        words = np.random.default_rng([self.seed, self.global_step])
+        texts = [caption(self.faces[i], words) for i in index.tolist()]
+        x = roughen(from_uint8(self.pool[index].numpy()), rng).contiguous(memory_format=torch.channels_last)
+        image, text, scale = self.net(x.to(self.device), self.tokenizer(texts).to(self.device))
+        logits = scale * image.float() @ text.float().T
+        same = torch.tensor([[a == b for b in texts] for a in texts], device=self.device).float()
+        target = same / same.sum(1, keepdim=True)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+
+class TrainIdentity(Pretraining):
+    """ArcFace (Deng et al. 2019, Eq. 3): additive angular margin between identities that vary in everything else."""
+
+    def __init__(self, net: nn.Module, identities: int, variants: int, embedding: int, **options: Any) -> None:
+        super().__init__(net, **options)
+        faces = [identity_face("train", i, v) for i in range(identities) for v in range(variants)]
+        self.pool, self.variants = torch.from_numpy(drawn(faces)), variants
+        self.centres = nn.Parameter(0.1 * torch.randn(identities, embedding))
+        self.scale, self.margin = 24.0, 0.25
+
+    def training_step(self, *_: Any) -> Tensor:
+        """Cross entropy over identities with the margin added to the true angle."""
+        index, rng = self.pick(len(self.pool))
+        x = roughen(from_uint8(self.pool[index].numpy()), rng, 0.1).contiguous(memory_format=torch.channels_last)
+        identity = (index // self.variants).to(self.device)
+        cosine = (self.net(x.to(self.device)).float() @ F.normalize(self.centres).T).clamp(-1 + 1e-6, 1 - 1e-6)
+        margin = self.margin * min(1.0, 2 * self.global_step / self.steps)
+        angle = cosine.acos() + margin * F.one_hot(identity, len(self.centres))
+        loss = F.cross_entropy(self.scale * angle.clamp(max=math.pi).cos(), identity)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+
+class TrainJudge(Pretraining):
+    """Attributes of pictures of all styles, and part maps of cartoons."""
+
+    def __init__(self, net: nn.Module, pool: int, part_pool: int, **options: Any) -> None:
+        super().__init__(net, **options)
+        faces = [sample_face("train", i, "all") for i in range(pool)]
+        self.pool = torch.from_numpy(drawn(faces))
+        self.labels = {k: torch.tensor([labels(f)[k] for f in faces]) for k in ATTRIBUTES}
+        mapped = [i for i, f in enumerate(faces[:part_pool]) if f["style"] == "toon"]
+        self.mapped, self.parts = torch.tensor(mapped), torch.from_numpy(drawn([faces[i] for i in mapped], parts=True))
+
+    def training_step(self, *_: Any) -> Tensor:
+        """Cross entropies of every attribute, and of the parts on a third of the batch."""
+        index, rng = self.pick(len(self.pool))
+        third = torch.randint(len(self.mapped), (self.batch // 3,), generator=rng)
+        pixels = torch.cat([self.pool[index], self.pool[self.mapped[third]]])
+        x = from_uint8(pixels.numpy())
+        truth = self.parts[third].float()[:, None].expand(-1, 3, -1, -1)
+        rng_state = rng.get_state()
+        x = roughen(x, rng)
+        shift = torch.Generator()
+        shift.set_state(rng_state)
+        dx, dy = (int(v) for v in torch.randint(-2, 3, (2,), generator=shift))
+        moved = F.pad(truth, (2, 2, 2, 2), mode="replicate")[:, 0, 2 + dy : 66 + dy, 2 + dx : 66 + dx].long()
+        attributes, parts = self.net(x.contiguous(memory_format=torch.channels_last).to(self.device))
+        losses = [
+            F.cross_entropy(
+                logits[: self.batch].float(), self.labels[k][index].to(self.device), ignore_index=-1, label_smoothing=0.02
+            )
+            for k, logits in attributes.items()
+        ]
+        loss = torch.stack(losses).mean() + F.cross_entropy(parts[self.batch :].float(), moved.to(self.device))
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+
+def identity_face(split: str, identity: int, variant: int) -> Face:
+    """Picture ``variant`` of an identity: always a cartoon, everything but the identity drawn anew from all domains."""
+    return sample_face(split, identity, "all", variant).with_(style="toon")

@@ -1,0 +1,106 @@
+"""Inversion and generation of many images as a LightningModule: batches, devices and progress come with it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dclip import parallel
+from dclip.build import make_trainer, progress_bar, shows_progress
+from dclip.config import Config
+from dclip.data.pools import atomic_save, cache_dir
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
+from dclip.diffusion.schedule import Pair, Schedule, pairs_up
+from dclip.models.unet import DiffusionModel
+from dclip.types import Images
+
+
+class Walk(L.LightningModule):
+    """Carries images or latents through timestep pairs; ``predict_step`` does one batch.
+
+    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device.
+    """
+
+    def __init__(
+        self,
+        eps_fn: EpsFn,
+        parts: Sequence[torch.nn.Module],
+        pairs: Sequence[Pair],
+        schedule: Schedule,
+        solver: Solver | None = None,
+        seed: int = 0,
+        clip_x0: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleList(parts)
+        self.eps_fn, self.pairs, self.noise_schedule = eps_fn, list(pairs), schedule
+        self.solver, self.seed, self.clip_x0, self.on_step = solver or DDIM(), seed, clip_x0, on_step
+
+    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
+        """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
+        ids, x = batch
+        x = x.contiguous(memory_format=torch.channels_last)
+        noise = ImageNoise(ids, self.seed)
+        end = sample(
+            self.eps_fn, x, self.pairs, self.noise_schedule,
+            solver=self.solver, noise=noise, clip_x0=self.clip_x0, on_step=self.on_step,
+        )  # fmt: skip
+        return end.float().cpu().contiguous()
+
+
+def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) -> Tensor:
+    """Walk all images, each process its share; the result [N,3,H,W] is in the images' order."""
+    batch = cfg.trainer.batch
+    mine = parallel.share(len(ids))
+    groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
+    items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
+    loader: DataLoader[Any] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
+    with progress_bar(what, len(items) * len(walk.pairs), shown=shows_progress(cfg)) as bar:
+        walk.on_step = lambda _: bar.update()
+        done = make_trainer(cfg).predict(walk, loader) or []
+    part = torch.cat([d for d in done if isinstance(d, Tensor)]) if done else x[:0]
+    return parallel.gather(part, len(ids))
+
+
+def latent_path(model: DiffusionModel, pixels: Tensor, pairs: Sequence[Pair], solver: str = "ddim") -> Path:
+    """Cache file of one image's latent: its name is a hash of all that decides it, so that a stale hit is impossible."""
+    digest = hashlib.sha256(f"{model.digest}/{solver}/{list(pairs)}/float32/{tuple(pixels.shape)}".encode())
+    digest.update(pixels.numpy().tobytes())
+    name = digest.hexdigest()
+    return cache_dir() / "latents" / name[:2] / f"{name}.npy"
+
+
+def _read(path: Path) -> Tensor | None:
+    try:
+        return torch.from_numpy(np.load(io.BytesIO(path.read_bytes())))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
+    """Latents [N,3,H,W] of images at ``sampler.t0`` by DDIM inversion; what was inverted before comes from the cache."""
+    pairs = pairs_up(cfg.sampler.t0, cfg.sampler.s_for)
+    paths = [latent_path(model, x, pairs) for x in images.pixels] if model.digest else []
+    found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
+    missing = [i for i, latent in enumerate(found) if latent is None]
+    missing = sorted(set().union(*parallel.broadcast_objects(missing)))
+    if missing:
+        walk = Walk(model.eps, [model], pairs, model.schedule)
+        fresh = run_walk(cfg, walk, [images.ids[i] for i in missing], images.pixels[missing], f"inverting {what}")
+        for i, latent in zip(missing, fresh, strict=True):
+            found[i] = latent
+            if paths and parallel.rank() == 0:
+                array = latent.numpy()
+                atomic_save(paths[i], lambda p, a=array: np.save(p, a))  # type: ignore[misc]
+    return torch.stack([latent for latent in found if latent is not None]) if found else images.pixels

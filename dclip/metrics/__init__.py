@@ -1,0 +1,1 @@
+"""What is measured, and how good the embedded networks are."""

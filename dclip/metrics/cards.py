@@ -1,0 +1,148 @@
+"""How good are the embedded networks? Scores on the test split, and the model card that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from dclip.data.load import toonfaces
+from dclip.data.pools import drawn
+from dclip.data.toonfaces import ATTRIBUTES, PARTS, Face, labels, sample_face, versions
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.metrics import functional as F
+from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
+from dclip.report import sheet_picture
+from dclip.types import batches, from_uint8
+
+Result = tuple[dict[str, float], dict[str, Image]]
+
+# zero-shot classes: what each value is called (a value may be left out)
+ZERO_SHOT: dict[str, dict[str, str]] = {
+    "hair_color": {v: f"a person with {v.replace('_', ' ')} hair" for v in ATTRIBUTES["hair_color"]},
+    "skin": {v: "a zombie" if v == "green" else f"a person with {v} skin" for v in ATTRIBUTES["skin"]},
+    "beard": {"none": "a person with no beard", "full": "a person with a beard"},
+    "hair_length": {"short": "a person with short hair", "long": "a person with long hair"},
+    "expression": {
+        "neutral": "a calm face",
+        **{v: f"{'an' if v[0] in 'aeiou' else 'a'} {v} face" for v in ("smiling", "sad", "angry", "surprised")},
+    },
+    "style": {"toon": "a person", "sketch": "a sketch of a person", "pixel": "pixel art of a person"},
+}
+
+
+def _pictures(faces: list[Face]) -> Tensor:
+    return from_uint8(drawn(faces))
+
+
+@torch.no_grad()
+def score_ddpm(path: Path) -> Result:
+    """Round-trip error on 100 test faces, and 64 samples from noise (50 DDIM steps, predicted x0 clamped)."""
+    model, images = load_model(str(path)), toonfaces("test", 100)
+    scores = {}
+    for t0, s_for, s_gen in ((400, 40, 40), (500, 40, 40), (500, 40, 6)):
+        errors = []
+        for part in batches(100, 25):
+            x = images.pixels[part]
+            latents = sample(model.eps, x, pairs_up(t0, s_for), model.schedule)
+            errors.append(F.mae(sample(model.eps, latents, pairs_down(t0, s_gen), model.schedule), x))
+        scores[f"mae_t0_{t0}_{s_for}_{s_gen}"] = float(torch.cat(errors).mean())
+    noise = ImageNoise([f"sample_{i:05d}" for i in range(64)]).like(torch.empty(64, 3, 64, 64))
+    drawn_faces = torch.cat(
+        [sample(model.eps, noise[p], pairs_down(999, 50), model.schedule, clip_x0=True) for p in batches(64, 16)]
+    )
+    return scores, {"toonfaces_samples": sheet_picture(drawn_faces, 16)}
+
+
+@torch.no_grad()
+def score_clip(path: Path) -> Result:
+    """Zero-shot accuracy per attribute on 500 test pictures of all domains."""
+    clip = load_clip(str(path))
+    faces = [sample_face("test", i, "all") for i in range(500)]
+    pixels = _pictures(faces)
+    features = torch.cat([clip.image_features(pixels[p]) for p in batches(len(faces), 100)])
+    scores = {}
+    for attribute, names in ZERO_SHOT.items():
+        keep = [i for i, f in enumerate(faces) if f[attribute] in names and (f["style"] == "toon" or attribute == "style")]
+        texts = clip.text_features(list(names.values()))
+        guess = (features[keep] @ texts.T).argmax(1)
+        truth = torch.tensor([list(names).index(faces[i][attribute]) for i in keep])
+        scores[f"zero_shot_{attribute}"] = float((guess == truth).float().mean())
+    return scores, {}
+
+
+@torch.no_grad()
+def score_identity(path: Path) -> Result:
+    """Verification AUC: 300 test identities, two pictures each, all other attributes drawn anew."""
+    net = load_identity(str(path))
+    pair = [_pictures([sample_face("test", i, "all", v).with_(style="toon") for i in range(300)]) for v in (0, 1)]
+    a, b = (torch.cat([net.features(x[p]) for p in batches(300, 100)]) for x in pair)
+    similarity = a @ b.T
+    same, other = similarity.diagonal(), similarity[~torch.eye(300, dtype=torch.bool)]
+    auc = float((same[:, None] > other[None]).float().mean() + 0.5 * (same[:, None] == other[None]).float().mean())
+    return {"verification_auc": auc, "same_mean": float(same.mean()), "other_mean": float(other.mean())}, {}
+
+
+@torch.no_grad()
+def score_judge(path: Path) -> Result:
+    """Accuracy per attribute on 1,000 test pictures of all domains, and part accuracy on 100 cartoons."""
+    judge = load_judge(str(path))
+    faces = [sample_face("test", i, "all") for i in range(1000)]
+    pixels = _pictures(faces)
+    seen = [judge.attributes(pixels[p]) for p in batches(len(faces), 100)]
+    scores = {}
+    for name in ATTRIBUTES:
+        truth = torch.tensor([labels(f)[name] for f in faces])
+        guess, known = torch.cat([s[name] for s in seen]), truth >= 0
+        scores[f"accuracy_{name}"] = float((guess[known] == truth[known]).float().mean())
+    cartoons = [i for i, f in enumerate(faces) if f["style"] == "toon"][:100]
+    parts = torch.from_numpy(drawn([faces[i] for i in cartoons], parts=True)).long()
+    scores["accuracy_parts"] = float(F.part_agreement(judge.part_map(pixels[cartoons]), parts).mean())
+    return scores, {}
+
+
+SCORES: dict[str, Callable[[Path], Result]] = {
+    "ddpm": score_ddpm,
+    "clip": score_clip,
+    "heldout": score_clip,
+    "identity": score_identity,
+    "judge": score_judge,
+}
+
+
+def write_card(
+    name: str,
+    command: str,
+    scores: dict[str, float],
+    seconds: float,
+    environment: dict[str, Any],
+    parameters: int,
+    pictures: list[str],
+) -> str:
+    """The model card, in Markdown."""
+    rows = "\n".join(f"| {k} | {v:.4f} |" for k, v in scores.items())
+    drawn_by = ", ".join(f"{k} {v}" for k, v in versions().items())
+    machine = environment["gpu"] or f"{environment['cpus']} CPU cores, {environment['threads']} thread(s)"
+    shown = "".join(f"\n![{p}]({p}.png)\n" for p in pictures)
+    return f"""# {name}
+
+Trained on ToonFaces (train split) for dclip's embedded domain; cartoon faces only, nothing of real people.
+
+- command: `{command}`
+- time: {seconds / 60:.0f} minutes on {machine}
+- parameters: {parameters:,}, stored in half precision
+- data: drawn by {drawn_by}; {len(PARTS)} parts, {len(ATTRIBUTES)} attributes
+- software: torch {environment["versions"].get("torch")}, Python {environment["python"]}
+
+| on the test split | |
+|---|---|
+{rows}
+{shown}
+Licence: MIT (weights). The pictures it was trained on: ToonHead by Johan Melin (CC BY 4.0), Lorelei and Pixel Art (CC0).
+"""

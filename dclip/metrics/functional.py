@@ -1,0 +1,82 @@
+"""Metrics as pure functions. Images are [N,3,H,W] in [-1, 1]; every function returns one number an image [N].
+
+Pixel metrics measure what a PNG file would hold: images are clamped and rounded to 8 bits first, and scaled to [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dclip.data.toonfaces import ATTRIBUTES, Face, Truth, labels
+from dclip.types import to_uint8
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "s_dir": True,
+    "s_dir_heldout": True,
+    "id": True,
+    "sc": True,
+    "mae": False,
+    "psnr": True,
+    "ssim": True,
+    "lpips": False,
+    "kid": False,
+    "judge_success": True,
+    "judge_preservation": True,
+    "counterfactual_ratio": False,
+    "seconds_invert": False,
+    "seconds_adapt": False,
+    "seconds_edit": False,
+    "peak_memory_mb": False,
+}
+
+
+def unit(x: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1], as an 8-bit file would hold it."""
+    return to_uint8(x).float() / 255
+
+
+def mae(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute error of pixels in [0, 1]."""
+    return (unit(a) - unit(b)).abs().flatten(1).mean(1)
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, peak 1; 100 for identical images (where it would be infinite)."""
+    mse = (unit(a) - unit(b)).square().flatten(1).mean(1)
+    return (-10 * mse.clamp_min(1e-10).log10()).clamp(max=100.0)
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity in RGB: 11x11 Gaussian window of sigma 1.5, data range 1 (torchmetrics)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    value = structural_similarity_index_measure(unit(a), unit(b), data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)
+    return value.reshape(len(a))
+
+
+def part_agreement(a: Tensor, b: Tensor) -> Tensor:
+    """SC: share of pixels whose part is the same in both maps [N,H,W] (DiffusionCLIP, Supplement D.3)."""
+    return (a == b).float().flatten(1).mean(1)
+
+
+def judged_success(seen: dict[str, Tensor], truth: Truth) -> Tensor:
+    """1 where the judge sees the edit's target value, else 0."""
+    return (seen[truth.attribute].cpu() == ATTRIBUTES[truth.attribute].index(truth.value)).float()
+
+
+def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth: Truth) -> Tensor:
+    """Share of all other visible attributes that the judge still sees as they truly were."""
+    shares = []
+    for i, face in enumerate(faces):
+        known = {k: v for k, v in labels(face).items() if v >= 0 and k != truth.attribute}
+        if truth.attribute == "expression":  # wide eyes belong to a surprised face
+            known.pop("eyes", None)
+        shares.append(sum(int(seen[k][i]) == v for k, v in known.items()) / len(known))
+    return torch.tensor(shares)
+
+
+def truth_distance(result: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute distance to the true edited image, pixels in [0, 1]."""
+    return mae(result, truth)

@@ -1,0 +1,175 @@
+"""Everything that is measured of an edit, from one pass over its images.
+
+A metric that cannot be computed is absent, with its reason under ``NAME_absent``; never zero, never a look-alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dclip import losses
+from dclip.config import Metric
+from dclip.data.toonfaces import Truth
+from dclip.metrics import functional as F
+from dclip.models.clip import ClipModel
+from dclip.models.identity import IdentityModel
+from dclip.models.judge import Judge
+from dclip.types import Edited, batches
+
+
+@dataclass
+class Scores:
+    """``values``: one number (or a reason) a metric; ``rows``: one number an image and metric."""
+
+    values: dict[str, float | str] = field(default_factory=dict)
+    rows: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, per_image: Tensor) -> None:
+        """A metric from its values per image."""
+        self.rows[name] = [round(float(v), 6) for v in per_image]
+        self.values[name] = float(per_image.double().mean())
+
+    def absent(self, name: str, reason: str) -> None:
+        """A metric that cannot be computed, and why."""
+        self.values[f"{name}_absent"] = reason
+
+
+@dataclass
+class Scorers:
+    """The networks that measure. None where there is none; what needs it is then absent."""
+
+    clip: ClipModel | None = None
+    heldout: ClipModel | None = None
+    identity: IdentityModel | None = None
+    judge: Judge | None = None
+
+
+def _apply(fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([fn(images[part]) for part in batches(len(images), size)])
+
+
+def measure(
+    edited: Edited, options: Metric, scorers: Scorers, texts: tuple[str, str] | None = None, truth: Truth | None = None
+) -> Scores:
+    """All metrics of the edit that are asked for.
+
+    Args:
+        texts: (source, target) text; without them there is no S_dir.
+        truth: the edit's true meaning on ToonFaces, where it is known.
+    """
+    scores = Scores()
+    if len(edited.source) == 0:
+        return scores
+    if options.pixels:
+        _pixels(scores, edited)
+    if options.lpips:
+        _lpips(scores, edited)
+    if options.clip and texts is not None:
+        _clip(scores, edited, scorers, texts)
+    if options.identity:
+        _identity(scores, edited, scorers)
+    if options.judge:
+        _judge(scores, edited, scorers, truth)
+    if options.kid:
+        _kid(scores, edited, scorers, options)
+    return scores
+
+
+def _pixels(scores: Scores, edited: Edited) -> None:
+    source, result = edited.source.pixels, edited.result
+    scores.add("mae", F.mae(result, source))
+    scores.add("psnr", F.psnr(result, source))
+    scores.add("ssim", F.ssim(result, source))
+    if edited.truth is not None:
+        ours, untouched = F.truth_distance(result, edited.truth), F.truth_distance(source, edited.truth)
+        scores.rows["truth_distance"] = [round(float(v), 6) for v in ours]
+        scores.rows["truth_distance_untouched"] = [round(float(v), 6) for v in untouched]
+        scores.values["counterfactual_ratio"] = float(ours.mean() / untouched.mean())
+
+
+def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str]) -> None:
+    for name, clip in (("s_dir", scorers.clip), ("s_dir_heldout", scorers.heldout)):
+        if clip is None:
+            scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
+            continue
+        direction = losses.text_direction(clip.text_features, *texts)
+        after, before = _apply(clip.image_features, edited.result), _apply(clip.image_features, edited.source.pixels)
+        scores.add(name, losses.direction_cosine(after, before, direction))
+
+
+def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
+    if scorers.identity is None:
+        return scores.absent("id", "no identity network for this data set")
+    after, before = (_apply(scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
+    scores.add("id", (after * before).sum(1))
+    return None
+
+
+def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None) -> None:
+    judge = scorers.judge
+    if judge is None:
+        return scores.absent("sc", "no face-part network for this data set")
+    scores.add("sc", F.part_agreement(_apply(judge.part_map, edited.result), _apply(judge.part_map, edited.source.pixels)))
+    if truth is None:
+        return scores.absent("judge_success", "the edit's true meaning is not known")
+    seen = judge.attributes(edited.result)
+    scores.add("judge_success", F.judged_success(seen, truth))
+    if truth.attribute == "style":
+        return scores.absent("judge_preservation", "a change of style changes every attribute's looks")
+    scores.add("judge_preservation", F.judged_preservation(seen, edited.source.faces, truth))
+    return None
+
+
+def _lpips(scores: Scores, edited: Edited) -> None:
+    trunk = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub/checkpoints/alexnet-owt-7be5be79.pth"
+    if not trunk.is_file():
+        return scores.absent("lpips", f"its AlexNet trunk is not on disk; put {trunk.name} into TORCH_HOME/hub/checkpoints")
+    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as lpips
+
+    a, b = edited.result.clamp(-1, 1), edited.source.pixels.clamp(-1, 1)
+    scores.add("lpips", torch.stack([lpips(x[None], y[None], net_type="alex") for x, y in zip(a, b, strict=True)]).flatten())
+    return None
+
+
+class JudgeFeatures(nn.Module):
+    """The judge's 128 hidden features as a KID extractor for ToonFaces; takes images in [0, 1]."""
+
+    num_features = 128
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N,3,64,64] in [0, 1] -> features [N,128]."""
+        return self.judge.features(images * 2 - 1)
+
+
+def _kid(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) -> None:
+    """KID of the edited images against the true ones (or, where there are none, against the sources)."""
+    count = len(edited.source)
+    if scorers.judge is None:
+        return scores.absent("kid", "in-domain features exist for ToonFaces only; for photographs use torch-fidelity's Inception")
+    if count < 4:
+        return scores.absent("kid", f"{count} images are too few for a kernel estimate")
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    reference = edited.truth if edited.truth is not None else edited.source.pixels
+    subset = min(options.kid_subset, count // 2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2020)
+        kid = KernelInceptionDistance(JudgeFeatures(scorers.judge), subsets=options.kid_subsets, subset_size=subset, normalize=True)
+        for part in batches(count, 64):
+            kid.update(F.unit(reference[part]), real=True)
+            kid.update(F.unit(edited.result[part]), real=False)
+        mean, std = kid.compute()
+    scores.values["kid"], scores.values["kid_std"] = float(mean), float(std)
+    scores.values["kid_features"] = f"judge, {subset} of {count}, against {'truth' if edited.truth is not None else 'sources'}"
+    return None

@@ -1,0 +1,163 @@
+"""From a name or a path to a network. Our own weights are safetensors that know their configuration.
+
+A file's header holds one JSON document under ``dclip``: what kind of network it is, how to build it, how it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dclip.config import DclipError
+from dclip.data.pools import atomic_save
+from dclip.diffusion.schedule import Schedule
+from dclip.models.clip import ClipModel, build_clip, small_tokenizer
+from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
+from dclip.models.judge import Judge
+from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
+
+# what the package ships: name -> kind of network
+SHIPPED = {
+    "toonfaces": "ddpm",
+    "toonfaces_clip": "clip",
+    "toonfaces_heldout": "clip",
+    "toonfaces_identity": "identity",
+    "toonfaces_judge": "judge",
+}
+
+
+def weights_dir() -> Path:
+    """The package's folder of embedded weights."""
+    return Path(str(resources.files("dclip"))) / "weights"
+
+
+def locate(name: str) -> Path:
+    """The file behind a shipped name or a path. DclipError naming the choices if there is none."""
+    if name in SHIPPED:
+        path = weights_dir() / f"{name}.safetensors"
+        if not path.is_file():
+            raise DclipError(
+                f"{path.name} is not in the package; train it with experiment=pretrain_toonfaces_... task.publish=true"
+            )
+        return path
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    raise DclipError(f"checkpoint {name!r} is neither a file nor a known name; known: {', '.join(SHIPPED)}")
+
+
+def save_weights(path: Path, net: nn.Module, header: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
+    """Write a network's weights with its header, whole or not at all."""
+    from safetensors.torch import save_file
+
+    def pack(value: Tensor) -> Tensor:
+        return value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+
+    state = {key: pack(value) for key, value in net.state_dict().items()}
+    atomic_save(path, lambda p: save_file(state, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}))
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON header of one of our files. DclipError if the file is something else or damaged."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(str(path), "pt") as stream:
+            metadata = stream.metadata() or {}
+    except Exception as error:  # safetensors raises its own error type for damaged files
+        raise DclipError(f"{path} is not a safetensors file, or it is damaged ({error}); fetch or make it again") from error
+    if "dclip" not in metadata:
+        raise DclipError(f"{path} was not written by dclip: its header does not say what network it is")
+    header: dict[str, Any] = json.loads(metadata["dclip"])
+    return header
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, floating-point ones as float32."""
+    from safetensors.torch import load_file
+
+    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
+
+
+@lru_cache(maxsize=32)
+def _digest(path: str, size: int, modified: int) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    stat = path.stat()
+    return _digest(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def _expect(path: Path, *kinds: str) -> dict[str, Any]:
+    header = read_header(path)
+    if header.get("kind") not in kinds:
+        raise DclipError(f"{path} holds a network of kind {header.get('kind')!r}; here {' or '.join(kinds)} is needed")
+    return header
+
+
+def _fill(net: nn.Module, path: Path) -> nn.Module:
+    try:
+        net.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise DclipError(f"{path} does not fit the network its header describes: {' '.join(str(error).split())[:200]}") from error
+    return net.eval().requires_grad_(False)
+
+
+def model_header(info: ModelInfo) -> dict[str, Any]:
+    """The header of a diffusion model's file."""
+    return {"kind": "ddpm", **asdict(info)}
+
+
+def load_model(name_or_path: str = "toonfaces") -> DiffusionModel:
+    """A diffusion model, frozen, in eval mode: an object with ``eps(x, t)``, ``schedule`` and ``to(device)``.
+
+    ``name_or_path`` is a shipped name, one of our safetensors files, or a fine-tuned edit's file (then the fine-tuned
+    model comes back). DclipError for anything else.
+    """
+    path = locate(name_or_path)
+    header = _expect(path, "ddpm", "edit")
+    known = header["model"] if header["kind"] == "edit" else header
+    info = ModelInfo(known["name"], known["unet"], known["variance"], Schedule(**known["schedule"]), known.get("notes", {}))
+    unet = _fill(build_unet(info.unet), path)
+    unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return DiffusionModel(unet, info, file_digest(path))
+
+
+def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> ClipModel:
+    """A CLIP with its own preprocessing and tokenizer, frozen, in eval mode."""
+    path = locate({"toonfaces": "toonfaces_clip"}.get(name_or_path, name_or_path))
+    header = _expect(path, "clip")
+    clip = _fill(build_clip(header["config"]), path)
+    size = header["config"]["vision_cfg"]["image_size"]
+    return ClipModel(
+        clip, small_tokenizer(weights_dir() / "toonfaces_merges.txt.gz"), size=size, antialias=antialias, name=path.stem
+    )
+
+
+def load_identity(name_or_path: str = "toonfaces_identity") -> IdentityModel:
+    """The identity network, frozen, in eval mode."""
+    path = locate(name_or_path)
+    config = _expect(path, "identity")["config"]
+    stages = tuple((int(c), int(n)) for c, n in config.pop("stages"))
+    net = _fill(IrSe(IrSeConfig(stages=stages, **config)), path)
+    assert isinstance(net, IrSe)
+    return IdentityModel(net)
+
+
+def load_judge(name_or_path: str = "toonfaces_judge") -> Judge:
+    """The ToonFaces judge, frozen, in eval mode."""
+    path = locate(name_or_path)
+    judge = _fill(Judge(**_expect(path, "judge")["config"]), path)
+    assert isinstance(judge, Judge)
+    return judge

@@ -1,0 +1,69 @@
+"""The judge of ToonFaces: which attributes does a picture show, and where are the parts of the face?
+
+It is trained apart from CLIP and never used in a loss, so that an edit cannot please it by accident.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dclip.data.toonfaces import ATTRIBUTES, PARTS
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+class Judge(nn.Module):
+    """A small encoder-decoder: one classifier per attribute on the pooled code, and a part map at full resolution."""
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 3 * width, 4 * width, 5 * width]
+        self.stem = nn.Sequential(_conv(3, width), _conv(width, width))
+        self.down = nn.ModuleList(nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_conv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.parts = nn.Conv2d(width, len(PARTS), 1)
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * 16, 128), nn.ReLU(inplace=True))
+        self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in ATTRIBUTES.items()})
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        levels = [self.stem(x)]
+        for block in self.down:
+            levels.append(block(levels[-1]))
+        return levels
+
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Images [N,3,64,64] in [-1, 1] -> (logits [N, values] per attribute, part logits [N,7,64,64])."""
+        skips = self._encode(x)
+        code = self.hidden(skips[-1])
+        y = skips.pop()
+        for block in self.up:
+            y = block(torch.cat([F.interpolate(y, scale_factor=2.0), skips.pop()], 1))
+        return {name: head(code) for name, head in self.heads.items()}, self.parts(y)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Hidden features [N,128]: what the classifiers see."""
+        hidden: Tensor = self.hidden(self._encode(_fit(images))[-1])
+        return hidden
+
+    @torch.no_grad()
+    def attributes(self, images: Tensor) -> dict[str, Tensor]:
+        """Most likely class index [N] of every attribute, for images of any size in [-1, 1]."""
+        return {name: logits.argmax(1) for name, logits in self(_fit(images))[0].items()}
+
+    @torch.no_grad()
+    def part_map(self, images: Tensor) -> Tensor:
+        """Part index [N,64,64] of every pixel."""
+        parts: Tensor = self(_fit(images))[1].argmax(1)
+        return parts
+
+
+def _fit(images: Tensor) -> Tensor:
+    x = images.float().clamp(-1, 1)
+    return x if x.shape[-2:] == (64, 64) else F.interpolate(x, (64, 64), mode="bilinear", antialias=True)

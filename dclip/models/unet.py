@@ -1,0 +1,91 @@
+"""A diffusion model as the rest of dclip sees it: a U-Net from diffusers with its schedule and its kind of variance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dclip.diffusion.schedule import Schedule
+
+VARIANCES = ("fixed_small", "fixed_large", "learned_range")
+
+# 3.7 M parameters: the ToonFaces model
+TOONFACES_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": (32, 64, 96, 128),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 16,
+    "attention_head_dim": 32,
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a checkpoint besides its weights; travels in the safetensors header."""
+
+    name: str
+    unet: dict[str, Any]
+    variance: str = "fixed_small"
+    schedule: Schedule = field(default_factory=Schedule)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class DiffusionModel(nn.Module):
+    """An unconditional noise predictor eps(x_t, t) for images in [-1, 1].
+
+    A network with learned variance has twice the output channels; the sampler only ever sees eps, and ancestral sampling
+    asks for the log-variance, read as LEARNED_RANGE (Nichol & Dhariwal 2021, Eq. 15).
+    """
+
+    def __init__(self, unet: nn.Module, info: ModelInfo, digest: str = "") -> None:
+        super().__init__()
+        self.unet, self.info, self.digest = unet, info, digest
+
+    @property
+    def schedule(self) -> Schedule:
+        """The noise schedule that the model was trained with."""
+        return self.info.schedule
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return int(self.info.unet["sample_size"])
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the images."""
+        return int(self.info.unet.get("in_channels", 3))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def output(self, x: Tensor, t: Tensor) -> Tensor:
+        """Raw network output [N, C or 2C, H, W] in float32."""
+        out: Tensor = self.unet(x, t, return_dict=False)[0]
+        return out.float()
+
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predicted noise for x_t [N,C,H,W] at the 0-based timesteps t [N]; the shape of x, float32."""
+        return self.output(x, t)[:, : x.shape[1]]
+
+    forward = eps
+
+    def predict(self, x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """For ancestral sampling: eps, with the raw variance fraction in [-1, 1] where the network predicts one."""
+        out, c = self.output(x, t), x.shape[1]
+        return (out[:, :c], out[:, c:]) if self.info.variance == "learned_range" else out
+
+
+def build_unet(config: dict[str, Any]) -> nn.Module:
+    """A diffusers ``UNet2DModel`` from its configuration (random weights)."""
+    from diffusers import UNet2DModel
+
+    unet: nn.Module = UNet2DModel(**config)
+    return unet

@@ -1,0 +1,175 @@
+"""What a run does, from its configuration to its report. Read this first.
+
+image -> encode (invert) -> adapt (fine-tune, or nothing) -> edit -> image -> measure -> record
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dclip import parallel
+from dclip.build import Networks, build_networks, solver_of
+from dclip.config import Config, DclipError, TaskName
+from dclip.data.images import save_png
+from dclip.data.load import load_images, load_input, true_images, truth_of
+from dclip.diffusion.mix import degree
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.schedule import pairs_down
+from dclip.methods.adapter import read_edit, save_edit
+from dclip.methods.walk import Walk, encode, run_walk
+from dclip.metrics.suite import measure
+from dclip.models.unet import DiffusionModel
+from dclip.report import grid_picture, sheet_picture, text_table, write_report
+from dclip.tracking import Record, peak_memory_mb, read_json, recording
+from dclip.types import Edited, Images
+
+log = logging.getLogger("dclip")
+
+
+def run(cfg: Config) -> Path:
+    """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
+    torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
+    parallel.join()
+    with recording(cfg) as record:
+        TASKS[cfg.task.name](cfg, record)
+    if record.writes:  # last, so that the page shows the run's final status
+        title = cfg.name or f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
+        report = write_report(record.folder, title, f"dclip · seed {cfg.seed} · {record.folder.name}")
+        log.info("%s\n%s", text_table(read_json(record.folder / "metrics.json")), f"report: {report}")
+    return record.folder
+
+
+def finetune(cfg: Config, record: Record) -> None:
+    """Adapt the model to the edit, apply it to the test images, measure."""
+    from dclip.methods.adapt import adapt
+
+    networks = build_networks(cfg)
+    model = networks.model
+    images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
+    with record.timing("invert"):
+        latents = {split: encode(cfg, model, part, f"{split} images") for split, part in images.items()}
+    original = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    with record.timing("adapt"):
+        adapt(cfg, record, networks, images, latents)
+    if record.writes:
+        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"])
+    edited = apply_edit(cfg, record, networks, images["test"], latents["test"], original)
+    finish(cfg, record, networks, edited, latents["test"], original)
+
+
+def edit(cfg: Config, record: Record) -> None:
+    """Apply an edit that was fine-tuned before to a file, a folder, or the test images."""
+    networks = build_networks(cfg)
+    model = networks.model
+    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
+    with record.timing("invert"):
+        latents = encode(cfg, model, images)
+    original = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    read_edit(str(cfg.edit.adapter)).put_on(model)
+    edited = apply_edit(cfg, record, networks, images, latents, original)
+    for name, pixels in zip(images.ids, edited.result, strict=True):
+        if record.writes:
+            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    finish(cfg, record, networks, edited, latents, original)
+
+
+def reconstruct(cfg: Config, record: Record) -> None:
+    """Send the test images up to t0 and back through the unchanged model."""
+    networks = build_networks(cfg)
+    model = networks.model
+    images = load_images(cfg, "test", model.image_size)
+    with record.timing("invert"):
+        latents = encode(cfg, model, images)
+    with record.timing("edit"):
+        result = generate(cfg, model, model.eps, images, latents)
+    edited = Edited(images, result)
+    scores = measure(edited, cfg.metric, networks.scorers())
+    record.rows(images.ids, scores.rows)
+    record.picture("before_after", grid_picture([("source", images.pixels), ("reconstruction", result)]))
+    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb()})
+
+
+def sample_noise(cfg: Config, record: Record) -> None:
+    """Draw images from noise: every image's noise is its own, whatever the batch."""
+    networks = build_networks(cfg)
+    model = networks.model
+    ids = tuple(f"sample_{i:05d}" for i in range(cfg.task.count))  # type: ignore[attr-defined]
+    noise = ImageNoise(ids, cfg.seed).like(torch.empty(len(ids), model.channels, model.image_size, model.image_size))
+    walk = Walk(
+        model.predict, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value), model.schedule,
+        solver_of(cfg, model), cfg.seed + 1, clip_x0=cfg.task.clip_x0,  # type: ignore[attr-defined]
+    )  # fmt: skip
+    with record.timing("edit"):
+        result = run_walk(cfg, walk, ids, noise, "sampling")
+    for name, pixels in zip(ids, result, strict=True):
+        if record.writes:
+            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    record.picture("sheet", sheet_picture(result))
+    record.metrics({**record.seconds, "count": len(ids), "peak_memory_mb": peak_memory_mb()})
+
+
+def pretrain(cfg: Config, record: Record) -> None:
+    """Train one of the embedded networks."""
+    from dclip.methods.pretrain_run import train_network
+
+    train_network(cfg, record)
+
+
+TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
+    TaskName.finetune: finetune,
+    TaskName.edit: edit,
+    TaskName.reconstruct: reconstruct,
+    TaskName.sample: sample_noise,
+    TaskName.pretrain: pretrain,
+}
+
+
+def generate(cfg: Config, model: nn.Module, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
+    """Images [N,3,H,W] from latents at t0, in ``sampler.s_gen`` steps."""
+    assert isinstance(model, DiffusionModel)
+    down = pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value)
+    walk = Walk(eps_fn, [model], down, model.schedule, solver_of(cfg, model), cfg.seed)
+    return run_walk(cfg, walk, images.ids, latents, what)
+
+
+def apply_edit(
+    cfg: Config, record: Record, networks: Networks, images: Images, latents: Tensor, original: dict[str, Tensor]
+) -> Edited:
+    """Generate with the fine-tuned model, at the degree of change ``gamma``."""
+    model = networks.model.eval().requires_grad_(False)
+    eps_fn: Any = model.predict
+    if cfg.gamma != 1:
+        eps_fn = degree(networks.model_with(original).eps, model.eps, cfg.gamma)
+    with record.timing("edit"):
+        result = generate(cfg, model, eps_fn, images, latents)
+    if not bool(torch.isfinite(result).all()):
+        raise DclipError("the edited images are not finite: the fine-tuning diverged; lower method.lr")
+    truth = true_images(images, truth_of(cfg)) if cfg.gamma == 1 else None
+    return Edited(images, result, truth)
+
+
+def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, latents: Tensor, original: dict[str, Tensor]) -> None:
+    """Measure, draw the pictures, write the numbers."""
+    images = edited.source
+    scores = measure(
+        edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth_of(cfg) if images.faces else None
+    )
+    shown = images.take(range(min(12, len(images))))
+    rows = [("source", shown.pixels), (cfg.edit.name or "edited", edited.result)]
+    if edited.truth is not None:
+        rows.append(("the truth", edited.truth))
+    record.picture("before_after", grid_picture(rows))
+    base, few = networks.model_with(original), shown.take(range(min(6, len(shown))))
+    strip = [("source", few.pixels)]
+    for gamma in (0.0, 0.5, 1.0):
+        eps_fn = degree(base.eps, networks.model.eps, gamma)
+        strip.append((f"gamma {gamma:g}", generate(cfg, networks.model, eps_fn, few, latents[: len(few)], f"degree {gamma:g}")))
+    record.picture("degree_of_change", grid_picture(strip))
+    record.rows(images.ids, scores.rows)
+    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})

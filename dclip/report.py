@@ -1,0 +1,180 @@
+"""A run as one self-contained page: what was run, pictures, curves, numbers. A pure function of the run folder's files."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dclip.data.pools import atomic_save
+from dclip.metrics.functional import HIGHER_IS_BETTER
+from dclip.tracking import read_json
+from dclip.types import to_uint8
+
+MARGIN = 92  # pixels for the row labels
+MEANING = {
+    "s_dir": "cosine of the change in CLIP's image features with the change in the texts",
+    "s_dir_heldout": "the same by a CLIP that did not guide",
+    "id": "cosine of identity features before and after",
+    "sc": "share of pixels whose face part is unchanged",
+    "mae": "mean absolute change of pixels in [0, 1]",
+    "psnr": "dB, edited against source",
+    "ssim": "structural similarity, edited against source",
+    "lpips": "perceptual distance, edited against source",
+    "kid": "kernel distance of the edited images to the reference set",
+    "judge_success": "share of images that show the edit, by a network no loss has seen",
+    "judge_preservation": "share of all other attributes that are as they were",
+    "counterfactual_ratio": "distance to the true edited picture, over the untouched source's (below 1: closer to the truth)",
+    "seconds_invert": "inverting all images that were not cached",
+    "seconds_adapt": "fine-tuning",
+    "seconds_edit": "applying the edit to the test images",
+    "peak_memory_mb": "most memory held by the process",
+}
+
+
+def _tile(x: Tensor, scale: int) -> Image.Image:
+    pixels = to_uint8(x).permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(pixels)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Image:
+    """Rows of images, each with its label, one column a person. Tensors are [N,3,H,W] in [-1, 1]."""
+    side = rows[0][1].shape[-1]
+    scale = max(1, round(96 / side))
+    size, count = side * scale, min(most, len(rows[0][1]))
+    canvas = Image.new("RGB", (MARGIN + count * (size + 2), len(rows) * (size + 2)), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for y, (label, images) in enumerate(rows):
+        pen.multiline_text((4, y * (size + 2) + size // 2 - 8), label.replace(" ", "\n", 1), "black", font)
+        for x in range(count):
+            canvas.paste(_tile(images[x], scale), (MARGIN + x * (size + 2), y * (size + 2)))
+    return canvas
+
+
+def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Image:
+    """Images [N,3,H,W] in [-1, 1] side by side, ``columns`` a row."""
+    side = images.shape[-1] * scale
+    rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (columns * (side + 2), rows * (side + 2)), "white")
+    for i, image in enumerate(images):
+        canvas.paste(_tile(image, scale), ((i % columns) * (side + 2), (i // columns) * (side + 2)))
+    return canvas
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """curves.jsonl by name. After a resume a step may appear twice: the later line counts."""
+    curves: dict[str, dict[int, float]] = {}
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                values: dict[str, Any] = json.loads(line)
+            except ValueError:  # the line that a kill cut short
+                continue
+            step = int(values.pop("step", 0))
+            for name, value in values.items():
+                curves.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], title: str) -> str:
+    """Line plot of the named curves as inline SVG; empty if there are none."""
+    shown = [name for name in names if len(curves.get(name, ())) > 1]
+    if not shown:
+        return ""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+    axes = figure.subplots()
+    for name in shown:
+        steps, values = zip(*curves[name], strict=True)
+        axes.plot(steps, values, label=name, linewidth=1.3)
+    axes.set(title=title, xlabel="optimiser step")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
+
+
+def metric_table(metrics: dict[str, Any]) -> str:
+    """HTML table of a run's numbers, with arrows and what each means; absent ones with their reason."""
+    lines = []
+    for name, meaning in MEANING.items():
+        arrow = "&uarr;" if HIGHER_IS_BETTER[name] else "&darr;"
+        if name in metrics:
+            lines.append(f"<tr><td>{name} {arrow}</td><td class=n>{_number(metrics[name])}</td><td>{meaning}</td></tr>")
+        elif f"{name}_absent" in metrics:
+            reason = html.escape(str(metrics[f"{name}_absent"]))
+            lines.append(f"<tr class=absent><td>{name} {arrow}</td><td class=n>&ndash;</td><td>not measured: {reason}</td></tr>")
+    known = {*MEANING, *(f"{name}_absent" for name in MEANING)}
+    lines += [
+        f"<tr><td>{html.escape(k)}</td><td class=n>{_number(v)}</td><td></td></tr>" for k, v in metrics.items() if k not in known
+    ]
+    return "<table><tr><th>metric</th><th>value</th><th>meaning</th></tr>" + "".join(lines) + "</table>"
+
+
+def text_table(metrics: dict[str, Any]) -> str:
+    """A run's numbers for the console; an arrow says which way is better."""
+    arrows = {True: "↑", False: "↓"}
+    lines = []
+    for name, value in metrics.items():
+        if name.endswith("_absent"):
+            lines.append(f"  {name.removesuffix('_absent'):24}   –  ({value})")
+        else:
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+            lines.append(f"  {name:22} {arrows.get(HIGHER_IS_BETTER.get(name), ' ')} {shown:>9}")  # type: ignore[arg-type]
+    return "\n".join(lines)
+
+
+def _embedded(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    name = html.escape(path.stem)
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+
+
+_CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
+h1{font-size:1.6em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ddd}
+table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #eee;text-align:left}.n{text-align:right;
+font-variant-numeric:tabular-nums}.absent{color:#888}figure{display:inline-block;margin:.5em 1em .5em 0}img{max-width:100%}
+figcaption{color:#666;font-size:.85em}pre{background:#f6f6f6;padding:1em;overflow:auto;font-size:.85em}.sub{color:#666}"""
+
+
+def _order(path: Path) -> tuple[int, str]:
+    return (0 if path.stem == "before_after" else 2 if path.stem.startswith("epoch_") else 1, path.stem)
+
+
+def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
+    """Write ``report.html`` from the files of a run folder; returns its path."""
+    read = {name: read_json(folder / f"{name}.json") for name in ("metrics", "status")}
+    curves = read_curves(folder / "curves.jsonl")
+    losses = [n for n in curves if n.startswith("loss_")]
+    validation = [n for n in curves if n.startswith("val_")]
+    pictures = sorted((folder / "samples").glob("*.png"), key=_order)
+    main = [p for p in pictures if not p.stem.startswith("image_")]
+    config = (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_CSS}</style>",
+        f"<h1>{html.escape(title)}</h1><p class=sub>{html.escape(subtitle)}</p>",
+        "<h2>Pictures</h2>" + "".join(_embedded(p) for p in main),
+        "<h2>Numbers</h2>" + metric_table(read["metrics"]),
+        "<h2>Curves</h2>" + curve_svg(curves, losses, "training loss") + curve_svg(curves, validation, "validation loss")
+        if losses
+        else "",
+        f"<h2>Run</h2><details><summary>configuration</summary><pre>{html.escape(config)}</pre></details>",
+        f"<details><summary>machine and versions</summary><pre>{html.escape(json.dumps(read['status'], indent=1))}</pre></details>",
+    ]
+    path = folder / "report.html"
+    atomic_save(path, lambda p: p.write_text("\n".join(parts), "utf-8"))
+    return path

@@ -1,0 +1,315 @@
+"""The record of a run: its folder, log, curves, pictures, numbers, and an honest status.
+
+outputs/<name>/<date>_<time>_<hash>/
+    config.yaml      the whole configuration
+    status.json      running, finished or failed (with the reason), times, machine, versions, git revision
+    metrics.json     flat, final; a metric that could not be computed is NAME_absent: reason
+    rows.csv         one line an image, one column a metric
+    curves.jsonl     one line a logged step
+    samples/*.png    pictures
+    checkpoints/     last.ckpt (to resume from) and best.ckpt
+    report.html      one self-contained page
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from dclip import parallel
+from dclip.config import Config, DclipError, WandbMode, plain
+from dclip.data.pools import atomic_save
+
+log = logging.getLogger("dclip")
+NOT_IDENTITY = ("resume", "output", "logger", "note")  # settings that do not change a run's result
+
+
+def config_hash(cfg: Config) -> str:
+    """Eight hex digits of all settings that can change the result."""
+    settings = {k: v for k, v in plain(cfg).items() if k not in NOT_IDENTITY}
+    settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k != "progress"}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name."""
+    return "".join(c if c.isalnum() else "_" for c in text.lower()).strip("_")[:40] or "run"
+
+
+def run_name(cfg: Config) -> str:
+    """The folder's name: what was asked for, from the texts themselves."""
+    if cfg.name:
+        return slug(cfg.name)
+    subject = cfg.edit.name or slug(cfg.edit.target)
+    return slug(f"{cfg.task.name.value}_{subject}" if cfg.task.name.value in ("finetune", "edit") else cfg.task.name.value)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    atomic_save(path, lambda p: p.write_text(json.dumps(content, indent=1, default=str) + "\n", "utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or {} where the file is missing or damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _unfinished(parent: Path, digest: str) -> Path | None:
+    """The newest folder of this configuration that did not finish."""
+    for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
+        if read_json(folder / "status.json").get("status") != "finished":
+            return folder
+    return None
+
+
+def _new_folder(parent: Path, digest: str) -> Path:
+    """A folder that nobody else has, even if two jobs start in the same second."""
+    stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{digest}"
+    for attempt in range(1000):
+        folder = parent / (stem if attempt == 0 else f"{stem}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise
+        return folder
+    raise DclipError(f"output={parent} has a thousand runs of this second; wait one")
+
+
+def _make_folder(cfg: Config) -> tuple[Path, bool]:
+    parent, digest = Path(cfg.output) / run_name(cfg), config_hash(cfg)
+    if cfg.resume:
+        found = _unfinished(parent, digest)
+        if found is not None:
+            return found, True
+        finished = sorted(parent.glob(f"*_{digest}*"))
+        if finished:
+            raise DclipError(
+                f"resume=true: the run of this configuration is finished ({finished[-1]}); leave resume away to run it again"
+            )
+        log.warning("resume=true: no unfinished run of this configuration under %s; starting a new one", parent)
+    try:
+        return _new_folder(parent, digest), False
+    except OSError as error:
+        raise DclipError(
+            f"output={cfg.output} cannot be written ({error.strerror}); choose another folder with output=..."
+        ) from error
+
+
+def _point_latest(folder: Path, root: Path) -> None:
+    """``outputs/latest`` -> the newest run; replaced in one step."""
+    link, temporary = root / "latest", root / f".latest.{os.getpid()}"
+    with suppress(OSError):  # file systems without links still get their run
+        temporary.symlink_to(os.path.relpath(folder, root))
+        temporary.replace(link)
+
+
+def git_revision() -> str:
+    """Commit of the code, with ``+changes`` if files differ from it; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=5, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, as far as a reader of the numbers needs them."""
+    import torch
+
+    names = ("torch", "lightning", "diffusers", "open_clip_torch", "torchmetrics", "hydra-core", "dicebear-core", "resvg-py")
+    versions = {}
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "versions": versions,
+        "git": git_revision(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Most memory this process ever held: on the GPU if there is one, else resident."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class Record:
+    """One run's folder and what is written into it. Processes other than the first write nothing."""
+
+    def __init__(self, folder: Path, cfg: Config, resumed: bool) -> None:
+        self.folder, self.cfg, self.resumed = folder, cfg, resumed
+        self.writes = parallel.rank() == 0
+        self.wandb: Any = None
+        self.started = time.time()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Measure the wall time of a verb: ``seconds_NAME``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[f"seconds_{name}"] = round(time.perf_counter() - start, 3)
+
+    def status(self, state: str, **more: Any) -> None:
+        """Write status.json."""
+        if self.writes:
+            took = round(time.time() - self.started, 2)
+            write_json(self.folder / "status.json", {"status": state, "seconds": took, **more, "environment": environment()})
+
+    def curve(self, values: Mapping[str, float], step: int) -> None:
+        """Append one line to curves.jsonl."""
+        if self.writes:
+            with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"step": step, **{k: float(v) for k, v in values.items()}}) + "\n")
+
+    def picture(self, name: str, picture: Any) -> Path:
+        """Save a PIL image as samples/NAME.png, and show it in W&B."""
+        path = self.folder / "samples" / f"{name}.png"
+        if self.writes:
+            atomic_save(path, picture.save)
+            if self.wandb is not None:
+                import wandb
+
+                self.wandb.log({f"samples/{name}": wandb.Image(picture)})
+        return path
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Write metrics.json: flat and final."""
+        clean = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        if self.writes:
+            write_json(self.folder / "metrics.json", clean)
+            if self.wandb is not None:
+                self.wandb.summary.update(clean)
+
+    def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
+        """Write rows.csv: one line an image."""
+        if not self.writes or not columns:
+            return
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="", encoding="utf-8") as stream:
+                table = csv.writer(stream)
+                table.writerow(["id", *columns])
+                table.writerows(zip(ids, *columns.values(), strict=True))
+
+        atomic_save(self.folder / "rows.csv", write)
+
+
+def _start_wandb(cfg: Config, folder: Path) -> Any:
+    """A W&B run: as told, else online with a key and offline without. Never a prompt, never a crash."""
+    mode = cfg.logger.wandb
+    if mode is WandbMode.auto:
+        told = os.environ.get("WANDB_MODE", "")
+        has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
+        mode = (
+            WandbMode(told)
+            if told in set(WandbMode) - {WandbMode.auto}
+            else (WandbMode.online if has_key and not cfg.offline else WandbMode.offline)
+        )
+    if mode is WandbMode.disabled:
+        return None
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=30)
+    for attempt in (mode.value, "offline"):
+        try:
+            return wandb.init(
+                project=cfg.logger.project,
+                name=folder.name,
+                dir=str(folder),
+                config=plain(cfg),
+                mode=cast(Any, attempt),
+                settings=settings,
+                reinit="finish_previous",
+            )
+        except Exception as error:  # whatever W&B's trouble is, the run is worth more
+            log.warning("W&B %s did not start (%s)", attempt, " ".join(str(error).split())[:120])
+    return None
+
+
+def _netrc_has_wandb() -> bool:
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    with suppress(OSError):
+        return "api.wandb.ai" in path.read_text("utf-8", "ignore")
+    return False
+
+
+def _log_to(folder: Path) -> logging.Handler:
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("dclip").addHandler(handler)
+    return handler
+
+
+@contextmanager
+def recording(cfg: Config) -> Iterator[Record]:
+    """Open a run's record; close it as finished, or as failed with its reason."""
+    folder, resumed = _make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
+    folder, resumed = parallel.broadcast_objects((folder, resumed))[0]
+    record = Record(folder, cfg, resumed)
+    handler: logging.Handler | None = None
+    if record.writes:
+        handler = _log_to(folder)
+        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+        _point_latest(folder, Path(cfg.output))
+        record.wandb = _start_wandb(cfg, folder)
+        record.status("running")
+    try:
+        yield record
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        with suppress(OSError):  # a full disk must not hide the first error
+            record.status("stopped" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
+        _close(record, handler, 1)
+        raise
+    record.status("finished")
+    _close(record, handler, 0)
+
+
+def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
+    if record.wandb is not None:
+        with suppress(Exception):
+            record.wandb.finish(exit_code=code)
+    if handler is not None:
+        logging.getLogger("dclip").removeHandler(handler)
+        handler.close()

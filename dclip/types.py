@@ -1,0 +1,77 @@
+"""What the verbs hand to each other: images with names, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images.
+
+    Attributes:
+        pixels: float32 [N,3,H,W] in [-1, 1].
+        ids: one name an image, unique; the seed of its own random generator.
+        faces: the ToonFaces behind the pictures where they are known, else empty.
+    """
+
+    pixels: Tensor
+    ids: tuple[str, ...]
+    faces: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        x = self.pixels
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(f"images must be [N,3,H,W], not {list(x.shape)}")
+        if not x.is_floating_point() or (len(x) and (x.min() < -1.001 or x.max() > 1.001)):
+            raise ValueError("images must be floats in [-1, 1]; divide bytes by 127.5 and subtract 1")
+        if len(self.ids) != len(x) or len(set(self.ids)) != len(x):
+            raise ValueError(f"{len(x)} images need as many different ids, not {len(set(self.ids))}")
+        if self.faces and len(self.faces) != len(x):
+            raise ValueError(f"{len(x)} images but {len(self.faces)} faces")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, index: Sequence[int]) -> Images:
+        """The images at these positions."""
+        i = list(index)
+        return Images(self.pixels[i], tuple(self.ids[k] for k in i), tuple(self.faces[k] for k in i) if self.faces else ())
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Images before and after an edit, and the true result where it is known. All pixels [N,3,H,W] in [-1, 1]."""
+
+    source: Images
+    result: Tensor
+    truth: Tensor | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("result", "truth"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.source.pixels.shape:
+                raise ValueError(f"{name} is {list(value.shape)}, the source {list(self.source.pixels.shape)}")
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices that cover ``count`` items, at most ``size`` at a time."""
+    return (slice(i, min(i + size, count)) for i in range(0, count, size))
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """[-1, 1] -> uint8, rounded and clamped: what a PNG file holds."""
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def from_uint8(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [N,H,W,3] -> float32 [N,3,H,W] in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
