@@ -192,8 +192,16 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; go on with the same command and resume=true", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_stopped())
+    except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
+        if stop.code in (None, 0):
+            raise
+        sys.exit(_stopped())
+
+
+def _stopped() -> int:
+    print("stopped; go on with the same command and resume=true", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +35,12 @@ def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     try:
-        write(Path(name))
+        try:
+            write(Path(name))
+        except Exception as error:  # libraries say it in many ways
+            if shutil.disk_usage(path.parent).free < 2**16:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
         Path(name).chmod(0o644)
         Path(name).replace(path)
     finally:

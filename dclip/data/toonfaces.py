@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
@@ -273,7 +274,6 @@ def labels(face: Face) -> dict[str, int]:
 
 # ---------------------------------------------------------------------------------------------------- captions
 
-_HAIR_WORDS = {"light_brown": "light brown", "grey": "grey", "blond": "blond"}
 _EXPRESSION_WORDS = {
     "neutral": ("calm", "neutral"),
     "smiling": ("smiling", "happy"),
@@ -286,55 +286,68 @@ _BEARD_WORDS = {
     "moustache": ("a moustache", "a twirled moustache"),
     "goatee": ("a goatee", "a goatee and moustache"),
     "full": ("a beard", "a full beard"),
-    "long": ("a long beard", "a beard"),
+    "long": ("a long beard", "a very long beard"),
 }
 _STYLE_WORDS = {
     "toon": ("", "", "", "a cartoon of ", "a picture of ", "an image of "),
     "sketch": ("a sketch of ", "a pencil sketch of ", "a line drawing of ", "a black and white sketch of "),
     "pixel": ("pixel art of ", "a pixel art picture of ", "an 8-bit pixel picture of "),
 }
-_CAPTION_ATTRIBUTES = ("hair_color", "hair_color", "hair_length", "skin", "beard", "expression", "clothes_color")
+CAPTIONED = ("hair_color", "hair_length", "skin", "beard", "expression", "clothes_color")  # what captions name
 
 
 def _article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
-def caption(face: Face, rng: np.random.Generator) -> str:
-    """A caption in varied wording that names none to three attributes of the picture, all of them true."""
+def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> str:
+    """A text in varied wording that says just these attributes of a face in this style."""
 
     def pick(options: tuple[str, ...]) -> str:
         return options[int(rng.integers(len(options)))]
 
-    prefix = pick(_STYLE_WORDS[face["style"]])
-    if face["style"] != "toon":
-        return prefix + _article(pick(("face", "person", "human")))
-    count = int(rng.choice([0, 1, 2, 3], p=[0.07, 0.38, 0.33, 0.22]))
-    named = set(rng.choice(_CAPTION_ATTRIBUTES, count, replace=False))
-    adjectives, clauses = [], []
+    prefix = pick(_STYLE_WORDS[style])
     noun = pick(("face", "person", "person", "human", "character"))
-    if "expression" in named:
-        adjectives.append(pick(_EXPRESSION_WORDS[face["expression"]]))
-    if "skin" in named:
-        if face["skin"] == "green":
+    adjectives, clauses = [], []
+    if "expression" in values:
+        adjectives.append(pick(_EXPRESSION_WORDS[values["expression"]]))
+    if "skin" in values:
+        as_adjective, skin = rng.random() < 0.5, values["skin"]
+        if skin == "green":
             noun = pick(("zombie", "zombie", "green zombie", "zombie face"))
-        elif rng.random() < 0.5:
-            adjectives.append(face["skin"])
+        elif as_adjective:
+            adjectives.append(skin)
         else:
-            clauses.append(f"{face['skin']} skin")
-    hair = _HAIR_WORDS.get(face["hair_color"], face["hair_color"]) if "hair_color" in named else ""
-    length = face["hair_length"] if "hair_length" in named else ""
-    if hair or length:
-        clauses.append(" ".join(w for w in (length, hair, "hair") if w))
-    if "beard" in named:
-        clauses.append(pick(_BEARD_WORDS[face["beard"]]))
-    if "clothes_color" in named:
-        clauses.append(f"{face['clothes_color']} clothes")
+            clauses.append(f"{skin} skin")
+    hair = [values.get("hair_length", ""), values.get("hair_color", "").replace("_", " ")]
+    if any(hair):
+        clauses.append(" ".join([*filter(None, hair), "hair"]))
+    if "beard" in values:
+        clauses.append(pick(_BEARD_WORDS[values["beard"]]))
+    if "clothes_color" in values:
+        clauses.append(f"{values['clothes_color']} clothes")
     rng.shuffle(clauses)
     text = _article(" ".join([*adjectives, noun]))
     if clauses:
         text += " with " + " and ".join(filter(None, [", ".join(clauses[:-1]), clauses[-1]]))
     return prefix + text
+
+
+def caption(face: Face, rng: np.random.Generator) -> str:
+    """A caption in varied wording that names none to three attributes of the picture, all of them true."""
+    if face["style"] != "toon":
+        return phrase({}, face["style"], rng)
+    count = int(rng.choice([0, 1, 2, 3], p=[0.07, 0.38, 0.33, 0.22]))
+    named = rng.choice(CAPTIONED, count, replace=False)
+    return phrase({name: face[name] for name in named}, "toon", rng)
+
+
+def prompts(attribute: str, rng: np.random.Generator) -> list[str]:
+    """One text for every value of a captioned attribute (or of ``style``), alike but for the value."""
+    seed = int(rng.integers(2**31))
+    if attribute == "style":
+        return [phrase({}, value, np.random.default_rng(seed)) for value in ATTRIBUTES["style"]]
+    return [phrase({attribute: value}, "toon", np.random.default_rng(seed)) for value in ATTRIBUTES[attribute]]
 
 
 # ---------------------------------------------------------------------------------------------------- drawing

@@ -16,23 +16,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dclip.data.pools import drawn
-from dclip.data.toonfaces import ATTRIBUTES, Face, caption, labels, sample_face
+from dclip.data.toonfaces import ATTRIBUTES, CAPTIONED, Face, caption, labels, prompts, sample_face
 from dclip.diffusion.schedule import Schedule
+from dclip.models.judge import Judge
 from dclip.types import from_uint8
 
 
+def draw_shift(rng: torch.Generator) -> tuple[int, int]:
+    """A shift of up to 2 px, (right, down)."""
+    dx, dy = torch.randint(-2, 3, (2,), generator=rng).tolist()
+    return dx, dy
+
+
+def shifted(x: Tensor, by: tuple[int, int]) -> Tensor:
+    """Pictures [N,C,H,W] moved by whole pixels; the border is repeated."""
+    (dx, dy), (h, w) = by, x.shape[-2:]
+    return F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
+
+
 def roughen(x: Tensor, rng: torch.Generator, noise: float = 0.15) -> Tensor:
-    """Mild imperfections: a shift of up to 2 px, blur on a third, and noise on half of the pictures.
+    """Mild imperfections: blur on a quarter, and noise on half of the pictures.
 
     Generated images are never as clean as drawn ones; a network that only ever saw clean ones misreads them.
     """
     n = len(x)
-    dx, dy = (int(v) for v in torch.randint(-2, 3, (2,), generator=rng))
-    x = F.pad(x, (2, 2, 2, 2), mode="replicate")[..., 2 + dy : 2 + dy + x.shape[-2], 2 + dx : 2 + dx + x.shape[-1]]
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    x = torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 1 / 3, blurred, x)
+    x = torch.where(torch.rand(n, 1, 1, 1, generator=rng) < 1 / 4, blurred, x)
     amount = noise * torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5)
     return x + amount * torch.randn(x.shape, generator=rng)
+
+
+def ready(x: Tensor) -> Tensor:
+    """In the memory layout that convolutions like."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class Pretraining(L.LightningModule):
@@ -95,34 +111,50 @@ class TrainDDPM(Pretraining):
         t = torch.randint(len(self.alpha_bars), (self.batch,), generator=rng)
         noise = torch.randn(x0.shape, generator=rng)
         a = self.alpha_bars[t].view(-1, 1, 1, 1)
-        x = (a.sqrt() * x0 + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        x = ready(a.sqrt() * x0 + (1 - a).sqrt() * noise)
         loss = F.mse_loss(self.call(x.to(self.device), t.to(self.device), return_dict=False)[0].float(), noise.to(self.device))
         self.log("loss", loss, prog_bar=True)
         return loss
 
 
 class TrainCLIP(Pretraining):
-    """Contrastive training on pictures of all styles and attributes with captions in varied wording."""
+    """Contrastive training on pictures of all styles and attributes with captions in varied wording.
+
+    Captions alone teach colours and nothing small: a mouth is a few pixels, and rarely named. So every step also asks,
+    of each attribute, which of the texts that name its values fits the picture.
+    """
 
     def __init__(self, net: nn.Module, tokenizer: Any, pool: int, **options: Any) -> None:
         super().__init__(net, **options)
         self.tokenizer = tokenizer
         self.faces = [sample_face("train", i, "all") for i in range(pool)]
         self.pool = torch.from_numpy(drawn(self.faces))
+        self.labels = {name: torch.tensor([labels(face)[name] for face in self.faces]) for name in ("style", *CAPTIONED)}
 
     def training_step(self, *_: Any) -> Tensor:
-        """Symmetric cross entropy; pictures whose captions read the same count as each other's partners."""
+        """Symmetric cross entropy of pictures and captions, and the cross entropy of every attribute's texts."""
         index, rng = self.pick(len(self.pool))
         words = np.random.default_rng([self.seed, self.global_step])
-        texts = [caption(self.faces[i], words) for i in index.tolist()]
-        x = roughen(from_uint8(self.pool[index].numpy()), rng).contiguous(memory_format=torch.channels_last)
-        image, text, scale = self.net(x.to(self.device), self.tokenizer(texts).to(self.device))
+        captions = [caption(self.faces[i], words) for i in index.tolist()]
+        choices = {name: prompts(name, words) for name in self.labels}
+        x = ready(roughen(shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng)), rng))
+        tokens = self.tokenizer([*captions, *(text for texts in choices.values() for text in texts)])
+        image, text, scale = self.net(x.to(self.device), tokens.to(self.device))
         logits = scale * image.float() @ text.float().T
-        same = torch.tensor([[a == b for b in texts] for a in texts], device=self.device).float()
-        target = same / same.sum(1, keepdim=True)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        self.log("loss", loss, prog_bar=True)
+        contrast, start, answers = self.contrast(logits[:, : len(captions)], captions), len(captions), []
+        for name, texts in choices.items():
+            truth = self.labels[name][index].to(self.device)
+            answers.append(F.cross_entropy(logits[:, start : start + len(texts)], truth, ignore_index=-1))
+            start += len(texts)
+        loss = contrast + torch.stack(answers).mean()
+        self.log_dict({"loss": loss, "loss_captions": contrast}, prog_bar=True)
         return loss
+
+    def contrast(self, logits: Tensor, captions: list[str]) -> Tensor:
+        """Pictures against captions, both ways; pictures whose captions read the same count as each other's partners."""
+        same = torch.tensor([[a == b for b in captions] for a in captions], device=logits.device).float()
+        target = same / same.sum(1, keepdim=True)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 class TrainIdentity(Pretraining):
@@ -138,7 +170,7 @@ class TrainIdentity(Pretraining):
     def training_step(self, *_: Any) -> Tensor:
         """Cross entropy over identities with the margin added to the true angle."""
         index, rng = self.pick(len(self.pool))
-        x = roughen(from_uint8(self.pool[index].numpy()), rng, 0.1).contiguous(memory_format=torch.channels_last)
+        x = ready(roughen(shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng)), rng, 0.1))
         identity = (index // self.variants).to(self.device)
         cosine = (self.net(x.to(self.device)).float() @ F.normalize(self.centres).T).clamp(-1 + 1e-6, 1 - 1e-6)
         margin = self.margin * min(1.0, 2 * self.global_step / self.steps)
@@ -151,7 +183,9 @@ class TrainIdentity(Pretraining):
 class TrainJudge(Pretraining):
     """Attributes of pictures of all styles, and part maps of cartoons."""
 
-    def __init__(self, net: nn.Module, pool: int, part_pool: int, **options: Any) -> None:
+    net: Judge
+
+    def __init__(self, net: Judge, pool: int, part_pool: int, **options: Any) -> None:
         super().__init__(net, **options)
         faces = [sample_face("train", i, "all") for i in range(pool)]
         self.pool = torch.from_numpy(drawn(faces))
@@ -164,22 +198,18 @@ class TrainJudge(Pretraining):
         index, rng = self.pick(len(self.pool))
         third = torch.randint(len(self.mapped), (self.batch // 3,), generator=rng)
         pixels = torch.cat([self.pool[index], self.pool[self.mapped[third]]])
-        x = from_uint8(pixels.numpy())
-        truth = self.parts[third].float()[:, None].expand(-1, 3, -1, -1)
-        rng_state = rng.get_state()
-        x = roughen(x, rng)
-        shift = torch.Generator()
-        shift.set_state(rng_state)
-        dx, dy = (int(v) for v in torch.randint(-2, 3, (2,), generator=shift))
-        moved = F.pad(truth, (2, 2, 2, 2), mode="replicate")[:, 0, 2 + dy : 66 + dy, 2 + dx : 66 + dx].long()
-        attributes, parts = self.net(x.contiguous(memory_format=torch.channels_last).to(self.device))
+        shift = draw_shift(rng)
+        x = ready(roughen(shifted(from_uint8(pixels.numpy()), shift), rng))
+        moved = shifted(self.parts[third][:, None].float(), shift)[:, 0].long()
+        levels = self.net.encode(x.to(self.device))
+        attributes, parts = self.net.classify(levels), self.net.segment([level[self.batch :] for level in levels])
         losses = [
             F.cross_entropy(
                 logits[: self.batch].float(), self.labels[k][index].to(self.device), ignore_index=-1, label_smoothing=0.02
             )
             for k, logits in attributes.items()
         ]
-        loss = torch.stack(losses).mean() + F.cross_entropy(parts[self.batch :].float(), moved.to(self.device))
+        loss = torch.stack(losses).mean() + F.cross_entropy(parts.float(), moved.to(self.device))
         self.log("loss", loss, prog_bar=True)
         return loss
 

@@ -67,7 +67,7 @@ def header_of(net: Net) -> dict[str, Any]:
         return {"kind": "clip", "config": TOONFACES_CLIP if net is Net.clip else TOONFACES_HELDOUT_CLIP}
     if net is Net.identity:
         return {"kind": "identity", "config": asdict(TOONFACES_IDENTITY)}
-    return {"kind": "judge", "config": {"width": 24}}
+    return {"kind": "judge", "config": {"width": 20}}
 
 
 def train_network(cfg: Config, record: Record) -> None:

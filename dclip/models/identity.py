@@ -24,7 +24,7 @@ class IrSeConfig:
 
 
 IR_SE50 = IrSeConfig()
-TOONFACES_IDENTITY = IrSeConfig(input_size=64, stem=32, stages=((32, 2), (48, 2), (64, 2), (96, 2)), embedding=128, dropout=0.2)
+TOONFACES_IDENTITY = IrSeConfig(input_size=64, stem=16, stages=((16, 2), (32, 2), (64, 2), (96, 2)), embedding=128, dropout=0.1)
 
 
 class SqueezeExcite(nn.Module):

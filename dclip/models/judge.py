@@ -21,7 +21,7 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class Judge(nn.Module):
     """A small encoder-decoder: one classifier per attribute on the pooled code, and a part map at full resolution."""
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 20) -> None:
         super().__init__()
         widths = [width, 2 * width, 3 * width, 4 * width, 5 * width]
         self.stem = nn.Sequential(_conv(3, width), _conv(width, width))
@@ -31,36 +31,46 @@ class Judge(nn.Module):
         self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * 16, 128), nn.ReLU(inplace=True))
         self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in ATTRIBUTES.items()})
 
-    def _encode(self, x: Tensor) -> list[Tensor]:
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Feature maps from full resolution down to [N,C,4,4]."""
         levels = [self.stem(x)]
         for block in self.down:
             levels.append(block(levels[-1]))
         return levels
 
+    def classify(self, levels: list[Tensor]) -> dict[str, Tensor]:
+        """Logits [N, values] of every attribute."""
+        code = self.hidden(levels[-1])
+        return {name: head(code) for name, head in self.heads.items()}
+
+    def segment(self, levels: list[Tensor]) -> Tensor:
+        """Part logits [N,7,64,64]."""
+        y, *skips = levels[::-1]
+        for block, skip in zip(self.up, skips, strict=True):
+            y = block(torch.cat([F.interpolate(y, scale_factor=2.0), skip], 1))
+        parts: Tensor = self.parts(y)
+        return parts
+
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images [N,3,64,64] in [-1, 1] -> (logits [N, values] per attribute, part logits [N,7,64,64])."""
-        skips = self._encode(x)
-        code = self.hidden(skips[-1])
-        y = skips.pop()
-        for block in self.up:
-            y = block(torch.cat([F.interpolate(y, scale_factor=2.0), skips.pop()], 1))
-        return {name: head(code) for name, head in self.heads.items()}, self.parts(y)
+        """Images [N,3,64,64] in [-1, 1] -> (logits per attribute, part logits)."""
+        levels = self.encode(x)
+        return self.classify(levels), self.segment(levels)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Hidden features [N,128]: what the classifiers see."""
-        hidden: Tensor = self.hidden(self._encode(_fit(images))[-1])
+        hidden: Tensor = self.hidden(self.encode(_fit(images))[-1])
         return hidden
 
     @torch.no_grad()
     def attributes(self, images: Tensor) -> dict[str, Tensor]:
         """Most likely class index [N] of every attribute, for images of any size in [-1, 1]."""
-        return {name: logits.argmax(1) for name, logits in self(_fit(images))[0].items()}
+        return {name: logits.argmax(1) for name, logits in self.classify(self.encode(_fit(images))).items()}
 
     @torch.no_grad()
     def part_map(self, images: Tensor) -> Tensor:
         """Part index [N,64,64] of every pixel."""
-        parts: Tensor = self(_fit(images))[1].argmax(1)
+        parts: Tensor = self.segment(self.encode(_fit(images))).argmax(1)
         return parts
 
 
