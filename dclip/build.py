@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 import warnings
@@ -11,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from dclip import parallel
@@ -53,12 +51,6 @@ class Networks:
         """Those that measure."""
         return Scorers(self.clip, self.heldout, self.identity, self.judge)
 
-    def model_with(self, state: dict[str, Tensor]) -> DiffusionModel:
-        """The diffusion model with other weights, as a second network."""
-        other = copy.deepcopy(self.model).requires_grad_(False).eval()
-        other.unet.load_state_dict(state)
-        return other
-
 
 def device_of(cfg: Config) -> torch.device:
     """The device that ``trainer.accelerator`` names."""
@@ -80,7 +72,7 @@ def build_networks(cfg: Config) -> Networks:
     need_clip = editing and (cfg.metric.clip or (tuning and loss.clip > 0))
     need_identity = toon and (cfg.metric.identity or loss.id > 0)
     networks = Networks(
-        model=load_model(cfg.checkpoint.name),
+        model=load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size),
         clip=load_clip(cfg.clip.name, cfg.clip.antialias) if need_clip else None,
         heldout=load_clip(cfg.clip.heldout) if editing and cfg.metric.clip and cfg.clip.heldout else None,
         identity=load_identity() if need_identity else None,

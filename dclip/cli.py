@@ -20,11 +20,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, DclipError, to_config
+from dclip.config import Config, DclipError, TaskName, to_config
 
 HERE = Path(__file__).resolve().parent
 # beside the package in a checkout, inside it in a wheel
@@ -83,6 +82,25 @@ def _explain_key(key: str) -> str:
     return f"there is no setting {key}{hint} {f'Below {owner}' if owner else 'At the top'} there are: {', '.join(sorted(keys))}"
 
 
+def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
+    """``task=edit`` uses the texts and steps that the edit was made with, unless the command line says otherwise.
+
+    An edit whose text was changed on the command line is not the one of that name any more.
+    """
+    told = {word.split("=")[0] for word in overrides}
+    if told & {"edit.source", "edit.target"} and "edit.name" not in told:
+        node.edit.name = ""
+    if OmegaConf.select(node, "task.name") is not TaskName.edit or not node.edit.adapter:
+        return
+    from dclip.headers import read_edit_header
+
+    _, header = read_edit_header(node.edit.adapter)
+    for group, keys in (("edit", ("name", "source", "target")), ("sampler", ("t0", "s_for", "s_gen", "final_step"))):
+        for key in keys:
+            if f"{group}.{key}" not in told and (group != "edit" or "edit" not in told):
+                OmegaConf.update(node, f"{group}.{key}", header[group][key])
+
+
 def check_overrides(overrides: Sequence[str]) -> Config:
     """Compose and check one job. DclipError in one line for whatever is wrong with it."""
     for word in overrides:
@@ -91,7 +109,9 @@ def check_overrides(overrides: Sequence[str]) -> Config:
                 f"{word}: adding (+) or deleting (~) settings is not supported, they would be ignored; use a setting that exists"
             )
     try:
-        return to_config(compose("config", overrides=[w for w in overrides if not w.lstrip("+~").startswith("hydra")]))
+        node = compose("config", overrides=[w for w in overrides if not w.lstrip("+~").startswith("hydra")])
+        adopt_edit(node, overrides)
+        return to_config(node)
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(_explain(error)) from error
 
@@ -151,16 +171,16 @@ def _console() -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     logger.propagate = False
 
 
 def job(node: DictConfig) -> None:
     """One Hydra job."""
+    adopt_edit(node, HydraConfig.get().overrides.task)
     cfg = to_config(node)
     from dclip.pipeline import run
 
-    multirun = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         run(cfg)
     except DclipError:
@@ -169,9 +189,6 @@ def job(node: DictConfig) -> None:
         raise DclipError(
             f"{error.filename or cfg.output}: {error.strerror or error}; check the disk's space and rights (output={cfg.output})"
         ) from error
-    finally:
-        if multirun:
-            logging.getLogger("dclip").info("")
 
 
 _main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)

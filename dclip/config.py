@@ -171,9 +171,14 @@ class Folder(Dataset):
 
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name, or the path of one of our safetensors files."""
+    """The diffusion model: a known name, or a path (our safetensors, a ddim or ADM style checkpoint, a diffusers folder)."""
 
     name: str = "toonfaces"
+    head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
+    image_size: int | None = None  # of a checkpoint of unknown shape
+
+    def __post_init__(self) -> None:
+        _positive("checkpoint", head_dim=self.head_dim)
 
 
 @dataclass

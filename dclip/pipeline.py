@@ -5,13 +5,14 @@ image -> encode (invert) -> adapt (fine-tune, or nothing) -> edit -> image -> me
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dclip import parallel
 from dclip.build import Networks, build_networks, solver_of
@@ -54,7 +55,7 @@ def finetune(cfg: Config, record: Record) -> None:
     images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
     with record.timing("invert"):
         latents = {split: encode(cfg, model, part, f"{split} images") for split, part in images.items()}
-    original = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    original = copy.deepcopy(model)
     with record.timing("adapt"):
         adapt(cfg, record, networks, images, latents)
     if record.writes:
@@ -70,7 +71,7 @@ def edit(cfg: Config, record: Record) -> None:
     images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
     with record.timing("invert"):
         latents = encode(cfg, model, images)
-    original = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    original = copy.deepcopy(model)
     read_edit(str(cfg.edit.adapter)).put_on(model)
     edited = apply_edit(cfg, record, networks, images, latents, original)
     for name, pixels in zip(images.ids, edited.result, strict=True):
@@ -130,22 +131,21 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 }
 
 
-def generate(cfg: Config, model: nn.Module, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
+def generate(cfg: Config, model: DiffusionModel, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
     """Images [N,3,H,W] from latents at t0, in ``sampler.s_gen`` steps."""
-    assert isinstance(model, DiffusionModel)
     down = pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value)
     walk = Walk(eps_fn, [model], down, model.schedule, solver_of(cfg, model), cfg.seed)
     return run_walk(cfg, walk, images.ids, latents, what)
 
 
 def apply_edit(
-    cfg: Config, record: Record, networks: Networks, images: Images, latents: Tensor, original: dict[str, Tensor]
+    cfg: Config, record: Record, networks: Networks, images: Images, latents: Tensor, original: DiffusionModel
 ) -> Edited:
     """Generate with the fine-tuned model, at the degree of change ``gamma``."""
     model = networks.model.eval().requires_grad_(False)
     eps_fn: Any = model.predict
     if cfg.gamma != 1:
-        eps_fn = degree(networks.model_with(original).eps, model.eps, cfg.gamma)
+        eps_fn = degree(original.eps, model.eps, cfg.gamma)
     with record.timing("edit"):
         result = generate(cfg, model, eps_fn, images, latents)
     if not bool(torch.isfinite(result).all()):
@@ -154,7 +154,7 @@ def apply_edit(
     return Edited(images, result, truth)
 
 
-def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, latents: Tensor, original: dict[str, Tensor]) -> None:
+def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, latents: Tensor, original: DiffusionModel) -> None:
     """Measure, draw the pictures, write the numbers."""
     images = edited.source
     scores = measure(
@@ -165,10 +165,10 @@ def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, late
     if edited.truth is not None:
         rows.append(("the truth", edited.truth))
     record.picture("before_after", grid_picture(rows))
-    base, few = networks.model_with(original), shown.take(range(min(6, len(shown))))
+    few = shown.take(range(min(6, len(shown))))
     strip = [("source", few.pixels)]
-    for gamma in (0.0, 0.5, 1.0):
-        eps_fn = degree(base.eps, networks.model.eps, gamma)
+    for gamma in (0.0, 0.5, 1.0, 1.5):
+        eps_fn = degree(original.eps, networks.model.eps, gamma)
         strip.append((f"gamma {gamma:g}", generate(cfg, networks.model, eps_fn, few, latents[: len(few)], f"degree {gamma:g}")))
     record.picture("degree_of_change", grid_picture(strip))
     record.rows(images.ids, scores.rows)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from dclip.config import Config, DclipError, Folder, ToonFaces
 from dclip.data.images import find_images, read_images, split_folder
-from dclip.data.toonfaces import TRUTHS, Face, Truth, counterfactual, sample_face
+from dclip.data.toonfaces import (
+    TRUTHS,
+    Face,
+    Truth,
+    counterfactual,
+    pixel_hash,
+    read_manifest,
+    sample_face,
+    versions,
+)
 from dclip.types import Images, from_uint8
 
 log = logging.getLogger("dclip")
@@ -30,6 +40,15 @@ def _faces(split: str, truth: Truth | None) -> Iterator[tuple[int, Face]]:
         index += 1
 
 
+@cache
+def check_drawing() -> None:
+    """Refuse to draw other pictures than the embedded networks were trained on. DclipError with the remedy."""
+    made = read_manifest()
+    if versions() != made["versions"] and pixel_hash() != made["pixel_sha256"]:
+        wanted = " ".join(f"{name}=={version}" for name, version in made["versions"].items())
+        raise DclipError(f"dataset=toonfaces would draw other pixels than its networks know; pip install {wanted}")
+
+
 def draw_faces(faces: list[Face], ids: tuple[str, ...]) -> Images:
     """Draw faces as images."""
     from dclip.data.pools import drawn
@@ -39,6 +58,7 @@ def draw_faces(faces: list[Face], ids: tuple[str, ...]) -> Images:
 
 def toonfaces(split: str, count: int, truth: Truth | None = None) -> Images:
     """The first ``count`` faces of a split that the edit applies to (``None``: all faces)."""
+    check_drawing()
     stream = _faces(split, truth)
     chosen = [next(stream) for _ in range(count)]
     return draw_faces([face for _, face in chosen], tuple(f"{split}_{index:05d}" for index, _ in chosen))

@@ -41,7 +41,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "hair_length": ("short", "medium", "long"),
     "expression": ("neutral", "smiling", "sad", "angry", "surprised"),
     "cut": ("bun", "side", "spiky", "undercut"),
-    "eyes": ("open", "closed", "downcast", "wink"),
+    "eyes": ("open", "closed", "wink"),
     "clothes": ("dress", "jacket", "shirt", "tshirt", "turtleneck"),
     "clothes_color": ("black", "blue", "green", "orange", "pink", "purple", "red", "white"),
     "background": ("white", "sky", "mint", "sand", "lilac", "rose"),
@@ -57,7 +57,7 @@ IDENTITY_ATTRIBUTES = ("cut",)
 _WEIGHTS: dict[str, dict[str, float]] = {  # sampling weights that are not uniform
     "beard": {"none": 5, "moustache": 1, "goatee": 1, "full": 2, "long": 1},
     "hair_length": {"short": 2, "medium": 1, "long": 1.5},
-    "eyes": {"open": 5, "closed": 1, "downcast": 1, "wink": 1},
+    "eyes": {"open": 5, "closed": 1, "wink": 1},
 }
 _COLORS: dict[str, dict[str, str]] = {
     "hair_color": {
@@ -106,13 +106,13 @@ _VARIANTS: dict[str, dict[str, str]] = {  # our value -> dicebear's variant
         "tshirt": "tShirt",
         "turtleneck": "turtleNeck",
     },
-    "eyes": {"open": "happy", "closed": "bow", "downcast": "humble", "wink": "wink"},
+    "eyes": {"open": "happy", "closed": "bow", "wink": "wink"},
 }
 _REAR_HAIR = {"medium": ("neckHigh", "shoulderHigh"), "long": ("longStraight", "longWavy")}
 _EXPRESSION = {  # expression -> mouth, eyebrows, eyes (None: the person's own)
     "neutral": ("smile", "neutral", None),
     "smiling": ("laugh", "happy", None),
-    "sad": ("sad", "sad", None),
+    "sad": ("sad", "sad", "humble"),  # downcast: mouth and brows alone are too small to tell sad from neutral
     "angry": ("angry", "angry", None),
     "surprised": ("agape", "raised", "wide"),
 }
@@ -264,11 +264,12 @@ def sample_face(split: str, index: int, domain: str = "in", variant: int = 0) ->
 def labels(face: Face) -> dict[str, int]:
     """Class index of every attribute; -1 where the picture does not show it.
 
-    Sketches and pixel art show no attributes that we know; a surprised face has wide eyes, whatever the person's own are.
+    Sketches and pixel art show no attributes that we know; surprised eyes are wide and sad ones downcast, whatever the
+    person's own are.
     """
     if face["style"] != "toon":
         return {k: ATTRIBUTES[k].index(face[k]) if k == "style" else -1 for k in ATTRIBUTES}
-    hidden = {"eyes"} if face["expression"] == "surprised" else set()
+    hidden = {"eyes"} if _EXPRESSION[face["expression"]][2] else set()
     return {k: -1 if k in hidden else ATTRIBUTES[k].index(face[k]) for k in ATTRIBUTES}
 
 

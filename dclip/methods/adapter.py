@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dclip.config import Config, DclipError, plain
-from dclip.models.checkpoints import model_header, read_header, read_weights, save_weights
+from dclip.headers import read_edit_header
+from dclip.models.checkpoints import model_header, read_weights, save_weights
 from dclip.models.unet import DiffusionModel
 
 
@@ -44,11 +45,4 @@ def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float) ->
 
 def read_edit(name: str) -> SavedEdit:
     """An edit's file, or the one in a run's folder. DclipError if there is none."""
-    path = Path(name).expanduser()
-    path = path / "adapter.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise DclipError(f"edit.adapter={name}: there is no {path.name} in it; give the folder of a finished fine-tuning run")
-    header = read_header(path)
-    if header.get("kind") != "edit":
-        raise DclipError(f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit")
-    return SavedEdit(path, header)
+    return SavedEdit(*read_edit_header(name))

@@ -64,6 +64,10 @@ class Objective:
         terms["total"] = sum((getattr(w, name) * value for name, value in terms.items()), edited.new_zeros(()))
         return terms
 
+    def s_dir(self, edited: Tensor) -> Tensor:
+        """Mean cosine of the image change with the text change (Eq. 30) of all sources, edited."""
+        return losses.direction_cosine(self.clip.image_features(edited), self.clip_features, self.direction).mean()
+
 
 class DiffusionClipTuning(L.LightningModule):
     """Fine-tuning as a LightningModule. Which images a step sees is a function of (seed, step), so a run can be resumed.
@@ -121,6 +125,7 @@ class DiffusionClipTuning(L.LightningModule):
         objective, latents = self._frozen[2]
         edited = self.generate(latents.to(self.device))
         terms = objective(edited, range(len(latents)))
+        terms["s_dir"] = objective.s_dir(edited)
         for name, value in terms.items():
             self.log(f"val_{name}", value, prog_bar=name == "total", batch_size=len(latents))
         if self.show is not None and not self.trainer.sanity_checking:

@@ -71,7 +71,7 @@ def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth:
     shares = []
     for i, face in enumerate(faces):
         known = {k: v for k, v in labels(face).items() if v >= 0 and k != truth.attribute}
-        if truth.attribute == "expression":  # wide eyes belong to a surprised face
+        if truth.attribute == "expression":  # wide eyes belong to a surprised face, downcast ones to a sad one
             known.pop("eyes", None)
         shares.append(sum(int(seen[k][i]) == v for k, v in known.items()) / len(known))
     return torch.tensor(shares)

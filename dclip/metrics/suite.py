@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +51,11 @@ class Scorers:
     judge: Judge | None = None
 
 
-def _apply(fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+def _apply(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+    """``fn`` over all images in batches, on the network's device; the result on the CPU."""
+    device = next(net.parameters()).device
     with torch.no_grad():
-        return torch.cat([fn(images[part]) for part in batches(len(images), size)])
+        return torch.cat([fn(images[part].to(device)).cpu() for part in batches(len(images), size)])
 
 
 def measure(
@@ -99,15 +102,15 @@ def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, st
         if clip is None:
             scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
             continue
-        direction = losses.text_direction(clip.text_features, *texts)
-        after, before = _apply(clip.image_features, edited.result), _apply(clip.image_features, edited.source.pixels)
+        direction = losses.text_direction(clip.text_features, *texts).cpu()
+        after, before = (_apply(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
         scores.add(name, losses.direction_cosine(after, before, direction))
 
 
 def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
     if scorers.identity is None:
         return scores.absent("id", "no identity network for this data set")
-    after, before = (_apply(scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
+    after, before = (_apply(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
     scores.add("id", (after * before).sum(1))
     return None
 
@@ -116,10 +119,10 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
     judge = scorers.judge
     if judge is None:
         return scores.absent("sc", "no face-part network for this data set")
-    scores.add("sc", F.part_agreement(_apply(judge.part_map, edited.result), _apply(judge.part_map, edited.source.pixels)))
+    scores.add("sc", F.part_agreement(*(_apply(judge, judge.part_map, x) for x in (edited.result, edited.source.pixels))))
     if truth is None:
         return scores.absent("judge_success", "the edit's true meaning is not known")
-    seen = judge.attributes(edited.result)
+    seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
     scores.add("judge_success", F.judged_success(seen, truth))
     if truth.attribute == "style":
         return scores.absent("judge_preservation", "a change of style changes every attribute's looks")
@@ -162,13 +165,14 @@ def _kid(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) -> N
     from torchmetrics.image.kid import KernelInceptionDistance
 
     reference = edited.truth if edited.truth is not None else edited.source.pixels
-    subset = min(options.kid_subset, count // 2)
+    subset, device = min(options.kid_subset, count // 2), next(scorers.judge.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2020)
-        kid = KernelInceptionDistance(JudgeFeatures(scorers.judge), subsets=options.kid_subsets, subset_size=subset, normalize=True)
+        features = JudgeFeatures(scorers.judge)
+        kid: Any = KernelInceptionDistance(features, subsets=options.kid_subsets, subset_size=subset, normalize=True).to(device)
         for part in batches(count, 64):
-            kid.update(F.unit(reference[part]), real=True)
-            kid.update(F.unit(edited.result[part]), real=False)
+            kid.update(F.unit(reference[part]).to(device), real=True)
+            kid.update(F.unit(edited.result[part]).to(device), real=False)
         mean, std = kid.compute()
     scores.values["kid"], scores.values["kid_std"] = float(mean), float(std)
     scores.values["kid_features"] = f"judge, {subset} of {count}, against {'truth' if edited.truth is not None else 'sources'}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dclip.config import DclipError
 from dclip.data.pools import atomic_save
 from dclip.diffusion.schedule import Schedule
+from dclip.headers import read_header
 from dclip.models.clip import ClipModel, build_clip, small_tokenizer
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
 from dclip.models.judge import Judge
@@ -65,21 +66,6 @@ def save_weights(path: Path, net: nn.Module, header: dict[str, Any], dtype: torc
     atomic_save(path, lambda p: save_file(state, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}))
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of one of our files. DclipError if the file is something else or damaged."""
-    from safetensors import safe_open
-
-    try:
-        with safe_open(str(path), "pt") as stream:
-            metadata = stream.metadata() or {}
-    except Exception as error:  # safetensors raises its own error type for damaged files
-        raise DclipError(f"{path} is not a safetensors file, or it is damaged ({error}); fetch or make it again") from error
-    if "dclip" not in metadata:
-        raise DclipError(f"{path} was not written by dclip: its header does not say what network it is")
-    header: dict[str, Any] = json.loads(metadata["dclip"])
-    return header
-
-
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, floating-point ones as float32."""
     from safetensors.torch import load_file
@@ -119,12 +105,19 @@ def model_header(info: ModelInfo) -> dict[str, Any]:
     return {"kind": "ddpm", **asdict(info)}
 
 
-def load_model(name_or_path: str = "toonfaces") -> DiffusionModel:
+def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: int | None = None) -> DiffusionModel:
     """A diffusion model, frozen, in eval mode: an object with ``eps(x, t)``, ``schedule`` and ``to(device)``.
 
-    ``name_or_path`` is a shipped name, one of our safetensors files, or a fine-tuned edit's file (then the fine-tuned
-    model comes back). DclipError for anything else.
+    ``name_or_path`` is a shipped name, one of our safetensors files, a fine-tuned edit's file (then the fine-tuned model
+    comes back), or a foreign checkpoint (ddim style, ADM style, a diffusers folder): that one is recognised by its keys,
+    converted once and kept in the cache. ``head_dim`` and ``image_size`` are what keys cannot tell of an unknown model.
+    DclipError for anything else.
     """
+    if name_or_path not in SHIPPED:
+        from dclip.models.convert import converted, is_foreign  # convert writes with this module's functions
+
+        if is_foreign(name_or_path):
+            name_or_path = str(converted(name_or_path, head_dim=head_dim, image_size=image_size))
     path = locate(name_or_path)
     header = _expect(path, "ddpm", "edit")
     known = header["model"] if header["kind"] == "edit" else header
