@@ -110,5 +110,7 @@ def measure(
         edit_name: a ToonFaces edit whose success the judge can see.
     """
     edited = Edited(_images(source), result, truth)
-    known = TRUTHS.get(edit_name) if edit_name and edited.source.faces else None
+    if edit_name is not None and edit_name not in TRUTHS:
+        raise ValueError(f"ToonFaces has no edit {edit_name!r}; it has {', '.join(TRUTHS)}")
+    known = TRUTHS[edit_name] if edit_name else None
     return _measure(edited, Metric(), scorers or Scorers(), texts, known).values

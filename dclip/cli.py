@@ -114,6 +114,8 @@ def check_overrides(overrides: Sequence[str]) -> Config:
         return to_config(node)
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(_explain(error)) from error
+    except ValueError as error:  # Hydra's own, for a group without an option (task=null) or a setting without a name
+        raise DclipError(f"{' '.join(str(error).split())}; every group needs one of its options, e.g. edit=red_hair") from error
 
 
 def _jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:

@@ -123,6 +123,7 @@ class PretrainTask(Task):
     batch: int = 64
     lr: float = 1e-3
     pool: int = 24000  # pictures drawn for training
+    start: str | None = None  # weights to start from, instead of random ones
     compile: bool = False
     publish: bool = False  # also write the weights and the card into the package
 
@@ -501,6 +502,12 @@ def check(cfg: Config) -> None:
             f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
         )
         _need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
+        last = cfg.dataset.train % cfg.method.batch
+        _need(
+            cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
+            f"trainer.devices={cfg.trainer.devices} cannot share batches of {cfg.method.batch} and a last one of {last} evenly; "
+            "choose method.batch and dataset.train as multiples",
+        )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
     if task is TaskName.edit:
         _need(

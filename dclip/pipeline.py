@@ -88,7 +88,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     with record.timing("invert"):
         latents = encode(cfg, model, images)
     with record.timing("edit"):
-        result = generate(cfg, model, model.eps, images, latents)
+        result = generate(cfg, model, model.predict, images, latents)
     edited = Edited(images, result)
     scores = measure(edited, cfg.metric, networks.scorers())
     record.rows(images.ids, scores.rows)
@@ -145,7 +145,7 @@ def apply_edit(
     model = networks.model.eval().requires_grad_(False)
     eps_fn: Any = model.predict
     if cfg.gamma != 1:
-        eps_fn = degree(original.eps, model.eps, cfg.gamma)
+        eps_fn = degree(original.predict, model.predict, cfg.gamma)
     with record.timing("edit"):
         result = generate(cfg, model, eps_fn, images, latents)
     if not bool(torch.isfinite(result).all()):
@@ -168,7 +168,7 @@ def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, late
     few = shown.take(range(min(6, len(shown))))
     strip = [("source", few.pixels)]
     for gamma in (0.0, 0.5, 1.0, 1.5):
-        eps_fn = degree(original.eps, networks.model.eps, gamma)
+        eps_fn = degree(original.predict, networks.model.predict, gamma)
         strip.append((f"gamma {gamma:g}", generate(cfg, networks.model, eps_fn, few, latents[: len(few)], f"degree {gamma:g}")))
     record.picture("degree_of_change", grid_picture(strip))
     record.rows(images.ids, scores.rows)

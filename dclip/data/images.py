@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,10 +50,14 @@ def find_images(root: Path) -> list[Path]:
 
 
 def _names(paths: Sequence[Path], root: Path) -> list[str]:
-    """Ids without slashes, unique: the path below the root, without its suffix where that is enough."""
+    """Ids without slashes: the path below the root without its suffix, numbered where two would be alike."""
     base = root if root.is_dir() else root.parent
     stems = ["_".join(p.relative_to(base).with_suffix("").parts) for p in paths]
-    return [s if stems.count(s) == 1 else s + p.suffix.replace(".", "_") for s, p in zip(stems, paths, strict=True)]
+    names: list[str] = []
+    for stem in stems:
+        copies = (stem if k == 1 else f"{stem}-{k}" for k in itertools.count(1))
+        names.append(next(name for name in copies if name not in names))
+    return names
 
 
 def read_images(paths: Sequence[Path], size: int, root: Path, setting: str) -> Images:

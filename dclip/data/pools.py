@@ -21,6 +21,7 @@ from dclip.data import toonfaces
 from dclip.data.toonfaces import Face
 
 CHUNK = 250
+PARALLEL_FROM = 2000  # fewer are drawn here and now: processes cost seconds to start, and need a guarded main module
 
 
 def cache_dir() -> Path:
@@ -65,7 +66,7 @@ def _drawing_key(faces: list[Face], kind: str) -> str:
 def drawn(faces: list[Face], parts: bool = False, workers: int | None = None) -> NDArray[np.uint8]:
     """Pictures uint8 [N,64,64,3] of the faces (or their part maps uint8 [N,64,64]), from the cache where they are."""
     draw = _draw_parts if parts else _draw
-    if len(faces) <= CHUNK:
+    if len(faces) < PARALLEL_FROM:
         return draw(faces)
     path = cache_dir() / "toonfaces" / f"{_drawing_key(faces, draw.__name__)}.npy"
     if path.is_file():

@@ -71,9 +71,14 @@ def check_steps(t0: int, steps: int, what: str = "steps", total: int = 1000) -> 
 
 
 def grid(t0: int, steps: int) -> list[int]:
-    """``steps`` timesteps from 0 to t0, both included, uniform in t (published: truncated ``linspace(0, 1, S) * t0``)."""
+    """``steps`` different timesteps from 0 to t0, both included, uniform in t.
+
+    As published: truncated ``linspace(0, 1, S) * t0``. Where rounding makes that visit a timestep twice (a step of every
+    index, S = t0 + 1), the exact integers are used.
+    """
     check_steps(t0, steps)
-    return [int(v) for v in np.linspace(0, 1, steps) * t0]
+    published = [int(v) for v in np.linspace(0, 1, steps) * t0]
+    return published if len(set(published)) == steps else [i * t0 // (steps - 1) for i in range(steps)]
 
 
 def pairs_up(t0: int, steps: int) -> list[Pair]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, OnExceptionCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dclip import parallel
 from dclip.build import FitProgress, Networks, device_of, make_trainer, shows_progress
 from dclip.config import Config, DclipError
 from dclip.diffusion.schedule import pairs_down
@@ -51,8 +50,6 @@ def adapt(cfg: Config, record: Record, networks: Networks, images: Mapping[str, 
     """Fine-tune ``networks.model`` in place. With ``resume=true`` it goes on from the last checkpoint."""
     if networks.clip is None:
         raise DclipError("loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; set loss.clip above 0")
-    if cfg.method.batch % parallel.world():
-        raise DclipError(f"method.batch={cfg.method.batch} cannot be shared by {parallel.world()} processes; choose a multiple")
     texts = (cfg.edit.source, cfg.edit.target)
 
     def objective(part: Images) -> Objective:
@@ -105,7 +102,11 @@ def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: boo
 
 
 def checkpointing(folder: Path, validated: bool, every: int) -> list[L.Callback]:
-    """Save last.ckpt every few epochs and when interrupted, best.ckpt by validation loss."""
-    best = {"monitor": "val_total", "save_top_k": 1} if validated else {"save_top_k": 0}
-    saver = ModelCheckpoint(folder, "best", save_last=True, every_n_epochs=every, enable_version_counter=False, **best)
-    return [saver, OnExceptionCheckpoint(str(folder), "last")]
+    """Save last.ckpt every few epochs, and best.ckpt by validation loss.
+
+    Nothing is saved when a run is interrupted: in the middle of a step its state would not be one that an uninterrupted run
+    ever has, and a resumed run could not end with the same weights.
+    """
+    last = ModelCheckpoint(folder, "last", every_n_epochs=every, save_on_train_epoch_end=True, enable_version_counter=False)
+    best = ModelCheckpoint(folder, "best", monitor="val_total", enable_version_counter=False)
+    return [last, best] if validated else [last]

@@ -20,7 +20,7 @@ from dclip.data.pools import atomic_save
 from dclip.methods.adapt import CurveLogger
 from dclip.methods.pretrain import Pretraining, TrainCLIP, TrainDDPM, TrainIdentity, TrainJudge
 from dclip.metrics import cards
-from dclip.models.checkpoints import model_header, save_weights, weights_dir
+from dclip.models.checkpoints import locate, model_header, read_weights, save_weights, weights_dir
 from dclip.models.clip import TOONFACES_CLIP, TOONFACES_HELDOUT_CLIP, build_clip, small_tokenizer, write_merges
 from dclip.models.identity import TOONFACES_IDENTITY, IrSe
 from dclip.models.judge import Judge
@@ -75,6 +75,8 @@ def train_network(cfg: Config, record: Record) -> None:
     task = cast(PretrainTask, cfg.task)
     torch.manual_seed(cfg.seed)
     module = BUILDERS[task.net](task, {"steps": task.steps, "batch": task.batch, "lr": task.lr, "seed": cfg.seed})
+    if task.start is not None:
+        module.net.load_state_dict(read_weights(locate(task.start)))
     module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start = time.perf_counter()
     with record.timing("adapt"):

@@ -51,9 +51,9 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity in RGB: 11x11 Gaussian window of sigma 1.5, data range 1 (torchmetrics)."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    value = structural_similarity_index_measure(unit(a), unit(b), data_range=1.0, reduction="none")
+    value = structural_similarity_index_measure(unit(a).double(), unit(b).double(), data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)
-    return value.reshape(len(a))
+    return value.reshape(len(a)).float()
 
 
 def part_agreement(a: Tensor, b: Tensor) -> Tensor:

@@ -124,6 +124,8 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
         return scores.absent("judge_success", "the edit's true meaning is not known")
     seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
     scores.add("judge_success", F.judged_success(seen, truth))
+    if not edited.source.faces:
+        return scores.absent("judge_preservation", "the faces behind the pictures are not known")
     if truth.attribute == "style":
         return scores.absent("judge_preservation", "a change of style changes every attribute's looks")
     scores.add("judge_preservation", F.judged_preservation(seen, edited.source.faces, truth))

@@ -124,7 +124,7 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
     info = ModelInfo(known["name"], known["unet"], known["variance"], Schedule(**known["schedule"]), known.get("notes", {}))
     unet = _fill(build_unet(info.unet), path)
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return DiffusionModel(unet, info, file_digest(path))
+    return DiffusionModel(unet, info, file_digest(path)).eval()
 
 
 def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> ClipModel:
@@ -133,9 +133,8 @@ def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> C
     header = _expect(path, "clip")
     clip = _fill(build_clip(header["config"]), path)
     size = header["config"]["vision_cfg"]["image_size"]
-    return ClipModel(
-        clip, small_tokenizer(weights_dir() / "toonfaces_merges.txt.gz"), size=size, antialias=antialias, name=path.stem
-    )
+    tokenizer = small_tokenizer(weights_dir() / "toonfaces_merges.txt.gz")
+    return ClipModel(clip, tokenizer, size=size, antialias=antialias, name=path.stem).eval()
 
 
 def load_identity(name_or_path: str = "toonfaces_identity") -> IdentityModel:
@@ -145,7 +144,7 @@ def load_identity(name_or_path: str = "toonfaces_identity") -> IdentityModel:
     stages = tuple((int(c), int(n)) for c, n in config.pop("stages"))
     net = _fill(IrSe(IrSeConfig(stages=stages, **config)), path)
     assert isinstance(net, IrSe)
-    return IdentityModel(net)
+    return IdentityModel(net).eval()
 
 
 def load_judge(name_or_path: str = "toonfaces_judge") -> Judge:

@@ -1,0 +1,159 @@
+"""What the tests share: an environment without network, tiny real networks, and runs that several tests look at."""
+
+import os
+
+os.environ["WANDB_MODE"] = "disabled"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "2"
+for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG"):
+    os.environ.pop(inherited, None)
+
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {  # overrides that keep a run in seconds
+    "dataset.train": 4,
+    "dataset.validation": 2,
+    "dataset.test": 4,
+    "method.epochs": 1,
+    "method.s_train": 2,
+    "sampler.s_for": 4,
+    "sampler.s_gen": 2,
+    "trainer.progress": "false",
+    "trainer": "cpu",
+    "logger": "csv",
+}
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 64},
+    "text_cfg": {"context_length": 32, "vocab_size": 2050, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def tiny_unet(size=16, out_channels=3):
+    return {
+        "sample_size": size,
+        "out_channels": out_channels,
+        "block_out_channels": (16, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
+        "norm_num_groups": 8,
+        "add_attention": False,
+    }
+
+
+def write_tiny_model(path, size=16, seed=0, variance="fixed_small"):
+    """A diffusion model with random weights, on disk as ours are."""
+    import torch
+
+    from dclip.models.checkpoints import model_header, save_weights
+    from dclip.models.unet import ModelInfo, build_unet
+
+    info = ModelInfo("tiny", tiny_unet(size, 6 if variance == "learned_range" else 3), variance)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_unet(info.unet)
+    save_weights(path, net, model_header(info))
+    return path
+
+
+def write_tiny_clip(path, seed=0):
+    import torch
+
+    from dclip.models.checkpoints import save_weights
+    from dclip.models.clip import build_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_clip(TINY_CLIP)
+        for name, parameter in net.visual.named_parameters():  # a fresh ResNet sees almost no difference between pictures
+            if "bn" in name and name.endswith("weight"):
+                torch.nn.init.constant_(parameter, 2.0)
+    save_weights(path, net, {"kind": "clip", "config": TINY_CLIP})
+    return path
+
+
+def words(settings, **more):
+    """Settings as command-line words; ``__`` stands for a dot."""
+    merged = {**settings, **{k.replace("__", "."): v for k, v in more.items()}}
+    return [f"{k}={v}" for k, v in merged.items()]
+
+
+def configure(*overrides):
+    """The checked configuration of one command line, made as ``cli.precheck`` makes it."""
+    from hydra import initialize_config_dir
+
+    from dclip import cli
+
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        return cli.check_overrides([str(o) for o in overrides])
+
+
+def command(*overrides, cwd, **options):
+    """``python run.py ...`` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *map(str, overrides)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        **options,
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DCLIP_CACHE", str(folder))
+    patch.delenv("WANDB_API_KEY", raising=False)
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def nets(tmp_path_factory):
+    """Files of tiny networks: ``model16``, ``model64``, ``other16``, ``learned64``, ``clip``, ``heldout``."""
+    folder = tmp_path_factory.mktemp("nets")
+    return {
+        "model16": write_tiny_model(folder / "model16.safetensors"),
+        "other16": write_tiny_model(folder / "other16.safetensors", seed=1),
+        "model64": write_tiny_model(folder / "model64.safetensors", 64),
+        "learned64": write_tiny_model(folder / "learned64.safetensors", 64, variance="learned_range"),
+        "clip": write_tiny_clip(folder / "clip.safetensors"),
+        "heldout": write_tiny_clip(folder / "heldout.safetensors", seed=1),
+    }
+
+
+@pytest.fixture
+def model(nets):
+    from dclip.models.checkpoints import load_model
+
+    return load_model(str(nets["model16"]))
+
+
+@pytest.fixture(scope="session")
+def clip(nets):
+    from dclip.models.checkpoints import load_clip
+
+    return load_clip(str(nets["clip"]))
+
+
+@pytest.fixture(scope="session")
+def tiny(nets):
+    """Settings of a small run with the tiny networks."""
+    return {
+        "experiment": "toonfaces_red_hair",
+        **SMALL,
+        "checkpoint.name": nets["model64"],
+        "clip.name": nets["clip"],
+        "clip.heldout": nets["heldout"],
+        "method.lr": 0.001,
+        "metric.judge": "false",
+        "metric.kid": "false",
+    }

@@ -1,0 +1,155 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT, configure, words
+
+import dclip
+from dclip.config import DclipError, Metric
+from dclip.methods.adapter import save_edit
+from dclip.models.judge import Judge
+
+
+@pytest.fixture
+def pictures():
+    return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture
+def adapter(model, nets, tiny, tmp_path):
+    """A fine-tuned edit of the tiny model, made for 4 and 2 steps up to t0 = 300."""
+    import copy
+
+    cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}, sampler__t0=300))
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.unet.conv_out.bias += 0.3
+    save_edit(tmp_path / "adapter.safetensors", cfg, tuned, 0.0)
+    return tmp_path
+
+
+def test_importing_dclip_imports_nothing_heavy():
+    program = "import sys, dclip; assert 'torch' not in sys.modules; dclip.load_model; assert 'torch' in sys.modules"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_every_public_function_is_there_and_described():
+    assert set(dclip.__all__) == {"edit", "generate", "invert", "load_clip", "load_model", "measure"}
+    for name in dclip.__all__:
+        assert callable(getattr(dclip, name))
+        assert getattr(dclip, name).__doc__
+
+
+def test_an_unknown_function_is_an_error_with_the_choices():
+    with pytest.raises(AttributeError, match=r"no attribute 'inverse'; it has .*invert"):
+        dclip.inverse  # noqa: B018
+
+
+def test_a_model_is_loaded_by_path(nets):
+    model = dclip.load_model(str(nets["model16"]))
+    assert model.image_size == 16
+    assert not model.training
+    with pytest.raises(DclipError, match="neither a file nor a known name"):
+        dclip.load_model("nothing")
+    with pytest.raises(DclipError, match="'clip'"):
+        dclip.load_model(str(nets["clip"]))
+
+
+def test_invert_and_generate_come_back_the_closer_the_more_steps_are_taken(model, pictures):
+    errors = []
+    for steps in (5, 40):
+        latents = dclip.invert(model, pictures, t0=300, steps=steps)
+        assert latents.shape == pictures.shape
+        assert not torch.allclose(latents, pictures, atol=0.1)
+        assert not latents.requires_grad
+        again = dclip.generate(model, latents, t0=300, steps=steps, final_step="to_t0")
+        errors.append(float((again - pictures).abs().mean()))
+    assert errors[1] < errors[0] / 3
+
+
+def test_the_final_step_changes_the_result(model, pictures):
+    to_clean, to_t0 = (dclip.generate(model, pictures, t0=300, steps=5, final_step=f) for f in ("to_clean", "to_t0"))
+    assert not torch.equal(to_clean, to_t0)
+
+
+def test_noise_is_drawn_from_the_seed_and_the_id_of_an_image(model, pictures):
+    def draw(x, **options):
+        return dclip.generate(model, x, t0=500, steps=5, eta=1.0, **options)
+
+    both = draw(pictures, ids=["a", "b"], seed=3)
+    torch.testing.assert_close(draw(pictures[1:], ids=["b"], seed=3), both[1:], rtol=0, atol=1e-5)
+    assert not torch.allclose(draw(pictures, ids=["a", "b"], seed=4), both, atol=1e-3)
+    assert not torch.allclose(draw(pictures, ids=["a", "c"], seed=3)[1], both[1], atol=1e-3)
+    assert torch.equal(draw(pictures), draw(pictures))
+
+
+def test_an_edit_uses_the_steps_it_was_made_with(model, pictures, adapter):
+    tuned = dclip.load_model(str(adapter / "adapter.safetensors"))
+    latents = dclip.invert(model, pictures, t0=300, steps=4)
+    expected = dclip.generate(tuned, latents, t0=300, steps=2)
+    torch.testing.assert_close(dclip.edit(model, pictures, str(adapter)), expected, rtol=0, atol=1e-5)
+
+
+def test_an_edit_of_degree_zero_is_the_original_model_and_one_half_is_between(model, pictures, adapter):
+    before = {k: v.clone() for k, v in model.unet.state_dict().items()}
+    original = dclip.generate(model, dclip.invert(model, pictures, t0=300, steps=4), t0=300, steps=2)
+    none, half, full = (dclip.edit(model, pictures, str(adapter), gamma=g) for g in (0.0, 0.5, 1.0))
+    torch.testing.assert_close(none, original, rtol=0, atol=1e-5)
+    assert float((full - none).abs().mean()) > float((half - none).abs().mean()) > 0.01
+    assert all(torch.equal(v, before[k]) for k, v in model.unet.state_dict().items())
+
+
+def test_an_edit_of_another_base_or_no_edit_is_refused(nets, pictures, adapter, tmp_path_factory):
+    other = dclip.load_model(str(nets["other16"]))
+    with pytest.raises(DclipError, match="choose its own checkpoint"):
+        dclip.edit(other, pictures, str(adapter))
+    with pytest.raises(DclipError, match="adapter"):
+        dclip.edit(other, pictures, str(tmp_path_factory.mktemp("empty")))
+
+
+@pytest.mark.parametrize(
+    ("call", "words_"),
+    [
+        (lambda m, x: dclip.invert(m, x[0]), r"\[N,3,H,W\]"),
+        (lambda m, x: dclip.invert(m, x * 100), r"\[-1, 1\]"),
+        (lambda m, x: dclip.invert(m, x, t0=1000), "t0=1000"),
+        (lambda m, x: dclip.invert(m, x, steps=1), "steps=1"),
+        (lambda m, x: dclip.invert(m, x, t0=5, steps=9), "steps=9"),
+        (lambda m, x: dclip.invert(m, x, solver="euler"), "no solver is called 'euler'; choose from ddim"),
+        (lambda m, x: dclip.generate(m, x, solver="euler"), "euler"),
+        (lambda m, x: dclip.generate(m, x, eta=-1), "eta=-1"),
+        (lambda m, x: dclip.generate(m, x, eta=float("nan")), "eta=nan"),
+        (lambda m, x: dclip.generate(m, x, t0=0), "t0=0"),
+        (lambda m, x: dclip.generate(m, x, final_step="end"), "end"),
+        (lambda m, x: dclip.generate(m, x, eta=1.0, ids=["only one"]), "noise for 1 images"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_reason(model, pictures, call, words_):
+    with pytest.raises(ValueError, match=words_):
+        call(model, pictures)
+
+
+def test_measure_returns_a_flat_dictionary():
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    scores = dclip.measure(x, x)
+    assert (scores["mae"], scores["psnr"]) == (0, 100)
+    assert all(isinstance(v, (float, str)) for v in scores.values())
+    assert {k for k, v in scores.items() if isinstance(v, str)} >= {"id_absent", "sc_absent", "kid_absent"}
+    assert dclip.measure(x, -x)["mae"] > 0.1
+    assert dclip.measure(x, x, truth=-x)["counterfactual_ratio"] == 1
+
+
+def test_measure_with_an_edit_name_says_whether_the_judge_sees_it():
+    from dclip.metrics.suite import Scorers
+
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    scores = dclip.measure(x, x, scorers=Scorers(judge=Judge(4).eval()), edit_name="red_hair")
+    assert 0 <= scores["judge_success"] <= 1
+
+
+def test_measure_refuses_images_that_do_not_match():
+    with pytest.raises(ValueError, match="result"):
+        dclip.measure(torch.zeros(2, 3, 64, 64), torch.zeros(1, 3, 64, 64))
+    assert Metric().pixels

@@ -1,0 +1,238 @@
+import ast
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, command, configure
+from omegaconf import OmegaConf
+
+from dclip import cli
+from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, plain
+
+EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
+EDITS = sorted(p.stem for p in (ROOT / "conf" / "edit").glob("*.yaml"))
+
+
+def refusal(*overrides):
+    with pytest.raises(DclipError) as caught:
+        configure(*overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) > 10
+    return message
+
+
+def test_there_are_experiments_and_edits():
+    assert "toonfaces_red_hair" in EXPERIMENTS
+    assert len(EXPERIMENTS) >= 20
+    assert len(EDITS) >= 15
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_is_possible(name):
+    cfg = configure(f"experiment={name}")
+    assert isinstance(cfg, Config)
+    if name.startswith("pretrain_toonfaces_"):
+        assert cfg.task.name is TaskName.pretrain
+        assert cfg.task.net is Net(name.removeprefix("pretrain_toonfaces_"))
+    else:
+        assert cfg.task.name is TaskName.finetune
+        assert cfg.edit.name == name.removeprefix("toonfaces_")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_file_begins_with_its_own_command(name):
+    lines = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8").splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    assert any(f"python run.py experiment={name}" in line for line in comments[:2])
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_every_edit_has_two_different_texts_and_its_own_name(name):
+    edit = configure(f"edit={name}").edit
+    assert edit.name == name
+    assert edit.source.strip()
+    assert edit.target.strip()
+    assert edit.source != edit.target
+
+
+def test_without_any_word_the_demo_is_configured():
+    cfg = configure()
+    assert cfg.task.name is TaskName.finetune
+    assert cfg.edit.name == "red_hair"
+    assert isinstance(cfg.dataset, ToonFaces)
+    assert isinstance(cfg.method, DiffusionClip)
+    assert (cfg.sampler.t0, cfg.sampler.s_for, cfg.sampler.s_gen) == (500, 40, 6)
+
+
+@pytest.mark.parametrize("group", sorted(OPTIONS))
+def test_every_registered_option_is_found_by_its_name(group):
+    needs = {"folder": ["dataset.root=/tmp"], "pretrain": ["task.net=ddpm"]}
+    for name, cls in OPTIONS[group].items():
+        if (group, name) in (("task", "edit"), ("method", "none")):  # these need more, and are refused without it
+            assert "needs" in refusal(f"{group}={name}")
+            continue
+        assert type(getattr(configure(f"{group}={name}", *needs.get(name, ())), group)) is cls
+
+
+def test_values_from_the_command_line_arrive():
+    cfg = configure("sampler.t0=300", "loss.clip=1.5", "gamma=0.5", "edit.target=person with green eyes", "trainer.devices=1")
+    assert (cfg.sampler.t0, cfg.loss.clip, cfg.gamma, cfg.edit.target) == (300, 1.5, 0.5, "person with green eyes")
+
+
+def test_a_configuration_survives_the_way_to_yaml_and_back():
+    settings = plain(configure("experiment=toonfaces_zombie"))
+    assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(settings)))) == settings
+    assert settings["sampler"]["final_step"] == "to_clean"
+
+
+REFUSALS = [
+    (["sampler.t0=1000"], "sampler.t0=1000"),
+    (["sampler.t0=0"], "sampler.t0=0"),
+    (["sampler.t0=-3"], "sampler.t0=-3"),
+    (["sampler.s_gen=1"], "sampler.s_gen=1"),
+    (["sampler.s_for=502"], "sampler.s_for=502 is impossible with sampler.t0=500; choose 2 to 501"),
+    (["sampler.s_gen=502"], "sampler.s_gen=502"),
+    (["sampler.eta=-1"], "sampler.eta=-1"),
+    (["sampler.eta=nan"], "sampler.eta=nan"),
+    (["sampler.final_step=there"], "sampler.final_step"),
+    (["sampler.t0=abc"], "sampler.t0"),
+    (["method.epochs=0"], "method.epochs=0"),
+    (["method.batch=0"], "method.batch=0"),
+    (["method.lr=0"], "method.lr=0"),
+    (["method.lr=inf"], "method.lr=inf"),
+    (["method.save_every=0"], "method.save_every=0"),
+    (["method.s_train=1"], "method.s_train=1"),
+    (["method.s_train=502"], "method.s_train=502"),
+    (["method.lr_schedule=cosine"], "lr_schedule"),
+    (["method=none"], "method=diffusionclip"),
+    (["edit.adapter=/tmp"], "edit.adapter"),
+    (["task=edit"], "edit.adapter"),
+    (["task=edit", "edit.adapter=/nowhere/at/all"], "/nowhere/at/all"),
+    (["input=/tmp"], "task=edit"),
+    (["dataset.train=0"], "dataset.train=0"),
+    (["dataset.test=0"], "dataset.test=0"),
+    (["dataset.validation=-1"], "dataset.validation=-1"),
+    (["dataset=folder"], "dataset.root"),
+    (["dataset=folder", "dataset.root=/nowhere/at/all"], "dataset.root=/nowhere/at/all"),
+    (["edit.target="], "edit.target"),
+    (["edit.target='  '"], "edit.target"),
+    (["edit.target=7"], "edit.target=7"),
+    (["edit.target=true"], "edit.target"),
+    (["edit.target=person", "edit.source=person"], "same text"),
+    (["loss.clip=-1"], "loss.clip=-1"),
+    (["loss.l1=nan"], "loss.l1=nan"),
+    (["loss.clip=0", "loss.l1=0", "loss.id=0"], "all 0"),
+    (["loss.templates=imagenet80"], "loss.templates=imagenet80"),
+    (["loss.form=sine"], "loss.form"),
+    (["metric.kid_subset=0"], "metric.kid_subset=0"),
+    (["metric.kid_subsets=0"], "metric.kid_subsets=0"),
+    (["trainer.devices=0"], "trainer.devices=0"),
+    (["trainer.batch=0"], "trainer.batch=0"),
+    (["trainer.threads=-1"], "trainer.threads=-1"),
+    (["trainer.accelerator=tpu"], "choose auto, cpu, gpu, cuda or mps"),
+    (["trainer.precision=16"], "trainer.precision"),
+    (["logger.wandb=perhaps"], "logger.wandb"),
+    (["gamma=3.5"], "gamma=3.5"),
+    (["gamma=-0.1"], "gamma=-0.1"),
+    (["gamma=nan"], "gamma=nan"),
+    (["seed=-1"], "seed=-1"),
+    (["seed=one"], "seed"),
+    (["task=pretrain"], "task.net"),
+    (["task=pretrain", "task.net=gan"], "task.net"),
+    (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
+    (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),
+    (["task=sample", "task.count=0"], "task.count=0"),
+    (["checkpoint.name="], "checkpoint.name"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "words"), REFUSALS, ids=[" ".join(o) for o, _ in REFUSALS])
+def test_what_cannot_work_is_refused_in_one_line_that_names_the_setting(overrides, words):
+    assert words in refusal(*overrides)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["edit=null", "task=null", "dataset=null", "method=null", "sampler=null", "loss=null", "trainer=null", "sampler.t0=null"],
+)
+def test_nothing_is_not_a_choice(word):
+    assert word.split("=")[0].split(".")[-1] in refusal(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("sampler=dim", ["sampler=dim does not exist", "did you mean ddim?", "ddpm"]),
+        ("edit=redhair", ["did you mean red_hair?", "zombie"]),
+        ("experiment=toonfaces_red_hiar", ["did you mean toonfaces_red_hair?", "toonfaces_zombie"]),
+        ("task=finetun", ["did you mean finetune?", "reconstruct"]),
+        ("metric=nothing", ["default", "none"]),
+        ("dataset=celeba", ["folder", "toonfaces"]),
+        ("sampler.s_gn=5", ["did you mean sampler.s_gen?", "s_for", "t0", "eta"]),
+        ("sampler.to=500", ["there is no setting sampler.to", "Below sampler", "t0"]),
+        ("sampler.t0.x=500", ["sampler.t0"]),
+        ("task.count=5", ["Below task", "name"]),
+        ("gama=0.5", ["did you mean gamma?", "seed"]),
+        ("guidence=none", ["did you mean guidance?"]),
+        ("dataset.only_aplicable=true", ["did you mean dataset.only_applicable?"]),
+    ],
+)
+def test_a_typo_is_answered_with_the_choices(word, expected):
+    message = refusal(word)
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize("word", ["+x=1", "++sampler.t0=400", "+sampler.more=1", "~edit", "~sampler.eta"])
+def test_adding_and_deleting_settings_is_refused(word):
+    assert word in refusal(word)
+    assert "not supported" in refusal(word)
+
+
+@pytest.mark.parametrize("word", ["sampler.t0", "=5", "sampler.t0=[", "sampler.t0=300,400"])
+def test_a_word_that_is_no_setting_is_refused_in_one_line(word):
+    refusal(word)
+
+
+def test_a_sweep_is_checked_job_by_job_before_any_starts():
+    cli.precheck(["-m", "edit=red_hair,zombie", "sampler.t0=300,400"])
+    with pytest.raises(DclipError, match=r"sampler.t0=1000"):
+        cli.precheck(["-m", "edit=red_hair,zombie", "sampler.t0=300,1000"])
+    with pytest.raises(DclipError, match="zombi does not exist"):
+        cli.precheck(["--multirun", "edit=red_hair,zombi"])
+
+
+def test_help_is_left_to_hydra():
+    cli.precheck(["--help", "sampler.t0=1000"])
+    cli.precheck(["--cfg", "job", "sampler.t0=1000"])
+
+
+def test_the_command_line_answers_without_torch():
+    program = "import sys, dclip, dclip.cli; print(sorted(set(sys.modules) & {'torch', 'lightning', 'diffusers', 'open_clip'}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert ast.literal_eval(done.stdout) == []
+
+
+def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
+    done = command("sampler=dim", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: sampler=dim does not exist; did you mean ddim?")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_the_choices_and_writes_nothing(tmp_path):
+    done = command("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in ("experiment:", "toonfaces_red_hair", "sampler: ddim, ddpm", "usage:"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_configuration_can_be_shown_without_running(tmp_path):
+    done = command("--cfg", "job", "experiment=toonfaces_zombie", cwd=tmp_path)
+    assert done.returncode == 0
+    assert OmegaConf.create(done.stdout).edit.name == "zombie"
+    assert list(tmp_path.iterdir()) == []

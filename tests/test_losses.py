@@ -1,0 +1,142 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dclip import losses
+
+
+def unit(rows):
+    return F.normalize(torch.tensor(rows, dtype=torch.float64), dim=-1)
+
+
+DIRECTION = unit([[1.0, 2.0, -2.0]])[0]
+SOURCE = unit([[0.3, 0.1, 0.9], [-0.5, 0.4, 0.1]])
+
+
+def moved(cosine, length=0.3):
+    """Features whose change from SOURCE has this cosine with DIRECTION."""
+    across = F.normalize(torch.linalg.cross(DIRECTION, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)), dim=0)
+    return SOURCE + length * (cosine * DIRECTION + math.sqrt(1 - cosine**2) * across)
+
+
+@pytest.mark.parametrize("length", [0.01, 0.3, 5.0])
+def test_directional_loss_is_zero_along_the_direction_and_two_against_it(length):
+    assert float(losses.directional(moved(1.0, length), SOURCE, DIRECTION)) == pytest.approx(0, abs=1e-4)
+    assert float(losses.directional(moved(-1.0, length), SOURCE, DIRECTION)) == pytest.approx(2, abs=1e-4)
+
+
+@pytest.mark.parametrize("cosine", [-0.6, 0.0, 0.2, 0.5, 0.9])
+def test_directional_loss_is_one_minus_the_cosine(cosine):
+    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION)) == pytest.approx(1 - cosine, abs=1e-5)
+    torch.testing.assert_close(
+        losses.direction_cosine(moved(cosine), SOURCE, DIRECTION), torch.full((2,), cosine).double(), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("cosine", "expected"), [(0.0, 0.693), (0.2, 0.511), (0.5, 0.288), (1.0, 0.0)])
+def test_neg_log_form_has_the_published_values(cosine, expected):
+    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION, "neg_log")) == pytest.approx(expected, abs=5e-4)
+
+
+def test_neg_log_form_stays_finite_against_the_direction():
+    assert math.isfinite(float(losses.directional(moved(-1.0), SOURCE, DIRECTION, "neg_log")))
+
+
+def test_directional_loss_is_a_mean_over_images():
+    edited = torch.stack([moved(1.0)[0], moved(-1.0)[1]])
+    assert float(losses.directional(edited, SOURCE, DIRECTION)) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_unchanged_image_has_a_finite_loss_and_gradient():
+    edited = SOURCE.clone().requires_grad_()
+    loss = losses.directional(edited, SOURCE, DIRECTION)
+    loss.backward()
+    assert float(loss) == pytest.approx(1)
+    assert bool(torch.isfinite(edited.grad).all())
+
+
+def test_an_unknown_form_is_refused_with_the_choices():
+    with pytest.raises(ValueError, match="choose cosine or neg_log"):
+        losses.directional(SOURCE, SOURCE, DIRECTION, "sine")
+
+
+@pytest.mark.parametrize("form", ["cosine", "neg_log"])
+def test_the_gradient_reaches_the_pixels_through_clip(clip, form):
+    generator = torch.Generator().manual_seed(0)
+    source = torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1
+    edited = (source + 0.2 * torch.randn(source.shape, generator=generator)).clamp(-1, 1).requires_grad_()
+    direction = losses.text_direction(clip.text_features, "person", "person with red hair")
+    losses.directional(clip.image_features(edited), clip.image_features(source), direction, form).backward()
+    assert bool(torch.isfinite(edited.grad).all())
+    assert bool((edited.grad.abs().amax((1, 2, 3)) > 0).all())
+
+
+def test_a_step_against_the_gradient_lowers_the_loss(clip):
+    generator = torch.Generator().manual_seed(1)
+    source = torch.rand(1, 3, 64, 64, generator=generator) * 2 - 1
+    edited = (source + 0.2 * torch.randn(source.shape, generator=generator)).requires_grad_()
+    direction = losses.text_direction(clip.text_features, "person", "zombie")
+
+    def loss():
+        return losses.directional(clip.image_features(edited), clip.image_features(source), direction)
+
+    before = loss()
+    before.backward()
+    with torch.no_grad():
+        edited -= 0.05 * edited.grad / edited.grad.norm()
+    assert float(loss()) < float(before)
+
+
+def test_clip_features_are_unit_vectors_for_pictures_of_any_size(clip):
+    for shape in ((1, 3, 64, 64), (2, 3, 16, 16), (1, 3, 100, 70)):
+        features = clip.image_features(torch.rand(shape) * 2 - 1)
+        torch.testing.assert_close(features.norm(dim=-1), torch.ones(shape[0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(clip.text_features(["a", "red hair"]).norm(dim=-1), torch.ones(2), rtol=0, atol=1e-5)
+
+
+def test_text_direction_is_a_unit_vector_and_turns_round_with_the_texts(clip):
+    there = losses.text_direction(clip.text_features, "person", "zombie")
+    back = losses.text_direction(clip.text_features, "zombie", "person")
+    assert float(there.norm()) == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(there, -back, rtol=0, atol=1e-5)
+
+
+def test_identical_texts_are_refused(clip):
+    with pytest.raises(ValueError, match="'person' and 'person'"):
+        losses.text_direction(clip.text_features, "person", "person")
+
+
+def test_templates_are_averaged_before_the_direction_is_normalised():
+    table = {"x a": [1.0, 0.0], "x b": [0.0, 1.0], "y a": [0.0, 0.0], "y b": [3.0, 0.0]}
+    direction = losses.text_direction(lambda texts: torch.tensor([table[t] for t in texts]), "a", "b", ["x {}", "y {}"])
+    torch.testing.assert_close(direction, F.normalize(torch.tensor([2.0, 1.0]), dim=0))
+
+
+def test_imagenet79_leaves_out_one_of_the_eighty_templates():
+    made = losses.templates("imagenet79")
+    assert len(made) == 79
+    assert len(set(made)) == 79
+    assert all(text.count("{}") == 1 for text in made)
+    assert "a photo of many {}." not in made
+    assert "a bad photo of a {}." in made
+
+
+def test_without_templates_a_text_stays_as_it_is():
+    assert [t.format("red hair") for t in losses.templates("none")] == ["red hair"]
+
+
+def test_unknown_templates_are_refused():
+    with pytest.raises(ValueError, match="imagenet80"):
+        losses.templates("imagenet80")
+
+
+def test_global_l1_and_identity_losses_by_hand():
+    text = torch.tensor([0.0, 1.0])
+    features = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]])
+    assert float(losses.global_(features, text)) == pytest.approx((0 + 1 + 2) / 3)
+    assert float(losses.identity(features, features)) == pytest.approx(0)
+    assert float(losses.identity(features, -features)) == pytest.approx(2)
+    assert float(losses.identity(features, features.flip(1))) == pytest.approx((1 + 1 + 1) / 3)
+    assert float(losses.l1(torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25))) == pytest.approx(0.75)
