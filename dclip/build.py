@@ -32,6 +32,7 @@ _NOISE = (
     ".*will save all extracted features in buffer.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*mid-epoch.*",
+    ".*no `val_dataloader`.*",
 )
 for message in _NOISE:
     warnings.filterwarnings("ignore", message=message)
