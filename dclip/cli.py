@@ -115,7 +115,10 @@ def check_overrides(overrides: Sequence[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(_explain(error)) from error
     except ValueError as error:  # Hydra's own, for a group without an option (task=null) or a setting without a name
-        raise DclipError(f"{' '.join(str(error).split())}; every group needs one of its options, e.g. edit=red_hair") from error
+        empty = next((w.split("=")[0] for w in overrides if w.split("=")[-1] in ("null", "")), None)
+        if empty in _groups():
+            raise DclipError(f"{empty}: nothing is not a choice; choose from {', '.join(_choices(str(empty)))}") from error
+        raise DclipError(f"{' '.join(overrides)}: {' '.join(str(error).split())}; settings read name=value") from error
 
 
 def _jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:

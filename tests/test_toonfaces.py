@@ -164,6 +164,7 @@ BEARDS = {
     "no beard": {"none"}, "a shaved chin": {"none"}, "a moustache": {"moustache"}, "a twirled moustache": {"moustache"},
     "a goatee": {"goatee"}, "a goatee & moustache": {"goatee"}, "a beard": {"full", "long"}, "a full beard": {"full"},
     "a long beard": {"long"},
+    "a very long beard": {"long"},
 }  # fmt: skip
 STYLES = {"a cartoon of": "toon", "a picture of": "toon", "an image of": "toon"}
 
@@ -227,6 +228,7 @@ def test_captions_of_other_styles_name_the_style_and_no_attribute(style, word):
 
 def test_many_faces_are_drawn_as_one_and_kept(monkeypatch, tmp_path):
     monkeypatch.setattr(pools, "CHUNK", 2)
+    monkeypatch.setattr(pools, "PARALLEL_FROM", 2)
     monkeypatch.setenv("DCLIP_CACHE", str(tmp_path))
     faces = [tf.sample_face("test", i, "all").with_(style="toon") for i in range(5)]
     direct, parts = np.stack([tf.render(f) for f in faces]), np.stack([tf.render_parts(f) for f in faces])
