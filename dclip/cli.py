@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -175,8 +176,8 @@ def _console() -> None:
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     logger.propagate = False
 
 
@@ -188,14 +189,21 @@ def job(node: DictConfig) -> None:
 
     try:
         run(cfg)
-    except DclipError:
-        raise
+    except DclipError as error:
+        _fail(error)
     except OSError as error:
-        raise DclipError(
-            f"{error.filename or cfg.output}: {error.strerror or error}; check the disk's space and rights (output={cfg.output})"
-        ) from error
+        place, reason = error.filename or cfg.output, error.strerror or error
+        _fail(DclipError(f"{place}: {reason}; check the disk's space and rights (output={cfg.output})"))
 
 
+def _fail(error: DclipError) -> None:
+    """End this job. In a sweep Hydra goes on with the others; a single run's error is said by ``main``, in one line."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise error
+    _failures.append(error)
+
+
+_failures: list[DclipError] = []
 _main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
 
 
@@ -208,6 +216,8 @@ def main() -> None:
     try:
         precheck(sys.argv[1:])
         _main()
+        if _failures:
+            raise _failures[0]
     except DclipError as error:
         if debug:
             raise

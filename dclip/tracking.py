@@ -277,7 +277,8 @@ def _netrc_has_wandb() -> bool:
 def _log_to(folder: Path) -> logging.Handler:
     handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("dclip").addHandler(handler)
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)  # the file has everything; the console what its own handler lets through
     return handler
 
 
@@ -294,6 +295,7 @@ def recording(cfg: Config) -> Iterator[Record]:
         _point_latest(folder, Path(cfg.output))
         record.wandb = _start_wandb(cfg, folder)
         record.status("running")
+        log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
     try:
         yield record
     except BaseException as error:
