@@ -117,7 +117,10 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
         from dclip.models.convert import converted, is_foreign  # convert writes with this module's functions
 
         if is_foreign(name_or_path):
-            name_or_path = str(converted(name_or_path, head_dim=head_dim, image_size=image_size))
+            try:
+                name_or_path = str(converted(name_or_path, head_dim=head_dim, image_size=image_size))
+            except DclipError as error:
+                raise error if name_or_path in str(error) else DclipError(f"{name_or_path}: {error}") from error
     path = locate(name_or_path)
     header = _expect(path, "ddpm", "edit")
     known = header["model"] if header["kind"] == "edit" else header
