@@ -214,8 +214,8 @@ def test_the_batch_size_never_changes_a_picture(tiny, monkeypatch, tmp_path):
         latents = encode(cfg, networks.model, images)
         found.append((latents, generate(cfg, networks.model, networks.model.predict, images, latents)))
     for other in found[1:]:
-        torch.testing.assert_close(other[0], found[0][0], rtol=0, atol=5e-3)
-        torch.testing.assert_close(other[1], found[0][1], rtol=0, atol=5e-3)  # a quarter of an 8-bit level
+        torch.testing.assert_close(other[0], found[0][0], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(other[1], found[0][1], rtol=2e-3, atol=5e-3)  # random weights: values up to 10
 
 
 def test_two_processes_give_the_edit_of_one(tiny, tmp_path):
