@@ -42,7 +42,7 @@ def _clip(config: dict[str, Any], task: PretrainTask, options: dict[str, Any]) -
     merges = weights_dir() / "toonfaces_merges.txt.gz"
     if not merges.is_file():
         atomic_save(merges, write_merges)
-    return TrainCLIP(build_clip(config), small_tokenizer(merges), pool=task.pool, **options)
+    return TrainCLIP(build_clip(config), small_tokenizer(merges), pool=task.pool, robust=task.robust, **options)
 
 
 def _identity(task: PretrainTask, options: dict[str, Any]) -> TrainIdentity:
