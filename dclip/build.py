@@ -13,8 +13,7 @@ import torch
 from tqdm import tqdm
 
 from dclip import parallel
-from dclip.config import Config, Ddpm, Loss, TaskName, ToonFaces
-from dclip.diffusion.sampler import DDIM, DDPM, Solver
+from dclip.config import Config, Loss, TaskName, ToonFaces
 from dclip.metrics.suite import Scorers
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
 from dclip.models.clip import ClipModel
@@ -83,13 +82,6 @@ def build_networks(cfg: Config) -> Networks:
         if net is not None:
             net.to(device)
     return networks
-
-
-def solver_of(cfg: Config, model: DiffusionModel) -> Solver:
-    """The sampler's step rule."""
-    if isinstance(cfg.sampler, Ddpm):
-        return DDPM(model.info.variance)
-    return DDIM(cfg.sampler.eta)
 
 
 class FitProgress(L.Callback):

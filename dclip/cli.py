@@ -96,9 +96,9 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     from dclip.headers import read_edit_header
 
     _, header = read_edit_header(node.edit.adapter)
-    for group, keys in (("edit", ("name", "source", "target")), ("sampler", ("t0", "s_for", "s_gen", "final_step"))):
+    for group, keys in (("edit", ("name", "source", "target")), ("sampler", tuple(header["sampler"]))):
         for key in keys:
-            if f"{group}.{key}" not in told and (group != "edit" or "edit" not in told):
+            if f"{group}.{key}" not in told and group not in told:
                 OmegaConf.update(node, f"{group}.{key}", header[group][key])
 
 

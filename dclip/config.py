@@ -230,15 +230,40 @@ class FinalStep(StrEnum):
     to_t0 = "to_t0"  # paper, Algorithms 3-5: stops at tau_1 = 0, the exact mirror of the inversion
 
 
+class Grid(StrEnum):
+    """How timesteps are spread between 0 and t0."""
+
+    uniform = "uniform"  # in t, as published
+    quadratic = "quadratic"  # in the square root of t
+    log_snr = "log_snr"  # in the logarithm of the signal-to-noise ratio
+    rho = "rho"  # in sqrt((1 - alpha_bar) / alpha_bar)
+
+
+class Solver(StrEnum):
+    """How the sampling ODE (or SDE) is followed."""
+
+    ddim = "ddim"
+    ddpm = "ddpm"
+    ab2 = "ab2"
+    heun = "heun"
+    dpmpp_2m = "dpmpp_2m"
+    fixed_point = "fixed_point"
+
+
 @dataclass
 class Sampler:
-    """Timesteps: invert up to ``t0`` in ``s_for`` steps, generate in ``s_gen``."""
+    """Timesteps: invert up to ``t0`` in ``s_for`` steps, generate in ``s_gen``; both on one kind of ``grid``."""
 
+    solver: Solver = Solver.ddim
     t0: int = 500
     s_for: int = 40
     s_gen: int = 6
     eta: float = 0.0
     final_step: FinalStep = FinalStep.to_clean
+    grid: Grid = Grid.uniform
+    sweeps: int = 6  # fixed_point: network calls a step at most
+    tolerance: float = 1e-4  # fixed_point: an image is done when it moves by less (root mean square)
+    damping: float = 1.0  # fixed_point: share of each new value that is taken
 
     def __post_init__(self) -> None:
         _need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
@@ -249,6 +274,12 @@ class Sampler:
                 f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
             )
         _weights("sampler", eta=self.eta)
+        _need(
+            self.eta == 0 or self.solver is Solver.ddim,
+            f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
+        )
+        _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
+        _need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
 
 
 @option("sampler", "ddim")
@@ -261,6 +292,40 @@ class Ddim(Sampler):
 @dataclass
 class Ddpm(Sampler):
     """Ancestral sampling that honours the stride of its timesteps; inversion stays DDIM."""
+
+    solver: Solver = Solver.ddpm
+
+
+@option("sampler", "ab2")
+@dataclass
+class Ab2(Sampler):
+    """Adams-Bashforth of second order, up and down: DDIM's cost, and an error that falls with the square of the steps."""
+
+    solver: Solver = Solver.ab2
+
+
+@option("sampler", "heun")
+@dataclass
+class Heun(Sampler):
+    """Heun's method, up and down: second order from the first step, two network calls a step."""
+
+    solver: Solver = Solver.heun
+
+
+@option("sampler", "dpmpp_2m")
+@dataclass
+class DpmPp2M(Sampler):
+    """DPM-Solver++ 2M, up and down: second order on the predicted x0."""
+
+    solver: Solver = Solver.dpmpp_2m
+
+
+@option("sampler", "fixed_point")
+@dataclass
+class FixedPoint(Sampler):
+    """DDIM generation; inversion solves its own ``s_gen`` steps (``s_for`` is not used): few steps reconstruct well."""
+
+    solver: Solver = Solver.fixed_point
 
 
 @option("guidance", "none")

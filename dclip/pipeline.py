@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from dclip import parallel
-from dclip.build import Networks, build_networks, solver_of
+from dclip.build import Networks, build_networks
 from dclip.config import Config, DclipError, TaskName
 from dclip.data.images import save_png
 from dclip.data.load import load_images, load_input, true_images, truth_of
 from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import read_edit, save_edit
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
@@ -103,8 +103,8 @@ def sample_noise(cfg: Config, record: Record) -> None:
     ids = tuple(f"sample_{i:05d}" for i in range(cfg.task.count))  # type: ignore[attr-defined]
     noise = ImageNoise(ids, cfg.seed).like(torch.empty(len(ids), model.channels, model.image_size, model.image_size))
     walk = Walk(
-        model.predict, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value), model.schedule,
-        solver_of(cfg, model), cfg.seed + 1, clip_x0=cfg.task.clip_x0,  # type: ignore[attr-defined]
+        model.predict, [model], pairs_of(cfg.sampler)[1], model.schedule,
+        solver_of(cfg.sampler, model.info.variance), cfg.seed + 1, clip_x0=cfg.task.clip_x0,  # type: ignore[attr-defined]
     )  # fmt: skip
     with record.timing("edit"):
         result = run_walk(cfg, walk, ids, noise, "sampling")
@@ -133,8 +133,7 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 
 def generate(cfg: Config, model: DiffusionModel, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
     """Images [N,3,H,W] from latents at t0, in ``sampler.s_gen`` steps."""
-    down = pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value)
-    walk = Walk(eps_fn, [model], down, model.schedule, solver_of(cfg, model), cfg.seed)
+    walk = Walk(eps_fn, [model], pairs_of(cfg.sampler)[1], model.schedule, solver_of(cfg.sampler, model.info.variance), cfg.seed)
     return run_walk(cfg, walk, images.ids, latents, what)
 
 

@@ -226,7 +226,7 @@ def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
 def test_help_shows_the_choices_and_writes_nothing(tmp_path):
     done = command("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for part in ("experiment:", "toonfaces_red_hair", "sampler: ddim, ddpm", "usage:"):
+    for part in ("experiment:", "toonfaces_red_hair", "sampler: ab2, ddim, ddpm", "usage:"):
         assert part in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -63,7 +63,7 @@ def adapt(cfg: Config, record: Record, networks: Networks, images: Mapping[str, 
     model = networks.model
     model.unet.requires_grad_(True)
     validated = len(images["validation"]) > 0
-    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step.value)
+    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step, cfg.sampler.grid)
     tuning = DiffusionClipTuning(
         model, objective(images["train"]), latents["train"], down, cfg.method, cfg.seed,
         (objective(images["validation"]), latents["validation"]) if validated else None, show,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dclip.config import Config, DclipError, plain
+from dclip.config import Config, DclipError, FinalStep, Sampler, Solver, plain
 from dclip.headers import read_edit_header
 from dclip.models.checkpoints import model_header, read_weights, save_weights
 from dclip.models.unet import DiffusionModel
@@ -18,6 +18,12 @@ class SavedEdit:
 
     path: Path
     header: dict[str, Any]
+
+    @property
+    def sampler(self) -> Sampler:
+        """The solver and steps that the edit was made with."""
+        known = self.header["sampler"]
+        return Sampler(**{**known, "solver": Solver(known.get("solver", "ddim")), "final_step": FinalStep(known["final_step"])})
 
     def put_on(self, model: DiffusionModel) -> None:
         """Replace the model's weights with the edit's. DclipError if it was made for another base."""
