@@ -23,6 +23,7 @@ from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import read_edit, save_edit
+from dclip.methods.objectives import needs_latents
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -54,12 +55,16 @@ def finetune(cfg: Config, record: Record) -> None:
     model = networks.model
     images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
     with record.timing("invert"):
-        latents = {split: encode(cfg, model, part, f"{split} images") for split, part in images.items()}
+        unused = () if needs_latents(cfg.method.objective) else ("train",)
+        latents = {
+            split: part.pixels[:0] if split in unused else encode(cfg, model, part, f"{split} images")
+            for split, part in images.items()
+        }
     original = copy.deepcopy(model)
     with record.timing("adapt"):
-        adapt(cfg, record, networks, images, latents)
+        lora = adapt(cfg, record, networks, images, latents)
     if record.writes:
-        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"])
+        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora)
     edited = apply_edit(cfg, record, networks, images["test"], latents["test"], original)
     finish(cfg, record, networks, edited, latents["test"], original)
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dclip.config import Config, DclipError, FinalStep, Sampler, Solver, plain
+from dclip.config import Lora as LoraOptions
 from dclip.headers import read_edit_header
 from dclip.models.checkpoints import model_header, read_weights, save_weights
+from dclip.models.lora import Lora
 from dclip.models.unet import DiffusionModel
 
 
@@ -32,11 +34,23 @@ class SavedEdit:
                 f"edit.adapter={self.path} was fine-tuned from {self.header['base']!r} (sha256 {self.header['base_sha256'][:12]}), "
                 f"not from this checkpoint ({model.info.name!r}, {model.digest[:12]}); choose its own checkpoint="
             )
-        model.unet.load_state_dict(read_weights(self.path))
+        if self.is_lora:
+            self.lora(model).merge(model.unet)
+        else:
+            model.unet.load_state_dict(read_weights(self.path))
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether the file holds low-rank updates instead of the network's weights."""
+        return self.header.get("kind_of_weights") == "lora"
+
+    def lora(self, model: DiffusionModel) -> Lora:
+        """The file's low-rank updates, for the layers of ``model``."""
+        return Lora.from_state(model.unet, LoraOptions(**self.header["method"]["lora"]), read_weights(self.path))
 
 
-def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float) -> None:
-    """Write the fine-tuned weights with everything needed to apply them again."""
+def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float, lora: Lora | None = None) -> None:
+    """Write the fine-tuned weights, or only their low-rank updates, with everything needed to apply them again."""
     settings = plain(cfg)
     header = {
         "kind": "edit",
@@ -44,9 +58,10 @@ def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float) ->
         "base_sha256": model.digest,
         "model": {k: v for k, v in model_header(model.info).items() if k != "kind"},
         **{key: settings[key] for key in ("edit", "sampler", "method", "loss", "clip", "seed")},
+        "kind_of_weights": "full" if lora is None else "lora",
         "seconds_adapt": seconds,
     }
-    save_weights(path, model.unet, header)
+    save_weights(path, model.unet if lora is None else lora, header)
 
 
 def read_edit(name: str) -> SavedEdit:

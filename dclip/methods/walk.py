@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 
 from dclip import parallel
 from dclip.build import make_trainer, progress_bar, shows_progress
-from dclip.config import Config
+from dclip.config import Config, Encode
 from dclip.data.pools import atomic_save, cache_dir
-from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
 from dclip.diffusion.schedule import Pair, Schedule
 from dclip.diffusion.solvers import inverter_of, pairs_of
@@ -90,7 +90,13 @@ def _read(path: Path) -> Tensor | None:
 
 
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
-    """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache."""
+    """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
+
+    With ``sampler.encode=stochastic`` they are noised in closed form instead.
+    """
+    if cfg.sampler.encode == Encode.stochastic:
+        noise = ImageNoise([f"encode/{name}" for name in images.ids], cfg.seed)
+        return add_noise(images.pixels, noise.like(images.pixels), model.schedule.alpha_bar(cfg.sampler.t0))
     pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
     paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels] if model.digest else []
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)

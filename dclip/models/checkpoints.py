@@ -123,6 +123,11 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
                 raise error if name_or_path in str(error) else DclipError(f"{name_or_path}: {error}") from error
     path = locate(name_or_path)
     header = _expect(path, "ddpm", "edit")
+    if header.get("kind_of_weights") == "lora":
+        raise DclipError(
+            f"{path} holds only the low-rank updates of an edit; load its base ({header['base']!r}) and use dclip.edit, "
+            "or edit.adapter= on the command line"
+        )
     known = header["model"] if header["kind"] == "edit" else header
     info = ModelInfo(known["name"], known["unet"], known["variance"], Schedule(**known["schedule"]), known.get("notes", {}))
     unet = _fill(build_unet(info.unet), path)
