@@ -193,7 +193,9 @@ def training(nets, clip, tiny, tmp_path):
     """A configuration, a record and a tuning module with fresh tiny networks."""
 
     def build(folder="run", **settings):
-        cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}, **{"method__lr": 0.002, "method__batch": 2, **settings}))
+        cfg = configure(
+            *words({**tiny, "checkpoint.name": nets["model16"]}, **{"method__lr": 0.002, "method__batch": 2, **settings})
+        )
         record = Record(tmp_path / folder, cfg, False)
         record.folder.mkdir(exist_ok=True)
         model = load_model(str(nets["model16"]))

@@ -83,7 +83,7 @@ def adapt(
     model.to(device_of(cfg))
     if lora is not None:
         lora.detach()
-        lora.merge(model.unet)
+        lora.round().merge(model.unet)
     return lora
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dclip.config import Config, DclipError, FinalStep, Sampler, Solver, plain
 from dclip.config import Lora as LoraOptions
 from dclip.headers import read_edit_header
@@ -50,7 +52,7 @@ class SavedEdit:
 
 
 def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float, lora: Lora | None = None) -> None:
-    """Write the fine-tuned weights, or only their low-rank updates, with everything needed to apply them again."""
+    """Write the fine-tuned weights, or only their low-rank updates (rounded), with everything needed to apply them again."""
     settings = plain(cfg)
     header = {
         "kind": "edit",
@@ -61,7 +63,10 @@ def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float, lo
         "kind_of_weights": "full" if lora is None else "lora",
         "seconds_adapt": seconds,
     }
-    save_weights(path, model.unet if lora is None else lora, header)
+    if lora is None:
+        save_weights(path, model.unet, header)
+    else:
+        save_weights(path, lora, header, torch.float16)
 
 
 def read_edit(name: str) -> SavedEdit:

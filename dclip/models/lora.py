@@ -104,6 +104,13 @@ class Lora(nn.Module):
             self._hooks.pop().remove()
 
     @torch.no_grad()
+    def round(self) -> Lora:
+        """Round the updates to what their float16 file holds, so that they are the same after saving."""
+        for parameter in self.parameters():
+            parameter.copy_(parameter.half().float())
+        return self
+
+    @torch.no_grad()
     def merge(self, net: nn.Module, weight: float = 1.0) -> None:
         """Add ``weight`` times the updates to the weights of ``net``; several merged after each other stack."""
         for layer, update in self._pairs(net):
