@@ -351,6 +351,7 @@ class LrSchedule(StrEnum):
     constant = "constant"
     paper = "paper"  # x 1.2 (linearly) every 50 images' worth of updates
     code = "code"  # x 1.3 every epoch (exponentially)
+    cosine = "cosine"  # up over the first twentieth of the batches, then down to 0 along a cosine
 
 
 class ObjectiveName(StrEnum):
@@ -433,17 +434,20 @@ class ClipForm(StrEnum):
 @option("loss", "directional")
 @dataclass
 class Loss:
-    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11)."""
+    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11), and ours: ``shift``."""
 
     clip: float = 3.0
     l1: float = 1.0
     id: float = 1.0
+    shift: float = 0.0  # asks for a length of the change along the text's direction: what an image lacks of ``margin``
+    margin: float = 0.3  # in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33 (a skin colour) along theirs
     form: ClipForm = ClipForm.neg_log
     templates: str = "none"  # "none", or "imagenet79": the published code's prompt templates
 
     def __post_init__(self) -> None:
-        _weights("loss", clip=self.clip, l1=self.l1, id=self.id)
-        _need(self.clip + self.l1 + self.id > 0, "loss.clip, loss.l1 and loss.id are all 0; there is nothing to learn from")
+        _weights("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
+        _need(self.clip + self.l1 + self.id + self.shift > 0, "all weights of loss are 0; there is nothing to learn from")
+        _need(0 < self.margin < 2, f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4")
         _need(
             self.templates in ("none", "imagenet79"), f"loss.templates={self.templates} does not exist; choose none or imagenet79"
         )

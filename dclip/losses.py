@@ -64,6 +64,16 @@ def directional(edited: Tensor, source: Tensor, direction: Tensor, form: str = "
     raise ValueError(f"no directional loss is called {form!r}; choose cosine or neg_log")
 
 
+def shift(edited: Tensor, source: Tensor, direction: Tensor, margin: float) -> Tensor:
+    """How much of ``margin`` an image's features still lack along the text's direction: max(0, margin - (E_I(x') - E_I(x)) . dT).
+
+    The directional loss looks at the direction of a change only: a faint change satisfies it as well as a plain one, and
+    it never ends. This one asks for a length, and is silent once an image has it; what keeps the image (L1, identity) then
+    decides alone.
+    """
+    return (margin - (edited - source) @ direction).clamp_min(0).mean()
+
+
 def global_(edited: Tensor, text: Tensor) -> Tensor:
     """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9)."""
     return (1 - edited @ text).mean()

@@ -6,6 +6,7 @@ x0 in ``s_train`` steps. How the gradient flows through them is the objective's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,9 +60,12 @@ class Objective:
         """
         i, w = list(index), self.weights
         terms: dict[str, Tensor] = {}
+        if w.clip > 0 or w.shift > 0:
+            features, before = self.clip.image_features(edited), self.clip_features[i]
         if w.clip > 0:
-            features = self.clip.image_features(edited)
-            terms["clip"] = losses.directional(features, self.clip_features[i], self.direction, w.form.value)
+            terms["clip"] = losses.directional(features, before, self.direction, w.form.value)
+        if w.shift > 0:
+            terms["shift"] = losses.shift(features, before, self.direction, w.margin)
         if w.l1 > 0:
             terms["l1"] = losses.l1(edited, self.images[i])
         if self.identity is not None and self.id_features is not None:
@@ -175,14 +179,17 @@ class DiffusionClipTuning(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam, as published; the learning rate follows ``lr_schedule``."""
         optimizer = torch.optim.Adam(self.tuned.parameters(), self.options.lr)
-        factor = lr_factor(self.options.lr_schedule, self.options.batch, self.steps_per_epoch)
+        factor = lr_factor(self.options.lr_schedule, self.options.batch, self.steps_per_epoch, self.options.epochs)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-def lr_factor(schedule: LrSchedule, batch: int, steps_per_epoch: int) -> Callable[[int], float]:
+def lr_factor(schedule: LrSchedule, batch: int, steps_per_epoch: int, epochs: int = 1) -> Callable[[int], float]:
     """Learning-rate factor by step: constant; the paper's "increased linearly by 1.2 per 50 iterations" (its batch is 1,
-    so 50 iterations are 50 images); the published code's 1.3 to the power of the epoch."""
+    so 50 iterations are 50 images); the published code's 1.3 to the power of the epoch; or a cosine down to 0."""
+    total = steps_per_epoch * epochs
+    if schedule is LrSchedule.cosine:
+        return lambda step: min((step + 1) / max(1, total // 20), 0.5 + 0.5 * math.cos(math.pi * min(step / total, 1)))
     if schedule is LrSchedule.constant:
         return lambda step: 1.0
     if schedule is LrSchedule.paper:
