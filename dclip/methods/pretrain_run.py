@@ -129,5 +129,7 @@ def publish(cfg: Config, record: Record, task: PretrainTask, net: nn.Module, sec
 
 
 def command_of(cfg: Config, task: PretrainTask) -> str:
-    """The command that makes these weights again."""
-    return f"python run.py experiment=pretrain_toonfaces_{task.net.value} task.steps={task.steps} seed={cfg.seed}"
+    """The command that makes these weights again: all settings that decide them."""
+    words = {name: getattr(task, name) for name in ("start", "steps", "batch", "lr", "pool", "robust")}
+    told = " ".join(f"task.{name}={value}" for name, value in words.items() if value)
+    return f"python run.py experiment=pretrain_toonfaces_{task.net.value} {told} seed={cfg.seed}"
