@@ -13,14 +13,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dclip.config import DclipError, FinalStep, Metric, Sampler, Solver
+from dclip.config import DclipError, Encode, FinalStep, Metric, Mix, Sampler, Solver
 from dclip.data.toonfaces import TRUTHS
-from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import check_steps
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
+from dclip.headers import adopted
 from dclip.methods.adapter import read_edit
+from dclip.methods.editing import read_editor
+from dclip.methods.walk import noised
 from dclip.metrics.suite import Scorers
 from dclip.metrics.suite import measure as _measure
 from dclip.models.checkpoints import load_clip, load_model
@@ -96,20 +98,34 @@ def generate(
 
 
 @torch.no_grad()
-def edit(model: DiffusionModel, images: Tensor, adapter: str, gamma: float = 1.0) -> Tensor:
-    """Apply a fine-tuned edit to images [N,3,H,W] in [-1, 1], with the steps it was made with.
+def edit(
+    model: DiffusionModel,
+    images: Tensor,
+    adapter: str | Sequence[str],
+    gamma: float = 1.0,
+    weights: object = None,
+    soup: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Apply one or several fine-tuned edits to images [N,3,H,W] in [-1, 1], with the steps they were made with.
 
-    ``adapter`` is a run's folder or its adapter.safetensors; ``gamma`` the degree of change (0: the original model).
-    DclipError if the edit belongs to another base checkpoint.
+    ``adapter`` is a run's folder or its adapter.safetensors, or a list of these; ``gamma`` the degree of change (0: the
+    original model). ``weights`` and ``soup`` say how several are put together, as ``mix.weights`` and ``mix.soup`` do.
+    DclipError if an edit belongs to another base checkpoint, or if the weights do not sum to one.
     """
-    import copy
+    names = [adapter] if isinstance(adapter, str) else list(adapter)
+    if not names:
+        raise DclipError("adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several")
+    adopted(names)  # refuses edits that were made with different steps
+    options = read_edit(names[0]).sampler
+    editor = read_editor(model, names, Mix(weights, soup), options.t0, gamma)
+    return _generate(model, editor.at(gamma), _encode(model, images, options, seed), options, None, seed)
 
-    saved = read_edit(adapter)
-    tuned = copy.deepcopy(model)
-    saved.put_on(tuned)
-    options = saved.sampler
-    latents = _invert(model, images, options)
-    return _generate(model, degree(model.predict, tuned.predict, gamma), latents, options, None, 0)
+
+def _encode(model: DiffusionModel, images: Tensor, options: Sampler, seed: int) -> Tensor:
+    if options.encode == Encode.stochastic:
+        return noised(_images(images), model.schedule.alpha_bar(options.t0), seed).to(model.device)
+    return _invert(model, images, options)
 
 
 def measure(

@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, DclipError, TaskName, to_config
+from dclip.config import Config, DclipError, TaskName, adapters_of, to_config
 
 HERE = Path(__file__).resolve().parent
 # beside the package in a checkout, inside it in a wheel
@@ -91,15 +91,15 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     told = {word.split("=")[0] for word in overrides}
     if told & {"edit.source", "edit.target"} and "edit.name" not in told:
         node.edit.name = ""
-    if OmegaConf.select(node, "task.name") is not TaskName.edit or not node.edit.adapter:
+    names = adapters_of(OmegaConf.to_container(node.edit)["adapter"])  # type: ignore[index,call-overload]
+    if OmegaConf.select(node, "task.name") is not TaskName.edit or not names:
         return
-    from dclip.headers import read_edit_header
+    from dclip.headers import adopted, find_edit
 
-    _, header = read_edit_header(node.edit.adapter)
-    for group, keys in (("edit", ("name", "source", "target")), ("sampler", tuple(header["sampler"]))):
-        for key in keys:
-            if f"{group}.{key}" not in told and group not in told:
-                OmegaConf.update(node, f"{group}.{key}", header[group][key])
+    paths = [find_edit(name, str(node.output)) for name in names]
+    node.edit.adapter = paths if len(paths) > 1 else paths[0]
+    for key, value in adopted(paths, told).items():
+        OmegaConf.update(node, key, value)
 
 
 def check_overrides(overrides: Sequence[str]) -> Config:

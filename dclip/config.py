@@ -197,6 +197,17 @@ STORE.store(group="checkpoint", name="base", node=Checkpoint, provider="dclip")
 STORE.store(group="clip", name="base", node=Clip, provider="dclip")
 
 
+def adapters_of(value: Any) -> list[str]:
+    """``edit.adapter`` as a list: none, one, or several edits. DclipError for what names no edit."""
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    _need(value != [], "edit.adapter=[] names no edit; give a run's folder (outputs/latest after a run), or several")
+    _need(
+        all(isinstance(name, str) and name.strip() for name in names),
+        f"edit.adapter={value} must be an edit's file, its run's folder or its name, or a list of these",
+    )
+    return names
+
+
 @dataclass
 class Edit:
     """The edit in words. Written in ``conf/edit/NAME.yaml``; any text may be given as ``edit.source= edit.target=``."""
@@ -204,9 +215,15 @@ class Edit:
     name: str = ""
     source: str = MISSING
     target: str = MISSING
-    adapter: str | None = None  # an edit that was fine-tuned before: its safetensors file or the folder of its run
+    adapter: Any = None  # an edit that was fine-tuned before (its file, its run's folder, its name), or a list of several
+
+    @property
+    def adapters(self) -> list[str]:
+        """The edits to apply."""
+        return adapters_of(self.adapter)
 
     def __post_init__(self) -> None:
+        adapters_of(self.adapter)
         for key in ("source", "target"):
             text = getattr(self, key)
             _need(
@@ -334,6 +351,17 @@ class FixedPoint(Sampler):
     """DDIM generation; inversion solves its own ``s_gen`` steps (``s_for`` is not used): few steps reconstruct well."""
 
     solver: Solver = Solver.fixed_point
+
+
+@dataclass
+class Mix:
+    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network the sum of their changes.
+
+    Weights sum to one at every t, so two edits at half weight each make half of each change; ``gamma=2`` makes both whole.
+    """
+
+    weights: Any = None  # [0.5, 0.5], {300: [1, 0], 0: [0.3, 0.7]}, linear, cosine (dclip/mixing.py); null: equal
+    soup: bool = False  # merge the edits' weights into one network, at the cost of one
 
 
 @option("guidance", "none")
@@ -573,6 +601,7 @@ class Config:
     method: Any = MISSING
     guidance: Guidance = MISSING
     sampler: Sampler = MISSING
+    mix: Mix = field(default_factory=Mix)
     loss: Loss = MISSING
     metric: Metric = MISSING
     trainer: Trainer = MISSING
@@ -580,6 +609,8 @@ class Config:
     name: str = ""  # of the run's folder; empty: task and edit
     seed: int = 0
     gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
+    degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5])  # of the strip of degrees; [] for none
+    variants: int = 1  # of every image, where sampling is stochastic
     input: str | None = None  # task=edit: an image or a folder of images
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
@@ -588,6 +619,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _need(math.isfinite(self.gamma) and 0 <= self.gamma <= 3, f"gamma={self.gamma} is out of range; choose 0 (original) to 3")
+        for gamma in self.degrees:
+            _need(math.isfinite(gamma) and 0 <= gamma <= 3, f"degrees={self.degrees}: {gamma} is out of range; choose 0 to 3")
+        _need(len(self.degrees) <= 16, f"degrees has {len(self.degrees)} entries; a strip holds at most 16")
+        _need(self.variants >= 1, f"variants={self.variants} must be 1 or more")
         _need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
 
 
@@ -641,16 +676,35 @@ def check(cfg: Config) -> None:
         )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
     if task is TaskName.edit:
-        _need(
-            cfg.edit.adapter is not None,
-            "task=edit needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors (outputs/latest after a run)",
-        )
-        _need(
-            Path(str(cfg.edit.adapter)).exists(),
-            f"edit.adapter={cfg.edit.adapter} does not exist; give a run folder or safetensors file",
-        )
+        _check_applied(cfg)
+    else:
+        _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
+        _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
     if cfg.input is not None:
         _need(task is TaskName.edit, f"input={cfg.input} is for task=edit")
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
+
+
+def _check_applied(cfg: Config) -> None:
+    """Refuse edits that are not there, and mixtures that cannot be."""
+    from dclip import mixing
+
+    edits = cfg.edit.adapters
+    _need(
+        bool(edits),
+        f"task={cfg.task.name.value} needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors "
+        "(outputs/latest after a run), or a list of several",
+    )
+    for name in edits:
+        _need(Path(name).exists(), f"edit.adapter={name} does not exist; give a run folder or safetensors file")
+    mixing.weights_of(cfg.mix.weights, len(edits), cfg.sampler.t0)
+    sampler = cfg.sampler
+    _need(
+        cfg.variants == 1 or sampler.eta > 0 or sampler.solver is Solver.ddpm or sampler.encode is Encode.stochastic,
+        f"variants={cfg.variants} would be the same picture: nothing is random; set sampler.eta=1, sampler=ddpm or "
+        "sampler.encode=stochastic",
+    )
+    if cfg.mix.soup:
+        mixing.constant_weights(cfg.mix.weights, len(edits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,45 @@ def read_edit_header(name: str) -> tuple[Path, dict[str, Any]]:
     if header.get("kind") != "edit":
         raise DclipError(f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit")
     return path, header
+
+
+def find_edit(name: str, output: str = "outputs") -> str:
+    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``."""
+    runs = Path(output).glob(f"finetune_{name}/*/adapter.safetensors") if name.isidentifier() else iter(())
+    if Path(name).expanduser().exists() or not (found := sorted(runs)):
+        return name
+    return str(found[-1])
+
+
+def adopted(names: Sequence[str], told: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings that applying edits takes over from them: texts and sampler. What was ``told`` otherwise is left out.
+
+    DclipError where several edits were made with different steps.
+    """
+    told, headers = set(told), [read_edit_header(name)[1] for name in names]
+    settings: dict[str, Any] = {}
+    for key in headers[0]["sampler"]:
+        values = [header["sampler"].get(key) for header in headers]
+        if told & {"sampler", f"sampler.{key}"}:
+            continue
+        if any(value != values[0] for value in values):
+            choices = ", ".join(map(str, values))
+            raise DclipError(f"the edits were made with different sampler.{key} ({choices}); choose one: sampler.{key}={values[0]}")
+        settings[f"sampler.{key}"] = values[0]
+    texts = {
+        "name": "+".join(header["edit"]["name"] for header in headers) if all(h["edit"]["name"] for h in headers) else "",
+        "source": headers[0]["edit"]["source"],
+        "target": joined([header["edit"]["target"] for header in headers]),
+    }
+    return settings | {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
+
+
+def joined(targets: Sequence[str]) -> str:
+    """One text of several: "person with red hair" and "person with a beard" are a "person with red hair and a beard"."""
+    first = targets[0].split()
+    rests = []
+    for target in targets[1:]:
+        words = target.split()
+        same = next((i for i, (a, b) in enumerate(zip(first, words, strict=False)) if a != b), min(len(first), len(words)))
+        rests.append(" ".join(words[same:] or words))
+    return " and ".join([targets[0], *rests])

@@ -9,7 +9,6 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +18,13 @@ from dclip.build import Networks, build_networks
 from dclip.config import Config, DclipError, TaskName
 from dclip.data.images import save_png
 from dclip.data.load import load_images, load_input, true_images, truth_of
-from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.solvers import pairs_of, solver_of
-from dclip.methods.adapter import read_edit, save_edit
+from dclip.methods.adapter import save_edit
+from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
 from dclip.methods.objectives import needs_latents
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
-from dclip.models.unet import DiffusionModel
 from dclip.report import grid_picture, sheet_picture, text_table, write_report
 from dclip.tracking import Record, peak_memory_mb, read_json, recording
 from dclip.types import Edited, Images
@@ -65,8 +63,11 @@ def finetune(cfg: Config, record: Record) -> None:
         lora = adapt(cfg, record, networks, images, latents)
     if record.writes:
         save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora)
-    edited = apply_edit(cfg, record, networks, images["test"], latents["test"], original)
-    finish(cfg, record, networks, edited, latents["test"], original)
+    editor = editor_of(original, model)
+    edited = apply_edit(cfg, record, editor, images["test"], latents["test"])
+    scores = finish(cfg, record, networks, edited, latents["test"], editor)
+    if record.writes:  # once more, with what it is worth
+        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora, scores)
 
 
 def edit(cfg: Config, record: Record) -> None:
@@ -74,15 +75,14 @@ def edit(cfg: Config, record: Record) -> None:
     networks = build_networks(cfg)
     model = networks.model
     images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
+    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
     with record.timing("invert"):
-        latents = encode(cfg, model, images)
-    original = copy.deepcopy(model)
-    read_edit(str(cfg.edit.adapter)).put_on(model)
-    edited = apply_edit(cfg, record, networks, images, latents, original)
+        images, latents = encode_variants(cfg, model, images)
+    edited = apply_edit(cfg, record, editor, images, latents)
     for name, pixels in zip(images.ids, edited.result, strict=True):
         if record.writes:
             save_png(pixels, record.folder / "samples" / f"image_{name}.png")
-    finish(cfg, record, networks, edited, latents, original)
+    finish(cfg, record, networks, edited, latents, editor)
 
 
 def reconstruct(cfg: Config, record: Record) -> None:
@@ -136,30 +136,20 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 }
 
 
-def generate(cfg: Config, model: DiffusionModel, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
-    """Images [N,3,H,W] from latents at t0, in ``sampler.s_gen`` steps."""
-    walk = Walk(eps_fn, [model], pairs_of(cfg.sampler)[1], model.schedule, solver_of(cfg.sampler, model.info.variance), cfg.seed)
-    return run_walk(cfg, walk, images.ids, latents, what)
-
-
-def apply_edit(
-    cfg: Config, record: Record, networks: Networks, images: Images, latents: Tensor, original: DiffusionModel
-) -> Edited:
-    """Generate with the fine-tuned model, at the degree of change ``gamma``."""
-    model = networks.model.eval().requires_grad_(False)
-    eps_fn: Any = model.predict
-    if cfg.gamma != 1:
-        eps_fn = degree(original.predict, model.predict, cfg.gamma)
+def apply_edit(cfg: Config, record: Record, editor: Editor, images: Images, latents: Tensor) -> Edited:
+    """Generate at the degree of change ``gamma``."""
     with record.timing("edit"):
-        result = generate(cfg, model, eps_fn, images, latents)
+        result = apply(cfg, editor, images, latents, cfg.gamma)
     if not bool(torch.isfinite(result).all()):
         raise DclipError("the edited images are not finite: the fine-tuning diverged; lower method.lr")
-    truth = true_images(images, truth_of(cfg)) if cfg.gamma == 1 else None
-    return Edited(images, result, truth)
+    whole = cfg.gamma == 1 or len(cfg.edit.adapters) > 1  # several edits, each at half weight, are whole at gamma = 2
+    return Edited(images, result, true_images(images, truth_of(cfg)) if whole else None)
 
 
-def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, latents: Tensor, original: DiffusionModel) -> None:
-    """Measure, draw the pictures, write the numbers."""
+def finish(
+    cfg: Config, record: Record, networks: Networks, edited: Edited, latents: Tensor, editor: Editor
+) -> dict[str, float | str]:
+    """Measure, draw the pictures, write the numbers; returns the scores."""
     images = edited.source
     scores = measure(
         edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth_of(cfg) if images.faces else None
@@ -170,10 +160,13 @@ def finish(cfg: Config, record: Record, networks: Networks, edited: Edited, late
         rows.append(("the truth", edited.truth))
     record.picture("before_after", grid_picture(rows))
     few = shown.take(range(min(6, len(shown))))
-    strip = [("source", few.pixels)]
-    for gamma in (0.0, 0.5, 1.0, 1.5):
-        eps_fn = degree(original.predict, networks.model.predict, gamma)
-        strip.append((f"gamma {gamma:g}", generate(cfg, networks.model, eps_fn, few, latents[: len(few)], f"degree {gamma:g}")))
-    record.picture("degree_of_change", grid_picture(strip))
+    if cfg.degrees:
+        made = strip(cfg, editor, few, latents[: len(few)], cfg.degrees).unbind(1)
+        record.picture(
+            "degree_of_change",
+            grid_picture([("source", few.pixels), *((f"gamma {g:g}", x) for g, x in zip(cfg.degrees, made, strict=True))]),
+        )
+        record.animation("degree_of_change", [sheet_picture(x, len(x), scale=2) for x in made])
     record.rows(images.ids, scores.rows)
     record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
+    return scores.values

@@ -141,7 +141,7 @@ def text_table(metrics: dict[str, Any]) -> str:
 def _embedded(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(path.stem)
-    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+    return f'<figure><img alt="{name}" src="data:image/{path.suffix[1:]};base64,{data}"><figcaption>{name}</figcaption></figure>'
 
 
 _CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
@@ -161,7 +161,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     curves = read_curves(folder / "curves.jsonl")
     losses = [n for n in curves if n.startswith("loss_")]
     validation = [n for n in curves if n.startswith("val_")]
-    pictures = sorted((folder / "samples").glob("*.png"), key=_order)
+    pictures = sorted((p for p in (folder / "samples").glob("*.*") if p.suffix in (".png", ".gif")), key=_order)
     main = [p for p in pictures if not p.stem.startswith("image_")]
     config = (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
     parts = [

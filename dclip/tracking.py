@@ -22,7 +22,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -211,6 +211,16 @@ class Record:
 
                 self.wandb.log({f"samples/{name}": wandb.Image(picture)})
         return path
+
+    def animation(self, name: str, frames: Sequence[Any], seconds: float = 0.25) -> None:
+        """Save PIL images as samples/NAME.gif, played there and back."""
+        played = [*frames, *frames[-2:0:-1]]
+
+        def write(path: Path) -> None:
+            played[0].save(path, save_all=True, append_images=played[1:], duration=round(1000 * seconds), loop=0)
+
+        if self.writes and frames:
+            atomic_save(self.folder / "samples" / f"{name}.gif", write)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Write metrics.json: flat and final."""

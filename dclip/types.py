@@ -45,6 +45,14 @@ class Images:
         i = list(index)
         return Images(self.pixels[i], tuple(self.ids[k] for k in i), tuple(self.faces[k] for k in i) if self.faces else ())
 
+    def repeat(self, count: int) -> Images:
+        """``count`` variants of every image next to each other, ids suffixed; the images themselves for 1."""
+        if count == 1:
+            return self
+        ids = tuple(f"{name}_v{k + 1}" for name in self.ids for k in range(count))
+        faces = tuple(face for face in self.faces for _ in range(count))
+        return Images(self.pixels.repeat_interleave(count, 0), ids, faces)
+
 
 @dataclass(frozen=True)
 class Edited:

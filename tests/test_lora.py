@@ -210,7 +210,7 @@ def test_an_update_survives_the_way_to_disk(tuned, nets):
     saved.put_on(fresh)
     assert torch.equal(output(fresh.unet), output(tuned.model.unet))
     assert saved.header["kind_of_weights"] == "lora"
-    assert saved.header["method"]["lora"]["rank"] == 2
+    assert saved.header["lora"]["rank"] == 2
     assert path.stat().st_size < 0.35 * nets["model16"].stat().st_size  # tiny layers have few ranks
     edited = dclip.edit(load_model(str(nets["model16"])), pictures(), str(path))
     assert float((edited - dclip.edit(load_model(str(nets["model16"])), pictures(), str(path), gamma=0.0)).abs().max()) > 1e-3

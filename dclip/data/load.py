@@ -12,13 +12,13 @@ import torch
 from dclip.config import Config, DclipError, Folder, ToonFaces
 from dclip.data.images import find_images, read_images, split_folder
 from dclip.data.toonfaces import (
-    TRUTHS,
     Face,
     Truth,
     counterfactual,
     pixel_hash,
     read_manifest,
     sample_face,
+    truth_named,
     versions,
 )
 from dclip.types import Images, from_uint8
@@ -28,7 +28,7 @@ log = logging.getLogger("dclip")
 
 def truth_of(cfg: Config) -> Truth | None:
     """What the edit truly means on ToonFaces: known by its name, and only while its target text is its own."""
-    return TRUTHS.get(cfg.edit.name) if isinstance(cfg.dataset, ToonFaces) else None
+    return truth_named(cfg.edit.name) if isinstance(cfg.dataset, ToonFaces) else None
 
 
 def _faces(split: str, truth: Truth | None) -> Iterator[tuple[int, Face]]:
@@ -92,6 +92,6 @@ def load_input(path: Path, size: int) -> Images:
 
 def true_images(images: Images, truth: Truth | None) -> torch.Tensor | None:
     """The true edited pictures [N,3,64,64], or None where there are none (styles, photographs)."""
-    if truth is None or truth.attribute == "style" or not images.faces:
+    if truth is None or "style" in truth.attributes or not images.faces:
         return None
     return draw_faces([counterfactual(face, truth) for face in images.faces], images.ids).pixels

@@ -173,16 +173,31 @@ class Face:
 
 @dataclass(frozen=True)
 class Truth:
-    """The truth of an edit: which attribute becomes what, and which faces it makes sense for (``None``: all others)."""
+    """The truth of an edit: which attribute becomes what, and which faces it makes sense for (``None``: all others).
+
+    ``also``: what else becomes true, where several edits are applied at once.
+    """
 
     attribute: str
     value: str
     applies_to: tuple[str, ...] | None = None
+    also: tuple[Truth, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Truth, ...]:
+        """This truth and all that hold with it."""
+        return (self, *self.also)
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """All attributes that change."""
+        return frozenset(part.attribute for part in self.parts)
 
     def applies(self, face: Face) -> bool:
         """Whether the edit means anything for this face (no beard for the bearded, no tan for the dark)."""
         old = face[self.attribute]
-        return old != self.value and (self.applies_to is None or old in self.applies_to)
+        mine = old != self.value and (self.applies_to is None or old in self.applies_to)
+        return mine and all(part.applies(face) for part in self.also)
 
 
 # The true meaning of the edits in conf/edit/ that a renderer can draw. Sketch and pixel art change everything, so for them
@@ -217,10 +232,17 @@ def check_value(attribute: str, value: str) -> None:
 
 
 def counterfactual(face: Face, truth: Truth) -> Face:
-    """The true result of an edit: the same person with only that attribute changed. ValueError for a style edit."""
-    if truth.attribute == "style":
+    """The true result of an edit: the same person with only what it names changed. ValueError for a style edit."""
+    if "style" in truth.attributes:
         raise ValueError("a change of style has no single true picture; only attribute edits have a counterfactual")
-    return face.with_(**{truth.attribute: truth.value})
+    return face.with_(**{part.attribute: part.value for part in truth.parts})
+
+
+def truth_named(name: str) -> Truth | None:
+    """The truth of an edit, or of several whose names are joined by ``+``; None where one is not known."""
+    found = [TRUTHS.get(part) for part in name.split("+")]
+    known = [truth for truth in found if truth is not None]
+    return replace(known[0], also=tuple(known[1:])) if len(known) == len(found) else None
 
 
 # ---------------------------------------------------------------------------------------------------- sampling

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,31 @@ class SavedEdit:
         known = self.header["sampler"]
         return Sampler(**{**known, "solver": Solver(known.get("solver", "ddim")), "final_step": FinalStep(known["final_step"])})
 
-    def put_on(self, model: DiffusionModel) -> None:
-        """Replace the model's weights with the edit's. DclipError if it was made for another base."""
+    def check_base(self, model: DiffusionModel) -> None:
+        """DclipError if the edit was made for another base."""
         if self.header["base_sha256"] != model.digest:
             raise DclipError(
                 f"edit.adapter={self.path} was fine-tuned from {self.header['base']!r} (sha256 {self.header['base_sha256'][:12]}), "
                 f"not from this checkpoint ({model.info.name!r}, {model.digest[:12]}); choose its own checkpoint="
             )
+
+    def put_on(self, model: DiffusionModel) -> None:
+        """Change the model's weights to the edit's. DclipError if it was made for another base."""
+        self.check_base(model)
         if self.is_lora:
             self.lora(model).merge(model.unet)
         else:
             model.unet.load_state_dict(read_weights(self.path))
+
+    @torch.no_grad()
+    def add_to(self, merged: DiffusionModel, base: DiffusionModel, weight: float) -> None:
+        """Add ``weight`` times the edit's change of ``base`` to the weights of ``merged``."""
+        if self.is_lora:
+            return self.lora(base).merge(merged.unet, weight)
+        start, weights = base.unet.state_dict(), merged.unet.state_dict()
+        for name, value in read_weights(self.path).items():
+            weights[name] += weight * (value.to(weights[name].device) - start[name])
+        return None
 
     @property
     def is_lora(self) -> bool:
@@ -48,10 +63,17 @@ class SavedEdit:
 
     def lora(self, model: DiffusionModel) -> Lora:
         """The file's low-rank updates, for the layers of ``model``."""
-        return Lora.from_state(model.unet, LoraOptions(**self.header["method"]["lora"]), read_weights(self.path))
+        return Lora.from_state(model.unet, LoraOptions(**self.header["lora"]), read_weights(self.path))
 
 
-def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float, lora: Lora | None = None) -> None:
+def save_edit(
+    path: Path,
+    cfg: Config,
+    model: DiffusionModel,
+    seconds: float,
+    lora: Lora | None = None,
+    scores: Mapping[str, float | str] | None = None,
+) -> None:
     """Write the fine-tuned weights, or only their low-rank updates (rounded), with everything needed to apply them again."""
     settings = plain(cfg)
     header = {
@@ -61,7 +83,9 @@ def save_edit(path: Path, cfg: Config, model: DiffusionModel, seconds: float, lo
         "model": {k: v for k, v in model_header(model.info).items() if k != "kind"},
         **{key: settings[key] for key in ("edit", "sampler", "method", "loss", "clip", "seed")},
         "kind_of_weights": "full" if lora is None else "lora",
+        **({} if lora is None else {"lora": asdict(lora.options)}),
         "seconds_adapt": seconds,
+        "scores": dict(scores or {}),
     }
     if lora is None:
         save_weights(path, model.unet, header)

@@ -29,7 +29,8 @@ from dclip.types import Images
 class Walk(L.LightningModule):
     """Carries images or latents through timestep pairs; ``predict_step`` does one batch.
 
-    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device.
+    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device. With ``copies`` K > 1, every
+    image walks in K rows next to each other, with the same noise; results are [N,K,3,H,W].
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Walk(L.LightningModule):
         seed: int = 0,
         clip_x0: bool = False,
         on_step: Callable[[Step], None] | None = None,
+        copies: int = 1,
     ) -> None:
         super().__init__()
+        self.copies = copies
         self.parts = torch.nn.ModuleList(parts)
         self.eps_fn, self.pairs, self.noise_schedule = eps_fn, list(pairs), schedule
         self.solver, self.seed, self.clip_x0, self.on_step = solver or DDIM(), seed, clip_x0, on_step
@@ -51,18 +54,19 @@ class Walk(L.LightningModule):
     def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
-        x = x.contiguous(memory_format=torch.channels_last)
-        noise = ImageNoise(ids, self.seed)
+        x = x.repeat_interleave(self.copies, 0).contiguous(memory_format=torch.channels_last)
+        noise = ImageNoise([name for name in ids for _ in range(self.copies)], self.seed)
         end = sample(
             self.eps_fn, x, self.pairs, self.noise_schedule,
             solver=self.solver, noise=noise, clip_x0=self.clip_x0, on_step=self.on_step,
         )  # fmt: skip
-        return end.float().cpu().contiguous()
+        end = end.float().cpu().contiguous()
+        return end if self.copies == 1 else end.unflatten(0, (-1, self.copies))
 
 
 def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) -> Tensor:
     """Walk all images, each process its share; the result [N,3,H,W] is in the images' order."""
-    batch = cfg.trainer.batch
+    batch = max(cfg.trainer.batch // walk.copies, 1)
     mine = parallel.share(len(ids))
     groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
     items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
@@ -89,14 +93,19 @@ def _read(path: Path) -> Tensor | None:
         return None
 
 
+def noised(images: Images, a: float, seed: int) -> Tensor:
+    """Images noised in closed form to alpha_bar = a, each with its own noise (not that of its sampling)."""
+    noise = ImageNoise([f"encode/{name}" for name in images.ids], seed)
+    return add_noise(images.pixels, noise.like(images.pixels), a)
+
+
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
     """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
 
     With ``sampler.encode=stochastic`` they are noised in closed form instead.
     """
     if cfg.sampler.encode == Encode.stochastic:
-        noise = ImageNoise([f"encode/{name}" for name in images.ids], cfg.seed)
-        return add_noise(images.pixels, noise.like(images.pixels), model.schedule.alpha_bar(cfg.sampler.t0))
+        return noised(images, model.schedule.alpha_bar(cfg.sampler.t0), cfg.seed)
     pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
     paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels] if model.digest else []
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)

@@ -62,16 +62,17 @@ def part_agreement(a: Tensor, b: Tensor) -> Tensor:
 
 
 def judged_success(seen: dict[str, Tensor], truth: Truth) -> Tensor:
-    """1 where the judge sees the edit's target value, else 0."""
-    return (seen[truth.attribute].cpu() == ATTRIBUTES[truth.attribute].index(truth.value)).float()
+    """1 where the judge sees the edit's target value (all of them, if it has several), else 0."""
+    shown = [seen[part.attribute].cpu() == ATTRIBUTES[part.attribute].index(part.value) for part in truth.parts]
+    return torch.stack(shown).all(0).float()
 
 
 def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth: Truth) -> Tensor:
     """Share of all other visible attributes that the judge still sees as they truly were."""
     shares = []
     for i, face in enumerate(faces):
-        known = {k: v for k, v in labels(face).items() if v >= 0 and k != truth.attribute}
-        if truth.attribute == "expression":  # wide eyes belong to a surprised face, downcast ones to a sad one
+        known = {k: v for k, v in labels(face).items() if v >= 0 and k not in truth.attributes}
+        if "expression" in truth.attributes:  # wide eyes belong to a surprised face, downcast ones to a sad one
             known.pop("eyes", None)
         shares.append(sum(int(seen[k][i]) == v for k, v in known.items()) / len(known))
     return torch.tensor(shares)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,11 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
         return scores.absent("judge_success", "the edit's true meaning is not known")
     seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
     scores.add("judge_success", F.judged_success(seen, truth))
+    for part in truth.parts if truth.also else ():
+        scores.add(f"judge_success_{part.attribute}", F.judged_success(seen, replace(part, also=())))
     if not edited.source.faces:
         return scores.absent("judge_preservation", "the faces behind the pictures are not known")
-    if truth.attribute == "style":
+    if "style" in truth.attributes:
         return scores.absent("judge_preservation", "a change of style changes every attribute's looks")
     scores.add("judge_preservation", F.judged_preservation(seen, edited.source.faces, truth))
     return None

@@ -74,7 +74,7 @@ class Lora(nn.Module):
         scale = (options.alpha or options.rank) / options.rank
         generator = torch.Generator().manual_seed(seed)
         layers = {name: LowRank(layer, options.rank, scale, generator) for name, layer in target_layers(net, options)}
-        self.names = list(layers)
+        self.options, self.names = options, list(layers)
         self.updates = nn.ModuleDict({_key(name): update for name, update in layers.items()})
         self._hooks: list[Any] = []
 
