@@ -68,7 +68,7 @@ def build_networks(cfg: Config) -> Networks:
     device = device_of(cfg)
     tuning = cfg.task.name is TaskName.finetune
     loss = cfg.loss if tuning else Loss(clip=1, l1=0, id=0)
-    editing = cfg.task.name in (TaskName.finetune, TaskName.edit)
+    editing = cfg.task.name in (TaskName.finetune, TaskName.edit, TaskName.translate)
     need_clip = editing and (cfg.metric.clip or (tuning and loss.clip > 0))
     need_identity = toon and (cfg.metric.identity or loss.id > 0)
     networks = Networks(

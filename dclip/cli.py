@@ -84,7 +84,7 @@ def _explain_key(key: str) -> str:
 
 
 def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
-    """``task=edit`` uses the texts and steps that the edit was made with, unless the command line says otherwise.
+    """``task=edit`` (or ``translate``) uses the texts and steps that the edit was made with, unless told otherwise.
 
     An edit whose text was changed on the command line is not the one of that name any more.
     """
@@ -92,7 +92,7 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     if told & {"edit.source", "edit.target"} and "edit.name" not in told:
         node.edit.name = ""
     names = adapters_of(OmegaConf.to_container(node.edit)["adapter"])  # type: ignore[index,call-overload]
-    if OmegaConf.select(node, "task.name") is not TaskName.edit or not names:
+    if OmegaConf.select(node, "task.name") not in (TaskName.edit, TaskName.translate) or not names:
         return
     from dclip.headers import adopted, find_edit
 

@@ -63,6 +63,7 @@ class TaskName(StrEnum):
     reconstruct = "reconstruct"
     sample = "sample"
     pretrain = "pretrain"
+    translate = "translate"
 
 
 @option("task", "finetune")
@@ -79,6 +80,31 @@ class EditTask(Task):
     """Apply a fine-tuned edit to images: ``input`` (a file or a folder), or the data set's test split."""
 
     name: TaskName = TaskName.edit
+
+
+@option("task", "translate")
+@dataclass
+class TranslateTask(Task):
+    """Bring images of a kind that the model has never seen (photographs, sketches, strokes) into its domain, then edit them.
+
+    ``rounds`` times: noise to ``t0``, denoise in ``steps`` with the original model (DiffusionCLIP, Sec. 4.3). Higher ``t0`` and
+    more rounds: closer to the domain, further from the source. Sources: ``input``, or ``dataset.domain`` of ToonFaces.
+    Without edit.adapter it ends there.
+    """
+
+    name: TaskName = TaskName.translate
+    rounds: int = 3
+    t0: int = 500
+    steps: int = 20
+    clip_x0: bool = True  # keep the predicted x0 in [-1, 1], without which colours run away
+
+    def __post_init__(self) -> None:
+        _weights("task", rounds=self.rounds)
+        _need(0 < self.t0 <= 999, f"task.t0={self.t0} is outside the schedule; choose 1 to 999")
+        _need(
+            2 <= self.steps <= self.t0 + 1,
+            f"task.steps={self.steps} is impossible with task.t0={self.t0}; choose 2 to {self.t0 + 1}",
+        )
 
 
 @option("task", "reconstruct")
@@ -149,12 +175,22 @@ class Dataset:
         _weights("dataset", validation=self.validation)
 
 
+class Domain(StrEnum):
+    """What ToonFaces are drawn as. The model knows only the first."""
+
+    toon = "toon"
+    sketch = "sketch"
+    pixel = "pixel"
+    strokes = "strokes"  # a blurred block of colour for every part of the face
+
+
 @option("dataset", "toonfaces")
 @dataclass
 class ToonFaces(Dataset):
     """Cartoon faces drawn on the spot; with ``only_applicable``, those for which the edit means something."""
 
     only_applicable: bool = True
+    domain: Domain = Domain.toon
 
 
 @option("dataset", "folder")
@@ -675,13 +711,15 @@ def check(cfg: Config) -> None:
             "choose method.batch and dataset.train as multiples",
         )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
-    if task is TaskName.edit:
+    if task in (TaskName.edit, TaskName.translate):
         _check_applied(cfg)
     else:
         _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
         _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
+    if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Domain.toon:
+        _need(task is TaskName.translate, f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}")
     if cfg.input is not None:
-        _need(task is TaskName.edit, f"input={cfg.input} is for task=edit")
+        _need(task in (TaskName.edit, TaskName.translate), f"input={cfg.input} is for task=edit")
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
@@ -692,19 +730,20 @@ def _check_applied(cfg: Config) -> None:
     from dclip import mixing
 
     edits = cfg.edit.adapters
+    random = isinstance(cfg.task, TranslateTask) and cfg.task.rounds > 0
     _need(
-        bool(edits),
-        f"task={cfg.task.name.value} needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors "
-        "(outputs/latest after a run), or a list of several",
+        bool(edits) or cfg.task.name is TaskName.translate,
+        "task=edit needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors (outputs/latest after a run), "
+        "or a list of several",
     )
     for name in edits:
         _need(Path(name).exists(), f"edit.adapter={name} does not exist; give a run folder or safetensors file")
-    mixing.weights_of(cfg.mix.weights, len(edits), cfg.sampler.t0)
+    mixing.weights_of(cfg.mix.weights, max(len(edits), 1), cfg.sampler.t0)
     sampler = cfg.sampler
     _need(
-        cfg.variants == 1 or sampler.eta > 0 or sampler.solver is Solver.ddpm or sampler.encode is Encode.stochastic,
+        cfg.variants == 1 or random or sampler.eta > 0 or sampler.solver is Solver.ddpm or sampler.encode is Encode.stochastic,
         f"variants={cfg.variants} would be the same picture: nothing is random; set sampler.eta=1, sampler=ddpm or "
         "sampler.encode=stochastic",
     )
     if cfg.mix.soup:
-        mixing.constant_weights(cfg.mix.weights, len(edits))
+        mixing.constant_weights(cfg.mix.weights, max(len(edits), 1))

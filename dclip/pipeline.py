@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import save_edit
 from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
 from dclip.methods.objectives import needs_latents
+from dclip.methods.translate import into_domain, translation_scores
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
 from dclip.report import grid_picture, sheet_picture, text_table, write_report
@@ -85,6 +87,32 @@ def edit(cfg: Config, record: Record) -> None:
     finish(cfg, record, networks, edited, latents, editor)
 
 
+def translate(cfg: Config, record: Record) -> None:
+    """Bring images of an unseen kind into the model's domain, and edit them there."""
+    networks = build_networks(cfg)
+    model = networks.model
+    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
+    images = images.repeat(cfg.variants)
+    with record.timing("translate"):
+        domain = into_domain(cfg, model, images)
+    shown = [("source", images.pixels), ("in domain", domain.pixels)]
+    values: dict[str, Any] = translation_scores(images, domain.pixels, networks.judge, cfg.variants)
+    if cfg.edit.adapters:
+        editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+        with record.timing("invert"):
+            latents = encode(cfg, model, domain)
+        edited = apply_edit(cfg, record, editor, domain, latents)
+        shown.append((cfg.edit.name or "edited", edited.result))
+        scores = measure(edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth_of(cfg))
+        record.rows(images.ids, scores.rows)
+        values |= scores.values
+    for name, pixels in zip(images.ids, shown[-1][1], strict=True):
+        if record.writes:
+            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    record.picture("before_after", grid_picture(shown))
+    record.metrics({**values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
+
+
 def reconstruct(cfg: Config, record: Record) -> None:
     """Send the test images up to t0 and back through the unchanged model."""
     networks = build_networks(cfg)
@@ -133,6 +161,7 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
     TaskName.reconstruct: reconstruct,
     TaskName.sample: sample_noise,
     TaskName.pretrain: pretrain,
+    TaskName.translate: translate,
 }
 
 

@@ -55,7 +55,9 @@ def run_name(cfg: Config) -> str:
     if cfg.name:
         return slug(cfg.name)
     subject = cfg.edit.name or slug(cfg.edit.target)
-    return slug(f"{cfg.task.name.value}_{subject}" if cfg.task.name.value in ("finetune", "edit") else cfg.task.name.value)
+    return slug(
+        f"{cfg.task.name.value}_{subject}" if cfg.task.name.value in ("finetune", "edit", "translate") else cfg.task.name.value
+    )
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -106,6 +106,32 @@ def command(*overrides, cwd, **options):
     )
 
 
+def write_edit(folder, tiny, net, name, bias=0.0, lora=False, **settings):
+    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates; returns its folder."""
+    import torch
+
+    from dclip.config import Lora as LoraOptions
+    from dclip.methods.adapter import save_edit
+    from dclip.models.checkpoints import load_model
+    from dclip.models.lora import Lora
+
+    cfg = configure(*words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings))
+    tuned, updates = load_model(str(net)), None
+    if lora:
+        updates = Lora(tuned.unet, LoraOptions(2), 0)
+        with torch.no_grad():
+            for i, update in enumerate(updates.updates.values()):
+                update.up.copy_(0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i)))
+        updates.round().merge(tuned.unet)
+    with torch.no_grad():
+        tuned.unet.conv_out.bias += bias
+        if not lora:
+            tuned.unet.conv_in.weight *= 1 - bias
+    folder.mkdir(parents=True, exist_ok=True)
+    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates)
+    return str(folder)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")

@@ -4,21 +4,19 @@ import copy
 
 import pytest
 import torch
-from conftest import configure, words
+from conftest import configure, words, write_edit
 from PIL import Image
 
 import dclip
 from dclip.config import DclipError, Mix
-from dclip.config import Lora as LoraOptions
 from dclip.data.toonfaces import TRUTHS, counterfactual, sample_face, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.headers import adopted, find_edit, joined
-from dclip.methods.adapter import read_edit, save_edit
-from dclip.methods.editing import encode_variants, read_editor, soup, strip
+from dclip.methods.adapter import read_edit
 from dclip.methods.editing import apply as apply_to
+from dclip.methods.editing import encode_variants, read_editor, soup, strip
 from dclip.mixing import constant_weights, weights_of
 from dclip.models.checkpoints import load_model
-from dclip.models.lora import Lora
 from dclip.tracking import read_json
 from dclip.types import Images
 
@@ -29,25 +27,6 @@ def pictures(n=3, size=16, seed=0):
 
 def named(n=3, **options):
     return Images(pictures(n, **options), tuple(f"p{i}" for i in range(n)))
-
-
-def write_edit(folder, tiny, net, name, bias=0.0, lora=False, **settings):
-    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates."""
-    cfg = configure(*words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings))
-    tuned, updates = load_model(str(net)), None
-    if lora:
-        updates = Lora(tuned.unet, LoraOptions(2), 0)
-        with torch.no_grad():
-            for i, update in enumerate(updates.updates.values()):
-                update.up.copy_(0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i)))
-        updates.round().merge(tuned.unet)
-    with torch.no_grad():
-        tuned.unet.conv_out.bias += bias
-        if not lora:
-            tuned.unet.conv_in.weight *= 1 - bias
-    folder.mkdir(parents=True, exist_ok=True)
-    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates)
-    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from dclip.config import Config, DclipError, Folder, ToonFaces
+from dclip.config import Config, DclipError, Domain, Folder, ToonFaces
 from dclip.data.images import find_images, read_images, split_folder
 from dclip.data.toonfaces import (
     Face,
@@ -18,6 +19,7 @@ from dclip.data.toonfaces import (
     pixel_hash,
     read_manifest,
     sample_face,
+    strokes,
     truth_named,
     versions,
 )
@@ -56,12 +58,20 @@ def draw_faces(faces: list[Face], ids: tuple[str, ...]) -> Images:
     return Images(from_uint8(drawn(faces)), ids, tuple(faces))
 
 
-def toonfaces(split: str, count: int, truth: Truth | None = None) -> Images:
-    """The first ``count`` faces of a split that the edit applies to (``None``: all faces)."""
+def toonfaces(split: str, count: int, truth: Truth | None = None, domain: Domain = Domain.toon) -> Images:
+    """The first ``count`` faces of a split that the edit applies to (``None``: all faces).
+
+    Sketches and pixel art are other people, whose attributes are not known; strokes are of the faces themselves.
+    """
     check_drawing()
-    stream = _faces(split, truth)
+    stream = _faces(split, truth if domain in (Domain.toon, Domain.strokes) else None)
     chosen = [next(stream) for _ in range(count)]
-    return draw_faces([face for _, face in chosen], tuple(f"{split}_{index:05d}" for index, _ in chosen))
+    faces, ids = [face for _, face in chosen], tuple(f"{split}_{index:05d}" for index, _ in chosen)
+    if domain is Domain.strokes:
+        return Images(from_uint8(np.stack([strokes(face) for face in faces])), ids, tuple(faces))
+    if domain is not Domain.toon:
+        return Images(draw_faces([face.with_(style=domain.value) for face in faces], ids).pixels, ids)
+    return draw_faces(faces, ids)
 
 
 def load_images(cfg: Config, split: str, size: int) -> Images:
@@ -74,7 +84,7 @@ def load_images(cfg: Config, split: str, size: int) -> Images:
             raise DclipError(
                 f"dataset=toonfaces draws 64x64 pictures, but the checkpoint takes {size}x{size}; choose dataset=folder"
             )
-        return toonfaces(split, count, truth_of(cfg) if cfg.dataset.only_applicable else None)
+        return toonfaces(split, count, truth_of(cfg) if cfg.dataset.only_applicable else None, cfg.dataset.domain)
     if isinstance(cfg.dataset, Folder):
         counts = {"test": cfg.dataset.test, "train": cfg.dataset.train, "validation": cfg.dataset.validation}
         root = Path(cfg.dataset.root)

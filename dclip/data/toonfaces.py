@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 SIZE = 64  # pixels, height and width
 SPLITS = ("train", "validation", "test")
@@ -486,6 +486,16 @@ def render_parts(face: Face, size: int = SIZE) -> NDArray[np.uint8]:
     for use in uses:
         parts[_rgba(head + use[0] + tail, size)[..., 3] > 127] = PARTS.index(_PART_OF[use[2]])
     return parts
+
+
+def strokes(face: Face, blur: float = 1.0) -> NDArray[np.uint8]:
+    """A face as somebody would paint it in a minute: every part a block of its mean colour, blurred; uint8 [64,64,3]."""
+    picture, parts = render(face), render_parts(face)
+    blocks = np.zeros(picture.shape, np.float32)
+    for part in np.unique(parts):
+        blocks[parts == part] = picture[parts == part].mean(0)
+    painted = Image.fromarray(np.rint(blocks).astype(np.uint8)).filter(ImageFilter.GaussianBlur(blur))
+    return np.asarray(painted)
 
 
 # ---------------------------------------------------------------------------------------------------- provenance

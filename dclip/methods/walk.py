@@ -51,6 +51,11 @@ class Walk(L.LightningModule):
         self.eps_fn, self.pairs, self.noise_schedule = eps_fn, list(pairs), schedule
         self.solver, self.seed, self.clip_x0, self.on_step = solver or DDIM(), seed, clip_x0, on_step
 
+    @property
+    def steps(self) -> int:
+        """Steps of one batch, for the progress bar."""
+        return len(self.pairs)
+
     def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
@@ -71,7 +76,7 @@ def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) 
     groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
     items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
     loader: DataLoader[Any] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
-    with progress_bar(what, len(items) * len(walk.pairs), shown=shows_progress(cfg)) as bar:
+    with progress_bar(what, len(items) * walk.steps, shown=shows_progress(cfg)) as bar:
         walk.on_step = lambda _: bar.update()
         done = make_trainer(cfg).predict(walk, loader) or []
     part = torch.cat([d for d in done if isinstance(d, Tensor)]) if done else x[:0]
