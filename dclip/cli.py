@@ -91,6 +91,9 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     told = {word.split("=")[0] for word in overrides}
     if told & {"edit.source", "edit.target"} and "edit.name" not in told:
         node.edit.name = ""
+    if node.edit.examples and not told & {"edit.source", "edit.target", "edit.name"}:
+        node.edit.name = Path(node.edit.examples).stem
+        node.edit.source, node.edit.target = "images before", f"images like {node.edit.name}"
     names = adapters_of(OmegaConf.to_container(node.edit)["adapter"])  # type: ignore[index,call-overload]
     if OmegaConf.select(node, "task.name") not in (TaskName.edit, TaskName.translate) or not names:
         return

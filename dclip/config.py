@@ -251,6 +251,8 @@ class Edit:
     name: str = ""
     source: str = MISSING
     target: str = MISSING
+    examples: str | None = None  # images of the target, in place of texts: an image or a folder
+    source_examples: str | None = None  # images to compare them with; null: the training images
     adapter: Any = None  # an edit that was fine-tuned before (its file, its run's folder, its name), or a list of several
 
     @property
@@ -260,6 +262,13 @@ class Edit:
 
     def __post_init__(self) -> None:
         adapters_of(self.adapter)
+        for key in ("examples", "source_examples"):
+            path = getattr(self, key)
+            _need(path is None or Path(path).exists(), f"edit.{key}={path} does not exist; give an image or a folder of images")
+        _need(
+            self.source_examples is None or self.examples is not None,
+            "edit.source_examples needs edit.examples: images of what the sources should become",
+        )
         for key in ("source", "target"):
             text = getattr(self, key)
             _need(
@@ -647,7 +656,7 @@ class Config:
     gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
     degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5])  # of the strip of degrees; [] for none
     variants: int = 1  # of every image, where sampling is stochastic
-    input: str | None = None  # task=edit: an image or a folder of images
+    input: str | None = None  # an image or a folder of images: to edit, to translate, or to fine-tune on and edit
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
@@ -704,7 +713,7 @@ def check(cfg: Config) -> None:
             not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 > 0,
             "method.faithful_id=true leaves nothing with a gradient where loss.clip and loss.l1 are 0",
         )
-        last = cfg.dataset.train % cfg.method.batch
+        last = cfg.dataset.train % cfg.method.batch if cfg.input is None else 0
         _need(
             cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
             f"trainer.devices={cfg.trainer.devices} cannot share batches of {cfg.method.batch} and a last one of {last} evenly; "
@@ -719,7 +728,14 @@ def check(cfg: Config) -> None:
     if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Domain.toon:
         _need(task is TaskName.translate, f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}")
     if cfg.input is not None:
-        _need(task in (TaskName.edit, TaskName.translate), f"input={cfg.input} is for task=edit")
+        _need(
+            task in (TaskName.finetune, TaskName.edit, TaskName.translate),
+            f"input={cfg.input} is for task=edit, finetune or translate, not task={task.value}",
+        )
+        _need(
+            task is not TaskName.finetune or cfg.trainer.devices == 1,
+            f"trainer.devices={cfg.trainer.devices} is too many for fine-tuning on input={cfg.input}; set trainer.devices=1",
+        )
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")

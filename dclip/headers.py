@@ -66,12 +66,23 @@ def adopted(names: Sequence[str], told: Iterable[str] = ()) -> dict[str, Any]:
             choices = ", ".join(map(str, values))
             raise DclipError(f"the edits were made with different sampler.{key} ({choices}); choose one: sampler.{key}={values[0]}")
         settings[f"sampler.{key}"] = values[0]
+    settings |= _examples([header["edit"] for header in headers], told)
     texts = {
         "name": "+".join(header["edit"]["name"] for header in headers) if all(h["edit"]["name"] for h in headers) else "",
         "source": headers[0]["edit"]["source"],
         "target": joined([header["edit"]["target"] for header in headers]),
     }
     return settings | {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
+
+
+def _examples(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
+    """The example images of an edit that was made from them; without them its direction in CLIP's space cannot be measured."""
+    keys = ("examples", "source_examples")
+    if not any(edit.get("examples") for edit in edits) or told & {"edit.examples", "metric", "metric.clip"}:
+        return {}
+    paths = {f"edit.{key}": edits[0].get(key) for key in keys}
+    there = len(edits) == 1 and all(path is None or Path(path).exists() for path in paths.values())
+    return paths if there else {"metric.clip": False}
 
 
 def joined(targets: Sequence[str]) -> str:

@@ -42,6 +42,17 @@ def text_direction(
     return F.normalize(direction, dim=0)
 
 
+def image_direction(source: Tensor, target: Tensor) -> Tensor:
+    """dI [D]: mean feature of example images after the edit [M,D] minus that before [K,D], normalised (Gal et al. 2021, Sec. 4.4).
+
+    ValueError if CLIP sees no difference between them.
+    """
+    direction = target.mean(0) - source.mean(0)
+    if float(direction.norm()) < 1e-6:
+        raise ValueError("CLIP sees no difference between the example images before and after; choose others")
+    return F.normalize(direction, dim=0)
+
+
 def direction_cosine(edited: Tensor, source: Tensor, direction: Tensor, eps: float = 1e-7) -> Tensor:
     """cos(dI, dT) per image [N] (DiffusionCLIP, Eq. 30: S_dir)."""
     delta = edited - source

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from dclip.data.load import load_images, load_input, true_images, truth_of
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import save_edit
+from dclip.methods.direction import direction_of
 from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
 from dclip.methods.objectives import needs_latents
 from dclip.methods.translate import into_domain, translation_scores
@@ -53,7 +54,7 @@ def finetune(cfg: Config, record: Record) -> None:
 
     networks = build_networks(cfg)
     model = networks.model
-    images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
+    images = images_to_learn(cfg, model.image_size)
     with record.timing("invert"):
         unused = () if needs_latents(cfg.method.objective) else ("train",)
         latents = {
@@ -67,6 +68,8 @@ def finetune(cfg: Config, record: Record) -> None:
         save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora)
     editor = editor_of(original, model)
     edited = apply_edit(cfg, record, editor, images["test"], latents["test"])
+    if cfg.input:
+        save_pictures(record, images["test"].ids, edited.result)
     scores = finish(cfg, record, networks, edited, latents["test"], editor)
     if record.writes:  # once more, with what it is worth
         save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora, scores)
@@ -81,9 +84,7 @@ def edit(cfg: Config, record: Record) -> None:
     with record.timing("invert"):
         images, latents = encode_variants(cfg, model, images)
     edited = apply_edit(cfg, record, editor, images, latents)
-    for name, pixels in zip(images.ids, edited.result, strict=True):
-        if record.writes:
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    save_pictures(record, images.ids, edited.result)
     finish(cfg, record, networks, edited, latents, editor)
 
 
@@ -103,12 +104,10 @@ def translate(cfg: Config, record: Record) -> None:
             latents = encode(cfg, model, domain)
         edited = apply_edit(cfg, record, editor, domain, latents)
         shown.append((cfg.edit.name or "edited", edited.result))
-        scores = measure(edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth_of(cfg))
+        scores = measure(edited, cfg.metric, networks.scorers(), direction_of(cfg, domain), truth_of(cfg))
         record.rows(images.ids, scores.rows)
         values |= scores.values
-    for name, pixels in zip(images.ids, shown[-1][1], strict=True):
-        if record.writes:
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    save_pictures(record, images.ids, shown[-1][1])
     record.picture("before_after", grid_picture(shown))
     record.metrics({**values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
 
@@ -141,9 +140,7 @@ def sample_noise(cfg: Config, record: Record) -> None:
     )  # fmt: skip
     with record.timing("edit"):
         result = run_walk(cfg, walk, ids, noise, "sampling")
-    for name, pixels in zip(ids, result, strict=True):
-        if record.writes:
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    save_pictures(record, ids, result)
     record.picture("sheet", sheet_picture(result))
     record.metrics({**record.seconds, "count": len(ids), "peak_memory_mb": peak_memory_mb()})
 
@@ -165,6 +162,21 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 }
 
 
+def images_to_learn(cfg: Config, size: int) -> dict[str, Images]:
+    """The images of a fine-tuning by split; those of ``input`` are learned from and edited, with none left to validate."""
+    if cfg.input:
+        mine = load_input(Path(cfg.input), size)
+        return {"train": mine, "validation": mine.take([]), "test": mine}
+    return {split: load_images(cfg, split, size) for split in ("train", "validation", "test")}
+
+
+def save_pictures(record: Record, ids: Sequence[str], pictures: Tensor) -> None:
+    """Every picture as a file of its name."""
+    for name, pixels in zip(ids, pictures, strict=True):
+        if record.writes:
+            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+
+
 def apply_edit(cfg: Config, record: Record, editor: Editor, images: Images, latents: Tensor) -> Edited:
     """Generate at the degree of change ``gamma``."""
     with record.timing("edit"):
@@ -180,9 +192,7 @@ def finish(
 ) -> dict[str, float | str]:
     """Measure, draw the pictures, write the numbers; returns the scores."""
     images = edited.source
-    scores = measure(
-        edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth_of(cfg) if images.faces else None
-    )
+    scores = measure(edited, cfg.metric, networks.scorers(), direction_of(cfg, images), truth_of(cfg) if images.faces else None)
     shown = images.take(range(min(12, len(images))))
     rows = [("source", shown.pixels), (cfg.edit.name or "edited", edited.result)]
     if edited.truth is not None:

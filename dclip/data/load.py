@@ -92,12 +92,12 @@ def load_images(cfg: Config, split: str, size: int) -> Images:
     raise DclipError(f"no images can be loaded from dataset {type(cfg.dataset).__name__}")
 
 
-def load_input(path: Path, size: int) -> Images:
-    """The images of ``input=``: a file, or a folder."""
+def load_input(path: Path, size: int, setting: str = "input") -> Images:
+    """The images of ``input=`` (or another setting): a file, or a folder."""
     found = find_images(path)
     if not found:
-        raise DclipError(f"input={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
-    return read_images(found, size, path, "input")
+        raise DclipError(f"{setting}={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
+    return read_images(found, size, path, setting)
 
 
 def true_images(images: Images, truth: Truth | None) -> torch.Tensor | None:

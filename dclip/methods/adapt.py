@@ -18,6 +18,7 @@ from dclip.build import FitProgress, Networks, device_of, make_trainer, shows_pr
 from dclip.config import Config, DclipError
 from dclip.diffusion.schedule import pairs_down
 from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
+from dclip.methods.direction import direction_of
 from dclip.models.lora import Lora
 from dclip.report import grid_picture
 from dclip.tracking import Record
@@ -56,11 +57,12 @@ def adapt(
     """
     if networks.clip is None:
         raise DclipError("loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; set loss.clip above 0")
-    texts = (cfg.edit.source, cfg.edit.target)
+    wanted = direction_of(cfg, images["train"])
+    direction = wanted(networks.clip) if callable(wanted) else wanted
 
     def objective(part: Images) -> Objective:
         assert networks.clip is not None
-        return Objective.prepare(cfg.loss, networks.clip, networks.identity, part, texts)
+        return Objective.prepare(cfg.loss, networks.clip, networks.identity, part, direction)
 
     def show(epoch: int, edited: Tensor) -> None:
         rows = [("source", images["validation"].pixels), (f"epoch {epoch + 1}", edited)]

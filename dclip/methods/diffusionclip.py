@@ -44,10 +44,13 @@ class Objective:
 
     @classmethod
     def prepare(
-        cls, weights: Loss, clip: ClipModel, identity: IdentityModel | None, images: Images, texts: tuple[str, str]
+        cls, weights: Loss, clip: ClipModel, identity: IdentityModel | None, images: Images, texts: tuple[str, str] | Tensor
     ) -> Objective:
-        """Encode the texts and the source images."""
-        direction = losses.text_direction(clip.text_features, *texts, losses.templates(weights.templates))
+        """Encode the texts (or take a direction [D] of CLIP features as it is) and the source images."""
+        if isinstance(texts, Tensor):
+            direction = texts
+        else:
+            direction = losses.text_direction(clip.text_features, *texts, losses.templates(weights.templates))
         with torch.no_grad():
             pixels = images.pixels.to(direction.device)
             used = identity if weights.id > 0 else None

@@ -59,12 +59,16 @@ def _apply(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size:
 
 
 def measure(
-    edited: Edited, options: Metric, scorers: Scorers, texts: tuple[str, str] | None = None, truth: Truth | None = None
+    edited: Edited,
+    options: Metric,
+    scorers: Scorers,
+    texts: tuple[str, str] | Callable[[ClipModel], Tensor] | None = None,
+    truth: Truth | None = None,
 ) -> Scores:
     """All metrics of the edit that are asked for.
 
     Args:
-        texts: (source, target) text; without them there is no S_dir.
+        texts: (source, target) text, or a CLIP's direction by other means; without them there is no S_dir.
         truth: the edit's true meaning on ToonFaces, where it is known.
     """
     scores = Scores()
@@ -97,14 +101,14 @@ def _pixels(scores: Scores, edited: Edited) -> None:
         scores.values["counterfactual_ratio"] = float(ours.mean() / untouched.mean())
 
 
-def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str]) -> None:
+def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str] | Callable[[ClipModel], Tensor]) -> None:
     for name, clip in (("s_dir", scorers.clip), ("s_dir_heldout", scorers.heldout)):
         if clip is None:
             scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
             continue
-        direction = losses.text_direction(clip.text_features, *texts).cpu()
+        direction = texts(clip) if callable(texts) else losses.text_direction(clip.text_features, *texts)
         after, before = (_apply(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
-        scores.add(name, losses.direction_cosine(after, before, direction))
+        scores.add(name, losses.direction_cosine(after, before, direction.cpu()))
 
 
 def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
