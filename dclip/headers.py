@@ -9,6 +9,7 @@ from typing import Any
 
 from dclip.config import DclipError
 
+STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode")  # settings of a sampler that belong to an edit
 _MOST = 100_000_000  # bytes; safetensors' own limit for a header
 
 
@@ -44,15 +45,25 @@ def read_edit_header(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def find_edit(name: str, output: str = "outputs") -> str:
-    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``."""
-    runs = Path(output).glob(f"finetune_{name}/*/adapter.safetensors") if name.isidentifier() else iter(())
-    if Path(name).expanduser().exists() or not (found := sorted(runs)):
+    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``.
+
+    DclipError if a name was never learned.
+    """
+    if Path(name).expanduser().exists() or not name.isidentifier():
         return name
-    return str(found[-1])
+    runs = sorted(Path(output).glob(f"finetune_{name}/*/adapter.safetensors"))
+    if not runs:
+        raise DclipError(
+            f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under {output}; "
+            f"first learn it, e.g. python run.py edit={name}"
+        )
+    return str(runs[-1])
 
 
 def adopted(names: Sequence[str], told: Iterable[str] = ()) -> dict[str, Any]:
     """Settings that applying edits takes over from them: texts and sampler. What was ``told`` otherwise is left out.
+
+    Another sampler keeps the steps that the edits were made with; ``eta`` is a choice of whoever applies them.
 
     DclipError where several edits were made with different steps.
     """
@@ -60,7 +71,7 @@ def adopted(names: Sequence[str], told: Iterable[str] = ()) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key in headers[0]["sampler"]:
         values = [header["sampler"].get(key) for header in headers]
-        if told & {"sampler", f"sampler.{key}"}:
+        if key == "eta" or f"sampler.{key}" in told or ("sampler" in told and key not in STEPS):
             continue
         if any(value != values[0] for value in values):
             choices = ", ".join(map(str, values))

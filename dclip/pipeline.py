@@ -27,6 +27,7 @@ from dclip.methods.editing import Editor, apply, editor_of, encode_variants, gen
 from dclip.methods.objectives import needs_latents
 from dclip.methods.translate import into_domain, translation_scores
 from dclip.methods.walk import Walk, encode, run_walk
+from dclip.metrics.functional import variety
 from dclip.metrics.suite import measure
 from dclip.report import grid_picture, sheet_picture, text_table, write_report
 from dclip.tracking import Record, peak_memory_mb, read_json, recording
@@ -193,6 +194,8 @@ def finish(
     """Measure, draw the pictures, write the numbers; returns the scores."""
     images = edited.source
     scores = measure(edited, cfg.metric, networks.scorers(), direction_of(cfg, images), truth_of(cfg) if images.faces else None)
+    if cfg.variants > 1:
+        scores.values["variety"] = variety(edited.result, cfg.variants)
     shown = images.take(range(min(12, len(images))))
     rows = [("source", shown.pixels), (cfg.edit.name or "edited", edited.result)]
     if edited.truth is not None:

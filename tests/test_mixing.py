@@ -164,6 +164,12 @@ def test_edits_made_with_different_steps_are_refused_unless_told(editing, edits)
         dclip.edit(None, pictures(), [edits["red"], edits["later"]])
 
 
+def test_another_sampler_keeps_the_steps_of_the_edit(editing, edits):
+    cfg = editing(edits["later"], sampler="ddpm")
+    assert (cfg.sampler.solver.value, cfg.sampler.t0, cfg.sampler.s_gen) == ("ddpm", 300, 2)
+    assert editing(edits["later"], sampler__eta=0.5).sampler.eta == 0.5
+
+
 def test_targets_are_joined_where_they_begin_to_differ():
     assert joined(["person with red hair", "person with a beard"]) == "person with red hair and a beard"
     assert joined(["zombie", "person with a beard"]) == "zombie and person with a beard"
@@ -171,7 +177,8 @@ def test_targets_are_joined_where_they_begin_to_differ():
 
 
 def test_an_edit_is_found_by_its_name(tmp_path):
-    assert find_edit("red_hair", str(tmp_path)) == "red_hair"
+    with pytest.raises(DclipError, match=r"first learn it, e\.g\. python run\.py edit=red_hair"):
+        find_edit("red_hair", str(tmp_path))
     for run in ("2026-01-02_00-00-00_b", "2026-01-01_00-00-00_a"):
         (tmp_path / "finetune_red_hair" / run).mkdir(parents=True)
         (tmp_path / "finetune_red_hair" / run / "adapter.safetensors").touch()

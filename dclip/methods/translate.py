@@ -6,7 +6,6 @@ Each round noises to t0 and starts to denoise at t0: noise level and start agree
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.walk import Walk, run_walk
-from dclip.metrics.functional import mae
+from dclip.metrics.functional import variety
 from dclip.models.judge import Judge
 from dclip.models.unet import DiffusionModel
 from dclip.types import Images
@@ -70,9 +69,7 @@ def translation_scores(sources: Images, made: Tensor, judge: Judge | None, varia
     """How far into the domain, how near to the source, how various. The first needs the judge of ToonFaces."""
     scores = {"coarse_mae": float((_coarse(made) - _coarse(sources.pixels)).abs().mean() / 2)}
     if variants > 1:
-        several = made.unflatten(0, (-1, variants))
-        pairs = [mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]
-        scores["variety"] = float(torch.stack(pairs).mean())
+        scores["variety"] = variety(made, variants)
     if judge is None:
         return scores
     device, toon = next(judge.parameters()).device, ATTRIBUTES["style"].index("toon")

@@ -5,6 +5,8 @@ Pixel metrics measure what a PNG file would hold: images are clamped and rounded
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 
@@ -87,3 +89,9 @@ def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth:
 def truth_distance(result: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute distance to the true edited image, pixels in [0, 1]."""
     return mae(result, truth)
+
+
+def variety(made: Tensor, variants: int) -> float:
+    """Mean absolute difference between the variants of one image (next to each other in [N*variants,3,H,W]), over all images."""
+    several = made.unflatten(0, (-1, variants))
+    return float(torch.stack([mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]).mean())

@@ -1,0 +1,165 @@
+"""Time and memory of one batch of every fine-tuning objective, for several numbers of steps, side by side.
+
+    python benchmarks/objectives.py [--model toonfaces] [--batch 2] [--steps 6,12,24] [--repeats 3] [--output FILE.json]
+
+Rounds are interleaved, so that a machine that slows down slows down all of them; the time is the best round's. ``kept`` is what
+autograd holds for the way back when it is most (counted tensor by tensor; the checkpointed chain's one recomputed call
+included). On a GPU, ``peak`` is what the allocator saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dclip.config import DiffusionClip, Loss, ObjectiveName
+from dclip.config import Lora as LoraOptions
+from dclip.data.load import toonfaces
+from dclip.data.pools import atomic_save
+from dclip.diffusion.schedule import pairs_down
+from dclip.memory import saved_for_backward
+from dclip.methods.diffusionclip import Objective
+from dclip.methods.objectives import OBJECTIVES, Work
+from dclip.models.checkpoints import load_clip, load_identity, load_model
+from dclip.models.lora import Lora
+from dclip.models.unet import DiffusionModel
+from dclip.tracking import environment
+
+HERE = Path(__file__).resolve().parent
+ROWS = [(name.value, 0) for name in ObjectiveName] + [("chain", 8), ("onestep", 8)]  # objective, rank of low-rank updates
+
+
+@dataclass
+class Case:
+    """One objective at one number of steps, ready to run a batch."""
+
+    name: str
+    steps: int
+    model: DiffusionModel
+    work: Work
+    trained: list[Tensor]
+    optimizer: torch.optim.Optimizer
+
+    def batch(self, watch: Callable[[], None] = lambda: None) -> None:
+        """All updates of one batch; ``watch`` is called when the graph is complete."""
+        for terms in OBJECTIVES[self.work.options.objective](self.work):
+            watch()
+            self.optimizer.zero_grad()
+            terms["total"].backward()
+            self.optimizer.step()
+
+
+def make_case(name: str, rank: int, steps: int, checkpoint: str, loss: Objective, latents: Tensor) -> Case:
+    """Fresh weights, so that no case trains on another's."""
+    model = load_model(checkpoint).to(latents.device)
+    model.unet.requires_grad_(rank == 0)
+    trained: Iterable[Tensor] = model.unet.parameters()
+    if rank:
+        lora = Lora(model.unet, LoraOptions(rank))
+        lora.attach(model.unet)
+        trained = lora.parameters()
+    options = DiffusionClip(s_train=steps, objective=ObjectiveName(name))
+    index = list(range(len(latents)))
+    work = Work(model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options)
+    trained = list(trained)
+    label = name + (f" + LoRA {rank}" if rank else "")
+    return Case(label, steps, model, work, trained, torch.optim.Adam(trained, 1e-6))
+
+
+def kept_bytes(case: Case) -> int:
+    """Most bytes held for backward at once."""
+    weights = [*case.model.parameters(), *case.trained]
+    most = 0
+    with saved_for_backward(weights) as saved:
+
+        def watch() -> None:
+            nonlocal most
+            most = max(most, saved.total)
+            saved.storages.clear()
+
+        case.batch(watch)
+    if case.work.options.objective is ObjectiveName.chain_checkpointed:
+        with saved_for_backward(weights) as call:
+            t = torch.full((len(case.work.latents),), 500, device=case.work.latents.device)
+            made = case.model.eps(case.work.latents, t)
+        most += call.total
+        del made
+    return most
+
+
+def seconds(case: Case) -> float:
+    """Wall time of one batch."""
+    _wait(case)
+    start = time.perf_counter()
+    case.batch()
+    _wait(case)
+    return time.perf_counter() - start
+
+
+def _wait(case: Case) -> None:
+    if case.work.latents.is_cuda:
+        torch.cuda.synchronize()
+
+
+def measure(cases: list[Case], repeats: int) -> list[dict[str, Any]]:
+    """One line a case."""
+    lines = []
+    for case in cases:
+        if case.work.latents.is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+        line: dict[str, Any] = {"objective": case.name, "steps": case.steps, "kept_mb": kept_bytes(case) / 1e6}
+        if case.work.latents.is_cuda:
+            line["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        lines.append(line)
+    times: list[list[float]] = [[] for _ in cases]
+    for _ in range(repeats):
+        for case, found in zip(cases, times, strict=True):
+            found.append(seconds(case))
+    for line, found in zip(lines, times, strict=True):
+        line["seconds"] = min(found)
+    for line in lines:
+        chain = next(other for other in lines if other["objective"] == "chain" and other["steps"] == line["steps"])
+        line["time_vs_chain"] = line["seconds"] / chain["seconds"]
+        line["memory_vs_chain"] = line["kept_mb"] / chain["kept_mb"]
+    return lines
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    keys = list(lines[0])
+    rows = (" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()) for line in lines)
+    return "\n".join(["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys), *(f"| {row} |" for row in rows)])
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="toonfaces")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", default="6,12,24")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=HERE / "objectives.json")
+    told = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, clip = toonfaces("train", told.batch), load_clip().to(device)
+    loss = Objective.prepare(Loss(), clip, load_identity().to(device), images, ("person", "person with red hair"))
+    latents = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    lines = []
+    for steps in map(int, told.steps.split(",")):
+        cases = [make_case(name, rank, steps, told.model, loss, latents) for name, rank in ROWS]
+        lines += measure(cases, told.repeats)
+        print(table(lines[-len(cases) :]), flush=True)
+    content = {"batch": told.batch, "model": told.model, "lines": lines, "environment": environment()}
+    atomic_save(told.output, lambda p: p.write_text(json.dumps(content, indent=1) + "\n", "utf-8"))
+
+
+if __name__ == "__main__":
+    main()
