@@ -93,6 +93,11 @@ def pairs_down(t0: int, steps: int, final_step: FinalStep | str = FinalStep.to_c
     return [*down, (0, CLEAN)] if FinalStep(final_step) is FinalStep.to_clean else down
 
 
+def pairs_above(t0: int, top: int, steps: int) -> list[Pair]:
+    """The way from ``top`` down to exactly t0: the pairs of ``pairs_down(top, steps)`` that begin above t0, the last cut there."""
+    return [(t, max(t_next, t0)) for t, t_next in pairs_down(top, steps) if t > t0]
+
+
 def pairs(t0: int, s_for: int, s_gen: int, final_step: FinalStep | str = FinalStep.to_clean) -> tuple[list[Pair], list[Pair]]:
     """Both directions at once: (inversion pairs, generation pairs)."""
     return pairs_up(t0, s_for), pairs_down(t0, s_gen, final_step)

@@ -89,7 +89,12 @@ def _read(path: Path) -> Tensor | None:
 
 
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
-    """Latents [N,3,H,W] of images at ``sampler.t0`` by DDIM inversion; what was inverted before comes from the cache."""
+    """Latents [N,3,H,W] of images at ``sampler.t0`` by DDIM inversion; what was inverted before comes from the cache.
+
+    Images that were made from latents keep theirs.
+    """
+    if images.latents is not None:
+        return images.latents
     pairs = pairs_up(cfg.sampler.t0, cfg.sampler.s_for)
     paths = [latent_path(model, x, pairs) for x in images.pixels] if model.digest else []
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
