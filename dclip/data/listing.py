@@ -186,6 +186,7 @@ def _keyed_lmdb(path: Path) -> Pool | None:
     """LSUN's LMDB: a picture a key. Its keys are hashes, so that their own order is mixed already."""
     if not (path / "data.mdb").is_file():
         return None
+    _environment(path)  # refuses what is none
 
     def first(k: int) -> list[str]:
         with _environment(path).begin() as transaction:
