@@ -6,6 +6,7 @@ import logging
 import layouts
 import numpy as np
 import pytest
+import torch
 from conftest import configure
 from PIL import Image, ImageDraw
 
@@ -16,6 +17,15 @@ from dclip.data.images import read_files
 from dclip.data.load import photographs as read
 
 UPRIGHT = np.array([[90.0, 100], [110, 100], [94, 130], [106, 130]])  # eyes 20 apart, the mouth 30 below
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny networks: more threads only cost."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def turned(points, degrees, about=(100, 100), scale=1.0):

@@ -24,6 +24,15 @@ from dclip.data.load import photographs as read
 COUNTS = {"test": 4, "train": 5, "validation": 2}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny networks: more threads only cost."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def load(data, split="test", size=16):
     """Images of a data set object whose counts are ``COUNTS``."""
     for name, count in COUNTS.items():
