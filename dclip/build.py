@@ -64,7 +64,8 @@ def device_of(cfg: Config) -> torch.device:
 
 def build_networks(cfg: Config) -> Networks:
     """Load what this run needs, and only that: no identity network where neither loss nor metric asks for it."""
-    toon = isinstance(cfg.dataset, ToonFaces)
+    model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    toon = isinstance(cfg.dataset, ToonFaces) and model.image_size == 64  # not for somebody's photograph (input=)
     device = device_of(cfg)
     tuning = cfg.task.name is TaskName.finetune
     loss = cfg.loss if tuning else Loss(clip=1, l1=0, id=0)
@@ -72,7 +73,7 @@ def build_networks(cfg: Config) -> Networks:
     need_clip = editing and (cfg.metric.clip or (tuning and loss.clip > 0))
     need_identity = toon and (cfg.metric.identity or loss.id > 0)
     networks = Networks(
-        model=load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size),
+        model=model,
         clip=load_clip(cfg.clip.name, cfg.clip.antialias) if need_clip else None,
         heldout=load_clip(cfg.clip.heldout) if editing and cfg.metric.clip and cfg.clip.heldout else None,
         identity=load_identity() if need_identity else None,

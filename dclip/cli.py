@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -95,11 +96,29 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         return
     from dclip.headers import read_edit_header
 
-    _, header = read_edit_header(node.edit.adapter)
+    _, header = read_edit_header(node.edit.adapter, node.sampler.t0 if "sampler.t0" in told else None)
+    if header["kind"] == "foreign edit":
+        _name_texts(node, header, told)
     for group, keys in (("edit", ("name", "source", "target")), ("sampler", tuple(header["sampler"]))):
         for key in keys:
             if f"{group}.{key}" not in told and group not in told:
                 OmegaConf.update(node, f"{group}.{key}", header[group][key])
+
+
+def _name_texts(node: DictConfig, header: dict[str, Any], told: set[str]) -> None:
+    """The texts of an edit that somebody else published, by its name: those of conf/edit, or the words of the name.
+
+    Scores by CLIP are left out where the texts are only guessed, or the CLIP has never seen photographs.
+    """
+    words = str(header["edit"]["name"])
+    short = re.sub(r"^((human|imagenet|church|bedroom)_)?(with_)?", "", words)
+    files = [CONF / "edit" / f"{name.replace('without_', 'no_')}.yaml" for name in (words, short)]
+    file = next((file for file in files if file.is_file()), None)
+    guessed = {"name": words, "source": "photo", "target": words.replace("_", " ")}
+    header["edit"] = OmegaConf.load(file).edit if file else guessed
+    sure = file is not None or bool(told & {"edit", "edit.source", "edit.target"})
+    if "metric.clip" not in told and (not sure or node.clip.name == "toonfaces"):
+        node.metric.clip = False
 
 
 def check_overrides(overrides: Sequence[str]) -> Config:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from dclip import parallel
 from dclip.build import Networks, build_networks
-from dclip.config import Config, DclipError, TaskName
+from dclip.config import Config, DclipError, Sampled, TaskName
 from dclip.data.images import save_png
-from dclip.data.load import load_images, load_input, true_images, truth_of
+from dclip.data.load import fetch_data, load_images, load_input, true_images, truth_of
 from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import read_edit, save_edit
+from dclip.methods.drawn import drawn_images
 from dclip.methods.objectives import needs_latents
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
@@ -39,6 +40,7 @@ def run(cfg: Config) -> Path:
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     with recording(cfg) as record:
+        fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
         title = cfg.name or f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
@@ -53,7 +55,7 @@ def finetune(cfg: Config, record: Record) -> None:
 
     networks = build_networks(cfg)
     model = networks.model
-    images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
+    images = {split: source_images(cfg, model, split) for split in ("train", "validation", "test")}
     with record.timing("invert"):
         unused = () if needs_latents(cfg.method.objective) else ("train",)
         latents = {
@@ -73,11 +75,11 @@ def edit(cfg: Config, record: Record) -> None:
     """Apply an edit that was fine-tuned before to a file, a folder, or the test images."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
-    with record.timing("invert"):
-        latents = encode(cfg, model, images)
     original = copy.deepcopy(model)
-    read_edit(str(cfg.edit.adapter)).put_on(model)
+    read_edit(str(cfg.edit.adapter), cfg.sampler.t0).put_on(model)
+    images = load_input(cfg, model.image_size) if cfg.input else source_images(cfg, original, "test")
+    with record.timing("invert"):
+        latents = encode(cfg, original, images)
     edited = apply_edit(cfg, record, networks, images, latents, original)
     for name, pixels in zip(images.ids, edited.result, strict=True):
         if record.writes:
@@ -89,7 +91,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     """Send the test images up to t0 and back through the unchanged model."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_images(cfg, "test", model.image_size)
+    images = source_images(cfg, model, "test")
     with record.timing("invert"):
         latents = encode(cfg, model, images)
     with record.timing("edit"):
@@ -134,6 +136,13 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
     TaskName.sample: sample_noise,
     TaskName.pretrain: pretrain,
 }
+
+
+def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
+    """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
+    if isinstance(cfg.dataset, Sampled):
+        return drawn_images(cfg, model, split)
+    return load_images(cfg, split, model.image_size)
 
 
 def generate(cfg: Config, model: DiffusionModel, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:

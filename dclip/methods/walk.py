@@ -92,8 +92,10 @@ def _read(path: Path) -> Tensor | None:
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
     """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
 
-    With ``sampler.encode=stochastic`` they are noised in closed form instead.
+    With ``sampler.encode=stochastic`` they are noised in closed form instead. Images that were made from latents keep theirs.
     """
+    if images.latents is not None:
+        return images.latents
     if cfg.sampler.encode == Encode.stochastic:
         noise = ImageNoise([f"encode/{name}" for name in images.ids], cfg.seed)
         return add_noise(images.pixels, noise.like(images.pixels), model.schedule.alpha_bar(cfg.sampler.t0))
