@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +63,7 @@ class TaskName(StrEnum):
     reconstruct = "reconstruct"
     sample = "sample"
     pretrain = "pretrain"
+    plan = "plan"
 
 
 @option("task", "finetune")
@@ -133,6 +134,21 @@ class PretrainTask(Task):
         _weights("task", robust=self.robust)
 
 
+@option("task", "plan")
+@dataclass
+class PlanTask(Task):
+    """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
+
+    name: TaskName = TaskName.plan
+    of: TaskName = TaskName.finetune
+
+    def __post_init__(self) -> None:
+        _need(
+            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
+            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+        )
+
+
 # ---------------------------------------------------------------------------------------------------- data and models
 
 
@@ -172,11 +188,21 @@ class Folder(Dataset):
         _need(Path(self.root).is_dir(), f"dataset.root={self.root} is not a folder; give the folder that holds your images")
 
 
+class Domain(StrEnum):
+    """What the images of a diffusion model show."""
+
+    faces = "faces"
+    dogs = "dogs"
+    scenes = "scenes"
+    objects = "objects"
+
+
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name, or a path (our safetensors, a ddim or ADM style checkpoint, a diffusers folder)."""
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM style file, a diffusers folder)."""
 
     name: str = "toonfaces"
+    domain: Domain | None = None  # decides identity network and parser; null: as the known names say
     head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
     image_size: int | None = None  # of a checkpoint of unknown shape
 
@@ -331,6 +357,15 @@ class Loss:
 # ---------------------------------------------------------------------------------------------------- measuring, running
 
 
+class ParserName(StrEnum):
+    """Which network finds the parts of an image, for SC."""
+
+    auto = "auto"  # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    bisenet = "bisenet"
+    ade20k = "ade20k"
+    none = "none"
+
+
 @option("metric", "default")
 @dataclass
 class Metric:
@@ -342,6 +377,7 @@ class Metric:
     lpips: bool = True
     kid: bool = True
     judge: bool = True
+    parser: ParserName = ParserName.auto
     kid_subset: int = 50
     kid_subsets: int = 100
 
@@ -360,6 +396,7 @@ class NoMetric(Metric):
     lpips: bool = False
     kid: bool = False
     judge: bool = False
+    parser: ParserName = ParserName.none
 
 
 class Precision(StrEnum):
@@ -459,6 +496,7 @@ class Config:
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
+    plan: bool = False  # only say what the run would fetch, take and need
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -491,8 +529,17 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
     return {str(k): v for k, v in result.items()}
 
 
+def planned(cfg: Config) -> Config:
+    """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
+    return replace(cfg, task=Task(name=cfg.task.of), plan=True) if isinstance(cfg.task, PlanTask) else cfg
+
+
 def check(cfg: Config) -> None:
     """Refuse, before anything is built, what no single option can see."""
+    from dclip.needs import check_networks
+
+    cfg = planned(cfg)
+    check_networks(cfg)
     task = cfg.task.name
     if task is TaskName.finetune:
         _need(
