@@ -28,13 +28,9 @@ def unet(size: int, widths: tuple[int, ...], layers: int, attention: tuple[int, 
     """A published U-Net, as ``dclip.models.convert`` describes it."""
     plain = "Resnet{}sampleBlock2D" if "downsample_type" in own else "{}Block2D"
     kinds = ["Attn{}Block2D" if level in attention else plain for level in range(len(widths))]
-    return build_unet(
-        {
-            "sample_size": size, "block_out_channels": widths, "layers_per_block": layers, "norm_num_groups": 32,
-            "down_block_types": tuple(k.format("Down") for k in kinds), "up_block_types": tuple(k.format("Up") for k in kinds[::-1]),
-            **own,
-        }
-    )  # fmt: skip
+    down, up = (tuple(k.format(way) for k in order) for way, order in (("Down", kinds), ("Up", kinds[::-1])))
+    shape = {"sample_size": size, "block_out_channels": widths, "layers_per_block": layers, "norm_num_groups": 32}
+    return build_unet({**shape, "down_block_types": down, "up_block_types": up, **own})
 
 
 SIX = (128, 128, 256, 256, 512, 512)
@@ -62,7 +58,11 @@ def count(net: nn.Module, call: Callable[[nn.Module], Tensor]) -> tuple[int, flo
     with FlopCounterMode(display=False) as flops, torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         call(net)
     mine = {id(p.untyped_storage()) for p in net.parameters()}
-    return sum(p.numel() for p in net.parameters()), flops.get_total_flops() / 1e9, sum(v for k, v in kept.items() if k not in mine) / 1e6
+    return (
+        sum(p.numel() for p in net.parameters()),
+        flops.get_total_flops() / 1e9,
+        sum(v for k, v in kept.items() if k not in mine) / 1e6,
+    )
 
 
 def of_unet(net: nn.Module) -> Tensor:
@@ -97,7 +97,8 @@ def main() -> None:
         print(f"{name:18} {parameters:12,d} parameters {gflop:9.1f} GFLOP {megabytes:9.1f} MB kept")
     net = UNETS["toonfaces"]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forward, both = seconds(net, 25, False), seconds(net, 2, True)
-    print(f"this machine, {torch.get_num_threads()} threads: toonfaces forward {1e3 * forward:.1f} ms, with backward {1e3 * both:.1f} ms an image")
+    speed = f"forward {1e3 * forward:.1f} ms, with backward {1e3 * both:.1f} ms an image"
+    print(f"toonfaces on this machine, {torch.get_num_threads()} threads: {speed}")
 
 
 if __name__ == "__main__":

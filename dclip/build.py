@@ -73,7 +73,9 @@ def build_networks(cfg: Config) -> Networks:
     if isinstance(cfg.dataset, ToonFaces) and model.image_size != needs.TOONFACES_SIZE:  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
     if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
-        log.warning("loss.id=%g has no effect: there is no identity network for these images (checkpoint.domain=faces?)", cfg.loss.id)
+        log.warning(
+            "loss.id=%g has no effect: there is no identity network for these images (checkpoint.domain=faces?)", cfg.loss.id
+        )
     networks = Networks(
         model=model,
         clip=load_clip(names.clip, cfg.clip.antialias) if names.clip else None,

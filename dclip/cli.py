@@ -247,7 +247,8 @@ def main() -> None:
 
 
 def _stopped() -> int:
-    print("stopped; go on with the same command and resume=true", file=sys.stderr)
+    how = "" if sys.argv[1:2] == ["weights"] else " and resume=true"
+    print(f"stopped; go on with the same command{how}", file=sys.stderr)
     return 130
 
 

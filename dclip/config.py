@@ -199,7 +199,7 @@ class Domain(StrEnum):
 
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM style file, a diffusers folder)."""
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
 
     name: str = "toonfaces"
     domain: Domain | None = None  # decides identity network and parser; null: as the known names say

@@ -209,7 +209,7 @@ def obtain(cfgs: Sequence[Config]) -> None:
         if reason is None:
             reason = _fetch_all(wanted, silent, all(cfg.trainer.progress for cfg in cfgs))
             wanted = [need for need in wanted if registry.located(need.entry) is None]
-    if wanted and reason or data:
+    if (wanted and reason) or data:
         raise MissingFilesError(message(wanted, data, reason))
 
 
@@ -242,7 +242,9 @@ def _fetch_all(needs: Sequence[Need], silent: Mapping[str, str], progress: bool)
 def message(needs: Sequence[Need], data: Sequence[str], reason: str | None) -> str:
     """One text with every missing file, its sources, its size, its place, and how to run without it."""
     count = len(needs) + len(data)
-    why = f"; they were not fetched: {reason}" if reason else "; the weights will be fetched once the data is there" if needs else ""
+    why = (
+        f"; they were not fetched: {reason}" if reason else "; the weights will be fetched once the data is there" if needs else ""
+    )
     lines = [f"this run needs {count} thing{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not here{why}"]
     lines += [f"\n  data: {line}" for line in data]
     lines += [line for need in needs for line in _described(need)]
@@ -275,4 +277,7 @@ def _at_hand(needs: Sequence[Need]) -> list[str]:
     lines = ["\n  to run with what is at hand:"]
     if settings:
         lines.append(f"    {settings}" + (f"   (still needed: {', '.join(always)})" if always else ""))
-    return [*lines, "    experiment=toonfaces_red_hair   (or any settings with dataset=toonfaces checkpoint=toonfaces clip=toonfaces)"]
+    return [
+        *lines,
+        "    experiment=toonfaces_red_hair   (or any settings with dataset=toonfaces checkpoint=toonfaces clip=toonfaces)",
+    ]

@@ -128,10 +128,11 @@ def calls(cfg: Config) -> dict[str, float]:
 def memory_mb(cfg: Config, size: Size) -> float:
     """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass."""
     weights = size.parameters * BYTES / 1e6
-    others = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
+    others: float = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
     if cfg.task.name is not TaskName.finetune:
         return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
-    return 5 * weights + others + size.kept_mb * cfg.method.s_train * cfg.method.batch
+    graphs: int = cfg.method.s_train * cfg.method.batch
+    return 5 * weights + others + size.kept_mb * graphs
 
 
 def plan(cfg: Config) -> dict[str, Any]:
@@ -202,7 +203,8 @@ def text(found: Mapping[str, Any]) -> str:
         lines.append("  fetch     nothing")
     lines.append(f"  network   {', '.join(found['network']) or 'no calls'}")
     total, each = sum(found["seconds"].values()), found["seconds"].items()
-    lines.append(f"  time      {f'about {duration(total)}: ' if each else ''}{', '.join(f'{part} {duration(s)}' for part, s in each)}".rstrip())
+    parts = ", ".join(f"{part} {duration(s)}" for part, s in each)
+    lines.append(f"  time      about {duration(total)}: {parts}" if each else "  time      not known")
     lines.append(f"            {found['seconds_basis']}")
     lines.append(f"  memory    {_memory(found)}")
     return "\n".join(lines)
@@ -217,7 +219,11 @@ def _memory(found: Mapping[str, Any]) -> str:
         return "unknown"
     low, high = found["memory_mb"]["counted"] / 1e3, found["memory_mb"]["at_most"] / 1e3
     has = found["device"]["memory_gb"]
-    verdict = "" if not has else f" of {has:.0f} GB" + ("; that is too little" if low > has else "; that may be tight" if high > has else "")
+    verdict = (
+        ""
+        if not has
+        else f" of {has:.0f} GB" + ("; that is too little" if low > has else "; that may be tight" if high > has else "")
+    )
     return f"{low:.1f} GB counted, {high:.1f} GB at most{verdict}"
 
 

@@ -1,4 +1,4 @@
-"""The networks that measure photographs: IR-SE50, BiSeNet, the ADE20K segmenter and open_clip's CLIPs, in their published formats."""
+"""The networks that measure photographs, in their published formats: IR-SE50, BiSeNet, the ADE20K segmenter, CLIPs."""
 
 import json
 import os
@@ -68,9 +68,7 @@ def test_the_scene_encoder_is_resnet50_but_for_its_stem():
     with torch.device("meta"):
         net, trunk = SceneSegmenter(), torchvision.models.resnet50()
     stem = ("conv1.", "bn1.", "conv2.", "bn2.", "conv3.", "bn3.", "fc.", "layer1.0.conv1.", "layer1.0.downsample.0.")
-    ours, theirs = (
-        {k: v.shape for k, v in each.state_dict().items() if not k.startswith(stem)} for each in (net.encoder, trunk)
-    )
+    ours, theirs = ({k: v.shape for k, v in each.state_dict().items() if not k.startswith(stem)} for each in (net.encoder, trunk))
     assert ours == theirs
     assert net.encoder.layer1[0].conv1.weight.shape == (64, 128, 1, 1)
     assert net.decoder.conv_last[0].weight.shape == (512, 2048 + 4 * 512, 3, 3)
@@ -137,7 +135,9 @@ def test_bisenet_computes_what_its_description_says():
 
     def cbr(name, v):
         conv, bn = p[f"{name}.conv"], p[f"{name}.bn"]
-        return F.batch_norm(F.conv2d(v, conv.weight, padding=conv.weight.shape[-1] // 2), bn.running_mean, bn.running_var, bn.weight, bn.bias).relu()
+        return F.batch_norm(
+            F.conv2d(v, conv.weight, padding=conv.weight.shape[-1] // 2), bn.running_mean, bn.running_var, bn.weight, bn.bias
+        ).relu()
 
     def arm(name, v):
         v = cbr(f"{name}.conv", v)
@@ -184,7 +184,7 @@ def test_a_parser_maps_every_pixel_at_the_images_own_size(tmp_path, monkeypatch,
     x = images()
     parts = parser.part_map(x)
     assert (parts.shape, parts.dtype) == ((2, 48, 48), torch.int64)
-    assert 0 <= int(parts.min())
+    assert int(parts.min()) >= 0
     assert int(parts.max()) < most
     assert len(parts.unique()) > 1
     assert torch.equal(parser.part_map(x[1:])[0], parts[1])

@@ -5,10 +5,8 @@ A metric that cannot be computed is absent, with its reason under ``NAME_absent`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from dclip import losses
 from dclip.config import Metric, ParserName
 from dclip.data.toonfaces import Truth
 from dclip.metrics import functional as F
+from dclip.models import registry
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
@@ -147,9 +146,8 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
 
 
 def _lpips(scores: Scores, edited: Edited) -> None:
-    trunk = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub/checkpoints/alexnet-owt-7be5be79.pth"
-    if not trunk.is_file():
-        return scores.absent("lpips", f"its AlexNet trunk is not on disk; put {trunk.name} into TORCH_HOME/hub/checkpoints")
+    if registry.located(registry.get("lpips_alexnet")) is None:
+        return scores.absent("lpips", "its AlexNet trunk is not on disk; run dclip weights fetch lpips_alexnet")
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as lpips
 
     a, b = edited.result.clamp(-1, 1), edited.source.pixels.clamp(-1, 1)

@@ -20,8 +20,8 @@ from dclip.config import DclipError
 from dclip.data.pools import atomic_save
 from dclip.diffusion.schedule import Schedule
 from dclip.headers import read_header
-from dclip.models.clip import ClipModel, build_clip, published_config, read_clip_folder, read_open_clip, small_tokenizer
 from dclip.models import registry
+from dclip.models.clip import ClipModel, build_clip, published_config, read_clip_folder, read_open_clip, small_tokenizer
 from dclip.models.fetch import ensure
 from dclip.models.identity import CELEBA_CROP, IdentityModel, IrSe, IrSeConfig, ir_se_config
 from dclip.models.judge import Judge
@@ -116,8 +116,21 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
     variance = entry.variance if entry and entry.variance else known["variance"]
     info = ModelInfo(known["name"], known["unet"], variance, Schedule(**known["schedule"]), known.get("notes", {}))
     unet = _fill(build_unet(info.unet), path)
+    if entry is not None:
+        _check_architecture(entry, source, info, unet)
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return DiffusionModel(unet, info, file_digest(path)).eval()
+
+
+def _check_architecture(entry: registry.Weights, source: str, info: ModelInfo, unet: nn.Module) -> None:
+    """Refuse another network under a known name, for what is known of the name would be wrong of it."""
+    found, count = str(info.notes.get("format")), sum(p.numel() for p in unet.parameters())
+    whole = entry.parameters is not None and not info.notes.get("unused")
+    if found != entry.format or (whole and count != entry.parameters):
+        raise DclipError(
+            f"{source} is not {entry.name}: it holds a {found} network of {count:,} parameters, where a {entry.format} one"
+            f"{f' of {entry.parameters:,}' if whole else ''} is published; if it is your own, give it by its path under another name"
+        )
 
 
 def _entry(name: str, kind: str) -> registry.Weights | None:

@@ -152,12 +152,17 @@ def read_open_clip(
 
 def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
     """A CLIP in a folder as open_clip writes it for the Hugging Face hub: weights beside their ``open_clip_config.json``."""
-    file = next((folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()), None)
+    file = next(
+        (folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()),
+        None,
+    )
     try:
         described = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
         config = described["model_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DclipError(f"{folder} has no usable open_clip_config.json ({type(error).__name__}); give a folder of open_clip") from error
+        raise DclipError(
+            f"{folder} has no usable open_clip_config.json ({type(error).__name__}); give a folder of open_clip"
+        ) from error
     if file is None:
         raise DclipError(f"{folder} holds no open_clip_model.safetensors; put the weights beside their open_clip_config.json")
     return read_open_clip(file, config, folder.name, antialias, described.get("preprocess_cfg"))

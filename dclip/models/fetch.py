@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, getproxies, proxy_bypass, urlopen
+from urllib.request import Request, build_opener, getproxies, proxy_bypass
 
 from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
@@ -110,7 +110,8 @@ def _check_once(entry: Weights, file: File, path: Path) -> None:
 def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip: Container[str] = ()) -> Path:
     """Fetch the files of an entry into a search folder; what is there already is checked and kept.
 
-    ``skip`` names servers that are known not to answer. Returns the file, or the folder of an entry with several. DclipError naming every source and its failure.
+    ``skip`` names servers that are known not to answer. Returns the file, or the folder of an entry with several.
+    DclipError naming every source and its failure.
     """
     folder = entry.place(root or registry.home())
     for file in entry.files:
@@ -244,7 +245,8 @@ def _open(url: str, part: Path, done: int) -> HTTPResponse | None:
         if tag.is_file() and (version := tag.read_text("utf-8")) and not version.startswith("W/"):
             headers["If-Range"] = version
     try:
-        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+        # an opener of our own: urlopen keeps the proxies of its first call
+        response: HTTPResponse = build_opener().open(Request(url, headers=headers), timeout=TIMEOUT)
         return response
     except HTTPError as error:
         error.close()
@@ -294,7 +296,14 @@ def _copy(response: HTTPResponse, stream: BinaryIO, bar: tqdm, start: int) -> No
 def _bar(what: str, total: int | None, start: int, shown: bool) -> tqdm:  # type: ignore[type-arg]
     watched = sys.stderr.isatty()
     return tqdm(
-        total=total, initial=start, desc=what, unit="B", unit_scale=True, disable=not shown, mininterval=0.1 if watched else 10, ncols=100
+        total=total,
+        initial=start,
+        desc=what,
+        unit="B",
+        unit_scale=True,
+        disable=not shown,
+        mininterval=0.1 if watched else 10,
+        ncols=100,
     )
 
 

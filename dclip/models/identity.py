@@ -39,7 +39,7 @@ def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
     """
     try:
         stem, embedding = len(state["input_layer.0.weight"]), len(state["output_layer.3.weight"])
-        widths = []
+        widths: list[int] = []
         while f"body.{len(widths)}.res_layer.3.weight" in state:
             widths.append(len(state[f"body.{len(widths)}.res_layer.3.weight"]))
         stages = tuple((width, len(list(blocks))) for width, blocks in groupby(widths))

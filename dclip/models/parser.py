@@ -57,12 +57,10 @@ class ResNet18(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
-        inputs = width
-        for level in range(4):
-            outputs = width * 2**level
-            blocks = [BasicBlock(inputs, outputs, 1 if level == 0 else 2), BasicBlock(outputs, outputs, 1)]
-            self.add_module(f"layer{level + 1}", nn.Sequential(*blocks))
-            inputs = outputs
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(BasicBlock(inputs, width * level, stride), BasicBlock(width * level, width * level, 1))
+            for inputs, level, stride in ((width, 1, 1), (width, 2, 2), (2 * width, 4, 2), (4 * width, 8, 2))
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N,3,H,W] -> three feature maps."""
@@ -95,7 +93,8 @@ class Refinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C',H,W]."""
         y: Tensor = self.conv(x)
-        return y * self.bn_atten(self.conv_atten(y.mean((2, 3), keepdim=True))).sigmoid()
+        gates: Tensor = self.bn_atten(self.conv_atten(y.mean((2, 3), keepdim=True))).sigmoid()
+        return y * gates
 
 
 class ContextPath(nn.Module):
@@ -183,6 +182,12 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
 
 
+def _stage(inputs: int, width: int, count: int, stride: int = 1, first: int = 1, rest: int = 1) -> nn.Sequential:
+    """Bottlenecks of one width; ``first`` and ``rest`` are their dilations."""
+    blocks = [Bottleneck(inputs, width, stride, first), *(Bottleneck(4 * width, width, 1, rest) for _ in range(count - 1))]
+    return nn.Sequential(*blocks)
+
+
 class DilatedResNet50(nn.Module):
     """ResNet-50 with a stem of three 3x3 convolutions; its last two stages dilate instead of striding (output at 1/8)."""
 
@@ -191,14 +196,10 @@ class DilatedResNet50(nn.Module):
         self.conv1, self.bn1 = _conv3(3, width, 2), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = _conv3(width, width), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = _conv3(width, 2 * width), nn.BatchNorm2d(2 * width)
-        inputs = 2 * width
-        # (blocks, stride of the first, its dilation, dilation of the others)
-        for level, (count, stride, first, rest) in enumerate(((3, 1, 1, 1), (4, 2, 1, 1), (6, 1, 1, 2), (3, 1, 2, 4))):
-            planes = width * 2**level
-            blocks = [Bottleneck(inputs, planes, stride, first)]
-            blocks += [Bottleneck(4 * planes, planes, 1, rest) for _ in range(count - 1)]
-            self.add_module(f"layer{level + 1}", nn.Sequential(*blocks))
-            inputs = 4 * planes
+        self.layer1 = _stage(2 * width, width, 3)
+        self.layer2 = _stage(4 * width, 2 * width, 4, stride=2)
+        self.layer3 = _stage(8 * width, 4 * width, 6, first=1, rest=2)
+        self.layer4 = _stage(16 * width, 8 * width, 3, first=2, rest=4)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,3,H,W] -> [N,32*width,H/8,W/8]."""

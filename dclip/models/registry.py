@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dclip.config import DclipError
@@ -125,7 +126,9 @@ _DDPM_32 = {"image_size": 32, "parameters": 35_746_307, "gflop": 12.4, "kept_mb"
 _ADM_256 = {"image_size": 256, "parameters": 93_563_910, "gflop": 387.9, "kept_mb": 1943.3, "variance": "learned_range"}
 
 
-def _ddim(name: str, file: File, megabytes: float, domain: str, documented: str, shape: dict[str, object], licence: str = _HO) -> Weights:
+def _ddim(
+    name: str, file: File, megabytes: float, domain: str, documented: str, shape: dict[str, object], licence: str = _HO
+) -> Weights:
     return Weights(name, "ddpm", (file,), "ddim", megabytes, licence, documented, domain, **shape)  # type: ignore[arg-type]
 
 
@@ -164,12 +167,13 @@ def _timm(repository: str, size: int | None = None, sha256: str | None = None) -
     return Source(f"https://huggingface.co/timm/{repository}/resolve/main/open_clip_model.safetensors", size, sha256)
 
 
-_BISENET = {"size": 53_289_463, "sha256": "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567"}
-_IR_SE50 = {
-    "size": 175_367_323,
-    "sha256": "a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
-    "md5": "ccee24aae1d36888fc42390ae39d1b36",
-}
+_BISENET = partial(Source, size=53_289_463, sha256="468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567")
+_IR_SE50 = partial(
+    Source,
+    size=175_367_323,
+    sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
+    md5="ccee24aae1d36888fc42390ae39d1b36",
+)
 _CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet50dilated-ppm_deepsup"
 _ILVR = "github.com/jychoi118/ilvr_adm; reported missing in April 2025"
 
@@ -200,7 +204,10 @@ _ENTRIES = (
     ),
     _ddim(
         "lsun_church",
-        File("church_outdoor.ckpt", (_heibox("44ccb50ef3c6436db52e", "fdc68a23938c2397caba4a260bc2445f"), _sdedit("church_outdoor.ckpt"))),
+        File(
+            "church_outdoor.ckpt",
+            (_heibox("44ccb50ef3c6436db52e", "fdc68a23938c2397caba4a260bc2445f"), _sdedit("church_outdoor.ckpt")),
+        ),
         454.8,
         "scenes",
         f"{_PESSER} (ema_lsun_church)",
@@ -242,7 +249,9 @@ _ENTRIES = (
     ),
     _adm(
         "imagenet512",
-        File("512x512_diffusion.pt", (Source("https://openaipublic.blob.core.windows.net/diffusion/jul-2021/512x512_diffusion.pt"),)),
+        File(
+            "512x512_diffusion.pt", (Source("https://openaipublic.blob.core.windows.net/diffusion/jul-2021/512x512_diffusion.pt"),)
+        ),
         2236.0,
         "objects",
         "github.com/openai/guided-diffusion",
@@ -258,32 +267,56 @@ _ENTRIES = (
     _diffusers("ddpm_bedroom_256", "google/ddpm-bedroom-256", 454.7, "scenes", _DDPM_256),
     _diffusers("ddpm_cifar10_32", "google/ddpm-cifar10-32", 143.0, "objects", _DDPM_32),
     _clip(
-        "openai_vit_b_16", "clip_vit_b16_openai.safetensors", "ViT-B-16-quickgelu",
+        "openai_vit_b_16",
+        "clip_vit_b16_openai.safetensors",
+        "ViT-B-16-quickgelu",
         _timm("vit_base_patch16_clip_224.openai", sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f"),
-        598.5, 149_620_737, "ViT-B/16", "ViT-B-16",
-    ),  # fmt: skip
+        598.5,
+        149_620_737,
+        "ViT-B/16",
+        "ViT-B-16",
+    ),
     _clip(
-        "openai_vit_b_32", "clip_vit_b32_openai.safetensors", "ViT-B-32-quickgelu",
+        "openai_vit_b_32",
+        "clip_vit_b32_openai.safetensors",
+        "ViT-B-32-quickgelu",
         _timm("vit_base_patch32_clip_224.openai", 605_143_284, "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31"),
-        605.1, 151_277_313, "ViT-B/32", "ViT-B-32",
-    ),  # fmt: skip
+        605.1,
+        151_277_313,
+        "ViT-B/32",
+        "ViT-B-32",
+    ),
     _clip(
-        "openai_vit_l_14", "clip_vit_l14_openai.safetensors", "ViT-L-14-quickgelu", _timm("vit_large_patch14_clip_224.openai"),
-        1710.5, 427_616_513, "ViT-L/14", "ViT-L-14",
-    ),  # fmt: skip
+        "openai_vit_l_14",
+        "clip_vit_l14_openai.safetensors",
+        "ViT-L-14-quickgelu",
+        _timm("vit_large_patch14_clip_224.openai"),
+        1710.5,
+        427_616_513,
+        "ViT-L/14",
+        "ViT-L-14",
+    ),
     _clip(
-        "openai_rn50", "clip_rn50_openai.safetensors", "RN50-quickgelu",
+        "openai_rn50",
+        "clip_rn50_openai.safetensors",
+        "RN50-quickgelu",
         _timm("resnet50_clip.openai", 408_291_932, "da0baa37fb2211eee5729ab69ed587eb10d48f5b7076ceeed01552fc3d4cb4ee"),
-        408.3, 102_007_137, "RN50",
-    ),  # fmt: skip
+        408.3,
+        102_007_137,
+        "RN50",
+    ),
     _clip(
-        "laion_vit_b_32", "clip_vit_b32_laion2b.safetensors", "ViT-B-32",
+        "laion_vit_b_32",
+        "clip_vit_b32_laion2b.safetensors",
+        "ViT-B-32",
         Source(
             "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_model.safetensors",
-            605_143_316, "ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6",
+            605_143_316,
+            "ac4f8c4b88af6d963118cbf40ad93176d092abbedfcb752601ae1866352656e6",
         ),
-        605.1, 151_277_313,
-    ),  # fmt: skip
+        605.1,
+        151_277_313,
+    ),
     Weights(
         "arcface",
         "identity",
@@ -291,8 +324,8 @@ _ENTRIES = (
             File(
                 "model_ir_se50.pth",
                 (
-                    Source("https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth", **_IR_SE50),  # type: ignore[arg-type]
-                    Source(_drive("1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn"), **_IR_SE50),  # type: ignore[arg-type]
+                    _IR_SE50("https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth"),
+                    _IR_SE50(_drive("1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn")),
                 ),
             ),
         ),
@@ -310,9 +343,9 @@ _ENTRIES = (
             File(
                 "79999_iter.pth",
                 (
-                    Source("https://huggingface.co/vivym/face-parsing-bisenet/resolve/main/79999_iter.pth", **_BISENET),  # type: ignore[arg-type]
-                    Source("https://huggingface.co/ManyOtherFunctions/face-parse-bisent/resolve/main/79999_iter.pth", **_BISENET),  # type: ignore[arg-type]
-                    Source(_drive("154JgKpzCPW82qINcVieuPH3fZ2e0P812"), **_BISENET),  # type: ignore[arg-type]
+                    _BISENET("https://huggingface.co/vivym/face-parsing-bisenet/resolve/main/79999_iter.pth"),
+                    _BISENET("https://huggingface.co/ManyOtherFunctions/face-parse-bisent/resolve/main/79999_iter.pth"),
+                    _BISENET(_drive("154JgKpzCPW82qINcVieuPH3fZ2e0P812")),
                 ),
             ),
         ),
@@ -357,7 +390,7 @@ TABLE: dict[str, Weights] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find(name: str) -> Weights | None:
-    """The entry of a name; or of one of its other names (``google/ddpm-celebahq-256``, ``ViT-B/16``), unless a file is called so."""
+    """The entry of a name, or of another of its names (``google/ddpm-celebahq-256``, ``ViT-B/16``) that is no local path."""
     if name in TABLE:
         return TABLE[name]
     other = next((entry for entry in TABLE.values() if name in entry.aliases), None)
