@@ -25,7 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, DclipError, TaskName, to_config
+from dclip.config import Config, DclipError, TaskName, planned, to_config
+from dclip.needs import obtain
 
 HERE = Path(__file__).resolve().parent
 # beside the package in a checkout, inside it in a wheel
@@ -172,14 +173,24 @@ _ASIDE = (
 
 
 def precheck(words: Sequence[str]) -> None:
-    """Refuse bad jobs before Hydra starts any of them. Leaves help, tab completion and foreign config folders to Hydra."""
+    """Refuse bad jobs, and get what they lack, before Hydra starts any; jobs that are only planned end here.
+
+    Leaves help, tab completion and foreign config folders to Hydra.
+    """
     if any(w.split("=")[0] in _ASIDE for w in words):
         return
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         multirun = any(w in ("-m", "--multirun") for w in words)
-        for job in _jobs(words, multirun):
-            cfg = check_overrides(job)
-            _launch_processes(cfg)
+        cfgs = [check_overrides(job) for job in _jobs(words, multirun)]
+    if any(planned(cfg).plan for cfg in cfgs):
+        from dclip.plan import show
+
+        for cfg in cfgs:
+            show(cfg)
+        sys.exit(0)
+    obtain(cfgs)
+    for cfg in cfgs:
+        _launch_processes(cfg)
 
 
 def _launch_processes(cfg: Config) -> None:
@@ -233,6 +244,10 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     try:
+        if sys.argv[1:2] == ["weights"]:
+            from dclip import weights_cli
+
+            sys.exit(weights_cli.main(sys.argv[2:]))
         precheck(sys.argv[1:])
         _main()
         if _failures:
@@ -245,13 +260,14 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_stopped())
     except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
-        if stop.code in (None, 0):
+        if stop.code in (None, 0) or sys.argv[1:2] == ["weights"]:
             raise
         sys.exit(_stopped())
 
 
 def _stopped() -> int:
-    print("stopped; go on with the same command and resume=true", file=sys.stderr)
+    how = "" if sys.argv[1:2] == ["weights"] else " and resume=true"
+    print(f"stopped; go on with the same command{how}", file=sys.stderr)
     return 130
 
 

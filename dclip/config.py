@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -63,6 +63,7 @@ class TaskName(StrEnum):
     reconstruct = "reconstruct"
     sample = "sample"
     pretrain = "pretrain"
+    plan = "plan"
 
 
 @option("task", "finetune")
@@ -131,6 +132,21 @@ class PretrainTask(Task):
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         _weights("task", robust=self.robust)
+
+
+@option("task", "plan")
+@dataclass
+class PlanTask(Task):
+    """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
+
+    name: TaskName = TaskName.plan
+    of: TaskName = TaskName.finetune
+
+    def __post_init__(self) -> None:
+        _need(
+            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
+            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- data and models
@@ -299,11 +315,21 @@ class Cifar10(Photographs):
         _need(known, f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}")
 
 
+class Domain(StrEnum):
+    """What the images of a diffusion model show."""
+
+    faces = "faces"
+    dogs = "dogs"
+    scenes = "scenes"
+    objects = "objects"
+
+
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name, or a path (our safetensors, a ddim or ADM style checkpoint, a diffusers folder)."""
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
 
     name: str = "toonfaces"
+    domain: Domain | None = None  # decides identity network and parser; null: as the known names say
     head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
     image_size: int | None = None  # of a checkpoint of unknown shape
 
@@ -583,6 +609,15 @@ class Loss:
 # ---------------------------------------------------------------------------------------------------- measuring, running
 
 
+class ParserName(StrEnum):
+    """Which network finds the parts of an image, for SC."""
+
+    auto = "auto"  # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    bisenet = "bisenet"
+    ade20k = "ade20k"
+    none = "none"
+
+
 @option("metric", "default")
 @dataclass
 class Metric:
@@ -594,6 +629,7 @@ class Metric:
     lpips: bool = True
     kid: bool = True
     judge: bool = True
+    parser: ParserName = ParserName.auto
     kid_subset: int = 50
     kid_subsets: int = 100
 
@@ -612,6 +648,7 @@ class NoMetric(Metric):
     lpips: bool = False
     kid: bool = False
     judge: bool = False
+    parser: ParserName = ParserName.none
 
 
 class Precision(StrEnum):
@@ -711,6 +748,7 @@ class Config:
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
+    plan: bool = False  # only say what the run would fetch, take and need
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -743,8 +781,17 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
     return {str(k): v for k, v in result.items()}
 
 
+def planned(cfg: Config) -> Config:
+    """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
+    return replace(cfg, task=Task(name=cfg.task.of), plan=True) if isinstance(cfg.task, PlanTask) else cfg
+
+
 def check(cfg: Config) -> None:
     """Refuse, before anything is built, what no single option can see."""
+    from dclip.needs import check_networks
+
+    cfg = planned(cfg)
+    check_networks(cfg)
     task = cfg.task.name
     if task is TaskName.finetune:
         _need(

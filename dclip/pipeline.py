@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip import parallel
+from dclip import needs, parallel, plan
 from dclip.build import Networks, build_networks
-from dclip.config import Config, DclipError, Sampled, TaskName
+from dclip.config import Config, DclipError, Sampled, TaskName, planned
 from dclip.data.images import save_png
 from dclip.data.load import fetch_data, load_images, load_input, true_images, truth_of
 from dclip.diffusion.mix import degree
@@ -36,7 +36,13 @@ log = logging.getLogger("dclip")
 
 
 def run(cfg: Config) -> Path:
-    """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
+    """Do one run; returns its folder. DclipError for bad input, before anything expensive.
+
+    With ``plan=true`` (or ``task=plan``) only the plan is made; its file is returned.
+    """
+    if planned(cfg).plan:
+        return plan.show(cfg)
+    needs.obtain([cfg])
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     with recording(cfg) as record:
