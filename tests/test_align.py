@@ -77,7 +77,7 @@ def test_dlibs_68_points_and_mtcnns_5_mean_the_same_eyes_and_mouth():
 @pytest.mark.parametrize("degrees", [0, 10, -35, 90, 180])
 @pytest.mark.parametrize("scale", [0.9, 1.7])
 def test_a_turned_face_becomes_upright_and_as_large_as_every_other(degrees, scale):
-    points = turned(UPRIGHT, degrees, scale=scale) + [15, 10]
+    points = turned(UPRIGHT, degrees, scale=scale) + np.array([15, 10])
     picture = align(drawn(points), points)
     side = 2 * 54 * scale
     assert picture.size == (round(side), round(side))
@@ -121,7 +121,9 @@ def test_landmarks_are_read_from_a_file(kind, tmp_path):
     np.testing.assert_allclose(points["sub/b"], UPRIGHT)
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.csv", "a,1,2,3\n"), ("a.csv", "a,1,2,x,4\n"), ("a.json", "[1"), ("a.json", '{"a": 3}')])
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "a,1,2,3\n"), ("a.csv", "a,1,2,x,4\n"), ("a.json", "[1"), ("a.json", '{"a": 3}')]
+)
 def test_an_odd_file_of_landmarks_is_refused(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(DclipError, match=r"dataset.landmarks=.*write name,x,y"):

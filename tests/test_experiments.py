@@ -43,7 +43,9 @@ def published(tmp_path_factory):
     tuned = {"ddim": folder / "human_zombie_t601.pth", "adm": folder / "dog_bear_t500.pth"}
     for kind, net in nets.items():
         torch.save(net.state_dict(), files[kind])
-        changed = {k: v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for k, v in net.state_dict().items()}
+        changed = {
+            k: v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for k, v in net.state_dict().items()
+        }
         torch.save(changed, tuned[kind])
     return files | {f"tuned_{kind}": path for kind, path in tuned.items()} | {"folder": folder}
 

@@ -33,7 +33,9 @@ def _batches(root: Path, train: bool) -> dict[str, Any]:
     try:
         data = Batches(str(root), train=train)
     except (OSError, RuntimeError) as error:
-        raise DclipError(f"{root}/cifar-10-batches-py is not whole (its md5s differ); remove it and run again to fetch it") from error
+        raise DclipError(
+            f"{root}/cifar-10-batches-py is not whole (its md5s differ); remove it and run again to fetch it"
+        ) from error
     labels = np.array(data.targets)
     return {name: np.asarray(data.data)[labels == k] for k, name in enumerate(CIFAR10)}
 

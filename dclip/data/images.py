@@ -62,9 +62,7 @@ def _ids(names: Sequence[str]) -> list[str]:
     return list(ids)
 
 
-def read_images(
-    pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int, where: str, align: Align | None = None
-) -> Images:
+def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int, where: str, align: Align | None = None) -> Images:
     """Read pictures (name below ``where``, how to open it); list what is broken, go on with the rest.
 
     DclipError if nothing is left.
@@ -83,9 +81,7 @@ def read_images(
     if align:
         log.info("aligned the faces of %d of %d pictures", len(good), len(pictures))
     if not good:
-        raise DclipError(
-            broken[0] if len(broken) == 1 else f"{where}: no readable image among {len(pictures)} files ({broken[0]})"
-        )
+        raise DclipError(broken[0] if len(broken) == 1 else f"{where}: no readable image among {len(pictures)} files ({broken[0]})")
     return Images(torch.stack(pixels), tuple(_ids(good)))
 
 
