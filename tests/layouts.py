@@ -83,7 +83,7 @@ def cifar_batches(folder, per_class=3):
         labels = [k for k in range(10) for _ in range(per_class)]
         images = [np.asarray(picture(f"{name}{i}", (32, 32))).transpose(2, 0, 1).ravel() for i in range(len(labels))]
         (folder / name).write_bytes(pickle.dumps({"data": np.stack(images), "labels": labels}))
-    names = {"label_names": "airplane automobile bird cat deer dog frog horse ship truck".split()}
+    names = {"label_names": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
     (folder / "batches.meta").write_bytes(pickle.dumps(names))
     for file in folder.iterdir():
         md5s[file.name] = hashlib.md5(file.read_bytes()).hexdigest()

@@ -77,7 +77,7 @@ def test_dlibs_68_points_and_mtcnns_5_mean_the_same_eyes_and_mouth():
 @pytest.mark.parametrize("degrees", [0, 10, -35, 90, 180])
 @pytest.mark.parametrize("scale", [0.9, 1.7])
 def test_a_turned_face_becomes_upright_and_as_large_as_every_other(degrees, scale):
-    points = turned(UPRIGHT, degrees, scale=scale) + [15, 10]
+    points = turned(UPRIGHT, degrees, scale=scale) + np.array([15, 10])
     picture = align(drawn(points), points)
     side = 2 * 54 * scale
     assert picture.size == (round(side), round(side))

@@ -7,6 +7,7 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import layouts
 import numpy as np
@@ -444,6 +445,6 @@ def test_the_way_down_passes_exactly_at_t0():
     upper = pairs_above(400, 999, 50)
     assert upper[0][0] == 999
     assert upper[-1][1] == 400
-    assert all(a[1] == b[0] for a, b in zip(upper, upper[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(upper))
     assert upper[:-1] == pairs_down(999, 50)[: len(upper) - 1]
     assert pairs_above(999, 999, 50) == []

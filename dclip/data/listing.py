@@ -95,7 +95,9 @@ class Finder:
         return table
 
     def __call__(self, line: str) -> str | None:
-        found = self._table.get(line) or self._table.get(line.lstrip("0") or "0" if line.isdigit() else "", [])
+        """The name that a line means, None if there is none."""
+        number = line.lstrip("0") or "0" if line.isdigit() else ""
+        found = self._table.get(line) or self._table.get(number, [])
         if line in found or len(found) == 1:
             return line if line in found else found[0]
         if found:
@@ -367,13 +369,17 @@ def missing(data: Dataset) -> list[str]:
     lines = missing_alignment(data)
     if not isinstance(data, Photographs):
         return lines
-    if data.ids is not None and not Path(data.ids).is_file():
-        lines.append(f"dataset.ids={data.ids} does not exist; give a text file with one image a line")
     try:
         there = bool(data.root) and bool(pools(data))
+        images = [] if there else [_missing_images(data)]
     except DclipError as error:
-        return [*lines, str(error)]
-    return lines if there else [*lines, _missing_images(data)]
+        images = [str(error)]
+    return [*lines, *_missing_ids(data), *images]
+
+
+def _missing_ids(data: Photographs) -> list[str]:
+    absent = data.ids is not None and not Path(data.ids).is_file()
+    return [f"dataset.ids={data.ids} does not exist; give a text file with one image a line"] if absent else []
 
 
 def _missing_images(data: Photographs) -> str:
@@ -399,22 +405,29 @@ def asked(cfg: Config) -> dict[str, int]:
     return {} if cfg.input else {split: int(getattr(cfg.dataset, split)) for split in SPLITS.get(cfg.task.name, ())}
 
 
+def missing_data(cfg: Config) -> list[str]:
+    """Lines for all the data that this run needs and that is neither here nor may be fetched."""
+    data = cfg.dataset
+    if not asked(cfg) or not isinstance(data, Photographs):
+        return missing_alignment(data)
+    fetched = isinstance(data, Cifar10) and data.fetch and not cfg.offline
+    return [*missing_alignment(data), *_missing_ids(data)] if fetched else data.missing()
+
+
 def check_data(cfg: Config) -> None:
-    """Refuse a run whose images are not there, or are too few."""
-    data, counts = cfg.dataset, asked(cfg)
-    drawn = isinstance(data, ToonFaces | Sampled) and cfg.input is None
-    fetched = isinstance(data, Cifar10) and data.fetch and not cfg.offline and not pools(data)
-    lines = missing_alignment(data) if fetched or not counts else data.missing()
-    if data.align and drawn:
-        lines = ["dataset.align=true is for photographs; this data set is drawn, and has nothing to align"]
+    """Refuse a run whose images are not there, are too few, or do not go with its other settings."""
+    data, lines = cfg.dataset, missing_data(cfg)
+    if data.align and isinstance(data, ToonFaces | Sampled) and cfg.input is None:
+        raise DclipError("dataset.align=true is for photographs; this data set is drawn, and has nothing to align")
     if lines:
         raise DclipError("; ".join(lines))
-    if isinstance(data, Photographs) and type(data) is not Folder and cfg.task.name is TaskName.finetune:
+    if isinstance(data, Photographs) and asked(cfg):
         _needs_clip(cfg)
-    if isinstance(data, Photographs) and counts and not fetched:
-        deal(data, counts)
+        if pools(data):
+            deal(data, asked(cfg))
 
 
 def _needs_clip(cfg: Config) -> None:
-    if cfg.clip.name == "toonfaces":
+    named = type(cfg.dataset) is not Folder  # a folder may hold cartoons
+    if named and cfg.clip.name == "toonfaces" and cfg.task.name is TaskName.finetune:
         raise DclipError("clip=toonfaces has only ever seen cartoon faces; choose clip=openai_vit_b_16 for photographs")
