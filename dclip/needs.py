@@ -146,7 +146,7 @@ def _check_name(setting: str, name: str, kind: str) -> None:
     found = entry.kind if entry else known.get(name)
     if found is None and not (name and Path(name).expanduser().exists()):
         choices = ", ".join(k for k, of in known.items() if of == kind)
-        raise DclipError(f"{setting}={name} is neither a file or folder nor a known name; known: {choices}")
+        raise DclipError(f"{setting}={name} is neither a file nor a known name; known: {choices}")
     if found not in (None, kind):
         raise DclipError(f"{setting}={name} is a network of kind {found!r}; here one of kind {kind!r} is needed")
 

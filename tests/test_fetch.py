@@ -241,8 +241,8 @@ def test_when_every_source_fails_all_are_named_in_one_line(site, tmp_path):
 
 
 def test_a_source_that_is_known_to_be_silent_is_not_asked(site, tmp_path):
-    with pytest.raises(DclipError, match="no answer"):
-        fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False, skip={fetch.host(site.url)})
+    with pytest.raises(DclipError, match="asleep"):
+        fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False, skip={fetch.host(site.url): "asleep"})
     assert site.asked == []
 
 

@@ -281,7 +281,7 @@ def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(phot
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["checkpoint.name=celeba"], "checkpoint.name=celeba is neither a file or folder nor a known name; known: celeba_hq"),
+        (["checkpoint.name=celeba"], "checkpoint.name=celeba is neither a file nor a known name; known: celeba_hq"),
         (["clip.name=openai_vit_b_16x"], "clip.name=openai_vit_b_16x is neither"),
         (["clip.heldout=arcface"], "clip.heldout=arcface is a network of kind 'identity'; here one of kind 'clip' is needed"),
         (["checkpoint.name=toonfaces_clip"], "checkpoint.name=toonfaces_clip is a network of kind 'clip'"),

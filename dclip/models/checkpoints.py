@@ -134,7 +134,7 @@ def _check_architecture(entry: registry.Weights, source: str, info: ModelInfo, u
     if found != entry.format or (whole and count != entry.parameters):
         raise DclipError(
             f"{source} is not {entry.name}: it holds a {found} network of {count:,} parameters, where a {entry.format} one"
-            f"{f' of {entry.parameters:,}' if whole else ''} is published; if it is your own, give it by its path under another name"
+            f"{f' of {entry.parameters:,}' if whole else ''} is published; give your own file by its path"
         )
 
 

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -107,10 +107,10 @@ def _check_once(entry: Weights, file: File, path: Path) -> None:
     mark.touch()
 
 
-def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip: Container[str] = ()) -> Path:
+def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip: Mapping[str, str] | None = None) -> Path:
     """Fetch the files of an entry into a search folder; what is there already is checked and kept.
 
-    ``skip`` names servers that are known not to answer. Returns the file, or the folder of an entry with several.
+    ``skip`` names servers that are known not to answer, and why. Returns the file, or the folder of an entry with several.
     DclipError naming every source and its failure.
     """
     folder = entry.place(root or registry.home())
@@ -125,7 +125,7 @@ def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip:
     return folder if len(entry.files) > 1 else found
 
 
-def fetch_file(entry: Weights, file: File, folder: Path, progress: bool = True, skip: Container[str] = ()) -> Path:
+def fetch_file(entry: Weights, file: File, folder: Path, progress: bool = True, skip: Mapping[str, str] | None = None) -> Path:
     """One file from the first source that has it. While one process fetches it, others wait for that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,18 +152,20 @@ def _locked(path: Path, what: str) -> AbstractContextManager[BaseFileLock]:
         return lock.acquire()
 
 
-def _fetch(entry: Weights, file: File, folder: Path, progress: bool, skip: Container[str]) -> Path:
+def _fetch(entry: Weights, file: File, folder: Path, progress: bool, skip: Mapping[str, str] | None) -> Path:
     failures = []
     for source in sources(entry, file):
-        if host(source.url) in skip:
-            failures.append(f"{host(source.url)}: no answer")
+        if host(source.url) in (skip or {}):
+            failures.append(f"{host(source.url)}: {(skip or {})[host(source.url)]}")
             continue
         try:
             return _from_source(source, file, folder / (source.name or file.name), progress)
         except SourceError as error:
             failures.append(f"{host(source.url)}: {error}")
             log.warning("%s cannot be had from %s: %s", file.name, host(source.url), error)
-    raise DclipError(f"{entry.name}: no source gave {file.name} ({'; '.join(failures)}); put it into {folder} yourself")
+    raise DclipError(
+        f"{entry.name}: no source gave {file.name} ({'; '.join(dict.fromkeys(failures))}); put it into {folder} yourself"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- one source
