@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dclip.config import Config, DclipError, Domain, ParserName, TaskName, ToonFaces, planned
+from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.models.registry import SHIPPED, Weights
 
@@ -180,15 +181,6 @@ def needed(cfg: Config) -> list[Need]:
         entry = registry.get("lpips_alexnet")
         found[entry.name] = Need(entry, "LPIPS (metric.lpips)", registry.located(entry), "metric.lpips=false", optional=True)
     return list(found.values())
-
-
-def missing_data(cfg: Config) -> list[str]:
-    """What the data set lacks, one line each with the remedy: its options may have a method ``missing() -> list[str]``."""
-    task = planned(cfg).task.name
-    if task is TaskName.sample or cfg.input is not None:
-        return []
-    ask = getattr(cfg.dataset, "missing", None)
-    return [str(line) for line in ask()] if callable(ask) else []
 
 
 def obtain(cfgs: Sequence[Config]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from dclip import needs
 from dclip.config import Config, TaskName, WandbMode, planned
+from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.tracking import config_hash, run_name, wandb_mode, write_json
 
@@ -155,7 +156,7 @@ def plan(cfg: Config) -> dict[str, Any]:
         "optional": [_fetched(need) for need in absent if need.optional],
         "fetch_mb": round(sum(need.megabytes for need in absent if not need.optional), 1),
         "may_not_fetch": fetch.offline_reason(cfg.offline),
-        "data": needs.missing_data(cfg),
+        "data": missing_data(cfg),
         "network": _network(cfg, absent),
         "unet_calls": {part: round(count) for part, count in work.items()},
         "seconds": seconds,

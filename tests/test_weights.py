@@ -19,6 +19,7 @@ from test_fetch import closed_port, serving
 
 from dclip import needs, plan, weights_cli
 from dclip.config import DclipError
+from dclip.data.listing import missing_data
 from dclip.models import registry
 from dclip.models.checkpoints import load_model
 from dclip.models.registry import SHIPPED, TABLE
@@ -34,9 +35,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+FEW = ("dataset.train=4", "dataset.validation=2", "dataset.test=4")
+
+
 def published(folder, *more):
     """Settings of a run on photographs with known weights."""
-    return ["dataset=folder", f"dataset.root={folder}", "checkpoint=celeba_hq", "clip=openai_vit_b_16", *more]
+    return ["dataset=folder", f"dataset.root={folder}", "checkpoint=celeba_hq", "clip=openai_vit_b_16", *FEW, *more]
 
 
 @pytest.fixture
@@ -273,7 +277,7 @@ def _last_wins(given):
 def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(photos, tmp_path):
     file = tmp_path / "church_outdoor.ckpt"
     write_ddim(file)
-    cfg = configure("dataset=folder", f"dataset.root={photos}", f"checkpoint.name={file}", "clip=openai_rn50")
+    cfg = configure("dataset=folder", f"dataset.root={photos}", f"checkpoint.name={file}", "clip=openai_rn50", *FEW)
     assert needs.domain_of(cfg) == "scenes"
     assert [n.name for n in needs.needed(cfg)] == ["openai_rn50", "laion_vit_b_32", "ade20k", "lpips_alexnet"]
 
@@ -339,11 +343,11 @@ def test_a_missing_data_set_joins_the_message(nowhere, photos, monkeypatch):
     monkeypatch.setattr(
         type(cfg.dataset), "missing", lambda self: [f"dataset.root={self.root} is not a folder; put it there"], raising=False
     )
-    assert needs.missing_data(cfg) == [f"dataset.root={photos} is not a folder; put it there"]
+    assert missing_data(cfg) == [f"dataset.root={photos} is not a folder; put it there"]
     with pytest.raises(needs.MissingFilesError, match=r"6 things") as caught:
         needs.obtain([cfg])
     assert f"data: dataset.root={photos} is not a folder" in str(caught.value)
-    assert needs.missing_data(replace(cfg, input="photo.jpg")) == []
+    assert missing_data(replace(cfg, input="photo.jpg")) == []
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # nothing is fetched for a run that cannot start; no server is asked either
     with pytest.raises(needs.MissingFilesError, match="the weights will be fetched once the data is there"):
         needs.obtain([cfg])
@@ -439,13 +443,13 @@ def test_a_loss_that_has_no_network_is_said(photos, tmp_path, monkeypatch, caplo
 
     plant(tmp_path, monkeypatch, "lsun_church", "openai_vit_b_16", "ade20k")
     cfg = configure(
-        *published(photos, "clip.heldout=null")[:2], "checkpoint=lsun_church", "clip=openai_vit_b_16", "clip.heldout=null"
+        *published(photos, "clip.heldout=null")[:2], "checkpoint=lsun_church", "clip=openai_vit_b_16", "clip.heldout=null", *FEW
     )
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     networks = build_networks(cfg)
     assert networks.identity is None
     assert networks.parser.name == "ade20k"
-    assert any("loss.id=1 has no effect" in r.getMessage() for r in caplog.records)
+    assert any("loss.id=0.3 has no effect" in r.getMessage() for r in caplog.records)
 
 
 # ---------------------------------------------------------------------------------------------------- the command line
@@ -526,11 +530,11 @@ def test_the_command_is_reached_through_run_py(nowhere, tmp_path, monkeypatch):
 
 def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     monkeypatch.setattr(plan, "gpu", lambda: None)
-    settings = ["sampler.s_for=40", "sampler.s_gen=6", "method.epochs=2", "method.s_train=6", "method.batch=1", "dataset.train=50"]
-    cfg = configure(*published(photos, *settings, "dataset.validation=0", "dataset.test=10", "trainer.threads=2"))
+    settings = ["sampler.s_for=40", "sampler.s_gen=6", "method.epochs=2", "method.s_train=6", "method.batch=1", "dataset.train=5"]
+    cfg = configure(*published(photos, *settings, "dataset.validation=0", "dataset.test=5", "trainer.threads=2"))
     found = plan.plan(cfg)
-    assert found["unet_calls"] == {"invert": 60 * 39, "edit": 10 * 6 + 2 * 4 * 6 * 6, "fine-tune": 2 * 6 * 3 * 50}
-    assert found["seconds"]["invert"] == pytest.approx(60 * 39 * 497.0 / (2 * 74), rel=0.01)
+    assert found["unet_calls"] == {"invert": 10 * 39, "edit": 5 * 6 + 4 * 5 * 6 * 2, "fine-tune": 2 * 6 * 3 * 5}
+    assert found["seconds"]["invert"] == pytest.approx(10 * 39 * 497.0 / (2 * 74), rel=0.01)
     weights = 113_673_219 * 4 / 1e6
     others = sum(TABLE[n].megabytes for n in ("openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet", "lpips_alexnet"))
     assert found["memory_mb"]["counted"] == pytest.approx(5 * weights + 6 * 2107.5 + others + 900, rel=0.01)
@@ -556,7 +560,7 @@ def test_the_cartoons_plan_fetches_nothing_and_an_unknown_model_has_no_estimate(
     page = plan.text(plan.plan(configure()))
     assert "fetch     nothing" in page
     assert "network   no calls" in page
-    own = plan.plan(configure("dataset=folder", f"dataset.root={photos}", f"checkpoint.name={nets['model16']}"))
+    own = plan.plan(configure("dataset=folder", f"dataset.root={photos}", f"checkpoint.name={nets['model16']}", *FEW))
     assert own["seconds"] == {}
     assert own["memory_mb"] is None
     assert "none of the known ones" in plan.text(own)
