@@ -37,7 +37,7 @@ def test_every_experiment_composes_and_is_possible(name, configure_on):
         assert cfg.task.net is Net(name.removeprefix("pretrain_toonfaces_"))
     else:
         assert cfg.task.name is TaskName.finetune
-        assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces_")
+        assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces")
         assert cfg.clip.name == ("toonfaces" if isinstance(cfg.dataset, ToonFaces) else "openai_vit_b_16")
 
 
