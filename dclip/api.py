@@ -19,9 +19,9 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import check_steps
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
-from dclip.headers import adopted
+from dclip.headers import common_steps
 from dclip.methods.adapter import read_edit
-from dclip.methods.editing import read_editor
+from dclip.methods.editing import editor_from
 from dclip.methods.walk import noised
 from dclip.metrics.suite import Scorers
 from dclip.metrics.suite import measure as _measure
@@ -116,9 +116,10 @@ def edit(
     names = [adapter] if isinstance(adapter, str) else list(adapter)
     if not names:
         raise DclipError("adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several")
-    adopted(names)  # refuses edits that were made with different steps
-    options = read_edit(names[0]).sampler
-    editor = read_editor(model, names, Mix(weights, soup), options.t0, gamma)
+    edits = [read_edit(name) for name in names]
+    common_steps([one.header for one in edits])  # refuses edits that were made with different steps
+    options = edits[0].sampler
+    editor = editor_from(model, edits, Mix(weights, soup), options.t0, gamma)
     return _generate(model, editor.at(gamma), _encode(model, images, options, seed), options, None, seed)
 
 

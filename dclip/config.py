@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -64,6 +64,7 @@ class TaskName(StrEnum):
     sample = "sample"
     pretrain = "pretrain"
     translate = "translate"
+    plan = "plan"
 
 
 @option("task", "finetune")
@@ -159,23 +160,46 @@ class PretrainTask(Task):
         _weights("task", robust=self.robust)
 
 
+@option("task", "plan")
+@dataclass
+class PlanTask(Task):
+    """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
+
+    name: TaskName = TaskName.plan
+    of: TaskName = TaskName.finetune
+
+    def __post_init__(self) -> None:
+        _need(
+            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
+            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+        )
+
+
 # ---------------------------------------------------------------------------------------------------- data and models
 
 
 @dataclass
 class Dataset:
-    """How many images each part of a run sees."""
+    """How many images each part of a run sees. ``align`` turns and crops photographs (also ``input``) around the face."""
 
     train: int = 32
     validation: int = 8
     test: int = 32
+    align: bool = False  # as FFHQ's faces were; needs faces in the pictures
+    landmarks: str | None = None  # CSV or JSON with eyes and mouth of every picture; without it a detector looks for them
 
     def __post_init__(self) -> None:
         _positive("dataset", train=self.train, test=self.test)
         _weights("dataset", validation=self.validation)
 
+    def missing(self) -> list[str]:
+        """One line for everything that is not on disk: what, where it belongs, where it is from. Without torch."""
+        from dclip.data.listing import missing
 
-class Domain(StrEnum):
+        return missing(self)
+
+
+class Drawing(StrEnum):
     """What ToonFaces are drawn as. The model knows only the first."""
 
     toon = "toon"
@@ -190,29 +214,158 @@ class ToonFaces(Dataset):
     """Cartoon faces drawn on the spot; with ``only_applicable``, those for which the edit means something."""
 
     only_applicable: bool = True
-    domain: Domain = Domain.toon
+    domain: Drawing = Drawing.toon
+
+
+@option("dataset", "sampled")
+@dataclass
+class Sampled(Dataset):
+    """No data at all: images drawn by the checkpoint itself, each from its own noise.
+
+    ``invert=false`` is cheaper: the drawing's own state at ``sampler.t0`` is the latent, and the image what it becomes.
+    """
+
+    train: int = 50
+    test: int = 50
+    steps: int = 50
+    clip_x0: bool = True
+    invert: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(2 <= self.steps <= 1000, f"dataset.steps={self.steps} is impossible; choose 2 to 1000")
+
+
+class Order(StrEnum):
+    """Which images come first."""
+
+    hash = "hash"  # as a hash of their name decides: mixed, and the same everywhere
+    name = "name"  # "the first 1,500 images"
+
+
+@dataclass
+class Photographs(Dataset):
+    """Images on disk. Where the data set has splits of its own, test images come from its test (or validation) images."""
+
+    LAYOUT: ClassVar[str] = ""  # what ``root`` may look like
+    SOURCE: ClassVar[str] = ""  # where it is documented
+    root: str = MISSING
+    ids: str | None = None  # a file that lists images: one name, relative path or number a line, under [test], [train] if split
+    order: Order = Order.hash
+    train: int = 50
+    test: int = 50
 
 
 @option("dataset", "folder")
 @dataclass
-class Folder(Dataset):
+class Folder(Photographs):
     """Any folder of images, searched recursively, split by name in the order of a hash."""
 
-    root: str = MISSING
-    train: int = 50
-    validation: int = 8
-    test: int = 50
+    LAYOUT = "any folder with PNG, JPEG or WebP files, in sub-folders too"
+    SOURCE = "your own images"
+
+
+@option("dataset", "ffhq")
+@dataclass
+class Ffhq(Folder):
+    """FFHQ, 70,000 aligned faces, or any other folder of such."""
+
+    SOURCE = "https://github.com/NVlabs/ffhq-dataset"
+    root: str = "data/ffhq"
+
+
+@option("dataset", "celeba_hq")
+@dataclass
+class CelebaHq(Photographs):
+    """CelebA-HQ, 30,000 faces: a folder of images, or StyleMapGAN's folders or LMDBs."""
+
+    LAYOUT = (
+        "LMDB_train/ and LMDB_test/ (StyleMapGAN: keys 256-00000 ...), raw_images/{train,val,test}/, {train,val}/, "
+        "or a folder of images"
+    )
+    SOURCE = "https://github.com/naver-ai/StyleMapGAN or https://github.com/tkarras/progressive_growing_of_gans"
+    root: str = "data/celeba_hq"
+
+
+@option("dataset", "afhq")
+@dataclass
+class Afhq(Photographs):
+    """Animal faces: StarGAN v2's folders, or StyleMapGAN's folders or LMDBs (which do not tell the animal)."""
+
+    LAYOUT = "{train,val}/{dog,cat,wild}/*.jpg (v2: test), raw_images/{train,val,test}/, or LMDB_train/ and LMDB_test/"
+    SOURCE = "https://github.com/clovaai/stargan-v2"
+    root: str = "data/afhq"
+    category: str = "dog"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(Path(self.root).is_dir(), f"dataset.root={self.root} is not a folder; give the folder that holds your images")
+        _need(self.category in ("dog", "cat", "wild"), f"dataset.category={self.category} is not in AFHQ; choose dog, cat or wild")
+
+
+@option("dataset", "lsun")
+@dataclass
+class Lsun(Photographs):
+    """LSUN scenes in their LMDBs."""
+
+    LAYOUT = "{category}_train_lmdb/ and {category}_val_lmdb/ (either will do)"
+    SOURCE = "https://www.yf.io/p/lsun"
+    root: str = "data/lsun"
+    category: str = "bedroom"  # or church_outdoor, ...
+
+
+@option("dataset", "imagenet")
+@dataclass
+class ImageNet(Photographs):
+    """ImageNet-1k; ``category`` is an index (852), a wnid (n04409515) or a name (tennis ball), and all classes if absent."""
+
+    LAYOUT = "{train,val}/{wnid}/*.JPEG (either will do)"
+    SOURCE = "https://image-net.org"
+    root: str = "data/imagenet"
+    category: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.category is not None:
+            from dclip.data.imagenet import wnid
+
+            wnid(self.category)
+
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@option("dataset", "cifar10")
+@dataclass
+class Cifar10(Photographs):
+    """CIFAR-10, 32 x 32 pixels, one class or all; fetched from its official source unless told otherwise."""
+
+    LAYOUT = "cifar-10-batches-py/, or {train,test}/{class}/*.jpg (or png)"
+    SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+    root: str = "data/cifar10"
+    category: str | None = None
+    fetch: bool = True  # 170 MB, checked by its md5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = self.category is None or self.category in CIFAR10
+        _need(known, f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}")
+
+
+class Domain(StrEnum):
+    """What the images of a diffusion model show."""
+
+    faces = "faces"
+    dogs = "dogs"
+    scenes = "scenes"
+    objects = "objects"
 
 
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name, or a path (our safetensors, a ddim or ADM style checkpoint, a diffusers folder)."""
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
 
     name: str = "toonfaces"
+    domain: Domain | None = None  # decides identity network and parser; null: as the known names say
     head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
     image_size: int | None = None  # of a checkpoint of unknown shape
 
@@ -345,7 +498,7 @@ class Sampler:
             )
         _weights("sampler", eta=self.eta)
         _need(
-            self.eta == 0 or self.solver is Solver.ddim,
+            self.eta == 0 or self.solver in (Solver.ddim, Solver.fixed_point),
             f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
         )
         _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
@@ -529,6 +682,15 @@ class Loss:
 # ---------------------------------------------------------------------------------------------------- measuring, running
 
 
+class ParserName(StrEnum):
+    """Which network finds the parts of an image, for SC."""
+
+    auto = "auto"  # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    bisenet = "bisenet"
+    ade20k = "ade20k"
+    none = "none"
+
+
 @option("metric", "default")
 @dataclass
 class Metric:
@@ -540,6 +702,7 @@ class Metric:
     lpips: bool = True
     kid: bool = True
     judge: bool = True
+    parser: ParserName = ParserName.auto
     kid_subset: int = 50
     kid_subsets: int = 100
 
@@ -558,6 +721,7 @@ class NoMetric(Metric):
     lpips: bool = False
     kid: bool = False
     judge: bool = False
+    parser: ParserName = ParserName.none
 
 
 class Precision(StrEnum):
@@ -660,6 +824,7 @@ class Config:
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
+    plan: bool = False  # only say what the run would fetch, take and need
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -696,8 +861,17 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
     return {str(k): v for k, v in result.items()}
 
 
+def planned(cfg: Config) -> Config:
+    """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
+    return replace(cfg, task=Task(name=cfg.task.of), plan=True) if isinstance(cfg.task, PlanTask) else cfg
+
+
 def check(cfg: Config) -> None:
     """Refuse, before anything is built, what no single option can see."""
+    from dclip.needs import check_networks
+
+    cfg = planned(cfg)
+    check_networks(cfg)
     task = cfg.task.name
     if task is TaskName.finetune:
         _need(
@@ -710,8 +884,8 @@ def check(cfg: Config) -> None:
         )
         _need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
         _need(
-            not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 > 0,
-            "method.faithful_id=true leaves nothing with a gradient where loss.clip and loss.l1 are 0",
+            not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 + cfg.loss.shift > 0,
+            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift and loss.l1 are 0",
         )
         last = cfg.dataset.train % cfg.method.batch if cfg.input is None else 0
         _need(
@@ -725,7 +899,7 @@ def check(cfg: Config) -> None:
     else:
         _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
         _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
-    if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Domain.toon:
+    if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Drawing.toon:
         _need(task is TaskName.translate, f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}")
     if cfg.input is not None:
         _need(
@@ -739,6 +913,9 @@ def check(cfg: Config) -> None:
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
+    from dclip.data.listing import check_data
+
+    check_data(cfg)
 
 
 def _check_applied(cfg: Config) -> None:

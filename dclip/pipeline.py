@@ -14,21 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip import parallel
+from dclip import needs, parallel, plan
 from dclip.build import Networks, build_networks
-from dclip.config import Config, DclipError, TaskName
+from dclip.config import Config, DclipError, Sampled, TaskName, planned
 from dclip.data.images import save_png
-from dclip.data.load import load_images, load_input, true_images, truth_of
+from dclip.data.load import fetch_data, load_images, load_input, true_images, truth_of
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import save_edit
 from dclip.methods.direction import direction_of
+from dclip.methods.drawn import drawn_images
 from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
 from dclip.methods.objectives import needs_latents
 from dclip.methods.translate import into_domain, translation_scores
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.functional import variety
 from dclip.metrics.suite import measure
+from dclip.models.unet import DiffusionModel
 from dclip.report import grid_picture, sheet_picture, text_table, write_report
 from dclip.tracking import Record, peak_memory_mb, read_json, recording
 from dclip.types import Edited, Images
@@ -37,10 +39,17 @@ log = logging.getLogger("dclip")
 
 
 def run(cfg: Config) -> Path:
-    """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
+    """Do one run; returns its folder. DclipError for bad input, before anything expensive.
+
+    With ``plan=true`` (or ``task=plan``) only the plan is made; its file is returned.
+    """
+    if planned(cfg).plan:
+        return plan.show(cfg)
+    needs.obtain([cfg])
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     with recording(cfg) as record:
+        fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
         title = cfg.name or f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
@@ -55,7 +64,7 @@ def finetune(cfg: Config, record: Record) -> None:
 
     networks = build_networks(cfg)
     model = networks.model
-    images = images_to_learn(cfg, model.image_size)
+    images = images_to_learn(cfg, model)
     with record.timing("invert"):
         unused = () if needs_latents(cfg.method.objective) else ("train",)
         latents = {
@@ -80,8 +89,8 @@ def edit(cfg: Config, record: Record) -> None:
     """Apply an edit that was fine-tuned before to a file, a folder, or the test images."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
-    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    images = load_input(cfg, model.image_size) if cfg.input else source_images(cfg, model, "test")
+    editor = read_editor(cfg, model)
     with record.timing("invert"):
         images, latents = encode_variants(cfg, model, images)
     edited = apply_edit(cfg, record, editor, images, latents)
@@ -93,14 +102,14 @@ def translate(cfg: Config, record: Record) -> None:
     """Bring images of an unseen kind into the model's domain, and edit them there."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
+    images = load_input(cfg, model.image_size) if cfg.input else source_images(cfg, model, "test")
     images = images.repeat(cfg.variants)
     with record.timing("translate"):
         domain = into_domain(cfg, model, images)
     shown = [("source", images.pixels), ("in domain", domain.pixels)]
     values: dict[str, Any] = translation_scores(images, domain.pixels, networks.judge, cfg.variants)
     if cfg.edit.adapters:
-        editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+        editor = read_editor(cfg, model)
         with record.timing("invert"):
             latents = encode(cfg, model, domain)
         edited = apply_edit(cfg, record, editor, domain, latents)
@@ -117,7 +126,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     """Send the test images up to t0 and back through the unchanged model."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_images(cfg, "test", model.image_size)
+    images = source_images(cfg, model, "test")
     with record.timing("invert"):
         latents = encode(cfg, model, images)
     with record.timing("edit"):
@@ -163,12 +172,19 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 }
 
 
-def images_to_learn(cfg: Config, size: int) -> dict[str, Images]:
+def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
+    """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
+    if isinstance(cfg.dataset, Sampled):
+        return drawn_images(cfg, model, split)
+    return load_images(cfg, split, model.image_size)
+
+
+def images_to_learn(cfg: Config, model: DiffusionModel) -> dict[str, Images]:
     """The images of a fine-tuning by split; those of ``input`` are learned from and edited, with none left to validate."""
     if cfg.input:
-        mine = load_input(Path(cfg.input), size)
+        mine = load_input(cfg, model.image_size)
         return {"train": mine, "validation": mine.take([]), "test": mine}
-    return {split: load_images(cfg, split, size) for split in ("train", "validation", "test")}
+    return {split: source_images(cfg, model, split) for split in ("train", "validation", "test")}
 
 
 def save_pictures(record: Record, ids: Sequence[str], pictures: Tensor) -> None:

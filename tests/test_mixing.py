@@ -11,10 +11,10 @@ import dclip
 from dclip.config import DclipError, Mix
 from dclip.data.toonfaces import TRUTHS, counterfactual, sample_face, truth_named
 from dclip.diffusion.mix import degree, degrees
-from dclip.headers import adopted, find_edit, joined
+from dclip.headers import find_edit, joined, read_edit_header
 from dclip.methods.adapter import read_edit
 from dclip.methods.editing import apply as apply_to
-from dclip.methods.editing import encode_variants, read_editor, soup, strip
+from dclip.methods.editing import editor_from, encode_variants, read_editor, soup, strip
 from dclip.mixing import constant_weights, weights_of
 from dclip.models.checkpoints import load_model
 from dclip.tracking import read_json
@@ -185,7 +185,7 @@ def test_an_edit_is_found_by_its_name(tmp_path):
     assert "2026-01-02" in find_edit("red_hair", str(tmp_path))
     assert find_edit(str(tmp_path), str(tmp_path)) == str(tmp_path)
     with pytest.raises(DclipError, match="nowhere"):
-        adopted(["nowhere"])
+        read_edit_header("nowhere")
 
 
 def test_the_truth_of_several_edits_is_all_of_them():
@@ -227,25 +227,28 @@ def eps(fn, seed=5):
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
-    red, beard = (read_editor(model, [edits[n]], Mix(), 500).tuned for n in ("red", "beard"))
-    mixed = read_editor(model, [edits["red"], edits["beard"]], Mix([0.3, 0.7]), 500)
+    red, beard = (editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned for n in ("red", "beard"))
+    mixed = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix([0.3, 0.7]), 500)
     torch.testing.assert_close(eps(mixed.tuned), 0.3 * eps(red) + 0.7 * eps(beard), rtol=0, atol=1e-6)
-    faded = read_editor(model, [edits["red"], edits["beard"]], Mix("linear"), 500)
+    faded = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix("linear"), 500)
     torch.testing.assert_close(eps(faded.tuned), 0.5 * eps(red) + 0.5 * eps(beard), rtol=0, atol=1e-6)
-    sharp = read_editor(model, [edits["red"], edits["beard"]], Mix({251: [1, 0], 0: [0, 1]}), 500)
+    sharp = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix({251: [1, 0], 0: [0, 1]}), 500)
     assert torch.equal(eps(sharp.tuned), eps(beard))
 
 
 def test_degree_two_of_an_equal_mixture_makes_both_changes_whole(model, edits):
-    original, (red, low) = eps(model.eps), (eps(read_editor(model, [edits[n]], Mix(), 500).tuned) for n in ("red", "low"))
-    both = read_editor(model, [edits["red"], edits["low"]], Mix(), 500)
+    original, (red, low) = (
+        eps(model.eps),
+        (eps(editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned) for n in ("red", "low")),
+    )
+    both = editor_from(model, [read_edit(edits["red"]), read_edit(edits["low"])], Mix(), 500)
     torch.testing.assert_close(eps(both.at(2.0)), red + low - original, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["red", "low"])
 def test_a_soup_of_one_edit_is_that_edit(model, edits, name):
-    alone = read_editor(model, [edits[name]], Mix(), 500)
-    merged = read_editor(model, [edits[name]], Mix([1.0], soup=True), 500)
+    alone = editor_from(model, [read_edit(edits[name])], Mix(), 500)
+    merged = editor_from(model, [read_edit(edits[name])], Mix([1.0], soup=True), 500)
     assert float((eps(alone.tuned) - eps(model.eps)).abs().max()) > 0.01
     torch.testing.assert_close(eps(merged.tuned), eps(alone.tuned), rtol=0, atol=1e-5)
 
@@ -266,7 +269,7 @@ def test_a_soup_is_the_weighted_sum_of_the_changes_of_weights(model, edits, nets
 def test_a_soup_costs_one_call_a_step_at_any_degree(model, edits, editing):
     calls = []
     cfg = editing(edits["red"], edits["low"], mix__soup="true", gamma=2)
-    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    editor = read_editor(cfg, model)
     for part in (model, *editor.parts):
         part.unet.register_forward_hook(lambda *_: calls.append(1))
     images = named()
@@ -276,7 +279,7 @@ def test_a_soup_costs_one_call_a_step_at_any_degree(model, edits, editing):
 
 def test_an_edit_of_another_base_is_refused_before_any_network_is_copied(model, edits):
     with pytest.raises(DclipError, match="choose its own checkpoint"):
-        read_editor(model, [edits["red"], edits["stranger"]], Mix(), 500)
+        editor_from(model, [read_edit(edits["red"]), read_edit(edits["stranger"])], Mix(), 500)
 
 
 # ------------------------------------------------------------------------------------------- degrees
@@ -284,7 +287,7 @@ def test_an_edit_of_another_base_is_refused_before_any_network_is_copied(model, 
 
 def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
     cfg, images, gammas = editing(edits["red"]), named(), [0.0, 0.5, 1.0, 2.0]
-    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0)
+    editor = read_editor(cfg, model)
     single = [apply_to(cfg, editor, images, images.pixels, gamma) for gamma in gammas]
     calls = []
     for part in (model, *editor.parts):
@@ -297,7 +300,7 @@ def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
 
 def test_a_strip_of_a_soup_ends_where_the_soup_does(model, edits, editing):
     cfg, images = editing(edits["red"], edits["low"], mix__soup="true", gamma=2), named()
-    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    editor = read_editor(cfg, model)
     made = strip(cfg, editor, images, images.pixels, [0.0, 2.0])
     torch.testing.assert_close(made[:, 1], apply_to(cfg, editor, images, images.pixels, 2.0), rtol=1e-4, atol=1e-4)
     assert float((made[:, 1] - made[:, 0]).abs().mean()) > 1e-3
@@ -321,7 +324,7 @@ def test_degrees_of_a_network_that_predicts_its_variance():
 @pytest.mark.parametrize("settings", [{"sampler__eta": 1.0}, {"sampler": "ddpm"}, {"sampler__encode": "stochastic"}])
 def test_variants_of_an_image_differ_and_belong_to_its_name(model, edits, editing, settings):
     cfg, images = editing(edits["red"], variants=3, sampler__s_gen=3, **settings), named()
-    editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0)
+    editor = read_editor(cfg, model)
 
     def made(part):
         several, latents = encode_variants(cfg, model, part)
@@ -341,7 +344,7 @@ def test_the_batch_size_never_changes_a_mixed_picture(model, edits, editing, set
     found = []
     for batch in (1, 2, 25):
         cfg, images = editing(edits["red"], edits["low"], trainer__batch=batch, sampler__s_gen=3, **settings), named()
-        editor = read_editor(model, cfg.edit.adapters, cfg.mix, cfg.sampler.t0, cfg.gamma)
+        editor = read_editor(cfg, model)
         found.append((apply_to(cfg, editor, images, images.pixels, 1.0), strip(cfg, editor, images, images.pixels, [0.0, 1.0])))
     for result, degrees_ in found[1:]:
         torch.testing.assert_close(result, found[0][0], rtol=1e-3, atol=1e-3)

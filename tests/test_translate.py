@@ -6,7 +6,7 @@ import torch
 from conftest import configure, words, write_edit
 from PIL import Image
 
-from dclip.config import DclipError, Domain
+from dclip.config import DclipError, Drawing
 from dclip.data.load import toonfaces
 from dclip.data.toonfaces import render, render_parts, sample_face, strokes
 from dclip.diffusion.noise import ImageNoise, add_noise
@@ -83,14 +83,14 @@ def test_variants_are_various_and_belong_to_their_names(model, translating):
 
 def test_scores_say_what_of_the_source_is_left():
     torch.manual_seed(0)
-    source, judge = toonfaces("test", 3, domain=Domain.strokes), Judge(4).eval()
+    source, judge = toonfaces("test", 3, domain=Drawing.strokes), Judge(4).eval()
     same = translation_scores(source, source.pixels, judge)
     other = translation_scores(source, -source.pixels, judge)
     assert same["coarse_mae"] == 0
     assert other["coarse_mae"] > 0.2
     for scores in (same, other):
         assert all(0 <= scores[k] <= 1 for k in ("judge_domain", "judge_domain_before", "judge_painted"))
-    assert "judge_painted" not in translation_scores(toonfaces("test", 2, domain=Domain.sketch), source.pixels[:2], judge)
+    assert "judge_painted" not in translation_scores(toonfaces("test", 2, domain=Drawing.sketch), source.pixels[:2], judge)
 
 
 # ------------------------------------------------------------------------------------------- sources
@@ -108,9 +108,14 @@ def test_strokes_are_blocks_of_the_colours_of_the_parts():
 
 
 def test_the_domains_of_toonfaces_show_different_pictures():
-    shown = {domain: toonfaces("test", 2, domain=domain) for domain in Domain}
-    assert all(images.ids == shown[Domain.toon].ids for images in shown.values())
-    assert [bool(shown[d].faces) for d in (Domain.toon, Domain.strokes, Domain.sketch, Domain.pixel)] == [True, True, False, False]
+    shown = {domain: toonfaces("test", 2, domain=domain) for domain in Drawing}
+    assert all(images.ids == shown[Drawing.toon].ids for images in shown.values())
+    assert [bool(shown[d].faces) for d in (Drawing.toon, Drawing.strokes, Drawing.sketch, Drawing.pixel)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     pictures = [images.pixels for images in shown.values()]
     assert all(float((a - b).abs().mean()) > 0.02 for i, a in enumerate(pictures) for b in pictures[:i])
 

@@ -112,3 +112,8 @@ def pairs_down(
 def mirrored(pairs: Sequence[Pair]) -> list[Pair]:
     """The same way back."""
     return [(b, a) for a, b in reversed(pairs)]
+
+
+def pairs_above(t0: int, top: int, steps: int) -> list[Pair]:
+    """The way from ``top`` down to exactly t0: the pairs of ``pairs_down(top, steps)`` that begin above t0, the last cut there."""
+    return [(t, max(t_next, t0)) for t, t_next in pairs_down(top, steps) if t > t0]

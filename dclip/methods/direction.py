@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dclip import losses
 from dclip.config import Config, DclipError
-from dclip.data.load import load_input
+from dclip.data.images import read_files
 from dclip.models.clip import ClipModel
 from dclip.types import Images
 
@@ -23,10 +23,10 @@ def direction_of(cfg: Config, images: Images) -> Direction:
     if cfg.edit.examples is None:
         return cfg.edit.source, cfg.edit.target
     size = images.pixels.shape[-1]
-    after = load_input(Path(cfg.edit.examples), size, "edit.examples").pixels
+    after = read_files(Path(cfg.edit.examples), size, setting="edit.examples").pixels
     before = images.pixels
     if cfg.edit.source_examples is not None:
-        before = load_input(Path(cfg.edit.source_examples), size, "edit.source_examples").pixels
+        before = read_files(Path(cfg.edit.source_examples), size, setting="edit.source_examples").pixels
 
     @torch.no_grad()
     def direction(clip: ClipModel) -> Tensor:

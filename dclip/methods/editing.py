@@ -54,9 +54,14 @@ def editor_of(original: DiffusionModel, tuned: DiffusionModel) -> Editor:
     return Editor(original, tuned.predict, (tuned,))
 
 
-def read_editor(model: DiffusionModel, names: Sequence[str], options: Mix, t0: int, gamma: float = 1.0) -> Editor:
-    """Saved edits of ``model``, mixed or merged as ``options`` say. DclipError for an edit of another base."""
-    edits = [read_edit(name) for name in names]
+def read_editor(cfg: Config, model: DiffusionModel) -> Editor:
+    """The saved edits of a configuration, ready to be applied. DclipError for an edit of another base."""
+    edits = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
+    return editor_from(model, edits, cfg.mix, cfg.sampler.t0, cfg.gamma)
+
+
+def editor_from(model: DiffusionModel, edits: Sequence[SavedEdit], options: Mix, t0: int, gamma: float = 1.0) -> Editor:
+    """Edits of ``model``, mixed or merged as ``options`` say. DclipError for an edit of another base."""
     for edit in edits:
         edit.check_base(model)
     if options.soup:

@@ -107,8 +107,10 @@ def noised(images: Images, a: float, seed: int) -> Tensor:
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
     """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
 
-    With ``sampler.encode=stochastic`` they are noised in closed form instead.
+    With ``sampler.encode=stochastic`` they are noised in closed form instead. Images that were made from latents keep theirs.
     """
+    if images.latents is not None:
+        return images.latents
     if cfg.sampler.encode == Encode.stochastic:
         return noised(images, model.schedule.alpha_bar(cfg.sampler.t0), cfg.seed)
     pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
