@@ -152,12 +152,13 @@ class PretrainTask(Task):
     pool: int = 24000  # pictures drawn for training
     start: str | None = None  # weights to start from, instead of random ones
     compile: bool = False
+    low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
-        _weights("task", robust=self.robust)
+        _weights("task", robust=self.robust, low=self.low)
 
 
 @option("task", "plan")

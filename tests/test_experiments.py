@@ -1,9 +1,9 @@
 """Every experiment file, whole, at debug size: random weights in the published formats, pictures made on the spot."""
 
+import layouts
 import pytest
 import torch
 from conftest import ROOT, SMALL, configure, words
-from PIL import Image
 from safetensors.torch import load_file
 from test_convert import AdmNet, DdimNet, random_net
 
@@ -88,7 +88,7 @@ def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, confi
 @pytest.fixture
 def applied(published, nets, tmp_path):
     """``task=edit`` with a published fine-tuned file and a picture, as one types it."""
-    Image.new("RGB", (30, 20), (200, 120, 80)).save(tmp_path / "photo.jpg")
+    layouts.picture("photo", (30, 20)).save(tmp_path / "photo.jpg")
 
     def settings(kind, **more):
         plain = {
@@ -125,6 +125,16 @@ def test_a_fine_tuned_file_that_somebody_published_is_applied_with_the_t0_of_its
     again = [dclip.generate(model, latents, t0=expected[3], steps=4)[0].clamp(-1, 1) for model in models]
     assert float((again[1] - result).abs().mean()) < 0.01
     assert float((again[0] - result).abs().mean()) > 0.05
+
+
+def test_a_photograph_is_aligned_before_it_is_edited(applied, tmp_path):
+    from dclip.data.load import load_input
+
+    (tmp_path / "points.csv").write_text("photo,12,8,18,8,13,14,17,14\n")
+    cfg = configure(*applied("ddim", dataset__align="true", dataset__landmarks=tmp_path / "points.csv"))
+    aligned, plain = (load_input(c, 16).pixels for c in (cfg, configure(*applied("ddim"))))
+    assert aligned.shape == plain.shape
+    assert not torch.equal(aligned, plain)
 
 
 def test_the_api_applies_published_files_too(published):

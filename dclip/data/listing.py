@@ -334,9 +334,9 @@ def _listed(data: Photographs, found: Pools) -> dict[str, list[Chosen]]:
     return chosen
 
 
-def deal(data: Photographs, counts: Mapping[str, int]) -> dict[str, list[Chosen]]:
+def deal(data: Photographs, counts: Mapping[str, int], found: Pools | None = None) -> dict[str, list[Chosen]]:
     """Disjoint, repeatable splits, dealt in the order of ``counts``. DclipError where there are too few images."""
-    found = pools(data)
+    found = found or pools(data)
     listed = _listed(data, found)
     used = {one for part in listed.values() for one in part} if "" not in listed else set()
     chosen: dict[str, list[Chosen]] = {}
@@ -424,8 +424,9 @@ def check_data(cfg: Config) -> None:
         return
     if isinstance(data, Photographs) and asked(cfg):
         _needs_clip(cfg)
-        if pools(data):
-            deal(data, asked(cfg))
+        found = pools(data)
+        if found:  # else it will be fetched
+            deal(data, asked(cfg), found)
 
 
 def _needs_clip(cfg: Config) -> None:

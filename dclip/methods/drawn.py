@@ -37,7 +37,7 @@ def drawn_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
         found = _draw(cfg, data, model, ids)
         if path and parallel.rank() == 0:
             arrays = {name: value.numpy() for name, value in found.items()}
-            atomic_save(path, lambda p: np.savez(p, **arrays))
+            atomic_save(path, lambda p: np.savez(p, **arrays))  # type: ignore[arg-type]
     return Images(found["pixels"], ids, latents=found.get("latents"))
 
 

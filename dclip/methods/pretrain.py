@@ -128,11 +128,13 @@ class TrainDDPM(Pretraining):
 
     A picture's colours are settled while almost all of x_t is noise, where an error of eps is an error of x0 that is
     sqrt((1 - a) / a) times as large; evenly weighted, a short training never learns them. So every timestep weighs
-    1 + min((1 - a) / a, 100) / 20: 1 for nearly clean pictures, 6 from about t = 700 on.
+    1 + min((1 - a) / a, 100) / 20: 1 for nearly clean pictures, 6 from about t = 700 on. And ``low`` > 0 adds the error of
+    the 16x16 means, as much as there would be of it if errors were white: a wrong colour is a small error everywhere.
     """
 
-    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, **options: Any) -> None:
+    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, low: float = 0.0, **options: Any) -> None:
         super().__init__(net, ema=0.999, **options)
+        self.low = low
         self.pool = torch.from_numpy(drawn([sample_face("train", i, "in") for i in range(pool)]))
         self.alpha_bars = Schedule().alpha_bars.float()
         self.weights = 1 + ((1 - self.alpha_bars) / self.alpha_bars).clamp(max=100) / 20
@@ -148,8 +150,11 @@ class TrainDDPM(Pretraining):
         a = self.alpha_bars[t].view(-1, 1, 1, 1)
         x = ready(a.sqrt() * x0 + (1 - a).sqrt() * noise)
         eps = self.call(x.to(self.device), t.to(self.device), return_dict=False)[0].float()
-        errors = (eps - noise.to(self.device)).square().mean((1, 2, 3))
+        difference = eps - noise.to(self.device)
+        errors = difference.square().mean((1, 2, 3))
         self.log("loss", errors.mean(), prog_bar=True)
+        if self.low:
+            errors = errors + self.low * 16**2 * F.avg_pool2d(difference, 16).square().mean((1, 2, 3))
         return (self.weights[t].to(self.device) * errors).mean()
 
 
