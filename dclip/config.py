@@ -63,7 +63,7 @@ class TaskName(StrEnum):
     reconstruct = "reconstruct"
     sample = "sample"
     pretrain = "pretrain"
-    translate = "translate"
+    translate = "translate"  # type: ignore[assignment]  # a name that str has too
     plan = "plan"
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -77,8 +77,8 @@ def chain_checkpointed(work: Work) -> Iterator[Terms]:
     """Through all steps; each call's graph is made again when the gradient arrives there, instead of being kept."""
 
     def eps(x: Tensor, t: Tensor) -> Tensor:
-        made: Tensor = checkpoint(work.eps, x, t, use_reentrant=False)
-        return made
+        made: Any = checkpoint(work.eps, x, t, use_reentrant=False)
+        return cast(Tensor, made)
 
     yield work.loss(sample(eps, work.latents, work.pairs, work.schedule), work.index)
 

@@ -155,7 +155,8 @@ class TrainDDPM(Pretraining):
         self.log("loss", errors.mean(), prog_bar=True)
         if self.low:
             errors = errors + self.low * 16**2 * F.avg_pool2d(difference, 16).square().mean((1, 2, 3))
-        return (self.weights[t].to(self.device) * errors).mean()
+        loss: Tensor = (self.weights[t].to(self.device) * errors).mean()
+        return loss
 
 
 class TrainCLIP(Pretraining):

@@ -66,7 +66,7 @@ class Walk(L.LightningModule):
             solver=self.solver, noise=noise, clip_x0=self.clip_x0, on_step=self.on_step,
         )  # fmt: skip
         end = end.float().cpu().contiguous()
-        return end if self.copies == 1 else end.unflatten(0, (-1, self.copies))
+        return end if self.copies == 1 else end.reshape(-1, self.copies, *end.shape[1:])
 
 
 def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) -> Tensor:

@@ -93,5 +93,5 @@ def truth_distance(result: Tensor, truth: Tensor) -> Tensor:
 
 def variety(made: Tensor, variants: int) -> float:
     """Mean absolute difference between the variants of one image (next to each other in [N*variants,3,H,W]), over all images."""
-    several = made.unflatten(0, (-1, variants))
+    several = made.reshape(-1, variants, *made.shape[1:])
     return float(torch.stack([mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]).mean())
