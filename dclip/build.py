@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from dclip import parallel
-from dclip.config import Config, Ddpm, Loss, TaskName, ToonFaces
+from dclip.config import Config, Ddpm, Guided, LatentOpt, Loss, Start, TaskName, ToonFaces, Variance
 from dclip.diffusion.sampler import DDIM, DDPM, Solver
 from dclip.metrics.suite import Scorers
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
@@ -70,12 +70,16 @@ def build_networks(cfg: Config) -> Networks:
     tuning = cfg.task.name is TaskName.finetune
     loss = cfg.loss if tuning else Loss(clip=1, l1=0, id=0)
     editing = cfg.task.name in (TaskName.finetune, TaskName.edit)
-    need_clip = editing and (cfg.metric.clip or (tuning and loss.clip > 0))
-    need_identity = toon and (cfg.metric.identity or loss.id > 0)
+    sampling = cfg.task.name is TaskName.sample
+    asked = sampling and (_pulled(cfg) or cfg.guidance.targets is not None)
+    need_clip = (editing and (cfg.metric.clip or (tuning and loss.clip > 0))) or (asked and (cfg.metric.clip or _pulled(cfg)))
+    from_noise = sampling and cfg.task.start is Start.noise
+    pulled_id = sampling and isinstance(cfg.method, LatentOpt) and cfg.method.id > 0
+    need_identity = toon and ((cfg.metric.identity and not from_noise) or loss.id > 0 or pulled_id)
     networks = Networks(
         model=load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size),
         clip=load_clip(cfg.clip.name, cfg.clip.antialias) if need_clip else None,
-        heldout=load_clip(cfg.clip.heldout) if editing and cfg.metric.clip and cfg.clip.heldout else None,
+        heldout=load_clip(cfg.clip.heldout) if (editing or asked) and cfg.metric.clip and cfg.clip.heldout else None,
         identity=load_identity() if need_identity else None,
         judge=load_judge() if toon and (cfg.metric.judge or cfg.metric.kid) else None,
     )
@@ -85,10 +89,16 @@ def build_networks(cfg: Config) -> Networks:
     return networks
 
 
+def _pulled(cfg: Config) -> bool:
+    """Whether a CLIP pulls at the samples."""
+    return isinstance(cfg.guidance, Guided) or isinstance(cfg.method, LatentOpt)
+
+
 def solver_of(cfg: Config, model: DiffusionModel) -> Solver:
     """The sampler's step rule."""
     if isinstance(cfg.sampler, Ddpm):
-        return DDPM(model.info.variance)
+        told = cfg.sampler.variance
+        return DDPM(model.info.variance if told is Variance.checkpoint else told.value, cfg.sampler.noise_last)
     return DDIM(cfg.sampler.eta)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 T = TypeVar("T")
 STORE = ConfigStore.instance()
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
+TEMPLATES = ("none", "imagenet79")
 
 
 class DclipError(Exception):
@@ -35,6 +36,11 @@ def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return register
+
+
+def option_name(group: str, chosen: object) -> str:
+    """What an option is called on the command line."""
+    return next((name for name, cls in OPTIONS[group].items() if type(chosen) is cls), type(chosen).__name__)
 
 
 def _need(condition: bool, message: str) -> None:
@@ -89,14 +95,28 @@ class ReconstructTask(Task):
     name: TaskName = TaskName.reconstruct
 
 
+class Start(StrEnum):
+    """Where sampling starts."""
+
+    noise = "noise"
+    images = "images"  # the inverted latents of ``input``, or of the data set's test images
+
+
 @option("task", "sample")
 @dataclass
 class SampleTask(Task):
-    """Draw images from noise; ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away."""
+    """Draw images from noise (or from the latents of images), freely or under guidance.
+
+    ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away from noise; from the latents of images it
+    should be off. ``paired`` also samples without guidance from the same noise, for comparison.
+    """
 
     name: TaskName = TaskName.sample
     count: int = 64
     clip_x0: bool = True
+    start: Start = Start.noise
+    paired: bool = True
+    published_pixels: bool = False  # save what the report's code saved: clamp(x, 0, 1) of images in [-1, 1], half of them black
 
     def __post_init__(self) -> None:
         _positive("task", count=self.count)
@@ -170,6 +190,12 @@ class Folder(Dataset):
     def __post_init__(self) -> None:
         super().__post_init__()
         _need(Path(self.root).is_dir(), f"dataset.root={self.root} is not a folder; give the folder that holds your images")
+
+
+@option("dataset", "none")
+@dataclass
+class NoDataset(Dataset):
+    """No images: for sampling from noise with a checkpoint of your own."""
 
 
 @dataclass
@@ -257,16 +283,149 @@ class Ddim(Sampler):
     """DDIM (Song et al. 2021); deterministic with ``eta=0``."""
 
 
+class Variance(StrEnum):
+    """Variance of the noise that ancestral sampling adds."""
+
+    checkpoint = "checkpoint"  # what the checkpoint was made for
+    fixed_small = "fixed_small"
+    fixed_large = "fixed_large"
+
+
 @option("sampler", "ddpm")
 @dataclass
 class Ddpm(Sampler):
     """Ancestral sampling that honours the stride of its timesteps; inversion stays DDIM."""
 
+    variance: Variance = Variance.checkpoint
+    noise_last: bool = False  # noise on the step to the clean image too, as the CLIP-guided sampling report's code does
+
+
+# ---------------------------------------------------------------------------------------------------- guidance
+
+
+class Sees(StrEnum):
+    """What CLIP looks at while it guides."""
+
+    x_t = "x_t"  # the noisy image itself, as published
+    x0 = "x0"  # the predicted clean image; the gradient does not pass through the U-Net
+    x0_through_unet = "x0_through_unet"  # the same, and it does: about three times the time
+    blend = "blend"  # sqrt(1-a) x0 + (1 - sqrt(1-a)) x_t: the cleaner the image, the more of the image itself
+
+
+class ClipRange(StrEnum):
+    """How pixels reach CLIP."""
+
+    unit = "unit"  # [-1, 1] is mapped to [0, 1], which CLIP expects
+    raw = "raw"  # it is not: the published defect
+
+
+class Normalise(StrEnum):
+    """How long the step is that guidance takes."""
+
+    none = "none"  # scale * sqrt(1-a) * gradient, as published
+    eps = "eps"  # always scale * |eps|, along the gradient
+    bounded = "bounded"  # always scale * sqrt(a) (root mean square): at most ``scale`` in eps and in the predicted x0
+    cap = "cap"  # as published, but at most ``cap`` * |eps|
+
 
 @option("guidance", "none")
 @dataclass
 class Guidance:
-    """No guidance while sampling."""
+    """No guidance while sampling; texts that are given are only measured.
+
+    ``targets``: one text or a list (unset: the edit's target); ``distractors``: ``siblings`` (the other values of the
+    ToonFaces attributes that a target names), ``cifar10`` (its other classes), ``source`` (the edit's), or a list of texts.
+    """
+
+    targets: Any = None
+    weights: list[float] = field(default_factory=list)
+    distractors: Any = "siblings"
+    templates: str = "none"
+
+    def __post_init__(self) -> None:
+        _weights("guidance", **{f"weights[{i}]": w for i, w in enumerate(self.weights)})
+        _need(not self.weights or sum(self.weights) > 0, "guidance.weights are all 0; give at least one target a weight")
+        _need(self.templates in TEMPLATES, f"guidance.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
+
+
+@dataclass
+class Guided(Guidance):
+    """What every guidance can be told; ``scale`` 0 is no guidance at all."""
+
+    scale: float = 1.0
+    temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
+    sees: Sees = Sees.x0
+    clip_range: ClipRange = ClipRange.unit
+    clips: list[str] = field(default_factory=list)  # several CLIPs guide together; empty: clip.name
+    cutouts: int = 4  # random squares that CLIP sees instead of the whole image; 0: the whole image
+    cut_min: float = 0.75  # their side, as a share of the image's
+    cut_max: float = 1.0
+    noise: float = 0.0  # standard deviation of noise on what CLIP sees
+    flip: bool = True  # turn what CLIP sees round at random
+    normalise: Normalise = Normalise.bounded
+    cap: float = 0.5
+    t_start: int = 999  # guided from here
+    t_end: int = 200  # down to here
+    every: int = 1  # the gradient is computed every k-th step, and used again in between
+    time_travel: int = 0  # how often a step is taken again from the noise it came from
+    travel_start: int = 800
+    travel_end: int = 300
+    range: float = 0.0  # weight of keeping the predicted x0 in [-1, 1]
+    tv: float = 0.0  # weight of keeping it smooth
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("scale", "noise", "time_travel", "range", "tv", "cutouts", "cap")
+        _weights("guidance", **{name: getattr(self, name) for name in names})
+        _positive("guidance", every=self.every, **({} if self.temperature is None else {"temperature": self.temperature}))
+        _need(
+            0 < self.cut_min <= self.cut_max <= 1,
+            f"guidance.cut_min={self.cut_min} and guidance.cut_max={self.cut_max} are shares of the image's side; "
+            "choose 0 < cut_min <= cut_max <= 1",
+        )
+        for start, end in (("t_start", "t_end"), ("travel_start", "travel_end")):
+            a, b = getattr(self, start), getattr(self, end)
+            _need(0 <= b <= a <= 999, f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0")
+
+
+@option("guidance", "contrastive")
+@dataclass
+class Contrastive(Guided):
+    """log softmax of the target among its distractors (CLIP-guided sampling report, Eq. 5)."""
+
+
+@option("guidance", "spherical")
+@dataclass
+class Spherical(Guided):
+    """Great-circle distance to the target (Crowson)."""
+
+
+@option("guidance", "single")
+@dataclass
+class Single(Guided):
+    """log sigmoid of the cosine with the target."""
+
+
+@option("guidance", "global")
+@dataclass
+class Global(Guided):
+    """Cosine with the target (DiffusionCLIP, Eq. 9)."""
+
+
+@option("guidance", "directional")
+@dataclass
+class Directional(Guided):
+    """Cosine of the image's change with the texts' change (Eq. 10). From noise, the image's source is the unguided sample."""
+
+
+@option("guidance", "contrastive_directional")
+@dataclass
+class ContrastiveDirectional(Guided):
+    """log softmax of the target's direction among its distractors' directions."""
+
+
+CONTRASTIVE = (Contrastive, ContrastiveDirectional)
+DIRECTIONAL = (Directional, ContrastiveDirectional)
 
 
 # ---------------------------------------------------------------------------------------------------- fine-tuning
@@ -302,6 +461,37 @@ class NoMethod:
     """Leave the model as it is."""
 
 
+# what latent optimisation pulls at; "global" as published
+LatentLoss = StrEnum("LatentLoss", ["contrastive", "spherical", "single", "global", "directional", "contrastive_directional"])
+
+
+@option("method", "latent_opt")
+@dataclass
+class LatentOpt:
+    """Optimise the latent itself through the whole chain of ``s_opt`` DDIM steps, for ``guidance.targets``.
+
+    An image stops when its target's probability reaches ``stop_at`` (1: never), or when nothing has got better for
+    ``patience`` steps. With a guidance, images are then sampled under it from the latents that were found.
+    """
+
+    steps: int = 30
+    lr: float = 2e-2
+    s_opt: int = 6
+    objective: LatentLoss = LatentLoss.contrastive
+    stop_at: float = 0.9
+    patience: int = 15
+    l1: float = 0.0  # to the image that the latent made before
+    id: float = 0.0
+    norm: float = 10.0  # weight of keeping the latent as long as it was
+    batch: int = 8
+    checkpointing: bool = True  # compute steps again in the backward pass: memory does not grow with s_opt
+
+    def __post_init__(self) -> None:
+        _positive("method", steps=self.steps, lr=self.lr, patience=self.patience, batch=self.batch, stop_at=self.stop_at)
+        _weights("method", l1=self.l1, id=self.id, norm=self.norm)
+        _need(self.stop_at <= 1, f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)")
+
+
 class ClipForm(StrEnum):
     """How the direction's cosine becomes a loss."""
 
@@ -323,9 +513,7 @@ class Loss:
     def __post_init__(self) -> None:
         _weights("loss", clip=self.clip, l1=self.l1, id=self.id)
         _need(self.clip + self.l1 + self.id > 0, "loss.clip, loss.l1 and loss.id are all 0; there is nothing to learn from")
-        _need(
-            self.templates in ("none", "imagenet79"), f"loss.templates={self.templates} does not exist; choose none or imagenet79"
-        )
+        _need(self.templates in TEMPLATES, f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
 
 
 # ---------------------------------------------------------------------------------------------------- measuring, running
@@ -344,9 +532,15 @@ class Metric:
     judge: bool = True
     kid_subset: int = 50
     kid_subsets: int = 100
+    # of samples from noise:
+    kid_sizes: list[int] = field(default_factory=lambda: [10, 50, 100])  # subset sizes, each a number of its own
+    reference: int = 200  # true pictures of what is asked for
+    bootstrap: int = 500  # draws behind a confidence interval; 0 leaves it out
 
     def __post_init__(self) -> None:
-        _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets)
+        _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets, reference=self.reference)
+        _weights("metric", bootstrap=self.bootstrap)
+        _need(all(size > 1 for size in self.kid_sizes), f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more")
 
 
 @option("metric", "none")
@@ -520,8 +714,48 @@ def check(cfg: Config) -> None:
             Path(str(cfg.edit.adapter)).exists(),
             f"edit.adapter={cfg.edit.adapter} does not exist; give a run folder or safetensors file",
         )
+    _check_sampling(cfg)
     if cfg.input is not None:
-        _need(task is TaskName.edit, f"input={cfg.input} is for task=edit")
+        starts = task is TaskName.sample and cfg.task.start is Start.images
+        _need(task is TaskName.edit or starts, f"input={cfg.input} is for task=edit, or task=sample task.start=images")
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
+    if isinstance(cfg.dataset, NoDataset):
+        _need(task is TaskName.sample, "dataset=none is for task=sample; choose dataset=toonfaces or dataset=folder")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
+
+
+def _check_sampling(cfg: Config) -> None:
+    """Guidance, latent optimisation and their prompts."""
+    sampling, guided = isinstance(cfg.task, SampleTask), isinstance(cfg.guidance, Guided)
+    if not sampling:
+        _need(not guided, f"guidance={option_name('guidance', cfg.guidance)} is for task=sample; the other tasks do not guide")
+        return
+    from dclip.prompts import attributes_of, resolve
+
+    prompts = resolve(cfg)
+    attributes_of(prompts)
+    opposed = isinstance(cfg.guidance, CONTRASTIVE) or (
+        isinstance(cfg.method, LatentOpt) and cfg.method.objective.value.startswith("contrastive")
+    )
+    for prompt in prompts if opposed else ():
+        _need(
+            bool(prompt.distractors),
+            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]', "
+            "cifar10 or source, or choose another guidance",
+        )
+    directed = isinstance(cfg.guidance, DIRECTIONAL) or (
+        isinstance(cfg.method, LatentOpt) and "directional" in cfg.method.objective.value
+    )
+    for prompt in prompts if directed else ():
+        texts = [text.lower() for text in prompt.texts]
+        _need(
+            cfg.edit.source.lower() not in texts,
+            f"edit.source={cfg.edit.source} is also a target or distractor, and a direction from a text to itself does not exist; "
+            "change edit.source or guidance.distractors",
+        )
+    if isinstance(cfg.method, LatentOpt):
+        fits = 2 <= cfg.method.s_opt <= cfg.sampler.t0 + 1
+        _need(fits, f"method.s_opt={cfg.method.s_opt} is impossible with sampler.t0={cfg.sampler.t0}; choose 2 to {cfg.sampler.t0 + 1}")
+    if isinstance(cfg.dataset, NoDataset):
+        _need(cfg.task.start is Start.noise or cfg.input is not None, "task.start=images needs images: input=..., or a dataset")

@@ -20,13 +20,13 @@ from dclip.config import Config, DclipError, TaskName
 from dclip.data.images import save_png
 from dclip.data.load import load_images, load_input, true_images, truth_of
 from dclip.diffusion.mix import degree
-from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import pairs_down
+from dclip.methods import sampling
 from dclip.methods.adapter import read_edit, save_edit
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
-from dclip.report import grid_picture, sheet_picture, text_table, write_report
+from dclip.report import grid_picture, text_table, write_report
 from dclip.tracking import Record, peak_memory_mb, read_json, recording
 from dclip.types import Edited, Images
 
@@ -40,10 +40,14 @@ def run(cfg: Config) -> Path:
     with recording(cfg) as record:
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
-        title = cfg.name or f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
+        title = cfg.name or (sampling.title_of(cfg) if cfg.task.name is TaskName.sample else _title(cfg))
         report = write_report(record.folder, title, f"dclip · seed {cfg.seed} · {record.folder.name}")
         log.info("%s\n%s", text_table(read_json(record.folder / "metrics.json")), f"report: {report}")
     return record.folder
+
+
+def _title(cfg: Config) -> str:
+    return f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
 
 
 def finetune(cfg: Config, record: Record) -> None:
@@ -97,22 +101,13 @@ def reconstruct(cfg: Config, record: Record) -> None:
 
 
 def sample_noise(cfg: Config, record: Record) -> None:
-    """Draw images from noise: every image's noise is its own, whatever the batch."""
+    """Draw images from noise (or from the latents of images), freely or under guidance; measure what was asked for."""
     networks = build_networks(cfg)
-    model = networks.model
-    ids = tuple(f"sample_{i:05d}" for i in range(cfg.task.count))  # type: ignore[attr-defined]
-    noise = ImageNoise(ids, cfg.seed).like(torch.empty(len(ids), model.channels, model.image_size, model.image_size))
-    walk = Walk(
-        model.predict, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value), model.schedule,
-        solver_of(cfg, model), cfg.seed + 1, clip_x0=cfg.task.clip_x0,  # type: ignore[attr-defined]
-    )  # fmt: skip
-    with record.timing("edit"):
-        result = run_walk(cfg, walk, ids, noise, "sampling")
-    for name, pixels in zip(ids, result, strict=True):
-        if record.writes:
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
-    record.picture("sheet", sheet_picture(result))
-    record.metrics({**record.seconds, "count": len(ids), "peak_memory_mb": peak_memory_mb()})
+    asked = sampling.Asked.of(cfg, networks)
+    with record.timing("invert"):
+        origin = sampling.origin_of(cfg, networks.model)
+    outcome = sampling.carry_out(cfg, record, networks, asked, origin)
+    sampling.finish(cfg, record, networks, asked, origin, outcome)
 
 
 def pretrain(cfg: Config, record: Record) -> None:

@@ -75,10 +75,12 @@ class DDPM:
     """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence: beta is the noise between t_next and t.
 
     ``variance``: ``fixed_small`` (posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15:
-    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image.
+    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image, unless
+    ``noise_last``: then with the variance that the published code has there, the posterior's one index up (fixed_large).
     """
 
     variance: str = "fixed_small"
+    noise_last: bool = False
 
     def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
         """mean + sigma z with mean = sqrt(a') beta / (1-a) x0 + sqrt(a/a') (1-a') / (1-a) x."""
@@ -88,8 +90,10 @@ class DDPM:
         ratio = a / a_next
         beta = 1 - ratio
         mean = math.sqrt(a_next) * beta / (1 - a) * step.x0 + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
-        if step.t_next == CLEAN:
+        if step.t_next == CLEAN and not self.noise_last:
             return mean
+        if step.t_next == CLEAN:
+            beta = _posterior_variance(schedule, step.t + 1, step.t)
         small, large = math.log(max((1 - a_next) / (1 - a) * beta, 1e-20)), math.log(beta)
         if self.variance == "learned_range":
             if step.fraction is None:
@@ -100,9 +104,55 @@ class DDPM:
         return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(noise, mean)
 
 
+def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
+    a, a_next = schedule.alpha_bar(t), schedule.alpha_bar(t_next)
+    return (1 - a_next) / (1 - a) * (1 - a / a_next)
+
+
 def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:
     """The clean image that x and eps imply: (x - sqrt(1-a) eps) / sqrt(a)."""
     return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
+
+
+def denoise(eps_fn: EpsFn, x: Tensor, pair: Pair, schedule: Schedule, clip_x0: bool = False) -> Step:
+    """Ask the denoiser at x_t: eps and the predicted x0, clamped to [-1, 1] if told so (eps then agrees with it)."""
+    t, t_next = pair
+    out = eps_fn(x, torch.full((len(x),), t, device=x.device, dtype=torch.long))
+    eps, fraction = out if isinstance(out, tuple) else (out, None)
+    a = schedule.alpha_bar(t)
+    x0 = predict_x0(x, eps, a)
+    if clip_x0:
+        x0 = x0.clamp(-1, 1)
+        eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+    return Step(t, t_next, x, eps, x0, fraction)
+
+
+@dataclass(frozen=True)
+class TimeTravel:
+    """Takes every step between ``start`` and ``end`` again ``repeats`` times, from x_t made anew by adding noise to its end.
+
+    What guidance pushed off the images' manifold comes back to it (RePaint, Lugmayr et al. 2022; FreeDoM, Yu et al. 2023).
+    Its noise is its own, so that all other steps see the same numbers as without it.
+    """
+
+    inner: Solver
+    eps_fn: EpsFn
+    noise: ImageNoise
+    repeats: int
+    start: int = 800
+    end: int = 300
+    clip_x0: bool = False
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+        """x_{t_next}, from the last repetition."""
+        x = self.inner.advance(step, schedule, noise)
+        if not self.end <= step.t <= self.start:
+            return x
+        kept = schedule.alpha_bar(step.t) / schedule.alpha_bar(step.t_next)
+        for _ in range(self.repeats):
+            x = math.sqrt(kept) * x + math.sqrt(1 - kept) * self.noise.like(x)
+            x = self.inner.advance(denoise(self.eps_fn, x, (step.t, step.t_next), schedule, self.clip_x0), schedule, self.noise)
+        return x
 
 
 def sample(
@@ -131,15 +181,8 @@ def sample(
         [N,C,H,W] at the last pair's t_next.
     """
     solver = solver or DDIM()
-    for t, t_next in pairs:
-        out = eps_fn(x, torch.full((len(x),), t, device=x.device, dtype=torch.long))
-        eps, fraction = out if isinstance(out, tuple) else (out, None)
-        a = schedule.alpha_bar(t)
-        x0 = predict_x0(x, eps, a)
-        if clip_x0:
-            x0 = x0.clamp(-1, 1)
-            eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
-        step = Step(t, t_next, x, eps, x0, fraction)
+    for pair in pairs:
+        step = denoise(eps_fn, x, pair, schedule, clip_x0)
         x = solver.advance(step, schedule, noise)
         if on_step is not None:
             on_step(step)

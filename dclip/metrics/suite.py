@@ -51,7 +51,7 @@ class Scorers:
     judge: Judge | None = None
 
 
-def _apply(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+def apply_net(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
     """``fn`` over all images in batches, on the network's device; the result on the CPU."""
     device = next(net.parameters()).device
     with torch.no_grad():
@@ -103,14 +103,14 @@ def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, st
             scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
             continue
         direction = losses.text_direction(clip.text_features, *texts).cpu()
-        after, before = (_apply(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
+        after, before = (apply_net(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
         scores.add(name, losses.direction_cosine(after, before, direction))
 
 
 def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
     if scorers.identity is None:
         return scores.absent("id", "no identity network for this data set")
-    after, before = (_apply(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
+    after, before = (apply_net(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
     scores.add("id", (after * before).sum(1))
     return None
 
@@ -119,7 +119,7 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
     judge = scorers.judge
     if judge is None:
         return scores.absent("sc", "no face-part network for this data set")
-    scores.add("sc", F.part_agreement(*(_apply(judge, judge.part_map, x) for x in (edited.result, edited.source.pixels))))
+    scores.add("sc", F.part_agreement(*(apply_net(judge, judge.part_map, x) for x in (edited.result, edited.source.pixels))))
     if truth is None:
         return scores.absent("judge_success", "the edit's true meaning is not known")
     seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
