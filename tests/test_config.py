@@ -35,6 +35,9 @@ def test_every_experiment_composes_and_is_possible(name):
     if name.startswith("pretrain_toonfaces_"):
         assert cfg.task.name is TaskName.pretrain
         assert cfg.task.net is Net(name.removeprefix("pretrain_toonfaces_"))
+    elif cfg.task.name is TaskName.sample:
+        assert cfg.name == name
+        assert cfg.guidance.targets
     else:
         assert cfg.task.name is TaskName.finetune
         assert cfg.edit.name == name.removeprefix("toonfaces_")
@@ -68,6 +71,8 @@ def test_without_any_word_the_demo_is_configured():
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group):
     needs = {"folder": ["dataset.root=/tmp"], "pretrain": ["task.net=ddpm"]}
+    needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
+    needs |= {"none": ["task=sample"]} if group == "dataset" else {}
     for name, cls in OPTIONS[group].items():
         if (group, name) in (("task", "edit"), ("method", "none")):  # these need more, and are refused without it
             assert "needs" in refusal(f"{group}={name}")
