@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 T = TypeVar("T")
 STORE = ConfigStore.instance()
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
+TEMPLATES = ("none", "imagenet79")
 
 
 class DclipError(Exception):
@@ -35,6 +36,11 @@ def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return register
+
+
+def option_name(group: str, chosen: object) -> str:
+    """What an option is called on the command line."""
+    return next((name for name, cls in OPTIONS[group].items() if type(chosen) is cls), type(chosen).__name__)
 
 
 def _need(condition: bool, message: str) -> None:
@@ -116,14 +122,28 @@ class ReconstructTask(Task):
     name: TaskName = TaskName.reconstruct
 
 
+class Start(StrEnum):
+    """Where sampling starts."""
+
+    noise = "noise"
+    images = "images"  # the inverted latents of ``input``, or of the data set's test images
+
+
 @option("task", "sample")
 @dataclass
 class SampleTask(Task):
-    """Draw images from noise; ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away."""
+    """Draw images from noise (or from the latents of images), freely or under guidance.
+
+    ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away from noise; from the latents of images it
+    should be off. ``paired`` also samples without guidance from the same noise, for comparison.
+    """
 
     name: TaskName = TaskName.sample
     count: int = 64
     clip_x0: bool = True
+    start: Start = Start.noise
+    paired: bool = True
+    published_pixels: bool = False  # save what the report's code saved: clamp(x, 0, 1) of images in [-1, 1], half of them black
 
     def __post_init__(self) -> None:
         _positive("task", count=self.count)
@@ -473,6 +493,14 @@ class Encode(StrEnum):
     stochastic = "stochastic"  # closed-form noise, no network call: keeps the less, the higher t0 (Eff-Diff, SDEdit)
 
 
+class Variance(StrEnum):
+    """Variance of the noise that ancestral sampling adds."""
+
+    checkpoint = "checkpoint"  # what the checkpoint was made for
+    fixed_small = "fixed_small"
+    fixed_large = "fixed_large"
+
+
 @dataclass
 class Sampler:
     """Timesteps: encode up to ``t0`` (inversion: in ``s_for`` steps), generate in ``s_gen``; both on one kind of ``grid``."""
@@ -487,6 +515,8 @@ class Sampler:
     sweeps: int = 6  # fixed_point: network calls a step at most
     tolerance: float = 1e-4  # fixed_point: an image is done when it moves by less (root mean square)
     damping: float = 1.0  # fixed_point: share of each new value that is taken
+    variance: Variance = Variance.checkpoint  # ddpm
+    noise_last: bool = False  # ddpm: noise on the step to the clean image too, as the CLIP-guided sampling report's code has
     encode: Encode = Encode.invert
 
     def __post_init__(self) -> None:
@@ -501,6 +531,12 @@ class Sampler:
         _need(
             self.eta == 0 or self.solver in (Solver.ddim, Solver.fixed_point),
             f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
+        )
+        ancestral = self.solver is Solver.ddpm
+        _need(
+            ancestral or (self.variance is Variance.checkpoint and not self.noise_last),
+            f"sampler.variance={self.variance.value} and sampler.noise_last={self.noise_last} are for sampler=ddpm, "
+            f"but the solver is {self.solver.value}",
         )
         _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
         _need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
@@ -563,10 +599,131 @@ class Mix:
     soup: bool = False  # merge the edits' weights into one network, at the cost of one
 
 
+# ---------------------------------------------------------------------------------------------------- guidance
+
+
+class Sees(StrEnum):
+    """What CLIP looks at while it guides."""
+
+    x_t = "x_t"  # the noisy image itself, as published
+    x0 = "x0"  # the predicted clean image; the gradient does not pass through the U-Net
+    x0_through_unet = "x0_through_unet"  # the same, and it does: about three times the time
+    blend = "blend"  # sqrt(1-a) x0 + (1 - sqrt(1-a)) x_t: the cleaner the image, the more of the image itself
+
+
+class ClipRange(StrEnum):
+    """How pixels reach CLIP."""
+
+    unit = "unit"  # [-1, 1] is mapped to [0, 1], which CLIP expects
+    raw = "raw"  # it is not: the published defect
+
+
+class Normalise(StrEnum):
+    """How long the step is that guidance takes."""
+
+    none = "none"  # scale * sqrt(1-a) * gradient, as published
+    eps = "eps"  # always scale * |eps|, along the gradient
+    bounded = "bounded"  # always scale * sqrt(a) (root mean square): at most ``scale`` in eps and in the predicted x0
+    cap = "cap"  # as published, but at most ``cap`` * |eps|
+
+
 @option("guidance", "none")
 @dataclass
 class Guidance:
-    """No guidance while sampling."""
+    """No guidance while sampling; texts that are given are only measured.
+
+    ``targets``: one text or a list (unset: the edit's target); ``distractors``: ``siblings`` (the other values of the
+    ToonFaces attributes that a target names), ``cifar10`` (its other classes), ``source`` (the edit's), or a list of texts.
+    """
+
+    targets: Any = None
+    weights: list[float] = field(default_factory=list)
+    distractors: Any = "siblings"
+    templates: str = "none"
+
+    def __post_init__(self) -> None:
+        _weights("guidance", **{f"weights[{i}]": w for i, w in enumerate(self.weights)})
+        _need(not self.weights or sum(self.weights) > 0, "guidance.weights are all 0; give at least one target a weight")
+        _need(self.templates in TEMPLATES, f"guidance.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
+
+
+@dataclass
+class Guided(Guidance):
+    """What every guidance can be told; ``scale`` 0 is no guidance at all."""
+
+    scale: float = 1.0
+    temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
+    sees: Sees = Sees.x0
+    clip_range: ClipRange = ClipRange.unit
+    clips: list[str] = field(default_factory=list)  # several CLIPs guide together; empty: clip.name
+    cutouts: int = 4  # random squares that CLIP sees instead of the whole image; 0: the whole image
+    cut_min: float = 0.75  # their side, as a share of the image's
+    cut_max: float = 1.0
+    noise: float = 0.0  # standard deviation of noise on what CLIP sees
+    flip: bool = True  # turn what CLIP sees round at random
+    normalise: Normalise = Normalise.bounded
+    cap: float = 0.5
+    t_start: int = 999  # guided from here
+    t_end: int = 200  # down to here
+    every: int = 1  # the gradient is computed every k-th step, and used again in between
+    time_travel: int = 0  # how often a step is taken again from the noise it came from
+    travel_start: int = 800
+    travel_end: int = 300
+    range: float = 0.0  # weight of keeping the predicted x0 in [-1, 1]
+    tv: float = 0.0  # weight of keeping it smooth
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = ("scale", "noise", "time_travel", "range", "tv", "cutouts", "cap")
+        _weights("guidance", **{name: getattr(self, name) for name in names})
+        _positive("guidance", every=self.every, **({} if self.temperature is None else {"temperature": self.temperature}))
+        _need(
+            0 < self.cut_min <= self.cut_max <= 1,
+            f"guidance.cut_min={self.cut_min} and guidance.cut_max={self.cut_max} are shares of the image's side; "
+            "choose 0 < cut_min <= cut_max <= 1",
+        )
+        for start, end in (("t_start", "t_end"), ("travel_start", "travel_end")):
+            a, b = getattr(self, start), getattr(self, end)
+            _need(
+                0 <= b <= a <= 999,
+                f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0",
+            )
+
+
+@option("guidance", "contrastive")
+@dataclass
+class Contrastive(Guided):
+    """log softmax of the target among its distractors (CLIP-guided sampling report, Eq. 5)."""
+
+
+@option("guidance", "spherical")
+@dataclass
+class Spherical(Guided):
+    """Great-circle distance to the target (Crowson)."""
+
+
+@option("guidance", "single")
+@dataclass
+class Single(Guided):
+    """log sigmoid of the cosine with the target."""
+
+
+@option("guidance", "global")
+@dataclass
+class Global(Guided):
+    """Cosine with the target (DiffusionCLIP, Eq. 9)."""
+
+
+@option("guidance", "directional")
+@dataclass
+class Directional(Guided):
+    """Cosine of the image's change with the texts' change (Eq. 10). From noise, the image's source is the unguided sample."""
+
+
+@option("guidance", "contrastive_directional")
+@dataclass
+class ContrastiveDirectional(Guided):
+    """log softmax of the target's direction among its distractors' directions."""
 
 
 # ---------------------------------------------------------------------------------------------------- fine-tuning
@@ -651,6 +808,37 @@ class NoMethod:
     """Leave the model as it is."""
 
 
+# what latent optimisation pulls at; "global" as published
+LatentLoss = StrEnum("LatentLoss", ["contrastive", "spherical", "single", "global", "directional", "contrastive_directional"])
+
+
+@option("method", "latent_opt")
+@dataclass
+class LatentOpt:
+    """Optimise the latent itself through the whole chain of ``s_opt`` DDIM steps, for ``guidance.targets``.
+
+    An image stops when its target's probability reaches ``stop_at`` (1: never), or when nothing has got better for
+    ``patience`` steps. With a guidance, images are then sampled under it from the latents that were found.
+    """
+
+    steps: int = 30
+    lr: float = 2e-2
+    s_opt: int = 6
+    objective: LatentLoss = LatentLoss.contrastive
+    stop_at: float = 0.9
+    patience: int = 15
+    l1: float = 0.0  # to the image that the latent made before
+    id: float = 0.0
+    norm: float = 10.0  # weight of keeping the latent as long as it was
+    batch: int = 8
+    checkpointing: bool = True  # compute steps again in the backward pass: memory does not grow with s_opt
+
+    def __post_init__(self) -> None:
+        _positive("method", steps=self.steps, lr=self.lr, patience=self.patience, batch=self.batch, stop_at=self.stop_at)
+        _weights("method", l1=self.l1, id=self.id, norm=self.norm)
+        _need(self.stop_at <= 1, f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)")
+
+
 class ClipForm(StrEnum):
     """How the direction's cosine becomes a loss."""
 
@@ -675,9 +863,7 @@ class Loss:
         _weights("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
         _need(self.clip + self.l1 + self.id + self.shift > 0, "all weights of loss are 0; there is nothing to learn from")
         _need(0 < self.margin < 2, f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4")
-        _need(
-            self.templates in ("none", "imagenet79"), f"loss.templates={self.templates} does not exist; choose none or imagenet79"
-        )
+        _need(self.templates in TEMPLATES, f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
 
 
 # ---------------------------------------------------------------------------------------------------- measuring, running
@@ -706,9 +892,15 @@ class Metric:
     parser: ParserName = ParserName.auto
     kid_subset: int = 50
     kid_subsets: int = 100
+    # of samples from noise:
+    kid_sizes: list[int] = field(default_factory=lambda: [10, 50, 100])  # subset sizes, each a number of its own
+    reference: int = 200  # true pictures of what is asked for
+    bootstrap: int = 500  # draws behind a confidence interval; 0 leaves it out
 
     def __post_init__(self) -> None:
-        _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets)
+        _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets, reference=self.reference)
+        _weights("metric", bootstrap=self.bootstrap)
+        _need(all(size > 1 for size in self.kid_sizes), f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more")
 
 
 @option("metric", "none")
@@ -902,10 +1094,12 @@ def check(cfg: Config) -> None:
         _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
     if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Drawing.toon:
         _need(task is TaskName.translate, f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}")
+    _check_sampling(cfg)
     if cfg.input is not None:
+        starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
         _need(
-            task in (TaskName.finetune, TaskName.edit, TaskName.translate),
-            f"input={cfg.input} is for task=edit, finetune or translate, not task={task.value}",
+            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate),
+            f"input={cfg.input} is for task=edit, finetune or translate, or task=sample task.start=images, not task={task.value}",
         )
         _need(
             task is not TaskName.finetune or cfg.trainer.devices == 1,
@@ -941,3 +1135,35 @@ def _check_applied(cfg: Config) -> None:
     )
     if cfg.mix.soup:
         mixing.constant_weights(cfg.mix.weights, max(len(edits), 1))
+
+
+def _check_sampling(cfg: Config) -> None:
+    """Guidance, latent optimisation and their prompts."""
+    guided = isinstance(cfg.guidance, Guided)
+    if cfg.task.name is not TaskName.sample:
+        _need(not guided, f"guidance={option_name('guidance', cfg.guidance)} is for task=sample; the other tasks do not guide")
+        return
+    from dclip.prompts import attributes_of, resolve, same_text
+
+    prompts, method = resolve(cfg), cfg.method
+    attributes_of(prompts)
+    kinds = {option_name("guidance", cfg.guidance), *([method.objective.value] if isinstance(method, LatentOpt) else [])}
+    directed = any("directional" in kind for kind in kinds)
+    for prompt in prompts:
+        _need(
+            bool(prompt.distractors) or not any("contrastive" in kind for kind in kinds),
+            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]' "
+            "or cifar10 or source, or choose another guidance",
+        )
+        _need(
+            not directed or not same_text(prompt.text, cfg.edit.source),
+            f"edit.source={cfg.edit.source} is also a target, and there is no direction from a text to itself; change edit.source",
+        )
+        _need(
+            "contrastive_directional" not in kinds or not all(same_text(text, cfg.edit.source) for text in prompt.distractors),
+            f"{prompt.text!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
+            "itself; give others: guidance.distractors='[a text,another]'",
+        )
+    if isinstance(method, LatentOpt):
+        fits = 2 <= method.s_opt <= cfg.sampler.t0 + 1
+        _need(fits, f"method.s_opt={method.s_opt} is impossible with sampler.t0={cfg.sampler.t0}; choose 2 to {cfg.sampler.t0 + 1}")

@@ -4,6 +4,7 @@
 symbol     meaning
 =========  ==============================================================================
 E_I, E_T   CLIP's image and text encoders, L2-normalised
+tau        temperature: cosines are divided by it before a softmax
 dI, dT     directions: E_I(edited) - E_I(source), E_T(target) - E_T(source), normalised
 =========  ==============================================================================
 """
@@ -98,3 +99,42 @@ def l1(edited: Tensor, source: Tensor) -> Tensor:
 def identity(edited: Tensor, source: Tensor) -> Tensor:
     """1 - cosine of identity features (DiffusionCLIP, Eq. 11; Deng et al. 2019)."""
     return (1 - (edited * source).sum(-1)).mean()
+
+
+# ---------------------------------------------------------------------------------------------------- guidance
+
+
+def log_probabilities(features: Tensor, texts: Tensor, temperature: float = 0.01) -> Tensor:
+    """log softmax of cosines over texts [K, D]: [N, K], in float32 (half precision underflows to -inf)."""
+    return F.log_softmax(features.float() @ texts.float().T / temperature, dim=-1)
+
+
+def contrastive(features: Tensor, target: Tensor, distractors: Tensor, temperature: float = 0.01) -> Tensor:
+    """-log p(target) among target [D] and distractors [M, D] (CLIP-guided sampling report, Eq. 5; OpenAI's CLIP: tau = 0.01).
+
+    It limits itself: the gradient fades as the target's probability nears 1.
+    """
+    return -log_probabilities(features, torch.cat([target[None], distractors]), temperature)[:, 0].mean()
+
+
+def spherical(features: Tensor, text: Tensor) -> Tensor:
+    """Squared great-circle distance 2 arcsin(|E_I - E_T| / 2)^2 to text [D] (Crowson 2021); it never stops pulling."""
+    half = ((features - text).norm(dim=-1) / 2).clamp(1e-6, 1 - 1e-6)
+    distance: Tensor = 2 * half.arcsin().square().mean()
+    return distance
+
+
+def single(features: Tensor, text: Tensor) -> Tensor:
+    """-log sigmoid of the cosine with text [D] (in the report's code, not in the report)."""
+    return -F.logsigmoid(features @ text).mean()
+
+
+def contrastive_directional(
+    edited: Tensor, source: Tensor, target: Tensor, distractors: Tensor, temperature: float = 0.01
+) -> Tensor:
+    """-log softmax of cos(dI, dT) over the target's direction [D] and the distractors' directions [M, D].
+
+    Joins the directional and the contrastive loss: an image shall change as the target says, and not as the others say.
+    """
+    delta = F.normalize(edited - source, dim=-1, eps=1e-7)
+    return contrastive(delta, target, distractors, temperature)

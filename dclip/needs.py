@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dclip.config import Config, DclipError, Domain, ParserName, TaskName, ToonFaces, planned
+from dclip.config import Config, DclipError, Domain, Guided, LatentOpt, ParserName, Start, TaskName, ToonFaces, planned
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.models.registry import SHIPPED, Weights
@@ -29,6 +29,7 @@ class Networks:
     identity: str | None = None
     judge: str | None = None
     parser: str | None = None
+    guides: tuple[str, ...] = ()  # CLIPs that guide samples together
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,39 @@ def networks(cfg: Config) -> Networks:
     editing = tuning or task is TaskName.edit or (task is TaskName.translate and bool(cfg.edit.adapters))
     measuring = editing or task in (TaskName.reconstruct, TaskName.translate)
     toon = domain == "toonfaces"
+    if task is TaskName.sample:
+        return _sampling(cfg, domain)
     compares = measuring and (metric.identity or (tuning and cfg.loss.id > 0))
     return Networks(
         model=cfg.checkpoint.name,
         clip=_clip(cfg.clip.name) if editing and (metric.clip or (tuning and cfg.loss.clip + cfg.loss.shift > 0)) else None,
         heldout=cfg.clip.heldout if editing and metric.clip else None,
-        identity={"toonfaces": "toonfaces_identity", "faces": "arcface"}.get(domain or "") if compares else None,
+        identity=_identity(domain) if compares else None,
         judge="toonfaces_judge" if toon and measuring and (metric.judge or metric.kid) else None,
         parser=_parser(metric.parser, domain) if measuring else None,
     )
+
+
+def _sampling(cfg: Config, domain: str | None) -> Networks:
+    """The networks of ``task=sample``: a CLIP only for prompts, and what measures an edit only where there are images."""
+    guided, optimised = isinstance(cfg.guidance, Guided), isinstance(cfg.method, LatentOpt)
+    pulled = guided or optimised
+    measured = cfg.metric.clip and (pulled or cfg.guidance.targets is not None)
+    edits = getattr(cfg.task, "start", Start.noise) is Start.images
+    clips = tuple(cfg.guidance.clips) if isinstance(cfg.guidance, Guided) else ()
+    return Networks(
+        model=cfg.checkpoint.name,
+        clip=_clip(cfg.clip.name) if (optimised or measured or guided) and not (clips and not edits) else None,
+        heldout=cfg.clip.heldout if measured else None,
+        identity=_identity(domain) if (edits and cfg.metric.identity) or (optimised and cfg.method.id > 0) else None,
+        judge="toonfaces_judge" if domain == "toonfaces" and (cfg.metric.judge or cfg.metric.kid) else None,
+        parser=_parser(cfg.metric.parser, domain) if edits else None,
+        guides=tuple(_clip(name) for name in clips),
+    )
+
+
+def _identity(domain: str | None) -> str | None:
+    return {"toonfaces": "toonfaces_identity", "faces": "arcface"}.get(domain or "")
 
 
 def _clip(name: str) -> str:
@@ -130,6 +155,7 @@ def check_networks(cfg: Config) -> None:
         ("checkpoint.name", names.model, "ddpm"),
         ("clip.name", names.clip, "clip"),
         ("clip.heldout", names.heldout, "clip"),
+        *(("guidance.clips", name, "clip") for name in names.guides),
     ):
         if name is not None:
             _check_name(setting, name, kind)
@@ -173,8 +199,9 @@ def needed(cfg: Config) -> list[Need]:
         "parser": "parts of the image, for SC (metric.parser)",
     }
     found: dict[str, Need] = {}
-    for role, reason in why.items():
-        name = getattr(names, role)
+    asked = [(role, getattr(names, role), reason) for role, reason in why.items()]
+    asked += [("guides", name, f"a CLIP that guides (guidance.clips has {name})") for name in names.guides]
+    for role, name, reason in asked:
         entry = registry.find(name) if name else None
         if entry is not None and entry.name not in found:
             found[entry.name] = Need(entry, reason, registry.located(entry), off.get(role, ""))

@@ -16,18 +16,17 @@ from torch import Tensor
 
 from dclip import needs, parallel, plan
 from dclip.build import Networks, build_networks
-from dclip.config import Config, DclipError, Sampled, TaskName, planned
+from dclip.config import Config, DclipError, TaskName, planned
 from dclip.data.images import save_png
-from dclip.data.load import fetch_data, load_images, load_input, true_images, truth_of
-from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.solvers import pairs_of, solver_of
+from dclip.data.load import fetch_data, load_input, true_images, truth_of
+from dclip.methods import sampling
 from dclip.methods.adapter import save_edit
 from dclip.methods.direction import direction_of
-from dclip.methods.drawn import drawn_images
+from dclip.methods.drawn import source_images
 from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
 from dclip.methods.objectives import needs_latents
 from dclip.methods.translate import into_domain, translation_scores
-from dclip.methods.walk import Walk, encode, run_walk
+from dclip.methods.walk import encode
 from dclip.metrics.functional import variety
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -52,10 +51,14 @@ def run(cfg: Config) -> Path:
         fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
-        title = cfg.name or f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
+        title = cfg.name or (sampling.title_of(cfg) if cfg.task.name is TaskName.sample else _title(cfg))
         report = write_report(record.folder, title, f"dclip · seed {cfg.seed} · {record.folder.name}")
         log.info("%s\n%s", text_table(read_json(record.folder / "metrics.json")), f"report: {report}")
     return record.folder
+
+
+def _title(cfg: Config) -> str:
+    return f"{cfg.task.name.value}: {cfg.edit.source} → {cfg.edit.target}"
 
 
 def finetune(cfg: Config, record: Record) -> None:
@@ -139,20 +142,13 @@ def reconstruct(cfg: Config, record: Record) -> None:
 
 
 def sample_noise(cfg: Config, record: Record) -> None:
-    """Draw images from noise: every image's noise is its own, whatever the batch."""
+    """Draw images from noise (or from the latents of images), freely or under guidance; measure what was asked for."""
     networks = build_networks(cfg)
-    model = networks.model
-    ids = tuple(f"sample_{i:05d}" for i in range(cfg.task.count))  # type: ignore[attr-defined]
-    noise = ImageNoise(ids, cfg.seed).like(torch.empty(len(ids), model.channels, model.image_size, model.image_size))
-    walk = Walk(
-        model.predict, [model], pairs_of(cfg.sampler)[1], model.schedule,
-        solver_of(cfg.sampler, model.info.variance), cfg.seed + 1, clip_x0=cfg.task.clip_x0,  # type: ignore[attr-defined]
-    )  # fmt: skip
-    with record.timing("edit"):
-        result = run_walk(cfg, walk, ids, noise, "sampling")
-    save_pictures(record, ids, result)
-    record.picture("sheet", sheet_picture(result))
-    record.metrics({**record.seconds, "count": len(ids), "peak_memory_mb": peak_memory_mb()})
+    asked = sampling.Asked.of(cfg, networks)
+    with record.timing("invert"):
+        origin = sampling.origin_of(cfg, networks.model)
+    outcome = sampling.carry_out(cfg, record, networks, asked, origin)
+    sampling.finish(cfg, record, networks, asked, origin, outcome)
 
 
 def pretrain(cfg: Config, record: Record) -> None:
@@ -170,13 +166,6 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
     TaskName.pretrain: pretrain,
     TaskName.translate: translate,
 }
-
-
-def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
-    """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
-    if isinstance(cfg.dataset, Sampled):
-        return drawn_images(cfg, model, split)
-    return load_images(cfg, split, model.image_size)
 
 
 def images_to_learn(cfg: Config, model: DiffusionModel) -> dict[str, Images]:

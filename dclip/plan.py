@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip import needs
-from dclip.config import Config, TaskName, TranslateTask, WandbMode, planned
+from dclip.config import Config, Guided, LatentOpt, SampleTask, Start, TaskName, TranslateTask, WandbMode, planned
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.tracking import config_hash, run_name, wandb_mode, write_json
@@ -113,7 +113,7 @@ def calls(cfg: Config) -> dict[str, float]:
     if task is TaskName.pretrain:
         return {"train": BACKWARD * cfg.task.steps * cfg.task.batch}  # type: ignore[attr-defined]
     if task is TaskName.sample:
-        return {"sample": float(cfg.task.count * sampler.s_gen)}  # type: ignore[attr-defined]
+        return _sampling_calls(cfg, test)
     both = 1 if cfg.gamma in (0, 1) else 2
     strip = 2 * len(cfg.degrees) * min(6, test) * sampler.s_gen
     work = {"invert": float(test * (sampler.s_for - 1)), "edit": float(test * sampler.s_gen * both)}
@@ -128,10 +128,30 @@ def calls(cfg: Config) -> dict[str, float]:
     return work
 
 
+def _sampling_calls(cfg: Config, test: int) -> dict[str, float]:
+    task, sampler, guidance = cfg.task, cfg.sampler, cfg.guidance
+    assert isinstance(task, SampleTask)
+    starts = task.start is Start.images
+    count = test if starts else task.count
+    work = {"invert": float(count * (sampler.s_for - 1))} if starts else {}
+    guided = isinstance(guidance, Guided) and guidance.scale > 0
+    if isinstance(cfg.method, LatentOpt):  # forward, forward again and backward through the chain; the images before
+        again = 1 if cfg.method.checkpointing else 0
+        work["optimise"] = float(count * cfg.method.s_opt * (1 + (BACKWARD + again) * (cfg.method.steps + 1)))
+    elif guided and task.paired:
+        work["without guidance"] = float(count * sampler.s_gen)
+    if guided or not isinstance(cfg.method, LatentOpt):
+        work["sample"] = float(count * sampler.s_gen)
+    return work
+
+
 def memory_mb(cfg: Config, size: Size) -> float:
     """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass."""
     weights = size.parameters * BYTES / 1e6
     others: float = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
+    if cfg.task.name is TaskName.sample and isinstance(cfg.method, LatentOpt):
+        steps = 1 if cfg.method.checkpointing else cfg.method.s_opt
+        return 2 * weights + others + size.kept_mb * cfg.method.batch * steps
     if cfg.task.name is not TaskName.finetune:
         return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
     graphs: int = cfg.method.s_train * cfg.method.batch

@@ -38,6 +38,14 @@ MEANING = {
     "coarse_mae": "mean absolute change of 8x8 averages, translation against source: what the source's layout lost",
     "variety": "mean absolute difference between variants of one image",
     "seconds_translate": "bringing the images into the domain",
+    "p_target_guide": "probability of the target among its distractors, by the CLIP that guides",
+    "p_target_heldout": "the same by a CLIP that did not guide",
+    "kid_10": "kernel distance to true pictures of what was asked for, subsets of 10",
+    "kid_50": "subsets of 50",
+    "kid_100": "subsets of 100",
+    "fid": "Frechet distance to the same pictures",
+    "time_ratio": "time with guidance over time without",
+    "seconds_per_image": "drawing one image",
     "seconds_invert": "inverting all images that were not cached",
     "seconds_adapt": "fine-tuning",
     "seconds_edit": "applying the edit to the test images",
@@ -108,6 +116,25 @@ def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], 
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def trace_picture(rows: Sequence[dict[str, Any]], title: str) -> Image.Image:
+    """Probability of a target (bold) and its distractors while sampling, from noise (left) to image. Rows: t, text, target..."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for text in dict.fromkeys(row["text"] for row in rows):
+        points = [(row["t"], row["mean"], row["target"]) for row in rows if row["text"] == text]
+        steps, values, target = zip(*points, strict=True)
+        axes.plot(steps, values, label=text, linewidth=2.6 if target[0] else 1.1, marker="." if len(steps) < 15 else None)
+    axes.set(title=title, xlabel="t", ylabel="probability", ylim=(-0.02, 1.02))
+    axes.invert_xaxis()
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return Image.open(buffer).convert("RGB")
 
 
 def _number(value: Any) -> str:

@@ -10,6 +10,7 @@ from dclip import cli, needs
 from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, plain
 
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
+SAMPLING = [e for e in EXPERIMENTS if "/task: sample" in (ROOT / "conf" / "experiment" / f"{e}.yaml").read_text("utf-8")]
 EDITS = sorted(p.stem for p in (ROOT / "conf" / "edit").glob("*.yaml"))
 
 
@@ -38,6 +39,9 @@ def test_every_experiment_composes_and_is_possible(name, configure_on):
     if name.startswith("pretrain_toonfaces_"):
         assert cfg.task.name is TaskName.pretrain
         assert cfg.task.net is Net(name.removeprefix("pretrain_toonfaces_"))
+    elif cfg.task.name is TaskName.sample:
+        assert cfg.name == name
+        assert cfg.guidance.targets
     else:
         assert cfg.task.name is TaskName.finetune
         assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces")
@@ -51,7 +55,9 @@ def test_an_experiment_file_begins_with_its_own_command(name):
     assert any(f"python run.py experiment={name}" in line for line in comments[:2])
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "_" in name and not name.startswith("pretrain_")])
+@pytest.mark.parametrize(
+    "name", [name for name in EXPERIMENTS if "_" in name and not name.startswith("pretrain_") and name not in SAMPLING]
+)
 def test_an_experiment_with_an_edits_name_has_that_edit(name, configure_on):
     edit = configure_on(f"experiment={name}").edit.name
     words = name.removeprefix("toonfaces_").removeprefix("celeba_").removeprefix("cifar10_").removeprefix("ffhq_")
@@ -145,6 +151,7 @@ def test_without_any_word_the_demo_is_configured():
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group, photographs):
     needs = {"pretrain": ["task.net=ddpm"]}
+    needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
     for name, cls in OPTIONS[group].items():
         if cls.__name__ in photographs:
             counts = ["dataset.train=2", "dataset.validation=1", "dataset.test=2", "clip.name=openai_vit_b_16"]

@@ -14,6 +14,7 @@ from dclip.tracking import read_json
 ALL = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
 ADM = ("dog", "ffhq", "imagenet")  # whose published checkpoints are ADM's
 DEBUG = {**SMALL, "dataset.train": 2, "dataset.validation": 0, "dataset.test": 2, "method.batch": 1}
+SAMPLING = [name for name in ALL if "/task: sample" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8")]
 
 
 def run(*overrides):
@@ -62,7 +63,7 @@ def at_hand(published, nets):
     return settings
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("toonfaces_")])
+@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("toonfaces_") and name not in SAMPLING])
 def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     keep = {k: v for k, v in tiny.items() if k not in SMALL and k not in ("experiment", "method.lr")}
     folder = run(*words({"experiment": name, **DEBUG, **keep}, metric="none", output=tmp_path))
@@ -70,7 +71,9 @@ def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     assert (folder / "report.html").is_file()
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if not name.startswith(("toonfaces_", "pretrain_"))])
+@pytest.mark.parametrize(
+    "name", [name for name in ALL if not name.startswith(("toonfaces_", "pretrain_")) and name not in SAMPLING]
+)
 def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, configure_on, tmp_path):
     from dclip.pipeline import run as run_pipeline
 
@@ -80,6 +83,22 @@ def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, confi
     assert read_json(folder / "status.json")["status"] == "finished"
     assert (folder / "report.html").is_file()
     assert load_file(str(folder / "adapter.safetensors"))
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, configure_on, tmp_path):
+    from dclip.pipeline import run as run_pipeline
+
+    settings = at_hand(name) if name.startswith("cifar10") else {k: v for k, v in tiny.items() if k not in SMALL}
+    settings = {k: v for k, v in settings.items() if not k.startswith(("method", "experiment", "metric"))}
+    settings |= {k: v for k, v in SMALL.items() if k.startswith(("trainer", "logger"))}
+    if "/method: latent_opt" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8"):
+        settings |= {"method.steps": 1, "method.s_opt": 2}
+    few = {"task.count": 2, "sampler.s_gen": 3, "dataset.test": 2, "metric.kid": "false", "metric.bootstrap": 0}
+    folder = run_pipeline(configure_on(*words({"experiment": name, **settings, **few}, output=tmp_path)))
+    assert read_json(folder / "status.json")["status"] == "finished"
+    assert read_json(folder / "metrics.json")["count"] == 2
+    assert (folder / "report.html").is_file()
 
 
 # ------------------------------------------------------------------------------------------- edits that others published

@@ -34,6 +34,7 @@ from dclip.config import (
     Order,
     Photographs,
     Sampled,
+    Start,
     TaskName,
     ToonFaces,
 )
@@ -402,7 +403,14 @@ def missing_alignment(data: Dataset) -> list[str]:
 
 
 def asked(cfg: Config) -> dict[str, int]:
-    """How many images of which split the run needs; none where they come from ``input``."""
+    """How many images of which split the run needs; none where they come from ``input``.
+
+    Sampling needs test images to start from, or true pictures to compare its photographs with.
+    """
+    if cfg.task.name is TaskName.sample:
+        starts = getattr(cfg.task, "start", None) is Start.images and cfg.input is None
+        compares = cfg.metric.kid and isinstance(cfg.dataset, Photographs)
+        return {"test": cfg.dataset.test} if starts or compares else {}
     return {} if cfg.input else {split: int(getattr(cfg.dataset, split)) for split in SPLITS.get(cfg.task.name, ())}
 
 

@@ -77,6 +77,16 @@ def toonfaces(split: str, count: int, truth: Truth | None = None, domain: Drawin
     return draw_faces(faces, ids)
 
 
+def class_images(attributes: dict[str, str], count: int) -> Images:
+    """Test faces that truly show these attributes, in or outside the domain; all others are as they are drawn.
+
+    Attributes are drawn independently, so setting one gives the same distribution as looking for faces that have it.
+    """
+    check_drawing()
+    faces = [sample_face("test", i).with_(**attributes) for i in range(count)]
+    return draw_faces(faces, tuple(f"test_{i:05d}" for i in range(count)))
+
+
 def load_images(cfg: Config, split: str, size: int) -> Images:
     """Images of ``train``, ``validation`` or ``test``, at the model's size. An empty set where the count is 0."""
     count = int(getattr(cfg.dataset, split))

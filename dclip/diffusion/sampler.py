@@ -91,10 +91,12 @@ class DDPM:
     """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence: beta is the noise between t_next and t.
 
     ``variance``: ``fixed_small`` (posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15:
-    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image.
+    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image, unless
+    ``noise_last``: then with the variance that the published code has there, the posterior's one index up (fixed_large).
     """
 
     variance: str = "fixed_small"
+    noise_last: bool = False
 
     def start(self) -> DDPM:
         """Nothing to remember."""
@@ -108,8 +110,10 @@ class DDPM:
         ratio = a / a_next
         beta = 1 - ratio
         mean = math.sqrt(a_next) * beta / (1 - a) * step.x0 + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
-        if step.t_next == CLEAN:
+        if step.t_next == CLEAN and not self.noise_last:
             return mean
+        if step.t_next == CLEAN:
+            beta = _posterior_variance(schedule, step.t + 1, step.t)
         small, large = math.log(max((1 - a_next) / (1 - a) * beta, 1e-20)), math.log(beta)
         if self.variance == "learned_range":
             if step.fraction is None:
@@ -118,6 +122,43 @@ class DDPM:
             sigma = (0.5 * (share * large + (1 - share) * small)).exp()
             return mean + sigma * _draw(noise, mean)
         return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(noise, mean)
+
+
+def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
+    a, a_next = schedule.alpha_bar(t), schedule.alpha_bar(t_next)
+    return (1 - a_next) / (1 - a) * (1 - a / a_next)
+
+
+@dataclass(frozen=True)
+class TimeTravel:
+    """Takes every step between ``from_t`` and ``to_t`` again ``repeats`` times, from x_t made anew by adding noise to its end.
+
+    What guidance pushed off the images' manifold comes back to it (RePaint, Lugmayr et al. 2022; FreeDoM, Yu et al. 2023).
+    Its noise is its own, so that all other steps see the same numbers as without it. What a solver remembers of earlier
+    steps is not used in the repetitions.
+    """
+
+    inner: Solver
+    noise: ImageNoise
+    repeats: int
+    from_t: int = 800
+    to_t: int = 300
+
+    def start(self) -> TimeTravel:
+        """The inner solver without its memory."""
+        return replace(self, inner=self.inner.start())
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+        """x_{t_next}, from the last repetition."""
+        x = self.inner.advance(step, schedule, noise, look)
+        if not self.to_t <= step.t <= self.from_t:
+            return x
+        kept = schedule.alpha_bar(step.t) / schedule.alpha_bar(step.t_next)
+        for _ in range(self.repeats):
+            x = math.sqrt(kept) * x + math.sqrt(1 - kept) * self.noise.like(x)
+            again = replace(look(x, step.t), t_next=step.t_next)
+            x = self.inner.start().advance(again, schedule, self.noise, look)
+        return x
 
 
 def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:

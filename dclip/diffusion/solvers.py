@@ -152,7 +152,8 @@ BOTH_WAYS: dict[str, Callable[[], Solver]] = {"ddim": DDIM, "ab2": AB2, "heun": 
 def solver_of(options: Sampler, variance: str = "fixed_small") -> Solver:
     """The step rule downward; ``variance`` is the network's, for ancestral sampling."""
     if options.solver == "ddpm":
-        return DDPM(variance)
+        told = options.variance.value
+        return DDPM(variance if told == "checkpoint" else told, options.noise_last)
     return DDIM(options.eta) if options.eta else inverter_of(options)
 
 

@@ -12,12 +12,20 @@ from torch import Tensor
 
 from dclip import parallel
 from dclip.config import Config, Sampled
+from dclip.data.load import load_images
 from dclip.data.pools import atomic_save, cache_dir
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
 from dclip.methods.walk import Walk, run_walk
 from dclip.models.unet import DiffusionModel
 from dclip.types import Images
+
+
+def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
+    """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
+    if isinstance(cfg.dataset, Sampled):
+        return drawn_images(cfg, model, split)
+    return load_images(cfg, split, model.image_size)
 
 
 def drawn_images(cfg: Config, model: DiffusionModel, split: str) -> Images:

@@ -33,6 +33,8 @@ class Walk(L.LightningModule):
     image walks in K rows next to each other, with the same noise; results are [N,K,3,H,W].
     """
 
+    needs_gradient = False  # whether its denoiser differentiates on the way
+
     def __init__(
         self,
         eps_fn: EpsFn,
@@ -56,14 +58,24 @@ class Walk(L.LightningModule):
         """Steps of one batch, for the progress bar."""
         return len(self.pairs)
 
+    def rules(self, ids: Sequence[str]) -> tuple[EpsFn, Solver]:
+        """The denoiser and the step rule of one batch; guidance wraps them."""
+        return self.eps_fn, self.solver
+
+    def seen(self, ids: Sequence[str], step: Step) -> None:
+        """Called with every step of every batch."""
+        if self.on_step is not None:
+            self.on_step(step)
+
     def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
         x = x.repeat_interleave(self.copies, 0).contiguous(memory_format=torch.channels_last)
         noise = ImageNoise([name for name in ids for _ in range(self.copies)], self.seed)
+        eps_fn, solver = self.rules(ids)
         end = sample(
-            self.eps_fn, x, self.pairs, self.noise_schedule,
-            solver=self.solver, noise=noise, clip_x0=self.clip_x0, on_step=self.on_step,
+            eps_fn, x, self.pairs, self.noise_schedule,
+            solver=solver, noise=noise, clip_x0=self.clip_x0, on_step=lambda step: self.seen(ids, step),
         )  # fmt: skip
         end = end.float().cpu().contiguous()
         return end if self.copies == 1 else end.reshape(-1, self.copies, *end.shape[1:])
@@ -78,7 +90,7 @@ def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) 
     loader: DataLoader[Any] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
     with progress_bar(what, len(items) * walk.steps, shown=shows_progress(cfg)) as bar:
         walk.on_step = lambda _: bar.update()
-        done = make_trainer(cfg).predict(walk, loader) or []
+        done = make_trainer(cfg, inference_mode=not walk.needs_gradient).predict(walk, loader) or []
     part = torch.cat([d for d in done if isinstance(d, Tensor)]) if done else x[:0]
     return parallel.gather(part, len(ids))
 

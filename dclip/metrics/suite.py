@@ -52,7 +52,7 @@ class Scorers:
     parser: Parser | None = None
 
 
-def _apply(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+def apply_net(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
     """``fn`` over all images in batches, on the network's device; the result on the CPU."""
     device = next(net.parameters()).device
     with torch.no_grad():
@@ -110,14 +110,14 @@ def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, st
             scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
             continue
         direction = texts(clip) if callable(texts) else losses.text_direction(clip.text_features, *texts)
-        after, before = (_apply(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
+        after, before = (apply_net(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
         scores.add(name, losses.direction_cosine(after, before, direction.cpu()))
 
 
 def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
     if scorers.identity is None:
         return scores.absent("id", "no identity network for this data set")
-    after, before = (_apply(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
+    after, before = (apply_net(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
     scores.add("id", (after * before).sum(1))
     return None
 
@@ -127,7 +127,7 @@ def _parts(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) ->
     if net is None or options.parser is ParserName.none:
         return scores.absent("sc", "no network finds the parts of these images (metric.parser)")
     size = 64 if net is scorers.judge else 4  # photographs are segmented at 512 x 512
-    scores.add("sc", F.part_agreement(*(_apply(net, net.part_map, x, size) for x in (edited.result, edited.source.pixels))))
+    scores.add("sc", F.part_agreement(*(apply_net(net, net.part_map, x, size) for x in (edited.result, edited.source.pixels))))
     if scorers.parser is not None:
         scores.values["sc_parser"] = scorers.parser.name
     return None

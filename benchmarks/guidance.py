@@ -1,0 +1,145 @@
+"""What does guidance cost? Guided and unguided sampling side by side in one process, and where the time goes.
+
+    python benchmarks/guidance.py                                  # the embedded networks, at the default settings
+    python benchmarks/guidance.py --images 16 --steps 20 --repeats 5 --kind spherical
+
+Variants take turns, and a ratio is taken within each turn; the median of the repeats counts. On a machine that is busy with
+other things, look at the ratio of CPU time. Prints a table and writes benchmarks/guidance.json (``--out``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dclip.config import OPTIONS
+from dclip.diffusion.guidance import ClipObjective, Context, Guide, read
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import DDPM, sample
+from dclip.diffusion.schedule import pairs_down
+from dclip.models.checkpoints import load_clip, load_model
+from dclip.prompts import Prompt, siblings
+from dclip.tracking import environment, write_json
+
+PARTS = ("unet", "clip_forward", "clip_backward")
+
+
+class Clock:
+    """Seconds spent in wrapped functions, by name. On a GPU it waits for the work to be done."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def wrap(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*args: Any, **options: Any) -> Any:
+            start = now()
+            result = fn(*args, **options)
+            self.seconds[name] += now() - start
+            return result
+
+        return timed
+
+
+def now() -> float:
+    """Seconds on the clock, once a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Bench:
+    """The networks and the noise; one timed walk a call."""
+
+    def __init__(self, images: int, steps: int, kind: str, checkpoint: str, clip: str, text: str) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.clip = load_model(checkpoint).to(self.device), load_clip(clip).to(self.device)
+        self.kind, self.steps = kind, steps
+        self.ids = [f"image_{i}" for i in range(images)]
+        size = self.model.image_size
+        self.x = ImageNoise(self.ids).like(torch.empty(images, 3, size, size)).to(self.device)
+        self.x = self.x.contiguous(memory_format=torch.channels_last)
+        self.reader = read(self.clip, [Prompt(text, 1.0, siblings(text))], source="person" if "directional" in kind else None)
+
+    def walk(self, every: int | None) -> dict[str, float]:
+        """Seconds of one walk (``wall``, ``cpu``) and of its parts; ``every=None``: without guidance."""
+        clock, eps_fn = Clock(), self.model.predict
+        features, grad = self.clip.image_features, torch.autograd.grad
+        eps_fn = clock.wrap("unet", eps_fn)
+        if every is not None:
+            guide = Guide(
+                OPTIONS["guidance"][self.kind](every=every), ClipObjective(self.kind, [self.reader], [1.0]), self.model.schedule
+            )
+            eps_fn = guide(eps_fn, Context(self.ids, self.x.clamp(-1, 1)))
+        self.clip.image_features = clock.wrap("clip_forward", features)  # type: ignore[method-assign]
+        torch.autograd.grad = clock.wrap("clip_backward", grad)
+        try:
+            start, cpu = now(), time.process_time()
+            with torch.no_grad():
+                sample(
+                    eps_fn, self.x, pairs_down(999, self.steps), self.model.schedule,
+                    solver=DDPM(self.model.info.variance), noise=ImageNoise(self.ids, 1), clip_x0=True,
+                )  # fmt: skip
+            return {"wall": now() - start, "cpu": time.process_time() - cpu, **clock.seconds}
+        finally:
+            self.clip.image_features, torch.autograd.grad = features, grad  # type: ignore[method-assign]
+
+
+def measure(bench: Bench, repeats: int, every: tuple[int, ...] = (1, 2, 4)) -> list[dict[str, Any]]:
+    """One row a variant: median seconds an image, ratio to no guidance, share of each part."""
+    variants: list[int | None] = [None, *every]
+    bench.walk(1)  # warm up
+    runs: dict[int | None, list[dict[str, float]]] = {v: [] for v in variants}
+    for _ in range(repeats):
+        for variant in variants:
+            runs[variant].append(bench.walk(variant))
+    rows = []
+    for variant, done in runs.items():
+        name = "none" if variant is None else f"{bench.kind}, every={variant}"
+        row = {"guidance": name, "seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids)}
+        for key, clock in (("ratio", "wall"), ("ratio_cpu", "cpu")):
+            row[key] = statistics.median(d[clock] / free[clock] for d, free in zip(done, runs[None], strict=True))
+        row.update({part: statistics.median(d[part] / d["wall"] for d in done) for part in PARTS})
+        rows.append({**row, "other": 1 - sum(row[part] for part in PARTS)})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """For the console."""
+    lines = [
+        f"{'guidance':26} {'s/image':>8} {'ratio':>6} {'of CPU':>6}   share of time: U-Net, CLIP forward, CLIP backward, other"
+    ]
+    for row in rows:
+        shares = "".join(f"{100 * row[part]:7.1f} %" for part in (*PARTS, "other"))
+        lines.append(f"{row['guidance']:26} {row['seconds_per_image']:8.3f} {row['ratio']:6.2f} {row['ratio_cpu']:6.2f} {shares}")
+    return "\n".join(lines)
+
+
+def main(words: list[str] | None = None) -> list[dict[str, Any]]:
+    """Measure, print, write; returns the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--kind", default="contrastive", choices=sorted(k for k in OPTIONS["guidance"] if k != "none"))
+    parser.add_argument("--checkpoint", default="toonfaces")
+    parser.add_argument("--clip", default="toonfaces")
+    parser.add_argument("--text", default="a person with a beard")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    told = parser.parse_args(words)
+    rows = measure(Bench(told.images, told.steps, told.kind, told.checkpoint, told.clip, told.text), told.repeats)
+    print(table(rows))
+    settings = {k: v for k, v in vars(told).items() if k != "out"}
+    write_json(told.out, {"settings": settings, "rows": rows, "environment": environment()})
+    return rows
+
+
+if __name__ == "__main__":
+    main()

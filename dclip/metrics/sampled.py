@@ -1,0 +1,135 @@
+"""What is measured of images drawn from noise: do they show what was asked for, and do they look like pictures that do?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dclip.config import Metric
+from dclip.data.toonfaces import ATTRIBUTES
+from dclip.diffusion.guidance import Reader
+from dclip.metrics import functional as F
+from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
+from dclip.metrics.suite import Scores, apply_net
+from dclip.models.judge import Judge
+from dclip.prompts import Prompt, attributes_of
+from dclip.types import to_uint8
+
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's
+
+
+def measure_samples(
+    images: Tensor,
+    prompts: Sequence[Prompt],
+    options: Metric,
+    readers: dict[str, Reader | None],
+    judge: Judge | None,
+    reference: Tensor | str,
+) -> Scores:
+    """All metrics of drawn images [N,3,H,W] in [-1, 1] that are asked for.
+
+    Args:
+        readers: the CLIPs that have read the prompts: ``guide`` and ``heldout``.
+        judge: ToonFaces' judge; None for photographs.
+        reference: true pictures [M,3,H,W] of what is asked for, or why there are none.
+    """
+    scores = Scores()
+    if options.clip and prompts:
+        _targets(scores, images, prompts, readers)
+    if options.judge and prompts:
+        _judged(scores, images, prompts, judge)
+    for name in list(scores.rows) if options.bootstrap else ():
+        low, high = mean_interval(torch.tensor(scores.rows[name]), options.bootstrap)
+        scores.values[f"{name}_low"], scores.values[f"{name}_high"] = low, high
+    if options.kid:
+        _distances(scores, images, options, judge, reference)
+    return scores
+
+
+def target_probability(reader: Reader, features: Tensor) -> Tensor:
+    """Probability of the prompts' targets per image [N]; with several prompts the smallest, for all of them must hold."""
+    return torch.stack([p[:, 0] for p in reader.probabilities(features)]).amin(0)
+
+
+def _targets(scores: Scores, images: Tensor, prompts: Sequence[Prompt], readers: dict[str, Reader | None]) -> None:
+    for role, reader in readers.items():
+        name = f"p_target_{role}"
+        if not all(prompt.distractors for prompt in prompts):
+            scores.absent(name, "nothing competes with the target; give guidance.distractors")
+        elif reader is None:
+            scores.absent(name, "no held-out CLIP is set (clip.heldout)")
+        else:
+            features = apply_net(reader.clip, reader.clip.image_features, images)
+            device = reader.targets.device
+            scores.add(name, target_probability(reader, features.to(device)).cpu())
+
+
+def _judged(scores: Scores, images: Tensor, prompts: Sequence[Prompt], judge: Judge | None) -> None:
+    wanted = attributes_of(prompts)
+    if judge is None:
+        return scores.absent("judge_success", "there is a judge for ToonFaces only")
+    if not wanted:
+        return scores.absent("judge_success", "the prompts name no attribute of ToonFaces")
+    shown = torch.ones(len(images), dtype=torch.bool)
+    seen = apply_net(judge, lambda x: torch.stack([judge.attributes(x)[name] for name in wanted], 1), images)
+    for k, (name, value) in enumerate(wanted.items()):
+        right = seen[:, k] == ATTRIBUTES[name].index(value)
+        shown &= right
+        if len(wanted) > 1:
+            scores.add(f"judge_{name}", right.float())
+    scores.add("judge_success", shown.float())
+    return None
+
+
+class _Inception(nn.Module):
+    """torch-fidelity's Inception with its 2,048 pooled features, for images in [-1, 1]."""
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        self.net = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N,3,H,W] -> [N,2048]; takes 8-bit pixels, as FID and KID are defined."""
+        features: Tensor = self.net(to_uint8(images))
+        return features
+
+
+def _extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tensor], str] | str:
+    """Network, features and their name; or why there are none."""
+    if judge is not None:
+        net = judge
+        return net, lambda x: net.features(F.unit(x) * 2 - 1), "judge"
+    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
+    weights = home / "hub" / "checkpoints" / INCEPTION
+    if not weights.is_file():
+        return f"its Inception weights are not on disk; put {INCEPTION} into TORCH_HOME/hub/checkpoints"
+    inception = _Inception(weights)
+    return inception, inception, "inception-v3-compat"
+
+
+def _distances(scores: Scores, images: Tensor, options: Metric, judge: Judge | None, reference: Tensor | str) -> None:
+    names = [f"kid_{size}" for size in options.kid_sizes]
+    found = reference if isinstance(reference, str) else _extractor(judge)
+    if isinstance(found, str) or isinstance(reference, str):
+        for name in (*names, "fid"):
+            scores.absent(name, str(found))
+        return
+    net, extract, label = found
+    real, fake = (apply_net(net, extract, x) for x in (reference, images))
+    kernels = Kernels.of(real, fake)
+    for name, size in zip(names, options.kid_sizes, strict=True):
+        if size > min(len(real), len(fake)):
+            scores.absent(name, f"{min(len(real), len(fake))} images are fewer than the subset size")
+            continue
+        scores.values[name], scores.values[f"{name}_std"] = subset_kid(kernels, size, options.kid_subsets)
+    if options.bootstrap and min(len(real), len(fake)) > 3:
+        scores.values["kid_low"], scores.values["kid_high"] = kid_interval(kernels, options.bootstrap)
+    if len(fake) > 1:
+        scores.values["fid"] = frechet(real, fake)
+    scores.values["kid_features"] = f"{label}, {len(fake)} images against {len(real)} true ones"

@@ -1,0 +1,199 @@
+"""Texts that guide: what they name, and which other texts they are told apart from. Nothing here needs torch.
+
+A prompt such as "a smiling person with a beard" names attributes of ToonFaces; its *siblings* are the same text with one
+of them changed ("an angry person with a beard", "a smiling person with no beard"). The wording is that of the captions
+which the embedded CLIPs were trained on (``dclip.data.toonfaces.phrase``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dclip.config import CIFAR10, Config, DclipError, Guided, LatentOpt
+from dclip.data.toonfaces import _BEARD_WORDS, _EXPRESSION_WORDS, ATTRIBUTES, Truth
+
+NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
+_NOUNS = "face|person|human|character"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One target text with its weight, the texts it competes with, and the attributes of ToonFaces that it names."""
+
+    text: str
+    weight: float = 1.0
+    distractors: tuple[str, ...] = ()
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The target, then its distractors."""
+        return (self.text, *self.distractors)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An attribute's words in a text: where they stand, and how another value would read there."""
+
+    attribute: str
+    value: str
+    span: tuple[int, int]
+    others: dict[str, str]
+
+
+def _any_of(values: Sequence[str]) -> str:
+    return "|".join(sorted((v.replace("_", " ") for v in values), key=len, reverse=True))
+
+
+def _expression(text: str) -> _Named | None:
+    words = {word: value for value, options in _EXPRESSION_WORDS.items() for word in options}
+    found = re.search(rf"\b({_any_of(list(words))})\b", text)
+    if found is None:
+        return None
+    others = {value: options[0] for value, options in _EXPRESSION_WORDS.items()}
+    return _Named("expression", words[found[1]], found.span(), others)
+
+
+def _beard(text: str) -> _Named | None:
+    words = {re.sub("^a ", "", word): value for value, options in _BEARD_WORDS.items() for word in options}
+    found = re.search(rf"(?<!without )\b(?:a )?({_any_of(list(words))})\b(?<!without a beard)", text)
+    if found is None:
+        return None
+    return _Named("beard", words[found[1]], found.span(), {value: options[0] for value, options in _BEARD_WORDS.items()})
+
+
+def _hair(text: str) -> list[_Named]:
+    colors, lengths = _any_of(ATTRIBUTES["hair_color"]), _any_of(ATTRIBUTES["hair_length"])
+    found = re.search(rf"\b(?:({lengths}) )?(?:({colors}) )?hair\b", text)
+    named = []
+    for group, attribute in ((1, "hair_length"), (2, "hair_color")):
+        if found is not None and found[group]:
+            value = found[group].replace(" ", "_")
+            named.append(_Named(attribute, value, found.span(group), {v: v.replace("_", " ") for v in ATTRIBUTES[attribute]}))
+    return named
+
+
+def _skin(text: str) -> _Named | None:
+    values = ATTRIBUTES["skin"]
+    zombie = re.search(r"\b(?:green )?zombie(?: face)?\b", text)
+    if zombie is not None:
+        return _Named("skin", "green", zombie.span(), {v: f"{v} person" for v in values})
+    found = re.search(rf"\b({_any_of(values)}) skin\b", text)
+    if found is not None:  # captions never say "green skin"
+        return _Named("skin", found[1], found.span(1), {v: v for v in values if v != "green"})
+    found = re.search(rf"\b({_any_of(values)})(?= (?:{_NOUNS})\b)", text)
+    return _Named("skin", found[1], found.span(), {v: v for v in values if v != "green"}) if found else None
+
+
+def _clothes(text: str) -> _Named | None:
+    values = ATTRIBUTES["clothes_color"]
+    found = re.search(rf"\b({_any_of(values)}) clothes\b", text)
+    return _Named("clothes_color", found[1], found.span(1), {v: v for v in values}) if found else None
+
+
+def _style(text: str) -> _Named | None:
+    forms = {
+        "pixel": r"pixel art(?: picture)?|8-bit pixel picture",
+        "sketch": r"(?:(?:pencil|black and white) )?sketch|line drawing",
+    }
+    others = {"toon": "a picture", "sketch": "a sketch", "pixel": "pixel art"}
+    for value, form in forms.items():
+        found = re.search(rf"\b(?:an? )?(?:{form})(?= of\b)", text)
+        if found is not None:
+            return _Named("style", value, found.span(), others)
+    return None
+
+
+def _named(text: str) -> list[_Named]:
+    words = text.lower()
+    found = [_style(words), _expression(words), _skin(words), *_hair(words), _beard(words), _clothes(words)]
+    return [name for name in found if name is not None]
+
+
+def parse_attributes(text: str) -> dict[str, str]:
+    """The ToonFaces attributes that a text names: "a sad person with red hair" -> expression sad, hair_color red."""
+    return {name.attribute: name.value for name in _named(text)}
+
+
+def _with_article(text: str) -> str:
+    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2] in "aeiou" else "a ", text)
+
+
+def siblings(text: str) -> tuple[str, ...]:
+    """The same text with one named attribute changed, for all its other values; empty if it names none."""
+    made = []
+    for name in _named(text):
+        start, end = name.span
+        words = [word for value, word in name.others.items() if value != name.value]
+        made += [_with_article(text[:start] + word + text[end:]) for word in words]
+    return tuple(dict.fromkeys(made))
+
+
+def as_texts(setting: str, value: Any) -> list[str]:
+    """One text or a list of texts as a list. DclipError for an empty text, or one that YAML read as something else."""
+    items = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    for item in items:
+        if not isinstance(item, str):
+            raise DclipError(f"{setting}: {item} is not a text; YAML read it as something else, so put it in quotes")
+        if not item.strip():
+            raise DclipError(f"{setting} has an empty text; give words such as {setting}='[a person with a beard]'")
+    return items
+
+
+def same_text(a: str, b: str) -> bool:
+    """Whether two texts read the same."""
+    return a.strip().lower() == b.strip().lower()
+
+
+def distractors_of(target: str, told: Any, source: str) -> tuple[str, ...]:
+    """The texts that a target competes with, from a set's name or a list. DclipError if the target is among a list's."""
+    if isinstance(told, str):
+        if told not in NAMED:
+            raise DclipError(
+                f"guidance.distractors={told} is no set of texts; choose {', '.join(NAMED)}, or give texts: "
+                "guidance.distractors='[a cat,a dog]'"
+            )
+        others = tuple(name for name in CIFAR10 if not re.search(rf"\b{name}\b", target.lower()))  # "red truck": no truck
+        named = {"siblings": siblings(target), "cifar10": others, "source": (source,)}[told]
+        return tuple(text for text in named if not same_text(text, target))
+    texts = as_texts("guidance.distractors", told or ())
+    if any(same_text(text, target) for text in texts):
+        raise DclipError(
+            f"guidance.distractors holds the target itself ({target!r}); a text cannot compete with itself, so leave it out"
+        )
+    return tuple(dict.fromkeys(texts))
+
+
+def resolve(cfg: Config) -> tuple[Prompt, ...]:
+    """The run's prompts: ``guidance.targets``, or the edit's target where something guides. DclipError as above."""
+    options = cfg.guidance
+    wanted = isinstance(options, Guided) or isinstance(cfg.method, LatentOpt)
+    if options.targets is None and not wanted:
+        return ()
+    targets = as_texts("guidance.targets", cfg.edit.target if options.targets is None else options.targets)
+    weights = list(options.weights) or [1.0] * len(targets)
+    if not targets or len(weights) != len(targets):
+        raise DclipError(f"guidance.weights={weights} needs one number for each of {len(targets)} guidance.targets")
+    return tuple(
+        Prompt(text, weight, distractors_of(text, options.distractors, cfg.edit.source), parse_attributes(text))
+        for text, weight in zip(targets, weights, strict=True)
+    )
+
+
+def attributes_of(prompts: Sequence[Prompt]) -> dict[str, str]:
+    """All attributes that the prompts name together; DclipError if two of them want different values of one."""
+    wanted: dict[str, str] = {}
+    for prompt in prompts:
+        for name, value in prompt.attributes.items():
+            if wanted.setdefault(name, value) != value:
+                raise DclipError(f"guidance.targets ask for {name} {wanted[name]} and {value} at once; no picture shows both")
+    return wanted
+
+
+def truth_of_prompts(prompts: Sequence[Prompt]) -> Truth | None:
+    """What prompts that name a single attribute truly mean; None for all others."""
+    wanted = attributes_of(prompts)
+    return Truth(*next(iter(wanted.items()))) if len(wanted) == 1 else None
