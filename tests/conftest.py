@@ -18,6 +18,7 @@ import pytest  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+ELSEWHERE = ("objective_", "apply_", "translate_", "single_", "examples")  # experiments of test_presets.py
 SMALL = {  # overrides that keep a run in seconds
     "dataset.train": 4,
     "dataset.validation": 2,
@@ -209,6 +210,9 @@ def tiny(nets):
         "checkpoint.name": nets["model64"],
         "clip.name": nets["clip"],
         "clip.heldout": nets["heldout"],
+        "sampler": "ddim",
+        "method.objective": "chain",
+        "method.lr_schedule": "constant",
         "method.lr": 0.001,
         "metric.judge": "false",
         "metric.kid": "false",

@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, command, configure
+from conftest import ELSEWHERE, ROOT, command, configure
 from omegaconf import OmegaConf
 
 from dclip import cli, needs
@@ -29,10 +29,7 @@ def test_there_are_experiments_and_edits():
     assert len(EDITS) >= 15
 
 
-OWN_TESTS = ("objective_", "apply_", "translate_", "single_", "examples")  # in test_presets.py
-
-
-@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if not n.startswith(OWN_TESTS)])
+@pytest.mark.parametrize("name", [n for n in EXPERIMENTS if not n.startswith(ELSEWHERE)])
 def test_every_experiment_composes_and_is_possible(name, configure_on):
     cfg = configure_on(f"experiment={name}")
     assert isinstance(cfg, Config)
@@ -55,9 +52,10 @@ def test_an_experiment_file_begins_with_its_own_command(name):
     assert any(f"python run.py experiment={name}" in line for line in comments[:2])
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in EXPERIMENTS if "_" in name and not name.startswith("pretrain_") and name not in SAMPLING]
-)
+WITH_EDITS = [n for n in EXPERIMENTS if "_" in n and not n.startswith(("pretrain_", *ELSEWHERE)) and n not in SAMPLING]
+
+
+@pytest.mark.parametrize("name", WITH_EDITS)
 def test_an_experiment_with_an_edits_name_has_that_edit(name, configure_on):
     edit = configure_on(f"experiment={name}").edit.name
     words = name.removeprefix("toonfaces_").removeprefix("celeba_").removeprefix("cifar10_").removeprefix("ffhq_")
