@@ -37,6 +37,8 @@ class Clock:
         self.seconds = dict.fromkeys(PARTS, 0.0)
 
     def wrap(self, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
         def timed(*args: Any, **options: Any) -> Any:
             start = now()
             result = fn(*args, **options)
@@ -47,6 +49,7 @@ class Clock:
 
 
 def now() -> float:
+    """Seconds on the clock, once a GPU has done what it was told."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -71,7 +74,9 @@ class Bench:
         features, grad = self.clip.image_features, torch.autograd.grad
         eps_fn = clock.wrap("unet", eps_fn)
         if every is not None:
-            guide = Guide(OPTIONS["guidance"][self.kind](every=every), ClipObjective(self.kind, [self.reader], [1.0]), self.model.schedule)
+            guide = Guide(
+                OPTIONS["guidance"][self.kind](every=every), ClipObjective(self.kind, [self.reader], [1.0]), self.model.schedule
+            )
             eps_fn = guide(eps_fn, Context(self.ids, self.x.clamp(-1, 1)))
         self.clip.image_features = clock.wrap("clip_forward", features)  # type: ignore[method-assign]
         torch.autograd.grad = clock.wrap("clip_backward", grad)
@@ -107,7 +112,10 @@ def measure(bench: Bench, repeats: int, every: tuple[int, ...] = (1, 2, 4)) -> l
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    lines = [f"{'guidance':26} {'s/image':>8} {'ratio':>6} {'of CPU':>6}   share of time: U-Net, CLIP forward, CLIP backward, other"]
+    """For the console."""
+    lines = [
+        f"{'guidance':26} {'s/image':>8} {'ratio':>6} {'of CPU':>6}   share of time: U-Net, CLIP forward, CLIP backward, other"
+    ]
     for row in rows:
         shares = "".join(f"{100 * row[part]:7.1f} %" for part in (*PARTS, "other"))
         lines.append(f"{row['guidance']:26} {row['seconds_per_image']:8.3f} {row['ratio']:6.2f} {row['ratio_cpu']:6.2f} {shares}")
@@ -115,6 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
+    """Measure, print, write; returns the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dclip.config import FinalStep, Metric
+from dclip.config import DclipError, FinalStep, Metric, Sampler, Solver
 from dclip.data.toonfaces import TRUTHS
 from dclip.diffusion.mix import degree
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import DDIM, sample
-from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.diffusion.sampler import EpsFn, sample
+from dclip.diffusion.schedule import check_steps
+from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.methods.adapter import read_edit
 from dclip.metrics.suite import Scorers
 from dclip.metrics.suite import measure as _measure
@@ -27,27 +28,51 @@ from dclip.models.unet import DiffusionModel
 from dclip.types import Edited, Images
 
 __all__ = ["edit", "generate", "invert", "load_clip", "load_model", "measure"]
-SOLVERS = ("ddim",)
 
 
 def _images(pixels: Tensor, ids: Sequence[str] | None = None) -> Images:
     return Images(pixels, tuple(ids or (f"image_{i:05d}" for i in range(len(pixels)))))
 
 
-def _known(solver: str) -> None:
-    if solver not in SOLVERS:
-        raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(SOLVERS)}")
+def _options(t0: int, steps: int, solver: str, eta: float = 0.0, final_step: FinalStep | str = FinalStep.to_clean) -> Sampler:
+    check_steps(t0, steps)
+    if solver not in list(Solver):
+        raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(Solver)}")
+    try:
+        return Sampler(Solver(solver), t0, steps, steps, eta, FinalStep(final_step))
+    except DclipError as error:
+        raise ValueError(str(error)) from error
+
+
+def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
+    x = _images(images).pixels.to(model.device)
+    return sample(model.eps, x, pairs_of(options)[0], model.schedule, solver=inverter_of(options))
+
+
+def _generate(
+    model: DiffusionModel, eps_fn: EpsFn, latents: Tensor, options: Sampler, ids: Sequence[str] | None, seed: int
+) -> Tensor:
+    noise = ImageNoise(list(ids or (f"image_{i:05d}" for i in range(len(latents)))), seed)
+    down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)
+    return sample(eps_fn, latents.to(model.device), down, model.schedule, solver=rule, noise=noise)
 
 
 @torch.no_grad()
-def invert(model: DiffusionModel, images: Tensor, t0: int = 500, steps: int = 40, solver: str = "ddim") -> Tensor:
-    """Latents [N,3,H,W] at t0 of images [N,3,H,W] in [-1, 1], by deterministic inversion (``steps - 1`` network calls).
+def invert(
+    model: DiffusionModel,
+    images: Tensor,
+    t0: int = 500,
+    steps: int = 40,
+    solver: str = "ddim",
+    final_step: FinalStep | str = FinalStep.to_clean,
+) -> Tensor:
+    """Latents [N,3,H,W] at t0 of images [N,3,H,W] in [-1, 1], by deterministic inversion.
 
+    ``solver``: ``ddim``, ``ab2`` or ``dpmpp_2m`` (``steps - 1`` network calls), ``heun`` (twice as many), or ``fixed_point``,
+    which inverts a generation of these ``steps`` with this ``final_step`` (up to 7 calls a step).
     ValueError for images of the wrong shape or range, or for impossible t0 or steps.
     """
-    _known(solver)
-    x = _images(images).pixels.to(model.device)
-    return sample(model.eps, x, pairs_up(t0, steps), model.schedule)
+    return _invert(model, images, _options(t0, steps, solver, 0.0, final_step))
 
 
 @torch.no_grad()
@@ -64,15 +89,10 @@ def generate(
 ) -> Tensor:
     """Images [N,3,H,W] from latents at t0.
 
-    ``eta`` > 0 adds noise, drawn per image from ``seed`` and its id, so that a batch never changes a picture.
+    ``eta`` > 0 adds noise to DDIM, drawn per image from ``seed`` and its id, so that a batch never changes a picture.
     ``final_step``: ``to_clean`` as in the papers' code (ends at the predicted x0), ``to_t0`` as in the paper.
     """
-    _known(solver)
-    if not 0 <= eta < float("inf"):
-        raise ValueError(f"eta={eta} must be 0 or greater")
-    noise = ImageNoise(list(ids or (f"image_{i:05d}" for i in range(len(latents)))), seed)
-    down = pairs_down(t0, steps, final_step)
-    return sample(model.eps, latents.to(model.device), down, model.schedule, solver=DDIM(eta), noise=noise)
+    return _generate(model, model.predict, latents, _options(t0, steps, solver, eta, final_step), ids, seed)
 
 
 @torch.no_grad()
@@ -85,12 +105,11 @@ def edit(model: DiffusionModel, images: Tensor, adapter: str, gamma: float = 1.0
     import copy
 
     saved = read_edit(adapter)
-    steps = saved.header["sampler"]
     tuned = copy.deepcopy(model)
     saved.put_on(tuned)
-    latents = invert(model, images, steps["t0"], steps["s_for"])
-    eps_fn = degree(model.eps, tuned.eps, gamma)
-    return sample(eps_fn, latents, pairs_down(steps["t0"], steps["s_gen"], steps["final_step"]), model.schedule)
+    options = saved.sampler
+    latents = _invert(model, images, options)
+    return _generate(model, degree(model.predict, tuned.predict, gamma), latents, options, None, 0)
 
 
 def measure(

@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
 import torch
 from tqdm import tqdm
 
-from dclip import parallel
-from dclip.config import Config, Ddpm, Guided, LatentOpt, Loss, Start, TaskName, ToonFaces, Variance
-from dclip.diffusion.sampler import DDIM, DDPM, Solver
+from dclip import needs, parallel
+from dclip.config import Config, TaskName, ToonFaces
 from dclip.metrics.suite import Scorers
-from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
+from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
+from dclip.models.parser import Parser
 from dclip.models.unet import DiffusionModel
 
+log = logging.getLogger("dclip")
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 _NOISE = (
@@ -47,10 +48,11 @@ class Networks:
     heldout: ClipModel | None
     identity: IdentityModel | None
     judge: Judge | None
+    parser: Parser | None = None
 
     def scorers(self) -> Scorers:
         """Those that measure."""
-        return Scorers(self.clip, self.heldout, self.identity, self.judge)
+        return Scorers(self.clip, self.heldout, self.identity, self.judge, self.parser)
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -64,42 +66,27 @@ def device_of(cfg: Config) -> torch.device:
 
 
 def build_networks(cfg: Config) -> Networks:
-    """Load what this run needs, and only that: no identity network where neither loss nor metric asks for it."""
-    toon = isinstance(cfg.dataset, ToonFaces)
-    device = device_of(cfg)
-    tuning = cfg.task.name is TaskName.finetune
-    loss = cfg.loss if tuning else Loss(clip=1, l1=0, id=0)
-    editing = cfg.task.name in (TaskName.finetune, TaskName.edit)
-    sampling = cfg.task.name is TaskName.sample
-    asked = sampling and (_pulled(cfg) or cfg.guidance.targets is not None)
-    need_clip = (editing and (cfg.metric.clip or (tuning and loss.clip > 0))) or (asked and (cfg.metric.clip or _pulled(cfg)))
-    from_noise = sampling and cfg.task.start is Start.noise
-    pulled_id = sampling and isinstance(cfg.method, LatentOpt) and cfg.method.id > 0
-    need_identity = toon and ((cfg.metric.identity and not from_noise) or loss.id > 0 or pulled_id)
+    """Load what this run needs, and only that; the rule is ``dclip.needs.networks``."""
+    names, device = needs.networks(cfg), device_of(cfg)
+    model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    if isinstance(cfg.dataset, ToonFaces) and model.image_size != needs.TOONFACES_SIZE:  # somebody's own model and input=
+        names = replace(names, identity=None, judge=None)
+    if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
+        log.warning(
+            "loss.id=%g has no effect: there is no identity network for these images (checkpoint.domain=faces?)", cfg.loss.id
+        )
     networks = Networks(
-        model=load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size),
-        clip=load_clip(cfg.clip.name, cfg.clip.antialias) if need_clip else None,
-        heldout=load_clip(cfg.clip.heldout) if (editing or asked) and cfg.metric.clip and cfg.clip.heldout else None,
-        identity=load_identity() if need_identity else None,
-        judge=load_judge() if toon and (cfg.metric.judge or cfg.metric.kid) else None,
+        model=model,
+        clip=load_clip(names.clip, cfg.clip.antialias) if names.clip else None,
+        heldout=load_clip(names.heldout) if names.heldout else None,
+        identity=load_identity(names.identity) if names.identity else None,
+        judge=load_judge(names.judge) if names.judge else None,
+        parser=load_parser(names.parser) if names.parser else None,
     )
-    for net in (networks.model, networks.clip, networks.heldout, networks.identity, networks.judge):
+    for net in vars(networks).values():
         if net is not None:
             net.to(device)
     return networks
-
-
-def _pulled(cfg: Config) -> bool:
-    """Whether a CLIP pulls at the samples."""
-    return isinstance(cfg.guidance, Guided) or isinstance(cfg.method, LatentOpt)
-
-
-def solver_of(cfg: Config, model: DiffusionModel) -> Solver:
-    """The sampler's step rule."""
-    if isinstance(cfg.sampler, Ddpm):
-        told = cfg.sampler.variance
-        return DDPM(model.info.variance if told is Variance.checkpoint else told.value, cfg.sampler.noise_last)
-    return DDIM(cfg.sampler.eta)
 
 
 class FitProgress(L.Callback):

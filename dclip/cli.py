@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -24,7 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, DclipError, TaskName, to_config
+from dclip.config import Config, DclipError, TaskName, planned, to_config
+from dclip.needs import obtain
 
 HERE = Path(__file__).resolve().parent
 # beside the package in a checkout, inside it in a wheel
@@ -95,11 +97,29 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         return
     from dclip.headers import read_edit_header
 
-    _, header = read_edit_header(node.edit.adapter)
-    for group, keys in (("edit", ("name", "source", "target")), ("sampler", ("t0", "s_for", "s_gen", "final_step"))):
+    _, header = read_edit_header(node.edit.adapter, node.sampler.t0 if "sampler.t0" in told else None)
+    if header["kind"] == "foreign edit":
+        _name_texts(node, header, told)
+    for group, keys in (("edit", ("name", "source", "target")), ("sampler", tuple(header["sampler"]))):
         for key in keys:
-            if f"{group}.{key}" not in told and (group != "edit" or "edit" not in told):
+            if f"{group}.{key}" not in told and group not in told:
                 OmegaConf.update(node, f"{group}.{key}", header[group][key])
+
+
+def _name_texts(node: DictConfig, header: dict[str, Any], told: set[str]) -> None:
+    """The texts of an edit that somebody else published, by its name: those of conf/edit, or the words of the name.
+
+    Scores by CLIP are left out where the texts are only guessed, or the CLIP has never seen photographs.
+    """
+    words = str(header["edit"]["name"])
+    short = re.sub(r"^((human|imagenet|church|bedroom)_)?(with_)?", "", words)
+    files = [CONF / "edit" / f"{name.replace('without_', 'no_')}.yaml" for name in (words, short)]
+    file = next((file for file in files if file.is_file()), None)
+    guessed = {"name": words, "source": "photo", "target": words.replace("_", " ")}
+    header["edit"] = OmegaConf.load(file).edit if file else guessed
+    sure = file is not None or bool(told & {"edit", "edit.source", "edit.target"})
+    if "metric.clip" not in told and (not sure or node.clip.name == "toonfaces"):
+        node.metric.clip = False
 
 
 def check_overrides(overrides: Sequence[str]) -> Config:
@@ -153,14 +173,24 @@ _ASIDE = (
 
 
 def precheck(words: Sequence[str]) -> None:
-    """Refuse bad jobs before Hydra starts any of them. Leaves help, tab completion and foreign config folders to Hydra."""
+    """Refuse bad jobs, and get what they lack, before Hydra starts any; jobs that are only planned end here.
+
+    Leaves help, tab completion and foreign config folders to Hydra.
+    """
     if any(w.split("=")[0] in _ASIDE for w in words):
         return
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         multirun = any(w in ("-m", "--multirun") for w in words)
-        for job in _jobs(words, multirun):
-            cfg = check_overrides(job)
-            _launch_processes(cfg)
+        cfgs = [check_overrides(job) for job in _jobs(words, multirun)]
+    if any(planned(cfg).plan for cfg in cfgs):
+        from dclip.plan import show
+
+        for cfg in cfgs:
+            show(cfg)
+        sys.exit(0)
+    obtain(cfgs)
+    for cfg in cfgs:
+        _launch_processes(cfg)
 
 
 def _launch_processes(cfg: Config) -> None:
@@ -214,6 +244,10 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     try:
+        if sys.argv[1:2] == ["weights"]:
+            from dclip import weights_cli
+
+            sys.exit(weights_cli.main(sys.argv[2:]))
         precheck(sys.argv[1:])
         _main()
         if _failures:
@@ -226,13 +260,14 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_stopped())
     except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
-        if stop.code in (None, 0):
+        if stop.code in (None, 0) or sys.argv[1:2] == ["weights"]:
             raise
         sys.exit(_stopped())
 
 
 def _stopped() -> int:
-    print("stopped; go on with the same command and resume=true", file=sys.stderr)
+    how = "" if sys.argv[1:2] == ["weights"] else " and resume=true"
+    print(f"stopped; go on with the same command{how}", file=sys.stderr)
     return 130
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -69,6 +69,7 @@ class TaskName(StrEnum):
     reconstruct = "reconstruct"
     sample = "sample"
     pretrain = "pretrain"
+    plan = "plan"
 
 
 @option("task", "finetune")
@@ -145,12 +146,28 @@ class PretrainTask(Task):
     pool: int = 24000  # pictures drawn for training
     start: str | None = None  # weights to start from, instead of random ones
     compile: bool = False
+    low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
-        _weights("task", robust=self.robust)
+        _weights("task", robust=self.robust, low=self.low)
+
+
+@option("task", "plan")
+@dataclass
+class PlanTask(Task):
+    """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
+
+    name: TaskName = TaskName.plan
+    of: TaskName = TaskName.finetune
+
+    def __post_init__(self) -> None:
+        _need(
+            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
+            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- data and models
@@ -158,15 +175,23 @@ class PretrainTask(Task):
 
 @dataclass
 class Dataset:
-    """How many images each part of a run sees."""
+    """How many images each part of a run sees. ``align`` turns and crops photographs (also ``input``) around the face."""
 
     train: int = 32
     validation: int = 8
     test: int = 32
+    align: bool = False  # as FFHQ's faces were; needs faces in the pictures
+    landmarks: str | None = None  # CSV or JSON with eyes and mouth of every picture; without it a detector looks for them
 
     def __post_init__(self) -> None:
         _positive("dataset", train=self.train, test=self.test)
         _weights("dataset", validation=self.validation)
+
+    def missing(self) -> list[str]:
+        """One line for everything that is not on disk: what, where it belongs, where it is from. Without torch."""
+        from dclip.data.listing import missing
+
+        return missing(self)
 
 
 @option("dataset", "toonfaces")
@@ -177,32 +202,155 @@ class ToonFaces(Dataset):
     only_applicable: bool = True
 
 
-@option("dataset", "folder")
+@option("dataset", "sampled")
 @dataclass
-class Folder(Dataset):
-    """Any folder of images, searched recursively, split by name in the order of a hash."""
+class Sampled(Dataset):
+    """No data at all: images drawn by the checkpoint itself, each from its own noise.
 
-    root: str = MISSING
+    ``invert=false`` is cheaper: the drawing's own state at ``sampler.t0`` is the latent, and the image what it becomes.
+    """
+
     train: int = 50
-    validation: int = 8
     test: int = 50
+    steps: int = 50
+    clip_x0: bool = True
+    invert: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(Path(self.root).is_dir(), f"dataset.root={self.root} is not a folder; give the folder that holds your images")
+        _need(2 <= self.steps <= 1000, f"dataset.steps={self.steps} is impossible; choose 2 to 1000")
 
 
-@option("dataset", "none")
+class Order(StrEnum):
+    """Which images come first."""
+
+    hash = "hash"  # as a hash of their name decides: mixed, and the same everywhere
+    name = "name"  # "the first 1,500 images"
+
+
 @dataclass
-class NoDataset(Dataset):
-    """No images: for sampling from noise with a checkpoint of your own."""
+class Photographs(Dataset):
+    """Images on disk. Where the data set has splits of its own, test images come from its test (or validation) images."""
+
+    LAYOUT: ClassVar[str] = ""  # what ``root`` may look like
+    SOURCE: ClassVar[str] = ""  # where it is documented
+    root: str = MISSING
+    ids: str | None = None  # a file that lists images: one name, relative path or number a line, under [test], [train] if split
+    order: Order = Order.hash
+    train: int = 50
+    test: int = 50
+
+
+@option("dataset", "folder")
+@dataclass
+class Folder(Photographs):
+    """Any folder of images, searched recursively, split by name in the order of a hash."""
+
+    LAYOUT = "any folder with PNG, JPEG or WebP files, in sub-folders too"
+    SOURCE = "your own images"
+
+
+@option("dataset", "ffhq")
+@dataclass
+class Ffhq(Folder):
+    """FFHQ, 70,000 aligned faces, or any other folder of such."""
+
+    SOURCE = "https://github.com/NVlabs/ffhq-dataset"
+    root: str = "data/ffhq"
+
+
+@option("dataset", "celeba_hq")
+@dataclass
+class CelebaHq(Photographs):
+    """CelebA-HQ, 30,000 faces: a folder of images, or StyleMapGAN's folders or LMDBs."""
+
+    LAYOUT = (
+        "LMDB_train/ and LMDB_test/ (StyleMapGAN: keys 256-00000 ...), raw_images/{train,val,test}/, {train,val}/, "
+        "or a folder of images"
+    )
+    SOURCE = "https://github.com/naver-ai/StyleMapGAN or https://github.com/tkarras/progressive_growing_of_gans"
+    root: str = "data/celeba_hq"
+
+
+@option("dataset", "afhq")
+@dataclass
+class Afhq(Photographs):
+    """Animal faces: StarGAN v2's folders, or StyleMapGAN's folders or LMDBs (which do not tell the animal)."""
+
+    LAYOUT = "{train,val}/{dog,cat,wild}/*.jpg (v2: test), raw_images/{train,val,test}/, or LMDB_train/ and LMDB_test/"
+    SOURCE = "https://github.com/clovaai/stargan-v2"
+    root: str = "data/afhq"
+    category: str = "dog"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need(self.category in ("dog", "cat", "wild"), f"dataset.category={self.category} is not in AFHQ; choose dog, cat or wild")
+
+
+@option("dataset", "lsun")
+@dataclass
+class Lsun(Photographs):
+    """LSUN scenes in their LMDBs."""
+
+    LAYOUT = "{category}_train_lmdb/ and {category}_val_lmdb/ (either will do)"
+    SOURCE = "https://www.yf.io/p/lsun"
+    root: str = "data/lsun"
+    category: str = "bedroom"  # or church_outdoor, ...
+
+
+@option("dataset", "imagenet")
+@dataclass
+class ImageNet(Photographs):
+    """ImageNet-1k; ``category`` is an index (852), a wnid (n04409515) or a name (tennis ball), and all classes if absent."""
+
+    LAYOUT = "{train,val}/{wnid}/*.JPEG (either will do)"
+    SOURCE = "https://image-net.org"
+    root: str = "data/imagenet"
+    category: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.category is not None:
+            from dclip.data.imagenet import wnid
+
+            wnid(self.category)
+
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@option("dataset", "cifar10")
+@dataclass
+class Cifar10(Photographs):
+    """CIFAR-10, 32 x 32 pixels, one class or all; fetched from its official source unless told otherwise."""
+
+    LAYOUT = "cifar-10-batches-py/, or {train,test}/{class}/*.jpg (or png)"
+    SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+    root: str = "data/cifar10"
+    category: str | None = None
+    fetch: bool = True  # 170 MB, checked by its md5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = self.category is None or self.category in CIFAR10
+        _need(known, f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}")
+
+
+class Domain(StrEnum):
+    """What the images of a diffusion model show."""
+
+    faces = "faces"
+    dogs = "dogs"
+    scenes = "scenes"
+    objects = "objects"
 
 
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name, or a path (our safetensors, a ddim or ADM style checkpoint, a diffusers folder)."""
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
 
     name: str = "toonfaces"
+    domain: Domain | None = None  # decides identity network and parser; null: as the known names say
     head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
     image_size: int | None = None  # of a checkpoint of unknown shape
 
@@ -256,31 +404,31 @@ class FinalStep(StrEnum):
     to_t0 = "to_t0"  # paper, Algorithms 3-5: stops at tau_1 = 0, the exact mirror of the inversion
 
 
-@dataclass
-class Sampler:
-    """Timesteps: invert up to ``t0`` in ``s_for`` steps, generate in ``s_gen``."""
+class Grid(StrEnum):
+    """How timesteps are spread between 0 and t0."""
 
-    t0: int = 500
-    s_for: int = 40
-    s_gen: int = 6
-    eta: float = 0.0
-    final_step: FinalStep = FinalStep.to_clean
-
-    def __post_init__(self) -> None:
-        _need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
-        for name in ("s_for", "s_gen"):
-            steps = getattr(self, name)
-            _need(
-                2 <= steps <= self.t0 + 1,
-                f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
-            )
-        _weights("sampler", eta=self.eta)
+    uniform = "uniform"  # in t, as published
+    quadratic = "quadratic"  # in the square root of t
+    log_snr = "log_snr"  # in the logarithm of the signal-to-noise ratio
+    rho = "rho"  # in sqrt((1 - alpha_bar) / alpha_bar)
 
 
-@option("sampler", "ddim")
-@dataclass
-class Ddim(Sampler):
-    """DDIM (Song et al. 2021); deterministic with ``eta=0``."""
+class Solver(StrEnum):
+    """How the sampling ODE (or SDE) is followed."""
+
+    ddim = "ddim"
+    ddpm = "ddpm"
+    ab2 = "ab2"
+    heun = "heun"
+    dpmpp_2m = "dpmpp_2m"
+    fixed_point = "fixed_point"
+
+
+class Encode(StrEnum):
+    """How an image becomes a latent at t0."""
+
+    invert = "invert"  # deterministic DDIM inversion: keeps the image
+    stochastic = "stochastic"  # closed-form noise, no network call: keeps the less, the higher t0 (Eff-Diff, SDEdit)
 
 
 class Variance(StrEnum):
@@ -291,13 +439,91 @@ class Variance(StrEnum):
     fixed_large = "fixed_large"
 
 
+@dataclass
+class Sampler:
+    """Timesteps: encode up to ``t0`` (inversion: in ``s_for`` steps), generate in ``s_gen``; both on one kind of ``grid``."""
+
+    solver: Solver = Solver.ddim
+    t0: int = 500
+    s_for: int = 40
+    s_gen: int = 6
+    eta: float = 0.0
+    final_step: FinalStep = FinalStep.to_clean
+    grid: Grid = Grid.uniform
+    sweeps: int = 6  # fixed_point: network calls a step at most
+    tolerance: float = 1e-4  # fixed_point: an image is done when it moves by less (root mean square)
+    damping: float = 1.0  # fixed_point: share of each new value that is taken
+    variance: Variance = Variance.checkpoint  # ddpm
+    noise_last: bool = False  # ddpm: noise on the step to the clean image too, as the CLIP-guided sampling report's code has
+    encode: Encode = Encode.invert
+
+    def __post_init__(self) -> None:
+        _need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
+        for name in ("s_for", "s_gen"):
+            steps = getattr(self, name)
+            _need(
+                2 <= steps <= self.t0 + 1,
+                f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
+            )
+        _weights("sampler", eta=self.eta)
+        _need(
+            self.eta == 0 or self.solver is Solver.ddim,
+            f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
+        )
+        ancestral = self.solver is Solver.ddpm
+        _need(
+            ancestral or (self.variance is Variance.checkpoint and not self.noise_last),
+            f"sampler.variance={self.variance.value} and sampler.noise_last={self.noise_last} are for sampler=ddpm, "
+            f"but the solver is {self.solver.value}",
+        )
+        _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
+        _need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
+
+
+@option("sampler", "ddim")
+@dataclass
+class Ddim(Sampler):
+    """DDIM (Song et al. 2021); deterministic with ``eta=0``."""
+
+
 @option("sampler", "ddpm")
 @dataclass
 class Ddpm(Sampler):
     """Ancestral sampling that honours the stride of its timesteps; inversion stays DDIM."""
 
-    variance: Variance = Variance.checkpoint
-    noise_last: bool = False  # noise on the step to the clean image too, as the CLIP-guided sampling report's code does
+    solver: Solver = Solver.ddpm
+
+
+@option("sampler", "ab2")
+@dataclass
+class Ab2(Sampler):
+    """Adams-Bashforth of second order, up and down: DDIM's cost, and an error that falls with the square of the steps."""
+
+    solver: Solver = Solver.ab2
+
+
+@option("sampler", "heun")
+@dataclass
+class Heun(Sampler):
+    """Heun's method, up and down: second order from the first step, two network calls a step."""
+
+    solver: Solver = Solver.heun
+
+
+@option("sampler", "dpmpp_2m")
+@dataclass
+class DpmPp2M(Sampler):
+    """DPM-Solver++ 2M, up and down: second order on the predicted x0."""
+
+    solver: Solver = Solver.dpmpp_2m
+
+
+@option("sampler", "fixed_point")
+@dataclass
+class FixedPoint(Sampler):
+    """DDIM generation; inversion solves its own ``s_gen`` steps (``s_for`` is not used): few steps reconstruct well."""
+
+    solver: Solver = Solver.fixed_point
 
 
 # ---------------------------------------------------------------------------------------------------- guidance
@@ -385,7 +611,10 @@ class Guided(Guidance):
         )
         for start, end in (("t_start", "t_end"), ("travel_start", "travel_end")):
             a, b = getattr(self, start), getattr(self, end)
-            _need(0 <= b <= a <= 999, f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0")
+            _need(
+                0 <= b <= a <= 999,
+                f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0",
+            )
 
 
 @option("guidance", "contrastive")
@@ -424,10 +653,6 @@ class ContrastiveDirectional(Guided):
     """log softmax of the target's direction among its distractors' directions."""
 
 
-CONTRASTIVE = (Contrastive, ContrastiveDirectional)
-DIRECTIONAL = (Directional, ContrastiveDirectional)
-
-
 # ---------------------------------------------------------------------------------------------------- fine-tuning
 
 
@@ -437,12 +662,47 @@ class LrSchedule(StrEnum):
     constant = "constant"
     paper = "paper"  # x 1.2 (linearly) every 50 images' worth of updates
     code = "code"  # x 1.3 every epoch (exponentially)
+    cosine = "cosine"  # up over the first twentieth of the batches, then down to 0 along a cosine
+
+
+class ObjectiveName(StrEnum):
+    """How the loss reaches the network; each is described in ``dclip/methods/objectives.py``."""
+
+    chain = "chain"  # gradient through all steps (the paper)
+    chain_checkpointed = "chain_checkpointed"  # the same gradient, in the memory of one step
+    gpu_efficient = "gpu_efficient"  # one update per step, on its predicted x0 (published for small GPUs)
+    last_k = "last_k"  # gradient through the last k steps
+    onestep = "onestep"  # on the x0 predicted from one noised image (Eff-Diff)
+    annealed = "annealed"  # last_k with k from 1 to all steps over the epochs
+
+
+@dataclass
+class Lora:
+    """Low-rank updates in place of full weights: ``rank`` 0 is off.
+
+    Of the base's size, rank 4 takes 1.2 % for the published 256x256 networks, and 4.8 % (rank 8: 9.6 %) for ToonFaces.
+    """
+
+    rank: int = 0
+    alpha: float | None = None  # the update is scaled by alpha / rank; null: alpha = rank
+    attention: bool = True  # which layers get one: attention's projections,
+    conv: bool = True  # convolutions,
+    time: bool = True  # and projections of the time embedding
+
+    def __post_init__(self) -> None:
+        _weights("method.lora", rank=self.rank)
+        if self.alpha is not None:
+            _positive("method.lora", alpha=self.alpha)
+        _need(
+            self.rank == 0 or self.attention or self.conv or self.time,
+            "method.lora has a rank but no layers; set method.lora.attention, conv or time",
+        )
 
 
 @option("method", "diffusionclip")
 @dataclass
 class DiffusionClip:
-    """Fine-tune the reverse process through the whole chain of ``s_train`` steps (DiffusionCLIP, Sec. 3.1)."""
+    """Fine-tune the reverse process, by default through the whole chain of ``s_train`` steps (DiffusionCLIP, Sec. 3.1)."""
 
     epochs: int = 5
     batch: int = 4
@@ -450,9 +710,23 @@ class DiffusionClip:
     lr_schedule: LrSchedule = LrSchedule.constant
     s_train: int = 6
     save_every: int = 1  # epochs between checkpoints
+    objective: ObjectiveName = ObjectiveName.chain
+    k: int = 1  # last_k: how many steps carry the gradient
+    faithful_id: bool = False  # gpu_efficient: the identity loss sees the detached x, as published, and so has no gradient
+    drawn_t: bool = False  # onestep: noise to a drawn t in [1, t0] instead of t0
+    lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
         _positive("method", epochs=self.epochs, batch=self.batch, lr=self.lr, s_train=self.s_train, save_every=self.save_every)
+        _need(
+            1 <= self.k <= self.s_train,
+            f"method.k={self.k} is impossible with method.s_train={self.s_train}; choose 1 to {self.s_train}",
+        )
+        for name, owner in (("faithful_id", ObjectiveName.gpu_efficient), ("drawn_t", ObjectiveName.onestep)):
+            _need(
+                not getattr(self, name) or self.objective is owner,
+                f"method.{name}=true is for method.objective={owner.value}, not {self.objective.value}",
+            )
 
 
 @option("method", "none")
@@ -502,21 +776,33 @@ class ClipForm(StrEnum):
 @option("loss", "directional")
 @dataclass
 class Loss:
-    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11)."""
+    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11), and ours: ``shift``."""
 
     clip: float = 3.0
     l1: float = 1.0
     id: float = 1.0
+    shift: float = 0.0  # asks for a length of the change along the text's direction: what an image lacks of ``margin``
+    margin: float = 0.3  # in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33 (a skin colour) along theirs
     form: ClipForm = ClipForm.neg_log
     templates: str = "none"  # "none", or "imagenet79": the published code's prompt templates
 
     def __post_init__(self) -> None:
-        _weights("loss", clip=self.clip, l1=self.l1, id=self.id)
-        _need(self.clip + self.l1 + self.id > 0, "loss.clip, loss.l1 and loss.id are all 0; there is nothing to learn from")
+        _weights("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
+        _need(self.clip + self.l1 + self.id + self.shift > 0, "all weights of loss are 0; there is nothing to learn from")
+        _need(0 < self.margin < 2, f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4")
         _need(self.templates in TEMPLATES, f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
 
 
 # ---------------------------------------------------------------------------------------------------- measuring, running
+
+
+class ParserName(StrEnum):
+    """Which network finds the parts of an image, for SC."""
+
+    auto = "auto"  # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    bisenet = "bisenet"
+    ade20k = "ade20k"
+    none = "none"
 
 
 @option("metric", "default")
@@ -530,6 +816,7 @@ class Metric:
     lpips: bool = True
     kid: bool = True
     judge: bool = True
+    parser: ParserName = ParserName.auto
     kid_subset: int = 50
     kid_subsets: int = 100
     # of samples from noise:
@@ -554,6 +841,7 @@ class NoMetric(Metric):
     lpips: bool = False
     kid: bool = False
     judge: bool = False
+    parser: ParserName = ParserName.none
 
 
 class Precision(StrEnum):
@@ -653,6 +941,7 @@ class Config:
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
+    plan: bool = False  # only say what the run would fetch, take and need
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -685,8 +974,17 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
     return {str(k): v for k, v in result.items()}
 
 
+def planned(cfg: Config) -> Config:
+    """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
+    return replace(cfg, task=Task(name=cfg.task.of), plan=True) if isinstance(cfg.task, PlanTask) else cfg
+
+
 def check(cfg: Config) -> None:
     """Refuse, before anything is built, what no single option can see."""
+    from dclip.needs import check_networks
+
+    cfg = planned(cfg)
+    check_networks(cfg)
     task = cfg.task.name
     if task is TaskName.finetune:
         _need(
@@ -698,6 +996,10 @@ def check(cfg: Config) -> None:
             f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
         )
         _need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
+        _need(
+            not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 > 0,
+            "method.faithful_id=true leaves nothing with a gradient where loss.clip and loss.l1 are 0",
+        )
         last = cfg.dataset.train % cfg.method.batch
         _need(
             cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
@@ -716,46 +1018,43 @@ def check(cfg: Config) -> None:
         )
     _check_sampling(cfg)
     if cfg.input is not None:
-        starts = task is TaskName.sample and cfg.task.start is Start.images
+        starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
         _need(task is TaskName.edit or starts, f"input={cfg.input} is for task=edit, or task=sample task.start=images")
         _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
-    if isinstance(cfg.dataset, NoDataset):
-        _need(task is TaskName.sample, "dataset=none is for task=sample; choose dataset=toonfaces or dataset=folder")
     if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
         _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
+    from dclip.data.listing import check_data
+
+    check_data(cfg)
 
 
 def _check_sampling(cfg: Config) -> None:
     """Guidance, latent optimisation and their prompts."""
-    sampling, guided = isinstance(cfg.task, SampleTask), isinstance(cfg.guidance, Guided)
-    if not sampling:
+    guided = isinstance(cfg.guidance, Guided)
+    if cfg.task.name is not TaskName.sample:
         _need(not guided, f"guidance={option_name('guidance', cfg.guidance)} is for task=sample; the other tasks do not guide")
         return
-    from dclip.prompts import attributes_of, resolve
+    from dclip.prompts import attributes_of, resolve, same_text
 
-    prompts = resolve(cfg)
+    prompts, method = resolve(cfg), cfg.method
     attributes_of(prompts)
-    opposed = isinstance(cfg.guidance, CONTRASTIVE) or (
-        isinstance(cfg.method, LatentOpt) and cfg.method.objective.value.startswith("contrastive")
-    )
-    for prompt in prompts if opposed else ():
+    kinds = {option_name("guidance", cfg.guidance), *([method.objective.value] if isinstance(method, LatentOpt) else [])}
+    directed = any("directional" in kind for kind in kinds)
+    for prompt in prompts:
         _need(
-            bool(prompt.distractors),
-            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]', "
-            "cifar10 or source, or choose another guidance",
+            bool(prompt.distractors) or not any("contrastive" in kind for kind in kinds),
+            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]' "
+            "or cifar10 or source, or choose another guidance",
         )
-    directed = isinstance(cfg.guidance, DIRECTIONAL) or (
-        isinstance(cfg.method, LatentOpt) and "directional" in cfg.method.objective.value
-    )
-    for prompt in prompts if directed else ():
-        texts = [text.lower() for text in prompt.texts]
         _need(
-            cfg.edit.source.lower() not in texts,
-            f"edit.source={cfg.edit.source} is also a target or distractor, and a direction from a text to itself does not exist; "
-            "change edit.source or guidance.distractors",
+            not directed or not same_text(prompt.text, cfg.edit.source),
+            f"edit.source={cfg.edit.source} is also a target, and there is no direction from a text to itself; change edit.source",
         )
-    if isinstance(cfg.method, LatentOpt):
-        fits = 2 <= cfg.method.s_opt <= cfg.sampler.t0 + 1
-        _need(fits, f"method.s_opt={cfg.method.s_opt} is impossible with sampler.t0={cfg.sampler.t0}; choose 2 to {cfg.sampler.t0 + 1}")
-    if isinstance(cfg.dataset, NoDataset):
-        _need(cfg.task.start is Start.noise or cfg.input is not None, "task.start=images needs images: input=..., or a dataset")
+        _need(
+            "contrastive_directional" not in kinds or not all(same_text(text, cfg.edit.source) for text in prompt.distractors),
+            f"{prompt.text!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
+            "itself; give others: guidance.distractors='[a text,another]'",
+        )
+    if isinstance(method, LatentOpt):
+        fits = 2 <= method.s_opt <= cfg.sampler.t0 + 1
+        _need(fits, f"method.s_opt={method.s_opt} is impossible with sampler.t0={cfg.sampler.t0}; choose 2 to {cfg.sampler.t0 + 1}")

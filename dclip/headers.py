@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,50 @@ def read_header(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_edit_header(name: str) -> tuple[Path, dict[str, Any]]:
-    """Path and header of a fine-tuned edit: its file, or the one in a run's folder. DclipError if there is none."""
+def t0_from_name(path: str | Path) -> int | None:
+    """The t0 that a published fine-tuned file carries in its name (``human_tanned_t201.pth`` -> 201), else None."""
+    match = re.search(r"_t(\d{1,3})$", Path(path).stem)
+    return int(match[1]) if match and int(match[1]) else None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file was written by dclip, or is a safetensors file too damaged to tell. Without torch."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if 0 < length < _MOST else {}
+        return not header or "dclip" in header.get("__metadata__", {})
+    except (OSError, ValueError, AttributeError):
+        return True  # for read_header to refuse
+
+
+def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, Any]]:
+    """Path and header of a fine-tuned edit: its file, or the one in a run's folder. DclipError if there is none.
+
+    A fine-tuned checkpoint that somebody else published says little of itself: its name carries t0 (else ``t0`` is
+    needed) and a word for the edit, and the steps are those of DiffusionCLIP's README.
+    """
     path = Path(name).expanduser()
     path = path / "adapter.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise DclipError(f"edit.adapter={name}: there is no {path.name}; give the folder of a finished fine-tuning run")
+    if not is_ours(path):
+        return path, _foreign_header(path, t0)
     header = read_header(path)
     if header.get("kind") != "edit":
         raise DclipError(f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit")
     return path, header
+
+
+def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
+    t0 = t0 or t0_from_name(path)
+    if t0 is None:
+        raise DclipError(
+            f"edit.adapter={path} was published without saying its t0 (names end in _t601.pth); "
+            "give sampler.t0=, or the file its published name"
+        )
+    name = re.sub(r"_t\d{1,3}$", "", path.stem)
+    steps = {"t0": t0, "s_for": 40, "s_gen": 40, "final_step": "to_clean"}
+    return {"kind": "foreign edit", "edit": {"name": name}, "sampler": steps}

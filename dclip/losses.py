@@ -65,6 +65,16 @@ def directional(edited: Tensor, source: Tensor, direction: Tensor, form: str = "
     raise ValueError(f"no directional loss is called {form!r}; choose cosine or neg_log")
 
 
+def shift(edited: Tensor, source: Tensor, direction: Tensor, margin: float) -> Tensor:
+    """How much of ``margin`` an image's features still lack along the text's direction: max(0, margin - (E_I(x') - E_I(x)) . dT).
+
+    The directional loss looks at the direction of a change only: a faint change satisfies it as well as a plain one, and
+    it never ends. This one asks for a length, and is silent once an image has it; what keeps the image (L1, identity) then
+    decides alone.
+    """
+    return (margin - (edited - source) @ direction).clamp_min(0).mean()
+
+
 def global_(edited: Tensor, text: Tensor) -> Tensor:
     """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9)."""
     return (1 - edited @ text).mean()
@@ -99,7 +109,8 @@ def contrastive(features: Tensor, target: Tensor, distractors: Tensor, temperatu
 def spherical(features: Tensor, text: Tensor) -> Tensor:
     """Squared great-circle distance 2 arcsin(|E_I - E_T| / 2)^2 to text [D] (Crowson 2021); it never stops pulling."""
     half = ((features - text).norm(dim=-1) / 2).clamp(1e-6, 1 - 1e-6)
-    return (2 * half.arcsin().square()).mean()
+    distance: Tensor = 2 * half.arcsin().square().mean()
+    return distance
 
 
 def single(features: Tensor, text: Tensor) -> Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a plan counts and records without torch
+    from torch import Tensor
 
 
 def world() -> int:
@@ -22,9 +22,12 @@ def rank() -> int:
 
 def join() -> None:
     """Meet the other processes (gloo on CPUs, nccl on GPUs), once."""
+    if world() == 1:
+        return
+    import torch
     import torch.distributed as dist
 
-    if world() > 1 and not dist.is_initialized():
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
@@ -37,6 +40,8 @@ def gather(part: Tensor, count: int) -> Tensor:
     """Put every process's results [len(share), ...] back in order: [count, ...], on all of them."""
     if world() == 1:
         return part
+    import torch
+
     pieces = broadcast_objects(part.cpu())
     whole = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
     for index, piece in enumerate(pieces):
@@ -46,10 +51,10 @@ def gather(part: Tensor, count: int) -> Tensor:
 
 def broadcast_objects(value: Any) -> Sequence[Any]:
     """Everyone's value, by rank."""
-    import torch.distributed as dist
-
     if world() == 1:
         return [value]
+    import torch.distributed as dist
+
     pieces: list[Any] = [None] * world()
     dist.all_gather_object(pieces, value)
     return pieces

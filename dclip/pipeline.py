@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip import parallel
-from dclip.build import Networks, build_networks, solver_of
-from dclip.config import Config, DclipError, TaskName
+from dclip import needs, parallel, plan
+from dclip.build import Networks, build_networks
+from dclip.config import Config, DclipError, TaskName, planned
 from dclip.data.images import save_png
-from dclip.data.load import load_images, load_input, true_images, truth_of
+from dclip.data.load import fetch_data, load_input, true_images, truth_of
 from dclip.diffusion.mix import degree
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods import sampling
 from dclip.methods.adapter import read_edit, save_edit
+from dclip.methods.drawn import source_images
+from dclip.methods.objectives import needs_latents
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -34,10 +36,17 @@ log = logging.getLogger("dclip")
 
 
 def run(cfg: Config) -> Path:
-    """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
+    """Do one run; returns its folder. DclipError for bad input, before anything expensive.
+
+    With ``plan=true`` (or ``task=plan``) only the plan is made; its file is returned.
+    """
+    if planned(cfg).plan:
+        return plan.show(cfg)
+    needs.obtain([cfg])
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     with recording(cfg) as record:
+        fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
         title = cfg.name or (sampling.title_of(cfg) if cfg.task.name is TaskName.sample else _title(cfg))
@@ -56,14 +65,18 @@ def finetune(cfg: Config, record: Record) -> None:
 
     networks = build_networks(cfg)
     model = networks.model
-    images = {split: load_images(cfg, split, model.image_size) for split in ("train", "validation", "test")}
+    images = {split: source_images(cfg, model, split) for split in ("train", "validation", "test")}
     with record.timing("invert"):
-        latents = {split: encode(cfg, model, part, f"{split} images") for split, part in images.items()}
+        unused = () if needs_latents(cfg.method.objective) else ("train",)
+        latents = {
+            split: part.pixels[:0] if split in unused else encode(cfg, model, part, f"{split} images")
+            for split, part in images.items()
+        }
     original = copy.deepcopy(model)
     with record.timing("adapt"):
-        adapt(cfg, record, networks, images, latents)
+        lora = adapt(cfg, record, networks, images, latents)
     if record.writes:
-        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"])
+        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora)
     edited = apply_edit(cfg, record, networks, images["test"], latents["test"], original)
     finish(cfg, record, networks, edited, latents["test"], original)
 
@@ -72,11 +85,11 @@ def edit(cfg: Config, record: Record) -> None:
     """Apply an edit that was fine-tuned before to a file, a folder, or the test images."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
-    with record.timing("invert"):
-        latents = encode(cfg, model, images)
     original = copy.deepcopy(model)
-    read_edit(str(cfg.edit.adapter)).put_on(model)
+    read_edit(str(cfg.edit.adapter), cfg.sampler.t0).put_on(model)
+    images = load_input(cfg, model.image_size) if cfg.input else source_images(cfg, original, "test")
+    with record.timing("invert"):
+        latents = encode(cfg, original, images)
     edited = apply_edit(cfg, record, networks, images, latents, original)
     for name, pixels in zip(images.ids, edited.result, strict=True):
         if record.writes:
@@ -88,7 +101,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     """Send the test images up to t0 and back through the unchanged model."""
     networks = build_networks(cfg)
     model = networks.model
-    images = load_images(cfg, "test", model.image_size)
+    images = source_images(cfg, model, "test")
     with record.timing("invert"):
         latents = encode(cfg, model, images)
     with record.timing("edit"):
@@ -128,8 +141,7 @@ TASKS: dict[TaskName, Callable[[Config, Record], None]] = {
 
 def generate(cfg: Config, model: DiffusionModel, eps_fn: Any, images: Images, latents: Tensor, what: str = "generating") -> Tensor:
     """Images [N,3,H,W] from latents at t0, in ``sampler.s_gen`` steps."""
-    down = pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value)
-    walk = Walk(eps_fn, [model], down, model.schedule, solver_of(cfg, model), cfg.seed)
+    walk = Walk(eps_fn, [model], pairs_of(cfg.sampler)[1], model.schedule, solver_of(cfg.sampler, model.info.variance), cfg.seed)
     return run_walk(cfg, walk, images.ids, latents, what)
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dclip.config import Config, DclipError, Guided, LatentOpt
+from dclip.config import CIFAR10, Config, DclipError, Guided, LatentOpt
 from dclip.data.toonfaces import _BEARD_WORDS, _EXPRESSION_WORDS, ATTRIBUTES, Truth
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
 _NOUNS = "face|person|human|character"
 
@@ -96,7 +95,10 @@ def _clothes(text: str) -> _Named | None:
 
 
 def _style(text: str) -> _Named | None:
-    forms = {"pixel": r"pixel art(?: picture)?|8-bit pixel picture", "sketch": r"(?:(?:pencil|black and white) )?sketch|line drawing"}
+    forms = {
+        "pixel": r"pixel art(?: picture)?|8-bit pixel picture",
+        "sketch": r"(?:(?:pencil|black and white) )?sketch|line drawing",
+    }
     others = {"toon": "a picture", "sketch": "a sketch", "pixel": "pixel art"}
     for value, form in forms.items():
         found = re.search(rf"\b(?:an? )?(?:{form})(?= of\b)", text)
@@ -141,7 +143,8 @@ def as_texts(setting: str, value: Any) -> list[str]:
     return items
 
 
-def _same(a: str, b: str) -> bool:
+def same_text(a: str, b: str) -> bool:
+    """Whether two texts read the same."""
     return a.strip().lower() == b.strip().lower()
 
 
@@ -155,10 +158,12 @@ def distractors_of(target: str, told: Any, source: str) -> tuple[str, ...]:
             )
         others = tuple(name for name in CIFAR10 if not re.search(rf"\b{name}\b", target.lower()))  # "red truck": no truck
         named = {"siblings": siblings(target), "cifar10": others, "source": (source,)}[told]
-        return tuple(text for text in named if not _same(text, target))
+        return tuple(text for text in named if not same_text(text, target))
     texts = as_texts("guidance.distractors", told or ())
-    if any(_same(text, target) for text in texts):
-        raise DclipError(f"guidance.distractors holds the target itself ({target!r}); a text cannot compete with itself, so leave it out")
+    if any(same_text(text, target) for text in texts):
+        raise DclipError(
+            f"guidance.distractors holds the target itself ({target!r}); a text cannot compete with itself, so leave it out"
+        )
     return tuple(dict.fromkeys(texts))
 
 

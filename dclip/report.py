@@ -113,7 +113,7 @@ def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], 
 
 
 def trace_picture(rows: Sequence[dict[str, Any]], title: str) -> Image.Image:
-    """Probability of a target (bold) and its distractors while sampling, from noise (left) to image. Rows: t, text, target, mean."""
+    """Probability of a target (bold) and its distractors while sampling, from noise (left) to image. Rows: t, text, target..."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")

@@ -35,7 +35,7 @@ from dclip.config import Config, DclipError, WandbMode, plain
 from dclip.data.pools import atomic_save
 
 log = logging.getLogger("dclip")
-NOT_IDENTITY = ("resume", "output", "logger", "note")  # settings that do not change a run's result
+NOT_IDENTITY = ("resume", "output", "logger", "note", "plan")  # settings that do not change a run's result
 
 
 def config_hash(cfg: Config) -> str:
@@ -234,17 +234,20 @@ class Record:
         atomic_save(self.folder / "rows.csv", write)
 
 
+def wandb_mode(cfg: Config) -> WandbMode:
+    """As told; else as ``WANDB_MODE`` says; else online with a key and offline without."""
+    if cfg.logger.wandb is not WandbMode.auto:
+        return cfg.logger.wandb
+    told = os.environ.get("WANDB_MODE", "")
+    if told in set(WandbMode) - {WandbMode.auto}:
+        return WandbMode(told)
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
+    return WandbMode.online if has_key and not cfg.offline else WandbMode.offline
+
+
 def _start_wandb(cfg: Config, folder: Path) -> Any:
-    """A W&B run: as told, else online with a key and offline without. Never a prompt, never a crash."""
-    mode = cfg.logger.wandb
-    if mode is WandbMode.auto:
-        told = os.environ.get("WANDB_MODE", "")
-        has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
-        mode = (
-            WandbMode(told)
-            if told in set(WandbMode) - {WandbMode.auto}
-            else (WandbMode.online if has_key and not cfg.offline else WandbMode.offline)
-        )
+    """A W&B run in its mode. Never a prompt, never a crash."""
+    mode = wandb_mode(cfg)
     if mode is WandbMode.disabled:
         return None
     os.environ.setdefault("WANDB_SILENT", "true")

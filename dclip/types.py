@@ -20,11 +20,13 @@ class Images:
         pixels: float32 [N,3,H,W] in [-1, 1].
         ids: one name an image, unique; the seed of its own random generator.
         faces: the ToonFaces behind the pictures where they are known, else empty.
+        latents: float32 [N,3,H,W] at ``sampler.t0`` where the pictures were made from them, else None.
     """
 
     pixels: Tensor
     ids: tuple[str, ...]
     faces: tuple[Any, ...] = ()
+    latents: Tensor | None = None
 
     def __post_init__(self) -> None:
         x = self.pixels
@@ -36,6 +38,8 @@ class Images:
             raise ValueError(f"{len(x)} images need as many different ids, not {len(set(self.ids))}")
         if self.faces and len(self.faces) != len(x):
             raise ValueError(f"{len(x)} images but {len(self.faces)} faces")
+        if self.latents is not None and self.latents.shape != x.shape:
+            raise ValueError(f"images {list(x.shape)} but latents {list(self.latents.shape)}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,7 +47,9 @@ class Images:
     def take(self, index: Sequence[int]) -> Images:
         """The images at these positions."""
         i = list(index)
-        return Images(self.pixels[i], tuple(self.ids[k] for k in i), tuple(self.faces[k] for k in i) if self.faces else ())
+        faces = tuple(self.faces[k] for k in i) if self.faces else ()
+        latents = self.latents[i] if self.latents is not None else None
+        return Images(self.pixels[i], tuple(self.ids[k] for k in i), faces, latents)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import os
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "2"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # on a busy machine, threads that spin while they wait cost ten times the work
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG"):
     os.environ.pop(inherited, None)
 
@@ -13,6 +15,7 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {  # overrides that keep a run in seconds
@@ -128,6 +131,33 @@ def nets(tmp_path_factory):
         "clip": write_tiny_clip(folder / "clip.safetensors"),
         "heldout": write_tiny_clip(folder / "heldout.safetensors", seed=1),
     }
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Roots of tiny data sets on disk, by the name of their dataclass."""
+    from layouts import roots
+
+    return roots(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture(scope="session")
+def configure_on(photographs):
+    """``configure``, with a tiny root for whatever photographs the command line asks for, and small counts."""
+
+    def configured(*overrides):
+        from hydra import compose, initialize_config_dir
+
+        from dclip import cli
+
+        with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+            dataset = compose("config", overrides=[str(o) for o in overrides]).dataset
+        kind = OmegaConf.get_type(dataset).__name__
+        places = {"dataset.root": photographs[kind]} if kind in photographs else {}
+        counts = {"dataset.train": 4, "dataset.validation": 2, "dataset.test": 4}
+        return configure(*words({**places, **counts}), *overrides)
+
+    return configured
 
 
 @pytest.fixture

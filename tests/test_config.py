@@ -6,18 +6,19 @@ import pytest
 from conftest import ROOT, command, configure
 from omegaconf import OmegaConf
 
-from dclip import cli
+from dclip import cli, needs
 from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, plain
 
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
+SAMPLING = [e for e in EXPERIMENTS if "/task: sample" in (ROOT / "conf" / "experiment" / f"{e}.yaml").read_text("utf-8")]
 EDITS = sorted(p.stem for p in (ROOT / "conf" / "edit").glob("*.yaml"))
 
 
 def refusal(*overrides):
     with pytest.raises(DclipError) as caught:
-        configure(*overrides)
+        needs.obtain([configure(*overrides)])
     message = str(caught.value)
-    assert "\n" not in message
+    assert "\n" not in message or isinstance(caught.value, needs.MissingFilesError)  # a list, one line a file
     assert len(message) > 10
     return message
 
@@ -29,8 +30,8 @@ def test_there_are_experiments_and_edits():
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes_and_is_possible(name):
-    cfg = configure(f"experiment={name}")
+def test_every_experiment_composes_and_is_possible(name, configure_on):
+    cfg = configure_on(f"experiment={name}")
     assert isinstance(cfg, Config)
     if name.startswith("pretrain_toonfaces_"):
         assert cfg.task.name is TaskName.pretrain
@@ -40,7 +41,8 @@ def test_every_experiment_composes_and_is_possible(name):
         assert cfg.guidance.targets
     else:
         assert cfg.task.name is TaskName.finetune
-        assert cfg.edit.name == name.removeprefix("toonfaces_")
+        assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces")
+        assert cfg.clip.name == ("toonfaces" if isinstance(cfg.dataset, ToonFaces) else "openai_vit_b_16")
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -50,6 +52,15 @@ def test_an_experiment_file_begins_with_its_own_command(name):
     assert any(f"python run.py experiment={name}" in line for line in comments[:2])
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in EXPERIMENTS if "_" in name and not name.startswith("pretrain_") and name not in SAMPLING]
+)
+def test_an_experiment_with_an_edits_name_has_that_edit(name, configure_on):
+    edit = configure_on(f"experiment={name}").edit.name
+    words = name.removeprefix("toonfaces_").removeprefix("celeba_").removeprefix("cifar10_").removeprefix("ffhq_")
+    assert edit == {"sampled": "tanned", "imagenet_tennis_ball": "tennis_ball_orange"}.get(words, words)
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_every_edit_has_two_different_texts_and_its_own_name(name):
     edit = configure(f"edit={name}").edit
@@ -57,6 +68,72 @@ def test_every_edit_has_two_different_texts_and_its_own_name(name):
     assert edit.source.strip()
     assert edit.target.strip()
     assert edit.source != edit.target
+
+
+# ------------------------------------------------------------------------------------------- who wins
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ("red_hair", 500, 1, 0.3, 0.3)),
+        (["edit=old"], ("old", 400, 1, 0.3, 0.3)),
+        (["edit=gogh"], ("gogh", 600, 1, 0, 0)),
+        (["edit=sketch"], ("sketch", 500, 3, 1, 1)),  # sets none: the defaults
+        (["experiment=celeba", "edit=old"], ("old", 400, 1, 0.3, 0.3)),
+        (["experiment=celeba_tanned"], ("tanned", 300, 1, 0.3, 0.3)),
+        (["experiment=celeba_tanned", "edit=frida"], ("frida", 600, 1, 0.3, 0)),
+        (["experiment=celeba", "edit=old", "sampler.t0=350", "loss.id=0.7"], ("old", 350, 1, 0.3, 0.7)),
+        (["experiment=celeba_tanned", "dataset=sampled"], ("tanned", 300, 1, 0.3, 0.3)),
+        (["experiment=toonfaces_tanned"], ("tanned", 500, 1, 5, 1)),  # tuned for the cartoons, so it holds
+        (["experiment=toonfaces_tanned", "sampler.t0=321"], ("tanned", 321, 1, 5, 1)),
+        (["experiment=celeba", "edit=old", "preset=faithful"], ("old", 400, 3, 0.3, 0.3)),
+        (["experiment=celeba", "edit=old", "preset=faithful", "loss.clip=2"], ("old", 400, 2, 0.3, 0.3)),
+        (["experiment=celeba", "edit.source=a man", "edit.target=a man with a hat"], ("", 300, 1, 0.3, 0.3)),
+    ],
+)
+def test_the_command_line_wins_over_the_preset_the_experiment_and_the_edit(overrides, expected, configure_on):
+    cfg = configure_on(*overrides)
+    assert (cfg.edit.name, cfg.sampler.t0, cfg.loss.clip, cfg.loss.l1, cfg.loss.id) == expected
+
+
+def test_the_presets_differ_as_the_published_code_differs_from_ours(configure_on):
+    faithful, fixed, default = (configure_on("experiment=celeba", *more) for more in (["preset=faithful"], ["preset=fixed"], []))
+    assert (faithful.loss.templates, faithful.loss.form.value, faithful.loss.clip) == ("imagenet79", "neg_log", 3)
+    assert (faithful.method.batch, faithful.method.lr_schedule.value) == (1, "code")
+    assert (faithful.clip.antialias, faithful.sampler.final_step.value) == (False, "to_clean")
+    assert plain(fixed) == plain(default)
+    assert (fixed.clip.antialias, fixed.loss.templates, fixed.method.lr_schedule.value) == (True, "none", "constant")
+
+
+def test_a_preset_works_on_the_cartoons(configure_on):
+    assert configure_on("experiment=toonfaces_red_hair", "preset=faithful").loss.templates == "imagenet79"
+    assert configure_on("experiment=toonfaces_red_hair", "preset=fixed").method.lr == 1.2e-4
+
+
+def test_every_text_pair_of_the_published_list_is_there():
+    paper = {  # DiffusionCLIP's Table 5: t0, weights of L1 and of the identity loss (none outside faces)
+        "tanned": (300, 0.3, 0.3), "makeup": (300, 0.3, 0.3), "no_makeup": (300, 0.3, 0.3), "old": (400, 0.3, 0.3),
+        "beards": (400, 0.3, 0.3), "angry": (500, 0.3, 0.3), "red_hair": (500, 0.3, 0.3), "grey_hair": (500, 0.3, 0.3),
+        "curly_hair": (400, 0.3, 0.3), "zuckerberg": (600, 0.3, 0), "gogh": (600, 0, 0), "frida": (600, 0.3, 0),
+        "modigliani": (600, 0, 0), "human_sketch": (600, 0.3, 0), "watercolor": (600, 0.3, 0), "elf": (600, 0, 0),
+        "super_saiyan": (600, 0, 0), "pixar": (600, 0.3, 0), "neanderthal": (600, 0, 0), "human_zombie": (600, 0, 0),
+        "joker": (600, 0, 0), "dog_nicolas": (600, 0, 0), "dog_yorkshire": (600, 0, 0), "dog_smiling": (600, 0.3, 0),
+        "dog_zombie": (600, 0.3, 0), "dog_venom": (600, 0.3, 0), "dog_bear": (500, 0, 0), "dog_fox": (500, 0, 0),
+        "dog_wolf": (500, 0, 0), "dog_hamster": (600, 0, 0), "dog_gogh": (500, 0.3, 0), "church_snow": (500, 0.3, 0),
+        "church_red_brick": (300, 0.3, 0), "church_golden": (400, 0.3, 0), "church_wooden_house": (500, 0.3, 0),
+        "church_ancient_tower": (500, 0.3, 0), "church_department_store": (500, 0.3, 0), "bedroom_blue": (500, 0.3, 0),
+        "bedroom_green": (500, 0.3, 0), "bedroom_golden": (400, 0.3, 0), "bedroom_princess": (500, 0.3, 0),
+        "bedroom_palace": (500, 0.3, 0), "bedroom_wooden": (500, 0.3, 0),
+    }  # fmt: skip
+    for name, values in paper.items():
+        node = OmegaConf.load(ROOT / "conf" / "edit" / f"{name}.yaml")
+        assert (node.sampler.t0, node.loss.l1, node.loss.id) == values, name
+        assert node.loss.clip == 1
+    unlisted = "pale young surprised smiling blond_hair nicolas benedict dog_super_saiyan church_night church_gothic church_temple"
+    asked_for = "church_factory church_sunset tennis_ball_orange imagenet_watercolor female male pointillism cubism"
+    assert {*paper, *unlisted.split(), *asked_for.split()} <= set(EDITS)
+    assert "grey" in OmegaConf.load(ROOT / "conf" / "edit" / "grey_hair.yaml").edit.target
 
 
 def test_without_any_word_the_demo_is_configured():
@@ -69,11 +146,14 @@ def test_without_any_word_the_demo_is_configured():
 
 
 @pytest.mark.parametrize("group", sorted(OPTIONS))
-def test_every_registered_option_is_found_by_its_name(group):
-    needs = {"folder": ["dataset.root=/tmp"], "pretrain": ["task.net=ddpm"]}
+def test_every_registered_option_is_found_by_its_name(group, photographs):
+    needs = {"pretrain": ["task.net=ddpm"]}
     needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
-    needs |= {"none": ["task=sample"]} if group == "dataset" else {}
     for name, cls in OPTIONS[group].items():
+        if cls.__name__ in photographs:
+            counts = ["dataset.train=2", "dataset.validation=1", "dataset.test=2", "clip.name=openai_vit_b_16"]
+            category = ["dataset.category=automobile"] if name == "cifar10" else []
+            needs[name] = [f"dataset.root={photographs[cls.__name__]}", *counts, *category]
         if (group, name) in (("task", "edit"), ("method", "none")):  # these need more, and are refused without it
             assert "needs" in refusal(f"{group}={name}")
             continue
@@ -109,7 +189,7 @@ REFUSALS = [
     (["method.save_every=0"], "method.save_every=0"),
     (["method.s_train=1"], "method.s_train=1"),
     (["method.s_train=502"], "method.s_train=502"),
-    (["method.lr_schedule=cosine"], "lr_schedule"),
+    (["method.lr_schedule=cosinus"], "lr_schedule"),
     (["method=none"], "method=diffusionclip"),
     (["edit.adapter=/tmp"], "edit.adapter"),
     (["task=edit"], "edit.adapter"),
@@ -120,6 +200,16 @@ REFUSALS = [
     (["dataset.validation=-1"], "dataset.validation=-1"),
     (["dataset=folder"], "dataset.root"),
     (["dataset=folder", "dataset.root=/nowhere/at/all"], "dataset.root=/nowhere/at/all"),
+    (["dataset=folder", "dataset.root="], "dataset.root"),
+    (["dataset=celeba_hq", "dataset.root=/nowhere"], "LMDB_train/ and LMDB_test/"),
+    (["dataset=afhq", "dataset.category=horse"], "choose dog, cat or wild"),
+    (["dataset=imagenet", "dataset.category=tennis bal"], "did you mean tennis ball"),
+    (["dataset=imagenet", "dataset.category=1000"], "dataset.category=1000"),
+    (["dataset=imagenet", "dataset.category=crane"], "choose n02012849 or n03126707"),
+    (["dataset=cifar10", "dataset.category=car"], "automobile"),
+    (["dataset=sampled", "dataset.steps=1"], "dataset.steps=1"),
+    (["dataset=sampled", "dataset.align=true"], "has nothing to align"),
+    (["dataset.align=true"], "has nothing to align"),
     (["edit.target="], "edit.target"),
     (["edit.target='  '"], "edit.target"),
     (["edit.target=7"], "edit.target=7"),
@@ -127,7 +217,7 @@ REFUSALS = [
     (["edit.target=person", "edit.source=person"], "same text"),
     (["loss.clip=-1"], "loss.clip=-1"),
     (["loss.l1=nan"], "loss.l1=nan"),
-    (["loss.clip=0", "loss.l1=0", "loss.id=0"], "all 0"),
+    (["loss.clip=0", "loss.l1=0", "loss.id=0"], "all weights of loss are 0"),
     (["loss.templates=imagenet80"], "loss.templates=imagenet80"),
     (["loss.form=sine"], "loss.form"),
     (["metric.kid_subset=0"], "metric.kid_subset=0"),
@@ -231,7 +321,7 @@ def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
 def test_help_shows_the_choices_and_writes_nothing(tmp_path):
     done = command("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for part in ("experiment:", "toonfaces_red_hair", "sampler: ddim, ddpm", "usage:"):
+    for part in ("experiment:", "toonfaces_red_hair", "sampler: ab2, ddim, ddpm", "usage:"):
         assert part in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,5 @@
 import copy
+import math
 from types import SimpleNamespace
 
 import lightning as L
@@ -112,6 +113,9 @@ def test_learning_rate_schedules():
     assert [paper(s) for s in (0, 49, 50, 99, 100, 250)] == pytest.approx([1, 1, 1.2, 1.2, 1.4, 2.0])
     batched = lr_factor(LrSchedule.paper, 5, 10)
     assert [batched(s) for s in (0, 9, 10, 20)] == pytest.approx([1, 1, 1.2, 1.4])
+    cosine = lr_factor(LrSchedule.cosine, 4, 10, 4)
+    assert [cosine(s) for s in (0, 1)] == pytest.approx([0.5, 0.5 + 0.5 * math.cos(math.pi / 40)])
+    assert [cosine(s) for s in (20, 40, 41)] == pytest.approx([0.5, 0, 0])
     code = lr_factor(LrSchedule.code, 4, 8)
     assert [code(s) for s in (0, 7, 8, 15, 16)] == pytest.approx([1, 1, 1.3, 1.3, 1.69])
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dclip.config import DclipError
-from dclip.data.images import find_images, read_image, read_images, save_png, split_folder
-from dclip.data.load import load_input
+from dclip.config import DclipError, Folder
+from dclip.data.images import read_files, read_image, save_png
+from dclip.data.listing import deal, find_images
 from dclip.types import Edited, Images, batches, from_uint8, to_uint8
 
 SIDE = 32
@@ -127,7 +127,7 @@ def broken_files(folder):
 
 def test_a_broken_file_is_refused_in_one_line_with_its_name(tmp_path):
     for name in broken_files(tmp_path):
-        for read in (lambda p: read_image(p, SIDE), lambda p: load_input(p, SIDE)):
+        for read in (lambda p: read_image(p, SIDE), lambda p: read_files(p, SIDE)):
             with pytest.raises(DclipError) as caught:
                 read(tmp_path / name)
             assert name in str(caught.value)
@@ -142,7 +142,7 @@ def test_a_folder_with_broken_files_skips_them_and_says_how_many(tmp_path, caplo
     for name in ("b.png", "a.webp"):
         half_and_half().save(tmp_path / name)
     with caplog.at_level("WARNING", "dclip"):
-        images = load_input(tmp_path, SIDE)
+        images = read_files(tmp_path, SIDE)
     assert images.ids == ("a", "b")
     assert "skipped 3 of 5 files" in caplog.text
     assert "text.png" in caplog.text
@@ -151,10 +151,10 @@ def test_a_folder_with_broken_files_skips_them_and_says_how_many(tmp_path, caplo
 def test_a_folder_without_any_readable_image_is_refused(tmp_path):
     broken_files(tmp_path)
     with pytest.raises(DclipError, match="no readable image among 3 files"):
-        read_images(find_images(tmp_path), SIDE, tmp_path, "input")
+        read_files(tmp_path, SIDE)
     (tmp_path / "none").mkdir()
     with pytest.raises(DclipError, match="holds no images"):
-        load_input(tmp_path / "none", SIDE)
+        read_files(tmp_path / "none", SIDE)
 
 
 def test_images_are_found_in_sub_folders_and_whatever_the_case(tmp_path):
@@ -162,14 +162,14 @@ def test_images_are_found_in_sub_folders_and_whatever_the_case(tmp_path):
     for name in ("x/a.JPG", "b.PNG", "c.jpeg"):
         half_and_half().save(tmp_path / name)
     assert [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)] == ["b.PNG", "c.jpeg", "x/a.JPG"]
-    assert set(load_input(tmp_path, SIDE).ids) == {"b", "c", "x_a"}
+    assert set(read_files(tmp_path, SIDE).ids) == {"b", "c", "x_a"}
 
 
 def test_files_that_differ_only_in_suffix_or_folder_get_different_names(tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("p.png", "p.jpg", "a/b.png", "a_b.png"):
         half_and_half().save(tmp_path / name)
-    images = load_input(tmp_path, SIDE)
+    images = read_files(tmp_path, SIDE)
     assert len(set(images.ids)) == 4
     assert not any("/" in name for name in images.ids)
 
@@ -183,6 +183,10 @@ def folder(tmp_path):
     for i in range(20):
         half_and_half((8, 8)).save(tmp_path / ("sub" if i % 3 == 0 else ".") / f"{i:02d}.png")
     return tmp_path
+
+
+def split_folder(root, counts):
+    return {split: [pool.place / name for pool, name in part] for split, part in deal(Folder(root=str(root)), counts).items()}
 
 
 def test_splits_are_disjoint_and_as_large_as_asked(folder):
@@ -212,7 +216,7 @@ def test_asking_for_more_training_images_leaves_the_test_images_alone(folder):
 
 
 def test_a_folder_with_too_few_images_is_refused_with_the_numbers(folder):
-    with pytest.raises(DclipError, match=r"has 20 images, but 10 test \+ 12 train = 22 are asked for"):
+    with pytest.raises(DclipError, match=r"has 10 images for train, but dataset.train=12 are asked for after 10 test"):
         split_folder(folder, {"test": 10, "train": 12})
 
 

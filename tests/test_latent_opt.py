@@ -31,7 +31,7 @@ def optimised(model, clip, start=None, kind="contrastive", prompts=(PROMPT,), te
     reader = read(clip, prompts, temperature=temperature, source="person" if "directional" in kind else None)
     with torch.no_grad():
         before = chain(start)
-    pull = _Pull(options, ClipObjective(kind, [reader], [p.weight for p in prompts]), start, before, None)
+    pull = _Pull(options, ClipObjective(kind, [reader], [p.weight for p in prompts]), start, before, before, None)
     return optimise_batch(chain, pull, options)
 
 
@@ -85,7 +85,11 @@ def test_an_image_stops_when_nothing_gets_better(model, clip):
 def test_the_penalty_keeps_the_latents_length(model, clip):
     start = latents(1)
     ratio = [
-        float((optimised(model, clip, start, norm=norm, lr=0.3).latents.flatten(1).norm(dim=1) / start.flatten(1).norm(dim=1) - 1).abs().max())
+        float(
+            (optimised(model, clip, start, norm=norm, lr=0.3).latents.flatten(1).norm(dim=1) / start.flatten(1).norm(dim=1) - 1)
+            .abs()
+            .max()
+        )
         for norm in (0.0, 1000.0)
     ]
     assert ratio[1] < 0.5 * ratio[0]
@@ -136,7 +140,13 @@ def run(tiny, tmp_path, **more):
     from dclip.pipeline import run as run_pipeline
 
     settings = {k: v for k, v in tiny.items() if not k.startswith(("method.", "experiment"))}
-    settings |= {"task": "sample", "task.count": 2, "sampler.t0": 999, "sampler.s_gen": 3, "guidance.targets": "a person with a beard"}
+    settings |= {
+        "task": "sample",
+        "task.count": 2,
+        "sampler.t0": 999,
+        "sampler.s_gen": 3,
+        "guidance.targets": "a person with a beard",
+    }
     settings |= {"method": "latent_opt", "method.steps": 2, "method.s_opt": 2, "method.batch": 2, "metric.bootstrap": 0}
     return run_pipeline(configure(*words(settings, output=tmp_path, **more)))
 

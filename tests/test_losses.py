@@ -40,6 +40,18 @@ def test_neg_log_form_has_the_published_values(cosine, expected):
     assert float(losses.directional(moved(cosine), SOURCE, DIRECTION, "neg_log")) == pytest.approx(expected, abs=5e-4)
 
 
+def test_shift_asks_for_a_length_along_the_direction_and_then_is_silent():
+    source = unit([[1.0, 0.0, 0.0]])
+    direction = unit([[0.0, 1.0, 0.0]])[0]
+    faint, plain = (source + torch.tensor([[0.0, length, 0.5]]) for length in (0.1, 0.4))
+    assert float(losses.shift(faint, source, direction, 0.3)) == pytest.approx(0.2)
+    assert float(losses.shift(plain, source, direction, 0.3)) == 0
+    assert float(losses.shift(torch.cat([faint, plain]), source, direction, 0.3)) == pytest.approx(0.1)
+    moving = source.clone().requires_grad_()
+    losses.shift(moving, source, direction, 0.3).backward()
+    torch.testing.assert_close(moving.grad, -direction[None])
+
+
 def test_neg_log_form_stays_finite_against_the_direction():
     assert math.isfinite(float(losses.directional(moved(-1.0), SOURCE, DIRECTION, "neg_log")))
 

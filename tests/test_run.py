@@ -285,7 +285,8 @@ def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
     load = {Net.ddpm: load_model, Net.identity: load_identity, Net.judge: load_judge}.get(net, load_clip)
     monkeypatch.setitem(cards.SCORES, net.value, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {}))
     settings = {"task.steps": 2, "task.batch": 4, "task.pool": 24, "task.compile": "false", "trainer": "cpu", "logger": "csv"}
-    folder = run(*words({"task": "pretrain", "task.net": net.value, **settings}, trainer__progress="false", output=tmp_path))
+    settings = {"experiment": f"pretrain_toonfaces_{net.value}", **settings, "trainer.progress": "false", "trainer.threads": 0}
+    folder = run(*words(settings, output=tmp_path))
     name = pretrain_run.FILES[net]
     assert all(bool(torch.isfinite(p).all()) for p in load(str(folder / f"{name}.safetensors")).parameters())
     card = (folder / f"{name}.md").read_text("utf-8")

@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dclip.config import FinalStep
-from dclip.diffusion.schedule import CLEAN, Schedule, check_steps, grid, pairs, pairs_down, pairs_up
+from dclip.config import FinalStep, Grid
+from dclip.diffusion.schedule import CLEAN, Schedule, check_steps, grid, mirrored, pairs_down, pairs_up
 
 
 @pytest.mark.parametrize(("t", "expected"), [(0, 0.9999), (500, 0.0778), (999, 4.04e-5)])
@@ -79,8 +79,28 @@ def test_the_final_step_is_taken_or_left_as_asked():
     assert pairs_down(500, 6) == with_it
 
 
-def test_pairs_returns_both_directions():
-    assert pairs(500, 40, 6, "to_t0") == (pairs_up(500, 40), pairs_down(500, 6, "to_t0"))
+@pytest.mark.parametrize("kind", list(Grid))
+@pytest.mark.parametrize(("t0", "steps"), [(500, 6), (500, 40), (300, 301), (7, 8), (999, 2), (40, 39)])
+def test_every_kind_of_grid_goes_up_from_zero_to_t0_without_repeating_itself(kind, t0, steps):
+    taus = grid(t0, steps, kind)
+    assert (taus[0], taus[-1], len(taus)) == (0, t0, steps)
+    assert all(a < b for a, b in pairwise(taus))
+
+
+def test_grids_are_even_in_what_they_are_named_after():
+    a = Schedule().alpha_bars.numpy()
+    spread = {
+        "uniform": np.arange(1000.0), "quadratic": np.sqrt(np.arange(1000)), "log_snr": np.log(a / (1 - a)),
+        "rho": np.sqrt((1 - a) / a),
+    }  # fmt: skip
+    for kind, scale in spread.items():
+        gaps = np.abs(np.diff(scale[grid(600, 5, kind)]))
+        assert gaps.max() / gaps.min() < 1.1, kind
+
+
+def test_mirrored_pairs_are_the_way_back():
+    assert mirrored([(0, 5), (5, 9)]) == [(9, 5), (5, 0)]
+    assert mirrored(pairs_down(500, 6)) == [(-1, 0), *pairs_up(500, 6)]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -14,86 +14,85 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dclip.config import DclipError
+from dclip.data.listing import Picture, find_images
 from dclip.types import Images, to_uint8
 
 log = logging.getLogger("dclip")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+Align = Callable[[str, Image.Image], Image.Image]  # name, RGB picture -> the picture turned and cropped
 
 
-def read_image(path: Path, size: int) -> Tensor:
-    """One picture as float32 [3,size,size] in [-1, 1].
-
-    Turned as its EXIF says, put on white where it is transparent, its shorter side scaled to ``size`` (Lanczos), the
-    middle square kept: the aspect ratio never changes. DclipError if the file cannot be read as an image.
-    """
+def decode(source: Picture, name: str) -> Image.Image:
+    """A picture as RGB, turned as its EXIF says, put on white where it is transparent. DclipError if it is none."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(source) if isinstance(source, Path | BytesIO) else source as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DclipError(f"{path} cannot be read as an image ({reason}); give a PNG, JPEG or WebP file") from error
+        raise DclipError(f"{name} cannot be read as an image ({reason}); give a PNG, JPEG or WebP file") from error
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    picture = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
+    return picture.convert("RGB")
+
+
+def square(picture: Image.Image, size: int) -> Tensor:
+    """float32 [3,size,size] in [-1, 1]: the shorter side scaled to ``size`` (Lanczos), the middle square kept.
+
+    The aspect ratio never changes, and the crop is the same in training and in evaluation.
+    """
+    picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def find_images(root: Path) -> list[Path]:
-    """Image files under a folder, sorted; the file itself if ``root`` is one."""
-    if root.is_file():
-        return [root]
-    return sorted(p for p in root.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+def read_image(path: Path, size: int) -> Tensor:
+    """One picture as float32 [3,size,size] in [-1, 1]. DclipError if the file cannot be read as an image."""
+    return square(decode(path, str(path)), size)
 
 
-def _names(paths: Sequence[Path], root: Path) -> list[str]:
+def _ids(names: Sequence[str]) -> list[str]:
     """Ids without slashes: the path below the root without its suffix, numbered where two would be alike."""
-    base = root if root.is_dir() else root.parent
-    stems = ["_".join(p.relative_to(base).with_suffix("").parts) for p in paths]
-    names: list[str] = []
-    for stem in stems:
+    ids: dict[str, None] = {}
+    for name in names:
+        stem = "_".join(PurePosixPath(name).with_suffix("").parts)
         copies = (stem if k == 1 else f"{stem}-{k}" for k in itertools.count(1))
-        names.append(next(name for name in copies if name not in names))
-    return names
+        ids[next(one for one in copies if one not in ids)] = None
+    return list(ids)
 
 
-def read_images(paths: Sequence[Path], size: int, root: Path, setting: str) -> Images:
-    """Read files; list what is broken, go on with the rest. DclipError if nothing is left."""
+def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int, where: str, align: Align | None = None) -> Images:
+    """Read pictures (name below ``where``, how to open it); list what is broken, go on with the rest.
+
+    DclipError if nothing is left.
+    """
     pixels, good, broken = [], [], []
-    for path in paths:
+    for name, source in pictures:
         try:
-            pixels.append(read_image(path, size))
-            good.append(path)
+            opened = source()
+            picture = decode(opened, str(opened) if isinstance(opened, Path) else f"{where}: {name}")
+            pixels.append(square(align(name, picture) if align else picture, size))
+            good.append(name)
         except DclipError as error:
             broken.append(str(error))
     if broken and good:
-        log.warning("skipped %d of %d files: %s", len(broken), len(paths), "; ".join(broken[:5]))
+        log.warning("skipped %d of %d files: %s", len(broken), len(pictures), "; ".join(broken[:5]))
+    if align:
+        log.info("aligned the faces of %d of %d pictures", len(good), len(pictures))
     if not good:
-        raise DclipError(broken[0] if len(broken) == 1 else f"{setting}={root}: no readable image among {len(paths)} files")
-    return Images(torch.stack(pixels), tuple(_names(good, root)))
+        raise DclipError(broken[0] if len(broken) == 1 else f"{where}: no readable image among {len(pictures)} files ({broken[0]})")
+    return Images(torch.stack(pixels), tuple(_ids(good)))
 
 
-def split_folder(root: Path, counts: dict[str, int]) -> dict[str, list[Path]]:
-    """Disjoint, repeatable splits: files in the order of a hash of their path below ``root``, dealt out in turn.
-
-    DclipError if the folder has too few images.
-    """
-    found = find_images(root)
-    need = sum(counts.values())
-    if len(found) < need:
-        asked = " + ".join(f"{v} {k}" for k, v in counts.items())
-        raise DclipError(
-            f"dataset.root={root} has {len(found)} images, but {asked} = {need} are asked for; lower dataset.train or dataset.test"
-        )
-    order = sorted(found, key=lambda p: hashlib.sha256(str(p.relative_to(root)).encode()).digest())
-    splits, start = {}, 0
-    for name, count in counts.items():
-        splits[name] = order[start : start + count]
-        start += count
-    return splits
+def read_files(path: Path, size: int, align: Align | None = None) -> Images:
+    """All images of a folder, or the one of a file. DclipError if there is none."""
+    found = find_images(path)
+    if not found:
+        raise DclipError(f"input={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
+    base = path if path.is_dir() else path.parent
+    named = [(file.relative_to(base).as_posix(), lambda file=file: file) for file in found]
+    return read_images(named, size, f"input={path}", align)
 
 
 def save_png(pixels: Tensor, path: Path) -> None:

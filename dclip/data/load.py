@@ -9,8 +9,11 @@ from pathlib import Path
 
 import torch
 
-from dclip.config import Config, DclipError, Folder, ToonFaces
-from dclip.data.images import find_images, read_images, split_folder
+from dclip import parallel
+from dclip.config import Cifar10, Config, DclipError, Photographs, TaskName, ToonFaces
+from dclip.data.align import LARGEST, aligner
+from dclip.data.images import read_files, read_images
+from dclip.data.listing import SPLITS, asked, deal, pools
 from dclip.data.toonfaces import (
     TRUTHS,
     Face,
@@ -85,19 +88,35 @@ def load_images(cfg: Config, split: str, size: int) -> Images:
                 f"dataset=toonfaces draws 64x64 pictures, but the checkpoint takes {size}x{size}; choose dataset=folder"
             )
         return toonfaces(split, count, truth_of(cfg) if cfg.dataset.only_applicable else None)
-    if isinstance(cfg.dataset, Folder):
-        counts = {"test": cfg.dataset.test, "train": cfg.dataset.train, "validation": cfg.dataset.validation}
-        root = Path(cfg.dataset.root)
-        return read_images(split_folder(root, counts)[split], size, root, "dataset.root")
+    if isinstance(cfg.dataset, Photographs):
+        return photographs(cfg.dataset, split, size)
     raise DclipError(f"no images can be loaded from dataset {type(cfg.dataset).__name__}")
 
 
-def load_input(path: Path, size: int) -> Images:
+def photographs(data: Photographs, split: str, size: int) -> Images:
+    """Images on disk of one split; the others before it decide which are left."""
+    order = SPLITS[TaskName.finetune]
+    dealt = deal(data, {name: int(getattr(data, name)) for name in order[: order.index(split) + 1]})
+    wanted = LARGEST if data.align else size  # of data sets that have their pictures in several sizes
+    named = [(name, lambda pool=pool, name=name: pool.open(name, wanted)) for pool, name in dealt[split]]
+    return read_images(named, size, f"dataset.root={data.root}", aligner(data))
+
+
+def fetch_data(cfg: Config) -> None:
+    """Fetch the data set where it is not there and may be. One process does it, the others wait."""
+    data = cfg.dataset
+    if not isinstance(data, Cifar10) or not data.fetch or cfg.offline or not asked(cfg):
+        return
+    if parallel.rank() == 0 and not pools(data):
+        from dclip.data import cifar10
+
+        cifar10.fetch(Path(data.root))
+    parallel.broadcast_objects(None)
+
+
+def load_input(cfg: Config, size: int) -> Images:
     """The images of ``input=``: a file, or a folder."""
-    found = find_images(path)
-    if not found:
-        raise DclipError(f"input={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
-    return read_images(found, size, path, "input")
+    return read_files(Path(str(cfg.input)), size, aligner(cfg.dataset))
 
 
 def true_images(images: Images, truth: Truth | None) -> torch.Tensor | None:

@@ -41,7 +41,7 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, predict_x0
 from dclip.diffusion.schedule import Schedule
 from dclip.models.clip import ClipModel
-from dclip.prompts import Prompt
+from dclip.prompts import Prompt, same_text
 
 # ---------------------------------------------------------------------------------------------------- texts
 
@@ -55,7 +55,8 @@ def check_lengths(clip: ClipModel, prompts: Sequence[Prompt]) -> None:
         used = len(encode(text)) + 2  # start and end of text
         if used > context:
             raise DclipError(
-                f"a guidance text is too long for the CLIP {clip.name!r}: {used} tokens, it reads {context} ({text[:60]!r}...); shorten it"
+                f"a text of guidance.targets or guidance.distractors is too long for the CLIP {clip.name!r}: {used} tokens, "
+                f"it reads {context} ({text[:60]!r}...); shorten it"
             )
 
 
@@ -83,8 +84,10 @@ class Reader:
 
 
 def _directions(clip: ClipModel, prompt: Prompt, source: str, forms: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Of the target, and of every distractor but the source itself."""
+    texts = [prompt.text, *(text for text in prompt.distractors if not same_text(text, source))]
     try:
-        made = [losses.text_direction(clip.text_features, source, text, forms) for text in prompt.texts]
+        made = [losses.text_direction(clip.text_features, source, text, forms) for text in texts]
     except ValueError as error:
         raise DclipError(f"edit.source or guidance.targets: {error}") from error
     return made[0], torch.stack(made[1:]) if len(made) > 1 else made[0].new_zeros(0, len(made[0]))
@@ -106,7 +109,7 @@ def read(
 
     def features(texts: Sequence[str]) -> Tensor:
         every = clip.text_features([form.format(text) for text in texts for form in forms])
-        return F.normalize(every.unflatten(0, (len(texts), len(forms))).mean(1), dim=-1)
+        return F.normalize(every.view(len(texts), len(forms), -1).mean(1), dim=-1)
 
     targets = features([prompt.text for prompt in prompts])
     distractors = tuple(features(p.distractors) if p.distractors else targets.new_zeros(0, targets.shape[1]) for p in prompts)
@@ -336,7 +339,7 @@ class _Guided:
         if any(len(others) for others in reader.distractors):
             with torch.no_grad():
                 seen = reader.probabilities(features.detach())
-                self.guide.trace.add(step, [p.unflatten(0, (-1, count)).mean(0) for p in seen])
+                self.guide.trace.add(step, [p.view(-1, count, p.shape[1]).mean(0) for p in seen])
 
     def _shift(self, gradient: Tensor, eps: Tensor, a: float) -> Tensor:
         """What is taken from eps."""
@@ -350,4 +353,5 @@ class _Guided:
         factor = o.scale * most / length.clamp_min(1e-20)
         if o.normalise is Normalise.cap:
             factor = (o.cap * most / length.clamp_min(1e-20)).clamp_max(1)
-        return shift * factor.view(-1, 1, 1, 1)
+        limited: Tensor = shift * factor.view(-1, 1, 1, 1)
+        return limited

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,3 +27,8 @@ class ImageNoise:
             raise ValueError(f"noise for {len(self.generators)} images was asked for a batch of {len(x)}")
         drawn = [torch.randn(x.shape[1:], generator=g) for g in self.generators]
         return torch.stack(drawn).to(x.device, x.dtype)
+
+
+def add_noise(x0: Tensor, noise: Tensor, a: float) -> Tensor:
+    """x_t of the forward process in closed form: sqrt(a) x0 + sqrt(1-a) noise, a = alpha_bar(t) (Ho et al. 2020, Eq. 4)."""
+    return math.sqrt(a) * x0 + math.sqrt(1 - a) * noise

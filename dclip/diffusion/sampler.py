@@ -12,8 +12,8 @@ x0         ``x0``               (x - sqrt(1-a) eps) / sqrt(a), the predicted cle
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -38,10 +38,22 @@ class Step:
     fraction: Tensor | None = None
 
 
+class Look(Protocol):
+    """Asks the network once more: what does it see at (x, t)?"""
+
+    def __call__(self, x: Tensor, t: int) -> Step:
+        """A step without a destination."""
+        ...
+
+
 class Solver(Protocol):
     """Turns one step into x at t_next."""
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+    def start(self) -> Solver:
+        """A solver for one walk, with no memory of others."""
+        ...
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
         """x_{t_next} [N,C,H,W]."""
         ...
 
@@ -58,7 +70,11 @@ class DDIM:
 
     eta: float = 0.0
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+    def start(self) -> DDIM:
+        """Nothing to remember."""
+        return self
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None) -> Tensor:
         """x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z."""
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
         sigma = 0.0
@@ -82,7 +98,11 @@ class DDPM:
     variance: str = "fixed_small"
     noise_last: bool = False
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+    def start(self) -> DDPM:
+        """Nothing to remember."""
+        return self
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None) -> Tensor:
         """mean + sigma z with mean = sqrt(a') beta / (1-a) x0 + sqrt(a/a') (1-a') / (1-a) x."""
         if step.t_next > step.t:
             raise ValueError("ancestral sampling only goes down; invert with DDIM")
@@ -109,50 +129,41 @@ def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
     return (1 - a_next) / (1 - a) * (1 - a / a_next)
 
 
-def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:
-    """The clean image that x and eps imply: (x - sqrt(1-a) eps) / sqrt(a)."""
-    return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
-
-
-def denoise(eps_fn: EpsFn, x: Tensor, pair: Pair, schedule: Schedule, clip_x0: bool = False) -> Step:
-    """Ask the denoiser at x_t: eps and the predicted x0, clamped to [-1, 1] if told so (eps then agrees with it)."""
-    t, t_next = pair
-    out = eps_fn(x, torch.full((len(x),), t, device=x.device, dtype=torch.long))
-    eps, fraction = out if isinstance(out, tuple) else (out, None)
-    a = schedule.alpha_bar(t)
-    x0 = predict_x0(x, eps, a)
-    if clip_x0:
-        x0 = x0.clamp(-1, 1)
-        eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
-    return Step(t, t_next, x, eps, x0, fraction)
-
-
 @dataclass(frozen=True)
 class TimeTravel:
-    """Takes every step between ``start`` and ``end`` again ``repeats`` times, from x_t made anew by adding noise to its end.
+    """Takes every step between ``from_t`` and ``to_t`` again ``repeats`` times, from x_t made anew by adding noise to its end.
 
     What guidance pushed off the images' manifold comes back to it (RePaint, Lugmayr et al. 2022; FreeDoM, Yu et al. 2023).
-    Its noise is its own, so that all other steps see the same numbers as without it.
+    Its noise is its own, so that all other steps see the same numbers as without it. What a solver remembers of earlier
+    steps is not used in the repetitions.
     """
 
     inner: Solver
-    eps_fn: EpsFn
     noise: ImageNoise
     repeats: int
-    start: int = 800
-    end: int = 300
-    clip_x0: bool = False
+    from_t: int = 800
+    to_t: int = 300
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None) -> Tensor:
+    def start(self) -> TimeTravel:
+        """The inner solver without its memory."""
+        return replace(self, inner=self.inner.start())
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
         """x_{t_next}, from the last repetition."""
-        x = self.inner.advance(step, schedule, noise)
-        if not self.end <= step.t <= self.start:
+        x = self.inner.advance(step, schedule, noise, look)
+        if not self.to_t <= step.t <= self.from_t:
             return x
         kept = schedule.alpha_bar(step.t) / schedule.alpha_bar(step.t_next)
         for _ in range(self.repeats):
             x = math.sqrt(kept) * x + math.sqrt(1 - kept) * self.noise.like(x)
-            x = self.inner.advance(denoise(self.eps_fn, x, (step.t, step.t_next), schedule, self.clip_x0), schedule, self.noise)
+            again = replace(look(x, step.t), t_next=step.t_next)
+            x = self.inner.start().advance(again, schedule, self.noise, look)
         return x
+
+
+def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:
+    """The clean image that x and eps imply: (x - sqrt(1-a) eps) / sqrt(a)."""
+    return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
 
 
 def sample(
@@ -180,15 +191,31 @@ def sample(
     Returns:
         [N,C,H,W] at the last pair's t_next.
     """
-    solver = solver or DDIM()
-    for pair in pairs:
-        step = denoise(eps_fn, x, pair, schedule, clip_x0)
-        x = solver.advance(step, schedule, noise)
+    solver = (solver or DDIM()).start()
+    look = Looking(eps_fn, schedule, clip_x0)
+    for t, t_next in pairs:
+        step = replace(look(x, t), t_next=t_next)
+        x = solver.advance(step, schedule, noise, look)
         if on_step is not None:
             on_step(step)
     return x
 
 
-def calls(pairs: Iterable[Pair]) -> int:
-    """Network calls of a walk: one a pair."""
-    return sum(1 for _ in pairs)
+@dataclass(frozen=True)
+class Looking:
+    """Evaluates the denoiser: eps and the predicted x0 at (x, t). The clean image (t = -1) is seen as at t = 0."""
+
+    eps_fn: EpsFn
+    schedule: Schedule
+    clip_x0: bool = False
+
+    def __call__(self, x: Tensor, t: int) -> Step:
+        """One network call."""
+        out = self.eps_fn(x, torch.full((len(x),), max(t, 0), device=x.device, dtype=torch.long))
+        eps, fraction = out if isinstance(out, tuple) else (out, None)
+        a = self.schedule.alpha_bar(t)
+        x0 = predict_x0(x, eps, a)
+        if self.clip_x0 and t != CLEAN:
+            x0 = x0.clamp(-1, 1)
+            eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+        return Step(t, t, x, eps, x0, fraction)

@@ -18,6 +18,7 @@ from dclip.build import FitProgress, Networks, device_of, make_trainer, shows_pr
 from dclip.config import Config, DclipError
 from dclip.diffusion.schedule import pairs_down
 from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
+from dclip.models.lora import Lora
 from dclip.report import grid_picture
 from dclip.tracking import Record
 from dclip.types import Images
@@ -46,8 +47,13 @@ class CurveLogger(Logger):
         """The record already holds the configuration."""
 
 
-def adapt(cfg: Config, record: Record, networks: Networks, images: Mapping[str, Images], latents: Mapping[str, Tensor]) -> None:
-    """Fine-tune ``networks.model`` in place. With ``resume=true`` it goes on from the last checkpoint."""
+def adapt(
+    cfg: Config, record: Record, networks: Networks, images: Mapping[str, Images], latents: Mapping[str, Tensor]
+) -> Lora | None:
+    """Fine-tune ``networks.model`` in place. With ``resume=true`` it goes on from the last checkpoint.
+
+    Returns the low-rank updates (``method.lora.rank``), which are merged into the model; None for full weights.
+    """
     if networks.clip is None:
         raise DclipError("loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; set loss.clip above 0")
     texts = (cfg.edit.source, cfg.edit.target)
@@ -61,16 +67,24 @@ def adapt(cfg: Config, record: Record, networks: Networks, images: Mapping[str, 
         record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
 
     model = networks.model
-    model.unet.requires_grad_(True)
+    lora = Lora(model.unet, cfg.method.lora, cfg.seed) if cfg.method.lora.rank else None
+    if lora is None:
+        model.unet.requires_grad_(True)
+    else:
+        lora.attach(model.unet)
     validated = len(images["validation"]) > 0
-    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step.value)
+    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step, cfg.sampler.grid)
     tuning = DiffusionClipTuning(
         model, objective(images["train"]), latents["train"], down, cfg.method, cfg.seed,
-        (objective(images["validation"]), latents["validation"]) if validated else None, show,
+        (objective(images["validation"]), latents["validation"]) if validated else None, show, lora,
     )  # fmt: skip
     fit(cfg, record, tuning, validated)
     model.unet.requires_grad_(False)
     model.to(device_of(cfg))
+    if lora is not None:
+        lora.detach()
+        lora.round().merge(model.unet)
+    return lora
 
 
 def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: bool) -> None:
@@ -78,7 +92,7 @@ def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: boo
     folder = record.folder / "checkpoints"
     callbacks = checkpointing(folder, validated, cfg.method.save_every)
     if shows_progress(cfg):
-        callbacks.append(FitProgress("fine-tuning", cfg.method.epochs * tuning.steps_per_epoch))
+        callbacks.append(FitProgress("fine-tuning", cfg.method.epochs * tuning.steps_per_epoch * tuning.updates))
     trainer = make_trainer(
         cfg,
         max_epochs=cfg.method.epochs,
@@ -97,7 +111,7 @@ def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: boo
     trainer.fit(tuning, train, validation, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if not all(bool(torch.isfinite(p).all()) for p in tuning.unet.parameters()):
+    if not all(bool(torch.isfinite(p).all()) for p in tuning.tuned.parameters()):
         raise DclipError("the weights are not finite any more: the fine-tuning diverged; lower method.lr")
 
 

@@ -5,7 +5,9 @@ report's code made a new, shorter schedule, so that its network never saw noise,
 move the latent). Every step is computed again in the backward pass: what is kept of a chain is one latent a step, not
 the network's activations.
 
-    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - x0(start)| + id L_id + norm (|x_T| / |start| - 1)^2      for each image
+    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2      for each image
+
+The source is the image behind the latent, or, from noise, what the latent made before it moved.
 
 Images are optimised in batches, but each on its own: its own Adam state, its own stop, so the batch size changes nothing.
 """
@@ -80,26 +82,27 @@ class _Pull:
     objective: ClipObjective
     start: Tensor
     before: Tensor
+    sources: Tensor
     identity: IdentityModel | None
     competing: bool = True  # whether the targets have distractors, so that there is a probability to reach
-    source: list[Tensor] = field(default_factory=list)
+    source_features: list[Tensor] = field(default_factory=list)
     id_features: Tensor | None = None
 
     def __post_init__(self) -> None:
         with torch.no_grad():
             if self.objective.directional:
-                self.source = self.objective.features(self.before)
+                self.source_features = self.objective.features(self.sources)
             if self.identity is not None and self.options.id > 0:
-                self.id_features = self.identity.features(self.before)
+                self.id_features = self.identity.features(self.sources)
 
     def __call__(self, latents: Tensor, images: Tensor, index: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Losses [n] and target probabilities [n] of the images at ``index``."""
         o, features = self.options, self.objective.features(images)
         loss = torch.stack([self._clip(features, k, i) for k, i in enumerate(index)])
         if o.l1:
-            loss = loss + o.l1 * (images - self.before[list(index)]).abs().flatten(1).mean(1)
+            loss = loss + o.l1 * (images - self.sources[list(index)]).abs().flatten(1).mean(1)
         if self.identity is not None and self.id_features is not None:
-            pairs = zip(self.identity.features(images).split(1), self.id_features[list(index)].split(1), strict=True)
+            pairs = zip(self.identity.features(images), self.id_features[list(index)], strict=True)
             loss = loss + o.id * torch.stack([losses.identity(after, before) for after, before in pairs])
         if o.norm:
             length = latents.flatten(1).norm(dim=1) / self.start[list(index)].flatten(1).norm(dim=1)
@@ -110,7 +113,7 @@ class _Pull:
         return loss, reached
 
     def _clip(self, features: Sequence[Tensor], k: int, i: int) -> Tensor:
-        return self.objective.loss([f[k : k + 1] for f in features], [s[i : i + 1] for s in self.source])
+        return self.objective.loss([f[k : k + 1] for f in features], [s[i : i + 1] for s in self.source_features])
 
 
 @dataclass
@@ -157,7 +160,7 @@ def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any
         going = [k for k, i in enumerate(index) if not best[i].done]
         if going and step < options.steps:
             adam.zero_grad(set_to_none=True)  # who has stopped has no gradient, and Adam leaves it alone
-            loss[going].sum().backward()
+            torch.autograd.backward(loss[going].sum())
             _unit_gradients(moving)
             adam.step()
         if bar is not None:
@@ -188,13 +191,17 @@ def optimise(
     objective: ClipObjective,
     ids: Sequence[str],
     latents: Tensor,
+    images: Tensor | None = None,
     identity: IdentityModel | None = None,
 ) -> Found:
-    """Optimise latents [N,3,H,W] at ``sampler.t0``, each process its share; curves go into the record."""
+    """Optimise latents [N,3,H,W] at ``sampler.t0`` (of ``images``, where there are any), each process its share.
+
+    Curves go into the record.
+    """
     options, device = cfg.method, device_of(cfg)
     assert isinstance(options, LatentOpt)
     clip_x0 = bool(cfg.task.clip_x0)  # type: ignore[attr-defined]
-    pairs = pairs_down(cfg.sampler.t0, options.s_opt, cfg.sampler.final_step.value)
+    pairs = pairs_down(cfg.sampler.t0, options.s_opt, cfg.sampler.final_step, cfg.sampler.grid)
     chain = LatentChain(model.to(device), pairs, clip_x0, options.checkpointing)
     mine = parallel.share(len(ids))
     groups = [mine[part] for part in batches(len(mine), options.batch)]
@@ -205,7 +212,9 @@ def optimise(
             start = latents[group].to(device)
             with torch.no_grad():
                 before = chain(start)
-            parts.append(optimise_batch(chain, _Pull(options, objective, start, before, identity, competing), options, bar))
+            sources = before if images is None else images[group].to(device)
+            pull = _Pull(options, objective, start, before, sources, identity, competing)
+            parts.append(optimise_batch(chain, pull, options, bar))
     _curves(record, parts, [len(group) for group in groups])
     return _whole(parts, len(ids), latents)
 

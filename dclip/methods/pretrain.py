@@ -23,6 +23,8 @@ from dclip.diffusion.schedule import Schedule
 from dclip.models.judge import Judge
 from dclip.types import from_uint8
 
+LARGE = ("hair_color", "hair_length", "skin", "style", "clothes_color")  # attributes that are many pixels large
+
 
 def draw_shift(rng: torch.Generator) -> tuple[int, int]:
     """A shift of up to 2 px, (right, down)."""
@@ -126,11 +128,13 @@ class TrainDDPM(Pretraining):
 
     A picture's colours are settled while almost all of x_t is noise, where an error of eps is an error of x0 that is
     sqrt((1 - a) / a) times as large; evenly weighted, a short training never learns them. So every timestep weighs
-    1 + min((1 - a) / a, 100) / 20: 1 for nearly clean pictures, 6 from about t = 700 on.
+    1 + min((1 - a) / a, 100) / 20: 1 for nearly clean pictures, 6 from about t = 700 on. And ``low`` > 0 adds the error of
+    the 16x16 means, as much as there would be of it if errors were white: a wrong colour is a small error everywhere.
     """
 
-    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, **options: Any) -> None:
+    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, low: float = 0.0, **options: Any) -> None:
         super().__init__(net, ema=0.999, **options)
+        self.low = low
         self.pool = torch.from_numpy(drawn([sample_face("train", i, "in") for i in range(pool)]))
         self.alpha_bars = Schedule().alpha_bars.float()
         self.weights = 1 + ((1 - self.alpha_bars) / self.alpha_bars).clamp(max=100) / 20
@@ -146,8 +150,11 @@ class TrainDDPM(Pretraining):
         a = self.alpha_bars[t].view(-1, 1, 1, 1)
         x = ready(a.sqrt() * x0 + (1 - a).sqrt() * noise)
         eps = self.call(x.to(self.device), t.to(self.device), return_dict=False)[0].float()
-        errors = (eps - noise.to(self.device)).square().mean((1, 2, 3))
+        difference = eps - noise.to(self.device)
+        errors = difference.square().mean((1, 2, 3))
         self.log("loss", errors.mean(), prog_bar=True)
+        if self.low:
+            errors = errors + self.low * 16**2 * F.avg_pool2d(difference, 16).square().mean((1, 2, 3))
         return (self.weights[t].to(self.device) * errors).mean()
 
 
@@ -199,21 +206,26 @@ class TrainCLIP(Pretraining):
         return loss
 
     def attacked(self, x: Tensor, tokens: Tensor, choices: dict[str, list[str]], index: Tensor, rng: torch.Generator) -> Tensor:
-        """The pictures, moved by up to ``robust`` (L2, images in [-1, 1]) against the answers' cross entropy."""
-        tower, length = self.net.visual, self.robust * torch.rand(len(x), 1, 1, 1, generator=rng).to(x)  # type: ignore[union-attr]
+        """The pictures, moved by up to ``robust`` (L2, images in [-1, 1]) against the answers' cross entropy.
+
+        Half of them go four times as far, but against the large attributes only: a smile is gone after that way, a hair
+        colour is not.
+        """
+        n, tower = len(x), self.net.visual  # type: ignore[union-attr]
+        far = (torch.rand(n, generator=rng) < 0.5).to(x)
+        length = self.robust * torch.rand(n, generator=rng).to(x) * (1 + 3 * far)
         x = x.detach().requires_grad_(True)
         with torch.no_grad():
             text = self.net.encode_text(tokens.to(self.device)[-sum(map(len, choices.values())) :], normalize=True)  # type: ignore[operator]
         with frozen_statistics(tower):  # type: ignore[arg-type]
             logits = 20 * F.normalize(tower(x), dim=-1).float() @ text.float().T  # type: ignore[operator]
-        parts = logits.split([len(texts) for texts in choices.values()], 1)
-        loss = sum(
-            F.cross_entropy(part, self.labels[name][index].to(self.device), ignore_index=-1, reduction="sum")
-            for name, part in zip(choices, parts, strict=True)
-        )
-        (gradient,) = torch.autograd.grad(loss, x)  # type: ignore[arg-type]
+        loss = x.new_zeros(())
+        for name, part in zip(choices, logits.split([len(texts) for texts in choices.values()], 1), strict=True):
+            errors = F.cross_entropy(part, self.labels[name][index].to(self.device), ignore_index=-1, reduction="none")
+            loss = loss + (errors if name in LARGE else errors * (1 - far)).sum()
+        (gradient,) = torch.autograd.grad(loss, x)
         step = gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-        return ready((x + length * step).detach())
+        return ready((x + length.view(-1, 1, 1, 1) * step).detach())
 
     def contrast(self, logits: Tensor, captions: list[str]) -> Tensor:
         """Pictures against captions, both ways; pictures whose captions read the same count as each other's partners."""

@@ -51,7 +51,7 @@ def _identity(task: PretrainTask, options: dict[str, Any]) -> TrainIdentity:
 
 
 BUILDERS: dict[Net, Callable[[PretrainTask, dict[str, Any]], Pretraining]] = {
-    Net.ddpm: lambda task, options: TrainDDPM(build_unet(TOONFACES_UNET), task.pool, task.compile, **options),
+    Net.ddpm: lambda task, options: TrainDDPM(build_unet(TOONFACES_UNET), task.pool, task.compile, task.low, **options),
     Net.clip: lambda task, options: _clip(TOONFACES_CLIP, task, options),
     Net.heldout: lambda task, options: _clip(TOONFACES_HELDOUT_CLIP, task, options),
     Net.identity: _identity,
@@ -129,5 +129,7 @@ def publish(cfg: Config, record: Record, task: PretrainTask, net: nn.Module, sec
 
 
 def command_of(cfg: Config, task: PretrainTask) -> str:
-    """The command that makes these weights again."""
-    return f"python run.py experiment=pretrain_toonfaces_{task.net.value} task.steps={task.steps} seed={cfg.seed}"
+    """The command that makes these weights again: all settings that decide them."""
+    words = {name: getattr(task, name) for name in ("start", "steps", "batch", "lr", "pool", "low", "robust")}
+    told = " ".join(f"task.{name}={value}" for name, value in words.items() if value)
+    return f"python run.py experiment=pretrain_toonfaces_{task.net.value} {told} seed={cfg.seed}"

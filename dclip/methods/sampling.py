@@ -14,16 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip import parallel
-from dclip.build import Networks, device_of, solver_of
-from dclip.config import Config, DclipError, Folder, Guided, LatentOpt, SampleTask, Start, ToonFaces, option_name
+from dclip import needs, parallel
+from dclip.build import Networks, device_of
+from dclip.config import Config, DclipError, Guided, LatentOpt, Photographs, SampleTask, Start, ToonFaces, option_name
 from dclip.data.images import save_png
 from dclip.data.load import class_images, load_images, load_input, truth_of
 from dclip.data.pools import atomic_save
 from dclip.diffusion.guidance import ClipObjective, Context, Guide, Reader, Trace, read
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, Solver, Step, TimeTravel
-from dclip.diffusion.schedule import Pair, pairs_down
+from dclip.diffusion.schedule import Pair
+from dclip.diffusion.solvers import pairs_of, solver_of
+from dclip.methods.drawn import source_images
 from dclip.methods.latent_opt import Found, optimise, save_latents
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.metrics.sampled import measure_samples
@@ -52,7 +54,7 @@ def origin_of(cfg: Config, model: DiffusionModel) -> Origin:
     """Noise that belongs to each sample, or the inverted latents of images."""
     task = _task(cfg)
     if task.start is Start.images:
-        images = load_input(Path(cfg.input), model.image_size) if cfg.input else load_images(cfg, "test", model.image_size)
+        images = load_input(cfg, model.image_size) if cfg.input else source_images(cfg, model, "test")
         return Origin(images.ids, encode(cfg, model, images), images)
     ids = tuple(f"sample_{i:05d}" for i in range(task.count))
     shape = (len(ids), model.channels, model.image_size, model.image_size)
@@ -89,7 +91,7 @@ class Asked:
 
         clips = [networks.clip] if networks.clip is not None else []
         if isinstance(options, Guided) and options.clips:
-            clips = [load_clip(name, cfg.clip.antialias).to(device_of(cfg)) for name in options.clips]
+            clips = [load_clip(name, cfg.clip.antialias).to(device_of(cfg)) for name in needs.networks(cfg).guides]
         heldout = reader(networks.heldout) if networks.heldout is not None else None
         return cls(prompts, tuple(reader(clip, temperature) for clip in clips), heldout)
 
@@ -181,8 +183,7 @@ class SampleWalk(Walk):
         if o.time_travel == 0:
             return eps_fn, self.solver
         noise = ImageNoise(ids, self.seed + 2)
-        travel = TimeTravel(self.solver, eps_fn, noise, o.time_travel, o.travel_start, o.travel_end, self.clip_x0)
-        return eps_fn, travel
+        return eps_fn, TimeTravel(self.solver, noise, o.time_travel, o.travel_start, o.travel_end)
 
     def seen(self, ids: Sequence[str], step: Step) -> None:
         """Film the step."""
@@ -215,10 +216,10 @@ def draw(
 
     Every method sees the same step noise: seed and image name decide it. DclipError if the images are not finite.
     """
-    counted, pairs = Counted(model.predict), pairs_down(cfg.sampler.t0, cfg.sampler.s_gen, cfg.sampler.final_step.value)
+    counted, pairs = Counted(model.predict), pairs_of(cfg.sampler)[1]
     walk = SampleWalk(
         counted, [model, *(reader.clip for reader in guide.objective.readers)] if guide else [model], pairs, model.schedule,
-        solver_of(cfg, model), cfg.seed + 1, _task(cfg).clip_x0, guide=guide,
+        solver_of(cfg.sampler, model.info.variance), cfg.seed + 1, _task(cfg).clip_x0, guide=guide,
         sources=dict(zip(origin.ids, sources, strict=True)) if sources is not None else None,
     )  # fmt: skip
     walk.film = Film.of(origin.ids, pairs)
@@ -255,24 +256,24 @@ class Outcome:
 def carry_out(cfg: Config, record: Record, networks: Networks, asked: Asked, origin: Origin) -> Outcome:
     """Optimise the latents if the method says so, sample freely where that is needed, and sample under guidance."""
     model, guide = networks.model, guide_of(cfg, asked, networks.model)
-    rows = [("source", origin.images.pixels)] if origin.images is not None else []
+    source = origin.images.pixels if origin.images is not None else None
+    rows = [("source", source)] if source is not None else []
     if isinstance(cfg.method, LatentOpt):
         found = _optimised(cfg, record, networks, asked, origin)
         rows += [("start", found.before), ("optimised", found.images)]
         if guide is None:
             return Outcome(found.images, rows, found.before, found=found)
-        sources = origin.images.pixels if origin.images is not None else found.before
+        sources = source if source is not None else found.before
         drawn = draw(cfg, record, model, Origin(origin.ids, found.latents), guide, sources)
         return Outcome(drawn.images, [*rows, ("then guided", drawn.images)], found.before, drawn, found=found)
     if guide is None:
         drawn = draw(cfg, record, model, origin)
-        return Outcome(drawn.images, [*rows, ("sampled", drawn.images)], None, drawn)
+        return Outcome(drawn.images, [*rows, ("sampled", drawn.images)], drawn=drawn)
     free = None
-    if _task(cfg).paired or (guide.objective.directional and origin.images is None):
+    if _task(cfg).paired or (guide.objective.directional and source is None):
         free = draw(cfg, record, model, origin, name="free")
-        rows.append(("unguided", free.images))
-    sources = origin.images.pixels if origin.images is not None else (free.images if free is not None else None)
-    drawn = draw(cfg, record, model, origin, guide, sources)
+        rows, source = [*rows, ("unguided", free.images)], source if source is not None else free.images
+    drawn = draw(cfg, record, model, origin, guide, source)
     rows.append(("guided", drawn.images))
     return Outcome(drawn.images, rows, free.images if free else None, drawn, free.seconds if free else None)
 
@@ -281,7 +282,8 @@ def _optimised(cfg: Config, record: Record, networks: Networks, asked: Asked, or
     assert isinstance(cfg.method, LatentOpt)
     objective = asked.objective(cfg.method.objective.value)
     with record.timing("optimise"):
-        found = optimise(cfg, record, networks.model, objective, origin.ids, origin.latents, networks.identity)
+        images = origin.images.pixels if origin.images is not None else None
+        found = optimise(cfg, record, networks.model, objective, origin.ids, origin.latents, images, networks.identity)
     found.images, found.before = as_saved(cfg, found.images), as_saved(cfg, found.before)
     if record.writes:
         texts = [prompt.text for prompt in asked.prompts]
@@ -298,8 +300,10 @@ def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | 
         wanted = attributes_of(prompts)
         if prompts and not wanted:
             return "the prompts name no attribute of ToonFaces, so its true pictures are not known"
-        return class_images(wanted, cfg.metric.reference).pixels if size == 64 else f"ToonFaces are 64x64, the samples {size}x{size}"
-    if isinstance(cfg.dataset, Folder):
+        return (
+            class_images(wanted, cfg.metric.reference).pixels if size == 64 else f"ToonFaces are 64x64, the samples {size}x{size}"
+        )
+    if isinstance(cfg.dataset, Photographs):
         return load_images(cfg, "test", size).pixels
     return "no true pictures are given; dataset=folder dataset.root=DIR, a folder of the target class"
 
@@ -362,13 +366,13 @@ def write_traces(record: Record, rows: list[dict[str, Any]], prompts: Sequence[P
         record.picture(name, trace_picture([row for row in rows if row["prompt"] == k], prompt.text))
 
 
-
-
 def title_of(cfg: Config) -> str:
     """A run in words."""
     how = [option_name("guidance", cfg.guidance)] if isinstance(cfg.guidance, Guided) else []
     how += ["latent_opt"] if isinstance(cfg.method, LatentOpt) else []
-    return f"sample: {' and '.join(prompt.text for prompt in resolve(cfg)) or 'from noise'} ({' after '.join(how) or 'no guidance'})"
+    return (
+        f"sample: {' and '.join(prompt.text for prompt in resolve(cfg)) or 'from noise'} ({' after '.join(how) or 'no guidance'})"
+    )
 
 
 def finish(cfg: Config, record: Record, networks: Networks, asked: Asked, origin: Origin, outcome: Outcome) -> None:

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from dclip import parallel
 from dclip.build import make_trainer, progress_bar, shows_progress
-from dclip.config import Config
+from dclip.config import Config, Encode
 from dclip.data.pools import atomic_save, cache_dir
-from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
-from dclip.diffusion.schedule import Pair, Schedule, pairs_up
+from dclip.diffusion.schedule import Pair, Schedule
+from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.models.unet import DiffusionModel
 from dclip.types import Images
 
@@ -85,7 +86,7 @@ def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) 
     return parallel.gather(part, len(ids))
 
 
-def latent_path(model: DiffusionModel, pixels: Tensor, pairs: Sequence[Pair], solver: str = "ddim") -> Path:
+def latent_path(model: DiffusionModel, pixels: Tensor, pairs: Sequence[Pair], solver: str = "DDIM(eta=0.0)") -> Path:
     """Cache file of one image's latent: its name is a hash of all that decides it, so that a stale hit is impossible."""
     digest = hashlib.sha256(f"{model.digest}/{solver}/{list(pairs)}/float32/{tuple(pixels.shape)}".encode())
     digest.update(pixels.numpy().tobytes())
@@ -101,14 +102,22 @@ def _read(path: Path) -> Tensor | None:
 
 
 def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
-    """Latents [N,3,H,W] of images at ``sampler.t0`` by DDIM inversion; what was inverted before comes from the cache."""
-    pairs = pairs_up(cfg.sampler.t0, cfg.sampler.s_for)
-    paths = [latent_path(model, x, pairs) for x in images.pixels] if model.digest else []
+    """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
+
+    With ``sampler.encode=stochastic`` they are noised in closed form instead. Images that were made from latents keep theirs.
+    """
+    if images.latents is not None:
+        return images.latents
+    if cfg.sampler.encode == Encode.stochastic:
+        noise = ImageNoise([f"encode/{name}" for name in images.ids], cfg.seed)
+        return add_noise(images.pixels, noise.like(images.pixels), model.schedule.alpha_bar(cfg.sampler.t0))
+    pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
+    paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels] if model.digest else []
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
     missing = [i for i, latent in enumerate(found) if latent is None]
     missing = sorted(set().union(*parallel.broadcast_objects(missing)))
     if missing:
-        walk = Walk(model.eps, [model], pairs, model.schedule)
+        walk = Walk(model.eps, [model], pairs, model.schedule, solver)
         fresh = run_walk(cfg, walk, [images.ids[i] for i in missing], images.pixels[missing], f"inverting {what}")
         for i, latent in zip(missing, fresh, strict=True):
             found[i] = latent

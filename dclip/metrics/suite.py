@@ -5,22 +5,22 @@ A metric that cannot be computed is absent, with its reason under ``NAME_absent`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dclip import losses
-from dclip.config import Metric
+from dclip.config import Metric, ParserName
 from dclip.data.toonfaces import Truth
 from dclip.metrics import functional as F
+from dclip.models import registry
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
+from dclip.models.parser import Parser
 from dclip.types import Edited, batches
 
 
@@ -49,6 +49,7 @@ class Scorers:
     heldout: ClipModel | None = None
     identity: IdentityModel | None = None
     judge: Judge | None = None
+    parser: Parser | None = None
 
 
 def apply_net(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
@@ -78,6 +79,8 @@ def measure(
         _clip(scores, edited, scorers, texts)
     if options.identity:
         _identity(scores, edited, scorers)
+    if options.judge or scorers.parser is not None:
+        _parts(scores, edited, scorers, options)
     if options.judge:
         _judge(scores, edited, scorers, truth)
     if options.kid:
@@ -115,11 +118,21 @@ def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
     return None
 
 
+def _parts(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) -> None:
+    net = scorers.parser or scorers.judge
+    if net is None or options.parser is ParserName.none:
+        return scores.absent("sc", "no network finds the parts of these images (metric.parser)")
+    size = 64 if net is scorers.judge else 4  # photographs are segmented at 512 x 512
+    scores.add("sc", F.part_agreement(*(apply_net(net, net.part_map, x, size) for x in (edited.result, edited.source.pixels))))
+    if scorers.parser is not None:
+        scores.values["sc_parser"] = scorers.parser.name
+    return None
+
+
 def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None) -> None:
     judge = scorers.judge
     if judge is None:
-        return scores.absent("sc", "no face-part network for this data set")
-    scores.add("sc", F.part_agreement(*(apply_net(judge, judge.part_map, x) for x in (edited.result, edited.source.pixels))))
+        return None
     if truth is None:
         return scores.absent("judge_success", "the edit's true meaning is not known")
     seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
@@ -133,9 +146,8 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
 
 
 def _lpips(scores: Scores, edited: Edited) -> None:
-    trunk = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub/checkpoints/alexnet-owt-7be5be79.pth"
-    if not trunk.is_file():
-        return scores.absent("lpips", f"its AlexNet trunk is not on disk; put {trunk.name} into TORCH_HOME/hub/checkpoints")
+    if registry.located(registry.get("lpips_alexnet")) is None:
+        return scores.absent("lpips", "its AlexNet trunk is not on disk; run dclip weights fetch lpips_alexnet")
     from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as lpips
 
     a, b = edited.result.clamp(-1, 1), edited.source.pixels.clamp(-1, 1)

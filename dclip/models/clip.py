@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dclip.config import DclipError
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
@@ -106,5 +109,60 @@ def build_clip(config: dict[str, Any]) -> nn.Module:
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
-    clip: nn.Module = CLIP(config["embed_dim"], vision, text)
+    clip: nn.Module = CLIP(config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False))
     return clip
+
+
+def published_config(arch: str) -> dict[str, Any]:
+    """open_clip's configuration of a published network, activation included.
+
+    OpenAI's networks were trained with QuickGELU; their names end in ``-quickgelu``. The plain names load the same weights
+    without a word, and compute something else.
+    """
+    import open_clip
+
+    config = open_clip.get_model_config(arch)
+    if config is None:
+        raise DclipError(f"open_clip has no network {arch!r}; it has {', '.join(open_clip.list_models()[:5])}, ...")
+    return dict(config)
+
+
+def read_open_clip(
+    file: Path, config: dict[str, Any], name: str, antialias: bool, preprocess: Mapping[str, Any] | None = None
+) -> ClipModel:
+    """A CLIP from the weights that open_clip publishes, frozen, in eval mode, with mean, std and size of its own."""
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+    from open_clip.tokenizer import SimpleTokenizer
+
+    from dclip.models.convert import read_foreign
+
+    state = read_foreign(file)
+    clip = build_clip(config)
+    try:
+        clip.load_state_dict(state)
+    except RuntimeError as error:
+        raise DclipError(f"{file} is not the CLIP {name}: {' '.join(str(error).split())[:200]}; give the published file") from error
+    shown = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, **(preprocess or {})}
+    model = ClipModel(
+        clip.eval().requires_grad_(False), SimpleTokenizer(context_length=config["text_cfg"]["context_length"]),
+        shown["mean"], shown["std"], config["vision_cfg"]["image_size"], antialias, name,
+    )  # fmt: skip
+    return model.eval()
+
+
+def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
+    """A CLIP in a folder as open_clip writes it for the Hugging Face hub: weights beside their ``open_clip_config.json``."""
+    file = next(
+        (folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()),
+        None,
+    )
+    try:
+        described = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
+        config = described["model_cfg"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DclipError(
+            f"{folder} has no usable open_clip_config.json ({type(error).__name__}); give a folder of open_clip"
+        ) from error
+    if file is None:
+        raise DclipError(f"{folder} holds no open_clip_model.safetensors; put the weights beside their open_clip_config.json")
+    return read_open_clip(file, config, folder.name, antialias, described.get("preprocess_cfg"))

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from dclip.config import DclipError
 from dclip.data.pools import cache_dir
 from dclip.diffusion.schedule import Schedule
-from dclip.headers import read_header
+from dclip.headers import is_ours, read_header, t0_from_name
 from dclip.models.checkpoints import file_digest, model_header, save_weights
 from dclip.models.unet import VARIANCES, ModelInfo, build_unet
 
@@ -644,28 +644,10 @@ def converted(path: str | Path, head_dim: int = 64, image_size: int | None = Non
     return target
 
 
-def t0_from_name(path: str | Path) -> int | None:
-    """The t0 that a published fine-tuned file carries in its name (``human_tanned_t201.pth`` -> 201), else None."""
-    match = re.search(r"_t(\d{1,3})$", Path(path).stem)
-    return int(match[1]) if match and int(match[1]) else None
-
-
 def is_foreign(path: str | Path) -> bool:
     """Whether a path is a checkpoint that is not one of ours: a folder, another suffix, or safetensors without our header."""
     path = Path(path).expanduser()
-    return path.is_dir() or (path.is_file() and not _ours(path))
-
-
-def _ours(path: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, "pt") as stream:
-            return "dclip" in (stream.metadata() or {})
-    except (SafetensorError, OSError):
-        return True  # a damaged one is for load_model to refuse
+    return path.is_dir() or (path.is_file() and not is_ours(path))
 
 
 def _whole(path: Path) -> bool:

@@ -6,10 +6,15 @@ state-dict keys are those of ``model_ir_se50.pth``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from math import isqrt
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dclip.config import DclipError
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,24 @@ class IrSeConfig:
 
 IR_SE50 = IrSeConfig()
 TOONFACES_IDENTITY = IrSeConfig(input_size=64, stem=16, stages=((16, 2), (32, 2), (64, 2), (96, 2)), embedding=128, dropout=0.1)
+
+
+def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
+    """The shape of a published IR-SE network, from its state dict. DclipError if it is no such network.
+
+    A stage is a run of blocks of one width: the published networks double it from stage to stage.
+    """
+    try:
+        stem, embedding = len(state["input_layer.0.weight"]), len(state["output_layer.3.weight"])
+        widths: list[int] = []
+        while f"body.{len(widths)}.res_layer.3.weight" in state:
+            widths.append(len(state[f"body.{len(widths)}.res_layer.3.weight"]))
+        stages = tuple((width, len(list(blocks))) for width, blocks in groupby(widths))
+        side = isqrt(state["output_layer.3.weight"].shape[1] // widths[-1])
+    except (KeyError, IndexError, TypeError) as error:
+        missing = error.args[0] if isinstance(error, KeyError) else "blocks"
+        raise DclipError(f"this is no IR-SE network (ArcFace, model_ir_se50.pth): it has no {missing}") from error
+    return IrSeConfig(side * 2 ** len(stages), stem, stages, embedding, IR_SE50.dropout)
 
 
 class SqueezeExcite(nn.Module):

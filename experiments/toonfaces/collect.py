@@ -34,10 +34,13 @@ METRICS = (
 )
 SETTINGS = {
     "t0": "sampler.t0",
+    "objective": "method.objective",
     "lr": "method.lr",
     "epochs": "method.epochs",
     "images": "dataset.train",
     "clip": "loss.clip",
+    "shift": "loss.shift",
+    "margin": "loss.margin",
     "l1": "loss.l1",
     "id weight": "loss.id",
 }

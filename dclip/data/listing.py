@@ -1,0 +1,442 @@
+"""Which images a data set has, and which of them each split gets: by name, before a pixel is read, without torch.
+
+A :class:`Pool` is a set of named images: files below a folder, the keys of an LMDB, the rows of CIFAR-10. A data set is one
+pool, or one for training and one for test; :func:`deal` hands them out. What is not there is said by :func:`missing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from importlib.util import find_spec
+from io import BytesIO
+from itertools import count, islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dclip.config import (
+    CIFAR10,
+    Afhq,
+    CelebaHq,
+    Cifar10,
+    Config,
+    Dataset,
+    DclipError,
+    Ffhq,
+    Folder,
+    ImageNet,
+    Lsun,
+    Order,
+    Photographs,
+    Sampled,
+    Start,
+    TaskName,
+    ToonFaces,
+)
+from dclip.data.imagenet import wnid
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+PER_CLASS = {"train": 5000, "test": 1000}  # images of each class of CIFAR-10
+# what a task looks at. In this order: how many train must not change which are the test images
+SPLITS = {
+    TaskName.finetune: ("test", "train", "validation"),
+    TaskName.edit: ("test",),
+    TaskName.reconstruct: ("test",),
+}
+Picture = Path | BytesIO | Any  # a file, an encoded picture, or a decoded one (PIL)
+Chosen = tuple["Pool", str]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images with names.
+
+    ``first(k)`` are the first k names (fewer if there are fewer) in the order they are dealt; ``find`` is the name that a
+    line of an id list means, if any; ``open(name, size)`` a picture that shall become ``size`` pixels.
+    """
+
+    place: Path
+    first: Callable[[int], list[str]]
+    find: Callable[[str], str | None]
+    open: Callable[[str, int], Picture]
+
+
+# ---------------------------------------------------------------------------------------------------- names
+
+
+def by_hash(name: str) -> bytes:
+    """Sorts names into an order that is mixed, and the same on every machine."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def aliases(name: str) -> list[str]:
+    """What else a name may be called in a list, the most exact first: without suffix, without folder, as a number."""
+    path = PurePosixPath(name)
+    given = [name, str(path.with_suffix("")), path.name, path.stem]
+    return list(dict.fromkeys([*given, *(stem.lstrip("0") or "0" for stem in (path.stem,) if stem.isdigit())]))
+
+
+class Finder:
+    """Finds names by their aliases. DclipError for an alias of several names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+
+    @cached_property
+    def _table(self) -> dict[str, list[str]]:
+        table: dict[str, list[str]] = {}
+        for name in self.names:
+            for alias in aliases(name):
+                table.setdefault(alias, []).append(name)
+        return table
+
+    def __call__(self, line: str) -> str | None:
+        """The name that a line means, None if there is none."""
+        number = line.lstrip("0") or "0" if line.isdigit() else ""
+        found = self._table.get(line) or self._table.get(number, [])
+        if line in found or len(found) == 1:
+            return line if line in found else found[0]
+        if found:
+            raise DclipError(f"dataset.ids: {line} could be {found[0]} or {found[1]}; write the path below dataset.root")
+        return None
+
+
+def find_images(root: Path) -> list[Path]:
+    """Image files under a folder, sorted; the file itself if ``root`` is one."""
+    if root.is_file():
+        return [root]
+    found = (Path(folder, name) for folder, _, names in os.walk(root, followlinks=True) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+# ---------------------------------------------------------------------------------------------------- pools
+
+
+def _files(root: Path, order: Order, kept: Callable[[str], bool] = lambda name: True) -> Pool | None:
+    """All images below a folder; None where there are none."""
+    names = [path.relative_to(root).as_posix() for path in find_images(root)] if root.is_dir() else []
+    names = sorted(filter(kept, names), key=by_hash if order is Order.hash else None)
+    return Pool(root, lambda k: names[:k], Finder(names), lambda name, _: root / name) if names else None
+
+
+def _classes(root: Path, order: Order) -> Pool | None:
+    """A folder of class folders with very many images: one image of each class, then the next. Lists only what is needed."""
+    key = by_hash if order is Order.hash else None
+    folders = sorted((p.name for p in os.scandir(root) if p.is_dir()), key=key) if root.is_dir() else []
+
+    @cache
+    def inside(folder: str) -> list[str]:
+        return sorted((f"{folder}/{path.name}" for path in find_images(root / folder)), key=key)
+
+    def names() -> Iterator[str]:
+        rest = folders
+        for layer in count():
+            rest = [folder for folder in rest if len(inside(folder)) > layer] if layer else rest
+            for folder in rest:
+                yield from inside(folder)[layer : layer + 1]
+            if not rest:
+                return
+
+    @cache
+    def find() -> Finder:
+        return Finder([name for folder in folders for name in inside(folder)])
+
+    pool = Pool(root, lambda k: list(islice(names(), k)), lambda line: find()(line), lambda name, _: root / name)
+    return pool if folders and pool.first(1) else None
+
+
+@cache
+def _environment(path: Path) -> Any:
+    if find_spec("lmdb") is None:
+        raise DclipError(f"{path} is an LMDB, and the lmdb package is not installed; pip install 'dclip[lmdb]'")
+    import lmdb
+
+    try:
+        return lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise DclipError(f"{path} is not a readable LMDB ({error}); fetch or make it again") from error
+
+
+def _value(path: Path, key: str) -> bytes | None:
+    with _environment(path).begin() as transaction:
+        value: bytes | None = transaction.get(key.encode())
+        return value
+
+
+def _numbered_lmdb(path: Path, order: Order) -> Pool | None:
+    """StyleMapGAN's LMDB: ``length``, and every picture in one or more sizes under ``{size}-{index:05d}``."""
+    if not (path / "data.mdb").is_file():
+        return None
+    length = int(_value(path, "length") or 0)
+    names = sorted((f"{i:05d}" for i in range(length)), key=by_hash if order is Order.hash else None)
+    sizes = [size for size in (64, 128, 256, 512, 1024) if _value(path, f"{size}-00000") is not None]
+    if not (names and sizes):
+        raise DclipError(f"{path} has no keys length and 256-00000 (or another size): not an LMDB as StyleMapGAN makes it")
+
+    def read(name: str, size: int) -> Picture:
+        best = next((s for s in sizes if s >= size), sizes[-1])
+        return BytesIO(_value(path, f"{best}-{name}") or b"")
+
+    return Pool(path, lambda k: names[:k], Finder(names), read)
+
+
+def _keyed_lmdb(path: Path) -> Pool | None:
+    """LSUN's LMDB: a picture a key. Its keys are hashes, so that their own order is mixed already."""
+    if not (path / "data.mdb").is_file():
+        return None
+    _environment(path)  # refuses what is none
+
+    def first(k: int) -> list[str]:
+        with _environment(path).begin() as transaction:
+            return [bytes(key).decode() for key in islice(transaction.cursor().iternext(values=False), k)]
+
+    def find(line: str) -> str | None:
+        return line if _value(path, line) is not None else None
+
+    return Pool(path, first, find, lambda name, _: BytesIO(_value(path, name) or b""))
+
+
+def _cifar_batches(data: Cifar10, split: str) -> Pool | None:
+    """CIFAR-10 in its own format; names are ``{class}/{number within the class}``."""
+    root = Path(data.root)
+    if not (root / "cifar-10-batches-py").is_dir():
+        return None
+    wanted = [data.category] if data.category else list(CIFAR10)
+    names = [f"{name}/{i:04d}" for name in wanted for i in range(PER_CLASS[split])]
+    names = sorted(names, key=by_hash if data.order is Order.hash else None)
+
+    def read(name: str, _: int) -> Picture:
+        from dclip.data.cifar10 import picture
+
+        return picture(root, split == "train", *name.split("/"))
+
+    return Pool(root / "cifar-10-batches-py" / split, lambda k: names[:k], Finder(names), read)
+
+
+# ---------------------------------------------------------------------------------------------------- layouts
+
+Pools = dict[str, Pool]  # "train" and "test", or "all"
+
+
+def _two(train: Pool | None, *tests: Pool | None) -> Pools:
+    """Training and test images; where only one of them is there, it serves both."""
+    test = next(filter(None, tests), None)
+    if train and test:
+        return {"train": train, "test": test}
+    only = train or test
+    return {"all": only} if only else {}
+
+
+def _split_folders(root: Path, order: Order, below: str = "", kept: Callable[[str], bool] = lambda name: True) -> Pools:
+    return _two(*(_files(root / split / below, order, kept) for split in ("train", "test", "val")))
+
+
+def _split_lmdbs(root: Path, order: Order) -> Pools:
+    return _two(*(_numbered_lmdb(root / f"LMDB_{split}", order) for split in ("train", "test", "val")))
+
+
+def _folder(data: Photographs) -> Pools:
+    pool = _files(Path(data.root), data.order)
+    return {"all": pool} if pool else {}
+
+
+def _celeba_hq(data: CelebaHq) -> Pools:
+    root, order = Path(data.root), data.order
+    lmdbs = partial(_split_lmdbs, root, order)
+    return _split_folders(root, order) or _split_folders(root / "raw_images", order) or lmdbs() or _folder(data)
+
+
+def _afhq(data: Afhq) -> Pools:
+    root, order = Path(data.root), data.order
+
+    def is_of_it(name: str) -> bool:  # StyleMapGAN mixes the animals; the files' own names tell: flickr_dog_000043.jpg
+        return data.category in re.split(r"[/_.]", name)
+
+    mixed = _split_folders(root / "raw_images", order, kept=is_of_it)
+    return _split_folders(root, order, data.category) or mixed or _split_lmdbs(root, order)
+
+
+def _lsun(data: Lsun) -> Pools:
+    return _two(*(_keyed_lmdb(Path(data.root) / f"{data.category}_{split}_lmdb") for split in ("train", "test", "val")))
+
+
+def _imagenet(data: ImageNet) -> Pools:
+    root, order = Path(data.root), data.order
+    if data.category is not None:
+        return _split_folders(root, order, wnid(data.category))
+    return _two(*(_classes(root / split, order) for split in ("train", "val")))
+
+
+def _cifar10(data: Cifar10) -> Pools:
+    batches = _two(_cifar_batches(data, "train"), _cifar_batches(data, "test"))
+    return batches or _split_folders(Path(data.root), data.order, data.category or "")
+
+
+LAYOUTS: dict[type[Photographs], Callable[[Any], Pools]] = {
+    Folder: _folder,
+    Ffhq: _folder,
+    CelebaHq: _celeba_hq,
+    Afhq: _afhq,
+    Lsun: _lsun,
+    ImageNet: _imagenet,
+    Cifar10: _cifar10,
+}
+
+
+def pools(data: Photographs) -> Pools:
+    """The images of a data set as they lie on disk; empty where nothing of the expected layout is there."""
+    return LAYOUTS[type(data)](data)
+
+
+# ---------------------------------------------------------------------------------------------------- dealing
+
+
+def read_ids(path: Path) -> dict[str, list[str]]:
+    """An id list by split (``[test]`` above its lines); lines before any heading are under ``""``. ``#`` begins a comment."""
+    lists: dict[str, list[str]] = {}
+    split = ""
+    for line in path.read_text("utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        heading = re.fullmatch(r"\[(\w+)\]", text)
+        split = heading[1] if heading else split
+        if split not in ("", *SPLITS[TaskName.finetune]):
+            raise DclipError(f"dataset.ids={path}: there is no split [{split}]; choose [test], [train] or [validation]")
+        if text and not heading:
+            lists.setdefault(split, []).append(text)
+    if not lists or (len(lists) > 1 and "" in lists):
+        raise DclipError(f"dataset.ids={path} is empty, or has lines above its first [split]; write one image a line")
+    return lists
+
+
+def _listed(data: Photographs, found: Pools) -> dict[str, list[Chosen]]:
+    """The id list's images. DclipError for what the data set does not have, and for what is listed twice."""
+    if data.ids is None:
+        return {}
+    chosen: dict[str, list[Chosen]] = {}
+    unknown: list[str] = []
+    for split, lines in read_ids(Path(data.ids)).items():
+        places = sorted(found.values(), key=lambda pool: pool is not found.get("test" if split == "test" else "train"))
+        for line in lines:
+            hits = ((pool, pool.find(line)) for pool in places)
+            hit = next(((pool, name) for pool, name in hits if name is not None), None)
+            chosen.setdefault(split, []).append(hit) if hit else unknown.append(line)
+    if unknown:
+        raise DclipError(f"dataset.ids={data.ids}: {len(unknown)} lines are not in {data.root}: {', '.join(unknown[:3])} ...")
+    times = Counter(one for part in chosen.values() for one in part)
+    twice = [name for (_, name), number in times.items() if number > 1]
+    if twice:
+        raise DclipError(f"dataset.ids={data.ids} lists {twice[0]} twice ({len(twice)} such images); list every image once")
+    return chosen
+
+
+def deal(data: Photographs, counts: Mapping[str, int], found: Pools | None = None) -> dict[str, list[Chosen]]:
+    """Disjoint, repeatable splits, dealt in the order of ``counts``. DclipError where there are too few images."""
+    found = found or pools(data)
+    listed = _listed(data, found)
+    used = {one for part in listed.values() for one in part} if "" not in listed else set()
+    chosen: dict[str, list[Chosen]] = {}
+    for split, number in counts.items():
+        if own := listed.get(split) or listed.get(""):
+            candidates, place = own, f"dataset.ids={data.ids}"
+            free = [one for one in candidates if split in listed or one not in used]
+        else:
+            pool = found.get("all") or found["test" if split == "test" else "train"]
+            free = [(pool, name) for name in pool.first(number + len(used)) if (pool, name) not in used]
+            place = f"dataset.root={pool.place}"
+        chosen[split] = free[:number]
+        used |= set(chosen[split])
+        if len(free) < number:
+            _too_few(place, len(free), split, chosen, counts)
+    return chosen
+
+
+def _too_few(place: str, left: int, split: str, chosen: Mapping[str, Sequence[Chosen]], counts: Mapping[str, int]) -> None:
+    raise DclipError(
+        f"{place} has {left} images for {split}, but dataset.{split}={counts[split]} are asked for"
+        f"{''.join(f' after {len(v)} {k}' for k, v in chosen.items() if k != split)}; lower dataset.train or dataset.test"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- what is missing
+
+
+def missing(data: Dataset) -> list[str]:
+    """One line for everything that is not on disk: what, the layout expected there, where it is documented."""
+    lines = missing_alignment(data)
+    if not isinstance(data, Photographs):
+        return lines
+    try:
+        there = bool(data.root) and bool(pools(data))
+        images = [] if there else [_missing_images(data)]
+    except DclipError as error:
+        images = [str(error)]
+    return [*lines, *_missing_ids(data), *images]
+
+
+def _missing_ids(data: Photographs) -> list[str]:
+    absent = data.ids is not None and not Path(data.ids).is_file()
+    return [f"dataset.ids={data.ids} does not exist; give a text file with one image a line"] if absent else []
+
+
+def _missing_images(data: Photographs) -> str:
+    root = Path(data.root)
+    state = "holds no such images" if root.is_dir() else "is not a folder"
+    category = getattr(data, "category", None)
+    what = f"{type(data).__name__}{f' ({category})' if category else ''}"
+    own = "" if type(data) is Folder else "; or use your own images (dataset=folder dataset.root=DIR), or none (dataset=sampled)"
+    return f"{what}: dataset.root={data.root} {state} ({root.absolute()}); put there {data.LAYOUT}; from {data.SOURCE}{own}"
+
+
+def missing_alignment(data: Dataset) -> list[str]:
+    """Lines for what ``dataset.align`` needs and has not."""
+    if data.landmarks is not None and not Path(data.landmarks).is_file():
+        return [f"dataset.landmarks={data.landmarks} does not exist; give a CSV or JSON file, or leave it out for the detector"]
+    if data.align and data.landmarks is None and find_spec("facenet_pytorch") is None:
+        return ["dataset.align=true needs a face detector: pip install 'dclip[align]', or give dataset.landmarks=FILE"]
+    return []
+
+
+def asked(cfg: Config) -> dict[str, int]:
+    """How many images of which split the run needs; none where they come from ``input``.
+
+    Sampling needs test images to start from, or true pictures to compare its photographs with.
+    """
+    if cfg.task.name is TaskName.sample:
+        starts = getattr(cfg.task, "start", None) is Start.images and cfg.input is None
+        compares = cfg.metric.kid and isinstance(cfg.dataset, Photographs)
+        return {"test": cfg.dataset.test} if starts or compares else {}
+    return {} if cfg.input else {split: int(getattr(cfg.dataset, split)) for split in SPLITS.get(cfg.task.name, ())}
+
+
+def missing_data(cfg: Config) -> list[str]:
+    """Lines for all the data that this run needs and that is neither here nor may be fetched."""
+    data = cfg.dataset
+    if not asked(cfg) or not isinstance(data, Photographs):
+        return missing_alignment(data)
+    fetched = isinstance(data, Cifar10) and data.fetch and not cfg.offline
+    return [*missing_alignment(data), *_missing_ids(data)] if fetched else data.missing()
+
+
+def check_data(cfg: Config) -> None:
+    """Refuse a run whose images are too few, or do not go with its other settings."""
+    data, lines = cfg.dataset, missing_data(cfg)
+    if data.align and isinstance(data, ToonFaces | Sampled) and cfg.input is None:
+        raise DclipError("dataset.align=true is for photographs; this data set is drawn, and has nothing to align")
+    if lines:  # dclip.needs says these together with the weights that are missing
+        return
+    if isinstance(data, Photographs) and asked(cfg):
+        _needs_clip(cfg)
+        found = pools(data)
+        if found:  # else it will be fetched
+            deal(data, asked(cfg), found)
+
+
+def _needs_clip(cfg: Config) -> None:
+    named = type(cfg.dataset) is not Folder  # a folder may hold cartoons
+    if named and cfg.clip.name == "toonfaces" and cfg.task.name is TaskName.finetune:
+        raise DclipError("clip=toonfaces has only ever seen cartoon faces; choose clip=openai_vit_b_16 for photographs")

@@ -1,0 +1,172 @@
+"""Better quadratures of the sampling ODE than DDIM, each usable upward (inversion) and downward (generation).
+
+With y = x / sqrt(a) and rho = sqrt((1 - a) / a) the deterministic process is dy = eps d rho, and DDIM is Euler's method.
+
+=========  ============  ==================================================================
+symbol     code          meaning
+=========  ============  ==================================================================
+h          ``h``         rho(t_next) - rho(t): the step
+r          ``r``         this step over the one before
+lambda     ``lam``       log(sqrt(a) / sqrt(1 - a)), half the logarithm of the signal-to-noise ratio
+=========  ============  ==================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dclip.config import Sampler
+from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import DDIM, DDPM, Look, Solver, Step
+from dclip.diffusion.schedule import CLEAN, Pair, Schedule, mirrored, pairs_down, pairs_up
+
+
+def rho(schedule: Schedule, t: int) -> float:
+    """sqrt((1 - a) / a); 0 at the clean image."""
+    a = schedule.alpha_bar(t)
+    return math.sqrt((1 - a) / a)
+
+
+def euler(step: Step, eps: Tensor, schedule: Schedule) -> Tensor:
+    """x at t_next along a given slope eps: sqrt(a') (x / sqrt(a) + (rho' - rho) eps)."""
+    a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
+    return math.sqrt(a_next / a) * step.x + math.sqrt(a_next) * (rho(schedule, step.t_next) - rho(schedule, step.t)) * eps
+
+
+def _heun(step: Step, schedule: Schedule, look: Look) -> Tensor:
+    """The mean of the slopes at both ends of the step; plain Euler into the clean image, where there is no noise to see."""
+    guess = euler(step, step.eps, schedule)
+    return step.eps if step.t_next == CLEAN else (step.eps + look(guess, step.t_next).eps) / 2
+
+
+@dataclass(frozen=True)
+class Heun:
+    """Heun's method (trapezoidal predictor-corrector, second order): two network calls a step."""
+
+    def start(self) -> Heun:
+        """Nothing to remember."""
+        return self
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+        """y' = y + h (eps + eps') / 2."""
+        return euler(step, _heun(step, schedule, look), schedule)
+
+
+@dataclass
+class AB2:
+    """Adams-Bashforth of second order with variable steps (DEIS-2 in rho: Zhang & Chen 2023): one call a step.
+
+    The first step is Heun's, one call more.
+    """
+
+    _before: Step | None = field(default=None, repr=False)
+
+    def start(self) -> AB2:
+        """A solver that remembers nothing yet."""
+        return AB2()
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+        """y' = y + h ((1 + r / 2) eps - r / 2 eps_before)."""
+        before, self._before = self._before, step
+        if before is None:
+            return euler(step, _heun(step, schedule, look), schedule)
+        h, h_before = (rho(schedule, s.t_next) - rho(schedule, s.t) for s in (step, before))
+        r = h / h_before
+        return euler(step, (1 + r / 2) * step.eps - r / 2 * before.eps, schedule)
+
+
+@dataclass
+class DPMPP2M:
+    """DPM-Solver++ 2M (Lu et al. 2022, Alg. 2): second order in lambda, on the predicted x0; one call a step."""
+
+    _before: Step | None = field(default=None, repr=False)
+
+    def start(self) -> DPMPP2M:
+        """A solver that remembers nothing yet."""
+        return DPMPP2M()
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+        """x' = s' / s x - sqrt(a') (exp(-h) - 1) D, D = (1 + r / 2) x0 - r / 2 x0_before, h and r in lambda."""
+        before, self._before = self._before, step
+        a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
+        if step.t_next == CLEAN:
+            return step.x0
+        h = _lam(a_next) - _lam(a)
+        data = step.x0
+        if before is not None:
+            r = h / (_lam(a) - _lam(schedule.alpha_bar(before.t)))
+            data = (1 + r / 2) * step.x0 - r / 2 * before.x0
+        return math.sqrt((1 - a_next) / (1 - a)) * step.x - math.sqrt(a_next) * math.expm1(-h) * data
+
+
+def _lam(a: float) -> float:
+    return 0.5 * math.log(a / (1 - a))
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """Inverts DDIM's own generation steps instead of guessing their slope at the wrong end (implicit Euler upward).
+
+    A generation step from t_next to t uses eps(x', t_next); upward, x' = f(eps(x', t_next)) is iterated until it holds
+    (AIDI, Pan et al. 2023; Hong et al. 2024, Alg. 1). So the latents of a coarse grid reconstruct on that grid. Each image
+    stops by itself, so that a batch never changes a latent. Downward it is DDIM.
+
+    Attributes:
+        sweeps: iterations at most, each one network call.
+        tolerance: an image has converged when its x' moves by less than this (root mean square).
+        damping: share of each new value that is taken; below 1 for steps so large that the iteration swings.
+    """
+
+    sweeps: int = 6
+    tolerance: float = 1e-4
+    damping: float = 1.0
+
+    def start(self) -> FixedPoint:
+        """Nothing to remember."""
+        return self
+
+    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+        """Upward: the fixed point of x' = sqrt(a') (x / sqrt(a) + h eps(x', t_next))."""
+        if step.t_next < step.t:
+            return DDIM().advance(step, schedule, noise, look)
+        x = euler(step, step.eps, schedule)
+        moving = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        for _ in range(self.sweeps):
+            new = euler(step, look(x, step.t_next).eps, schedule)
+            change = self.damping * (new - x)
+            x = torch.where(moving.view(-1, 1, 1, 1), x + change, x)
+            moving = moving & (change.square().mean((1, 2, 3)).sqrt() > self.tolerance)
+            if not bool(moving.any()):
+                break
+        return x
+
+
+BOTH_WAYS: dict[str, Callable[[], Solver]] = {"ddim": DDIM, "ab2": AB2, "heun": Heun, "dpmpp_2m": DPMPP2M}
+
+
+def solver_of(options: Sampler, variance: str = "fixed_small") -> Solver:
+    """The step rule downward; ``variance`` is the network's, for ancestral sampling."""
+    if options.solver == "ddpm":
+        told = options.variance.value
+        return DDPM(variance if told == "checkpoint" else told, options.noise_last)
+    return DDIM(options.eta) if options.eta else inverter_of(options)
+
+
+def inverter_of(options: Sampler) -> Solver:
+    """The step rule upward: the solver's own where it has one, else DDIM."""
+    if options.solver == "fixed_point":
+        return FixedPoint(options.sweeps, options.tolerance, options.damping)
+    return BOTH_WAYS.get(options.solver, DDIM)()
+
+
+def pairs_of(options: Sampler) -> tuple[list[Pair], list[Pair]]:
+    """Timesteps: (inversion pairs, generation pairs). Fixed-point inversion goes the generation's way back."""
+    down = pairs_down(options.t0, options.s_gen, options.final_step, options.grid)
+    if options.solver == "fixed_point":
+        return mirrored(down), down
+    return pairs_up(options.t0, options.s_for, options.grid), down
