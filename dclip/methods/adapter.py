@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
-from dclip.config import Config, DclipError, FinalStep, Sampler, Solver, plain
+from dclip.config import Config, DclipError, Sampler, plain
 from dclip.config import Lora as LoraOptions
 from dclip.headers import read_edit_header, read_header
 from dclip.models.checkpoints import model_header, read_weights, save_weights
@@ -29,8 +30,8 @@ class SavedEdit:
     @property
     def sampler(self) -> Sampler:
         """The solver and steps that the edit was made with."""
-        known = self.header["sampler"]
-        return Sampler(**{**known, "solver": Solver(known.get("solver", "ddim")), "final_step": FinalStep(known["final_step"])})
+        made: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sampler), self.header["sampler"]))
+        return cast(Sampler, made)
 
     @property
     def is_foreign(self) -> bool:
