@@ -187,13 +187,14 @@ def test_of_several_faces_the_largest_is_taken_and_said_and_a_picture_without_is
 
 
 def test_without_the_detectors_package_alignment_is_refused_early(photographs, monkeypatch, tmp_path):
+    from dclip import needs
     from dclip.data import listing
 
     monkeypatch.setattr(listing, "find_spec", lambda name: None)
     asked = ["task=reconstruct", "dataset=folder", f"dataset.root={photographs['Folder']}", "dataset.test=2", "dataset.align=true"]
     with pytest.raises(DclipError, match=r"pip install 'dclip\[align\]'"):
-        configure(*asked)
+        needs.obtain([configure(*asked)])
     (tmp_path / "points.csv").write_text("a,1,2,3,4,5,6,7,8\n")
     assert configure(*asked, f"dataset.landmarks={tmp_path / 'points.csv'}").dataset.align
     with pytest.raises(DclipError, match=r"dataset.landmarks=.*does not exist"):
-        configure(*asked, "dataset.landmarks=nowhere.csv")
+        needs.obtain([configure(*asked, "dataset.landmarks=nowhere.csv")])

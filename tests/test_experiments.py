@@ -183,10 +183,12 @@ def test_the_api_applies_published_files_too(published):
 def test_the_name_of_a_published_file_tells_t0_and_texts(name, edit, scored, published, tmp_path):
     path = tmp_path / f"{name}.pth"
     path.write_bytes(published["tuned_ddim"].read_bytes())
-    cfg = configure("task=edit", f"edit.adapter={path}", "clip.name=some_clip")
+    cfg = configure("task=edit", f"edit.adapter={path}", "clip.name=openai_vit_b_16")
     assert (cfg.edit.name, cfg.edit.target, cfg.sampler.t0) == edit
     assert cfg.metric.clip == scored
-    told = configure("task=edit", f"edit.adapter={path}", "clip.name=some_clip", "edit=old", "sampler.t0=222", "sampler.s_gen=9")
+    told = configure(
+        "task=edit", f"edit.adapter={path}", "clip.name=openai_vit_b_16", "edit=old", "sampler.t0=222", "sampler.s_gen=9"
+    )
     assert (told.edit.name, told.sampler.t0, told.sampler.s_gen, told.metric.clip) == ("old", 222, 9, True)
 
 
