@@ -120,15 +120,16 @@ def _sampling(cfg: Config, domain: str | None) -> Networks:
     """The networks of ``task=sample``: a CLIP only for prompts, and what measures an edit only where there are images."""
     guided, optimised = isinstance(cfg.guidance, Guided), isinstance(cfg.method, LatentOpt)
     pulled = guided or optimised
-    measured = cfg.metric.clip and (pulled or cfg.guidance.targets is not None)
     edits = getattr(cfg.task, "start", Start.noise) is Start.images
+    asked = pulled or cfg.guidance.targets is not None
+    measured = cfg.metric.clip and asked
     clips = tuple(cfg.guidance.clips) if isinstance(cfg.guidance, Guided) else ()
     return Networks(
         model=cfg.checkpoint.name,
         clip=_clip(cfg.clip.name) if (optimised or measured or guided) and not (clips and not edits) else None,
         heldout=cfg.clip.heldout if measured else None,
         identity=_identity(domain) if (edits and cfg.metric.identity) or (optimised and cfg.method.id > 0) else None,
-        judge="toonfaces_judge" if domain == "toonfaces" and (cfg.metric.judge or cfg.metric.kid) else None,
+        judge="toonfaces_judge" if domain == "toonfaces" and (asked or edits) and (cfg.metric.judge or cfg.metric.kid) else None,
         parser=_parser(cfg.metric.parser, domain) if edits else None,
         guides=tuple(_clip(name) for name in clips),
     )

@@ -267,7 +267,7 @@ def without(names, *left_out):
 def test_a_run_needs_the_networks_of_its_losses_and_metrics_and_no_other(photos, settings, expected):
     given = [w for s in settings for w in (published(photos) if s == "photos" else [s])]
     names = needs.networks(configure(*_last_wins(given)))
-    assert {k: v for k, v in vars(names).items() if v is not None} == expected
+    assert {k: v for k, v in vars(names).items() if v} == expected
 
 
 def _last_wins(given):
