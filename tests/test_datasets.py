@@ -16,11 +16,10 @@ import torch
 from conftest import ROOT, configure, words
 from PIL import Image
 
-from dclip import needs
 from dclip.config import Afhq, CelebaHq, Cifar10, DclipError, Ffhq, Folder, ImageNet, Lsun, Order
 from dclip.data import cifar10, listing
 from dclip.data.imagenet import classes, wnid
-from dclip.data.listing import deal, missing, pools
+from dclip.data.listing import deal, missing, missing_data, pools
 from dclip.data.load import photographs as read
 
 COUNTS = {"test": 4, "train": 5, "validation": 2}
@@ -373,7 +372,8 @@ def test_cifar10_is_fetched_checked_and_read_by_class(small_cifar):
 def test_cifar10_that_may_not_be_fetched_is_missing(tmp_path):
     settings = {"dataset": "cifar10", "dataset.root": tmp_path, "task": "reconstruct"}
     for more in ({"offline": "true"}, {"dataset.fetch": "false"}):
-        assert "put there cifar-10-batches-py/" in refusal(lambda *o: needs.obtain([configure(*o)]), *words(settings | more))
+        (line,) = missing_data(configure(*words(settings | more)))
+        assert "put there cifar-10-batches-py/" in line
 
 
 def test_a_wrong_or_absent_archive_is_refused_with_what_to_do(small_cifar, monkeypatch):
