@@ -484,6 +484,7 @@ class Solver(StrEnum):
     heun = "heun"
     dpmpp_2m = "dpmpp_2m"
     fixed_point = "fixed_point"
+    belm = "belm"
 
 
 class Encode(StrEnum):
@@ -586,6 +587,16 @@ class FixedPoint(Sampler):
     """DDIM generation; inversion solves its own ``s_gen`` steps (``s_for`` is not used): few steps reconstruct well."""
 
     solver: Solver = Solver.fixed_point
+
+
+@option("sampler", "belm")
+@dataclass
+class Belm(Sampler):
+    """O-BELM, exactly reversible: reconstructs to rounding in ``s_gen`` steps (``s_for`` is not used). For research."""
+
+    solver: Solver = Solver.belm
+    s_gen: int = 20
+    grid: Grid = Grid.rho
 
 
 @dataclass
@@ -1087,6 +1098,11 @@ def check(cfg: Config) -> None:
             "choose method.batch and dataset.train as multiples",
         )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
+    _need(
+        cfg.sampler.solver is not Solver.belm or task in (TaskName.reconstruct, TaskName.edit),
+        f"sampler=belm is for task=reconstruct or edit, not task={task.value}: its latents hold two states; "
+        "choose sampler=fixed_point",
+    )
     if task in (TaskName.edit, TaskName.translate):
         _check_applied(cfg)
     else:
