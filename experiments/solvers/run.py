@@ -1,10 +1,11 @@
 """Reconstruction error against network calls for every solver: invert test faces to t0, generate them again, compare.
 
-    python experiments/solvers/run.py [--faces 8] [--t0 500,300,600,400] [--threads 1]
+    python experiments/solvers/run.py [--faces 24] [--part 4] [--threads 1]
     python experiments/solvers/run.py --collect          # table.md, table.csv, curves.png again, from what was measured
 
 One process through the library. Rows that share an inversion (DDIM (40,6) and (40,40)) share its latents; each counts its calls.
-What was measured is kept in outputs/solvers.json and not measured again.
+Faces are measured in parts, all rows of one part before the next. What was measured is kept in outputs/solvers.json and not
+measured again, so a study that was stopped goes on, or is collected with the faces that it has.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import csv
 import json
 import sys
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -34,7 +37,7 @@ from dclip.tracking import environment, read_json, write_json
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TIMES = (300, 400, 500, 600)
-BASELINE, TRAINED, INVERTED = "ddim (200,40)", "ddim (40,6)", "fixed_point (6)"
+BASELINE, TRAINED, INVERTED = "ddim (200,40)", "ddim (40,6)", "fixed_point (6), sweeps 4, tolerance 0.001"
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,16 @@ class Row:
         return Sampler(Solver(self.solver), t0, self.s_for, self.s_gen, grid=Grid(self.grid), **self.options)
 
 
-SOME = (300, 500)  # rows of less interest
+SHORT = {"sweeps": 4, "tolerance": 1e-3}  # as the ToonFaces experiments have it
+SOME = (300, 500)  # rows of less interest; they are measured last
 ROWS = [
-    Row("ddim", 40, 6), Row("fixed_point", 6, 6), Row("ab2", 15, 15, "quadratic"), Row("ab2", 20, 20, "quadratic"),
-    Row("ab2", 10, 10, "quadratic"), Row("ddim", 40, 40, times=SOME), Row("ddim", 200, 40), Row("ab2", 20, 20),
-    Row("belm", 20, 20, "rho", times=SOME), Row("fixed_point", 6, 6, options={"sweeps": 4, "tolerance": 1e-3}, times=SOME),
-    Row("dpmpp_2m", 15, 15, "quadratic", times=SOME), Row("heun", 8, 8, "quadratic", times=SOME), Row("ddim", 6, 6, times=SOME),
-    Row("ab2", 20, 6, times=SOME), Row("fixed_point", 6, 6, "quadratic", times=SOME), Row("ab2", 15, 15, "rho", times=SOME),
-    Row("ab2", 15, 15, "log_snr", times=SOME), Row("ddim", 20, 20, "quadratic", times=SOME), Row("ddim", 20, 20, times=SOME),
-    Row("ab2", 40, 40, times=SOME),
+    Row("ddim", 40, 6), Row("fixed_point", 6, 6, options=SHORT), Row("ab2", 10, 10, "quadratic"), Row("ab2", 15, 15, "quadratic"),
+    Row("ab2", 20, 20, "quadratic"), Row("ddim", 40, 40), Row("ddim", 200, 40),
+    Row("ab2", 20, 20, times=SOME), Row("ab2", 20, 6, times=SOME), Row("belm", 20, 20, "rho", times=SOME),
+    Row("fixed_point", 6, 6, times=SOME),
+    Row("fixed_point", 6, 6, "quadratic", times=SOME), Row("dpmpp_2m", 15, 15, "quadratic", times=SOME),
+    Row("heun", 8, 8, "quadratic", times=SOME), Row("ab2", 15, 15, "log_snr", times=SOME), Row("ab2", 15, 15, "rho", times=SOME),
+    Row("ddim", 15, 15, "quadratic", times=SOME), Row("ddim", 6, 6, times=SOME), Row("ddim", 20, 20, times=SOME),
 ]  # fmt: skip
 
 
@@ -92,31 +96,47 @@ def measure(row: Row, t0: int, model: DiffusionModel, images: Tensor, known: dic
     latents, calls_up = known[key]
     eps.calls = 0
     again = sample(eps, latents, down, model.schedule, solver=solver_of(options))
-    error, state = mae(images, again), latents if latents.ndim == 4 else latents[:, 0]
+    state = latents if latents.ndim == 4 else latents[:, 0]
     return {
-        "t0": t0, "row": row.name, "solver": row.solver, "grid": row.grid, "s_for": row.s_for, "s_gen": row.s_gen,
-        "calls_up": calls_up, "calls_down": eps.calls, "calls": calls_up + eps.calls,
-        "mae": float(error.mean()), "mae_std": float(error.std()), "latent_rms": float(state.square().mean().sqrt()),
+        "t0": t0, "row": row.name, "solver": row.solver, "grid": row.grid, "calls_up": calls_up, "calls_down": eps.calls,
+        "errors": mae(images, again).tolist(), "latent_rms": float(state.square().mean().sqrt()),
     }  # fmt: skip
 
 
-def study(output: Path, faces: int, times: list[int]) -> None:
-    """Measure what is not yet known, t0 by t0."""
+def study(output: Path, faces: int, part: int) -> None:
+    """Measure what is not yet known, part by part of the faces."""
     model = load_model("toonfaces")
-    images = toonfaces("test", faces).pixels.contiguous(memory_format=torch.channels_last)
     found = read_json(output)
-    lines = found.get("lines", []) if found.get("faces") == faces else []
-    seconds = found.get("cpu_seconds", 0.0) if lines else 0.0
-    done = {(line["t0"], line["row"]) for line in lines}
-    for t0 in times:
+    lines, seconds = found.get("lines", []), found.get("cpu_seconds", 0.0)
+    done = {(line["first"], line["t0"], line["row"]) for line in lines}
+    everything = toonfaces("test", faces).pixels
+    for first in range(0, faces, part):
+        images = everything[first : first + part].contiguous(memory_format=torch.channels_last)
         known: dict[str, tuple[Tensor, int]] = {}
-        for row in ROWS:
-            if t0 in row.times and (t0, row.name) not in done:
+        for t0, row in [(t0, row) for few in (False, True) for t0 in TIMES for row in ROWS if few == (row.times == SOME)]:
+            if t0 in row.times and (first, t0, row.name) not in done:
                 start = time.process_time()
-                lines.append(measure(row, t0, model, images, known))
+                lines.append({"first": first, **measure(row, t0, model, images, known)})
                 seconds += time.process_time() - start
-                print(f"t0 {t0}  {row.name:40} {lines[-1]['calls']:4} calls  MAE {lines[-1]['mae']:.5f}", flush=True)
-                write_json(output, {"faces": faces, "cpu_seconds": seconds, "lines": lines, "environment": environment()})
+                print(f"faces from {first}  t0 {t0}  {row.name:40} MAE {mean(lines[-1]['errors']):.5f}", flush=True)
+                write_json(output, {"cpu_seconds": seconds, "lines": lines, "environment": environment()})
+
+
+def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a row and t0: the mean over all faces that were measured."""
+    cells: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for line in lines:
+        cells[line["t0"], line["row"]].append(line)
+    table = []
+    for (t0, row), parts in cells.items():
+        errors = [error for part in parts for error in part["errors"]]
+        up, down, size = (mean(part[key] for part in parts) for key in ("calls_up", "calls_down", "latent_rms"))
+        table.append({
+            "t0": t0, "row": row, "solver": parts[0]["solver"], "grid": parts[0]["grid"], "faces": len(errors),
+            "calls_up": round(up, 1), "calls_down": round(down, 1), "calls": round(up + down, 1),
+            "mae": mean(errors), "mae_std": stdev(errors), "latent_rms": size,
+        })  # fmt: skip
+    return sorted(table, key=lambda line: (line["t0"], line["calls"]))
 
 
 def reads(lines: list[dict[str, Any]], t0: int) -> dict[str, Any]:
@@ -138,7 +158,7 @@ def reads(lines: list[dict[str, Any]], t0: int) -> dict[str, Any]:
 
 def markdown(lines: list[dict[str, Any]]) -> str:
     def cell(value: Any) -> str:
-        return (f"{value:.5f}" if value < 0.1 else f"{value:.2f}") if isinstance(value, float) else str(value)
+        return (f"{value:.5f}" if value < 0.02 else f"{value:.3g}") if isinstance(value, float) else str(value)
 
     rows = ["| " + " | ".join(lines[0]) + " |", "|" + "---|" * len(lines[0])]
     return "\n".join(rows + ["| " + " | ".join(map(cell, line.values())) + " |" for line in lines]) + "\n"
@@ -180,13 +200,11 @@ def collect(output: Path) -> None:
     found = read_json(output)
     if not found:
         sys.exit(f"{output} is not there; first: python experiments/solvers/run.py")
-    lines = sorted(found["lines"], key=lambda line: (line["t0"], line["calls"]))
+    lines = together(found["lines"])
     whole = [t0 for t0 in TIMES if {BASELINE, TRAINED, INVERTED} <= {line["row"] for line in lines if line["t0"] == t0}]
     answers = markdown([reads(lines, t0) for t0 in whole])
-    shown = [{k: v for k, v in line.items() if k not in ("solver", "grid", "s_for", "s_gen")} for line in lines]
-    made = (
-        f"{found['faces']} test faces, {found['cpu_seconds'] / 60:.1f} minutes of one CPU thread, git {found['environment']['git']}"
-    )
+    shown = [{k: v for k, v in line.items() if k not in ("solver", "grid")} for line in lines]
+    made = f"{found['cpu_seconds'] / 60:.1f} minutes of one CPU thread, git {found['environment']['git']}"
     (HERE / "table.md").write_text(f"{made}\n\n{answers}\n{markdown(shown)}", "utf-8")
     with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(lines[0]))
@@ -198,8 +216,8 @@ def collect(output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=int, default=8)
-    parser.add_argument("--t0", default="500,300,600,400")
+    parser.add_argument("--faces", type=int, default=24)
+    parser.add_argument("--part", type=int, default=4)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "solvers.json")
     parser.add_argument("--collect", action="store_true", help="only collect what was measured")
@@ -208,7 +226,7 @@ def main() -> None:
         torch.set_num_threads(told.threads)
     if not told.collect:
         told.output.parent.mkdir(parents=True, exist_ok=True)
-        study(told.output, told.faces, [int(t) for t in told.t0.split(",")])
+        study(told.output, told.faces, told.part)
     collect(told.output)
 
 
