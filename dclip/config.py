@@ -135,11 +135,15 @@ class SampleTask(Task):
     """Draw images from noise (or from the latents of images), freely or under guidance.
 
     ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away from noise; from the latents of images it
-    should be off. ``paired`` also samples without guidance from the same noise, for comparison.
+    should be off. ``paired`` also samples without guidance from the same noise, for comparison. ``leak`` starts below the top of
+    the schedule as training did: not from pure noise, but with the mean of so many training images in it (0: pure noise), x_t0 =
+    sqrt(alpha_bar) mean + sqrt(1 - alpha_bar) noise. From there a network that is weak at the highest noise draws truer colours.
+    (Everaert et al. 2024, "Exploiting the signal-leak bias in diffusion models".)
     """
 
     name: TaskName = TaskName.sample
     count: int = 64
+    leak: int = 0
     clip_x0: bool = True
     start: Start = Start.noise
     paired: bool = True
@@ -147,6 +151,7 @@ class SampleTask(Task):
 
     def __post_init__(self) -> None:
         _positive("task", count=self.count)
+        _weights("task", leak=self.leak)
 
 
 class Net(StrEnum):
