@@ -656,12 +656,12 @@ class Guidance:
 class Guided(Guidance):
     """What every guidance can be told; ``scale`` 0 is no guidance at all."""
 
-    scale: float = 1.0
+    scale: float = 0.5
     temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
     sees: Sees = Sees.x0
     clip_range: ClipRange = ClipRange.unit
     clips: list[str] = field(default_factory=list)  # several CLIPs guide together; empty: clip.name
-    cutouts: int = 4  # random squares that CLIP sees instead of the whole image; 0: the whole image
+    cutouts: int = 0  # random squares that CLIP sees instead of the whole image; 0: the whole image
     cut_min: float = 0.75  # their side, as a share of the image's
     cut_max: float = 1.0
     noise: float = 0.0  # standard deviation of noise on what CLIP sees
