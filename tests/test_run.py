@@ -77,7 +77,7 @@ def test_the_demos_numbers_are_flat_and_finite(demo):
     assert metrics["images"] == 4
     rows = (demo / "rows.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
-    assert rows[0].startswith("id,")
+    assert rows[0].startswith("image,")
 
 
 def test_the_demos_status_says_finished_and_on_what_machine(demo):
