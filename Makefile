@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HYDRA_FULL_ERROR ?= 1
 
-.PHONY: help install demo demo-debug test check format clean
+.PHONY: help install demo demo-debug test bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -28,6 +28,15 @@ demo-debug: install ## the demo in seconds, to see that it runs
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (about ten minutes on one core)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/finetuning.py
+	$(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/mixing.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/guidance.py --images 2 --steps 6 --repeats 2
+	$(BIN)/python benchmarks/gpu.py
 
 check: install ## formatter, linter, type checker
 	$(BIN)/ruff format --check .
