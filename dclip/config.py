@@ -680,7 +680,7 @@ class Guided(Guidance):
     normalise: Normalise = Normalise.bounded
     cap: float = 0.5
     t_start: int = 999  # guided from here
-    t_end: int = 200  # down to here
+    t_end: int = 0  # down to here
     every: int = 1  # the gradient is computed every k-th step, and used again in between
     time_travel: int = 0  # how often a step is taken again from the noise it came from
     travel_start: int = 800
