@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from dclip.needs import obtain
 HERE = Path(__file__).resolve().parent
 # beside the package in a checkout, inside it in a wheel
 CONF = next((p for p in (HERE / "conf", HERE.parent / "conf") if (p / "config.yaml").is_file()), HERE / "conf")
+
+
+COMMANDS = {"weights": "weights_cli", "metrics": "metrics_cli"}  # the first word -> the module that takes the others
 
 
 def _choices(group: str) -> list[str]:
@@ -252,10 +256,8 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     try:
-        if sys.argv[1:2] == ["weights"]:
-            from dclip import weights_cli
-
-            sys.exit(weights_cli.main(sys.argv[2:]))
+        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+            sys.exit(import_module(f"dclip.{COMMANDS[sys.argv[1]]}").main(sys.argv[2:]))
         precheck(sys.argv[1:])
         _main()
         if _failures:
@@ -268,13 +270,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_stopped())
     except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
-        if stop.code in (None, 0) or sys.argv[1:2] == ["weights"]:
+        if stop.code in (None, 0) or (sys.argv[1:2] and sys.argv[1] in COMMANDS):
             raise
         sys.exit(_stopped())
 
 
 def _stopped() -> int:
-    how = "" if sys.argv[1:2] == ["weights"] else " and resume=true"
+    how = "" if sys.argv[1:2] and sys.argv[1] in COMMANDS else " and resume=true"
     print(f"stopped; go on with the same command{how}", file=sys.stderr)
     return 130
 

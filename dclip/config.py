@@ -136,11 +136,15 @@ class SampleTask(Task):
     """Draw images from noise (or from the latents of images), freely or under guidance.
 
     ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away from noise; from the latents of images it
-    should be off. ``paired`` also samples without guidance from the same noise, for comparison.
+    should be off. ``paired`` also samples without guidance from the same noise, for comparison. ``leak`` starts below the top of
+    the schedule as training did: not from pure noise, but with the mean of so many training images in it (0: pure noise), x_t0 =
+    sqrt(alpha_bar) mean + sqrt(1 - alpha_bar) noise. From there a network that is weak at the highest noise draws truer colours.
+    (Everaert et al. 2024, "Exploiting the signal-leak bias in diffusion models".)
     """
 
     name: TaskName = TaskName.sample
     count: int = 64
+    leak: int = 0
     clip_x0: bool = True
     start: Start = Start.noise
     paired: bool = True
@@ -148,6 +152,7 @@ class SampleTask(Task):
 
     def __post_init__(self) -> None:
         _positive("task", count=self.count)
+        _weights("task", leak=self.leak)
 
 
 class Net(StrEnum):
@@ -498,6 +503,7 @@ class Solver(StrEnum):
     heun = "heun"
     dpmpp_2m = "dpmpp_2m"
     fixed_point = "fixed_point"
+    belm = "belm"
 
 
 class Encode(StrEnum):
@@ -602,6 +608,16 @@ class FixedPoint(Sampler):
     solver: Solver = Solver.fixed_point
 
 
+@option("sampler", "belm")
+@dataclass
+class Belm(Sampler):
+    """O-BELM, exactly reversible: reconstructs to rounding in ``s_gen`` steps (``s_for`` is not used). For research."""
+
+    solver: Solver = Solver.belm
+    s_gen: int = 20
+    grid: Grid = Grid.rho
+
+
 @dataclass
 class Mix:
     """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network the sum of their changes.
@@ -665,12 +681,12 @@ class Guidance:
 class Guided(Guidance):
     """What every guidance can be told; ``scale`` 0 is no guidance at all."""
 
-    scale: float = 1.0
+    scale: float = 0.5
     temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
     sees: Sees = Sees.x0
     clip_range: ClipRange = ClipRange.unit
     clips: list[str] = field(default_factory=list)  # several CLIPs guide together; empty: clip.name
-    cutouts: int = 4  # random squares that CLIP sees instead of the whole image; 0: the whole image
+    cutouts: int = 0  # random squares that CLIP sees instead of the whole image; 0: the whole image
     cut_min: float = 0.75  # their side, as a share of the image's
     cut_max: float = 1.0
     noise: float = 0.0  # standard deviation of noise on what CLIP sees
@@ -678,7 +694,7 @@ class Guided(Guidance):
     normalise: Normalise = Normalise.bounded
     cap: float = 0.5
     t_start: int = 999  # guided from here
-    t_end: int = 200  # down to here
+    t_end: int = 0  # down to here
     every: int = 1  # the gradient is computed every k-th step, and used again in between
     time_travel: int = 0  # how often a step is taken again from the noise it came from
     travel_start: int = 800
@@ -1101,6 +1117,11 @@ def check(cfg: Config) -> None:
             "choose method.batch and dataset.train as multiples",
         )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
+    _need(
+        cfg.sampler.solver is not Solver.belm or task in (TaskName.reconstruct, TaskName.edit),
+        f"sampler=belm is for task=reconstruct or edit, not task={task.value}: its latents hold two states; "
+        "choose sampler=fixed_point",
+    )
     if task in (TaskName.edit, TaskName.translate):
         _check_applied(cfg)
     elif task is TaskName.demo:

@@ -21,7 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from dclip import needs
-from dclip.config import Config, Guided, LatentOpt, SampleTask, Start, TaskName, TranslateTask, WandbMode, planned
+from dclip.config import (
+    Config,
+    Encode,
+    FinalStep,
+    Guided,
+    LatentOpt,
+    Sampler,
+    SampleTask,
+    Solver,
+    Start,
+    TaskName,
+    TranslateTask,
+    WandbMode,
+    planned,
+)  # fmt: skip
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.tracking import config_hash, run_name, wandb_mode, write_json
@@ -106,6 +120,19 @@ def _images(cfg: Config) -> tuple[int, int, int]:
     return data.train, data.validation, count
 
 
+def inversion_calls(sampler: Sampler) -> int:
+    """Network calls that bring one image to t0, at most."""
+    if sampler.encode is Encode.stochastic:
+        return 0
+    mirrored = sampler.s_gen - (sampler.final_step is FinalStep.to_t0)  # steps of the generation's way back
+    return {
+        Solver.fixed_point: (sampler.sweeps + 1) * mirrored,
+        Solver.belm: mirrored + 1,
+        Solver.ab2: sampler.s_for,
+        Solver.heun: 2 * (sampler.s_for - 1),
+    }.get(sampler.solver, sampler.s_for - 1)
+
+
 def calls(cfg: Config) -> dict[str, float]:
     """U-Net evaluations (in forward passes of one image) of every part of a run."""
     task, sampler, method = cfg.task.name, cfg.sampler, cfg.method
@@ -118,14 +145,14 @@ def calls(cfg: Config) -> dict[str, float]:
         return _sampling_calls(cfg, test)
     both = 1 if cfg.gamma in (0, 1) else 2
     strip = 2 * len(cfg.degrees) * min(6, test) * sampler.s_gen
-    work = {"invert": float(test * (sampler.s_for - 1)), "edit": float(test * sampler.s_gen * both)}
+    work = {"invert": float(test * inversion_calls(sampler)), "edit": float(test * sampler.s_gen * both)}
     if task is TaskName.reconstruct:
         return work
     if isinstance(cfg.task, TranslateTask):
         return {"translate": float(cfg.task.rounds * cfg.task.steps * test), **(work if cfg.edit.adapters else {})}
     work["edit"] += strip
     if task is TaskName.finetune:
-        work["invert"] += (train + validation) * (sampler.s_for - 1)
+        work["invert"] += (train + validation) * inversion_calls(sampler)
         work["fine-tune"] = method.epochs * method.s_train * (BACKWARD * train + validation)
     return work
 
@@ -135,7 +162,7 @@ def _sampling_calls(cfg: Config, test: int) -> dict[str, float]:
     assert isinstance(task, SampleTask)
     starts = task.start is Start.images
     count = test if starts else task.count
-    work = {"invert": float(count * (sampler.s_for - 1))} if starts else {}
+    work = {"invert": float(count * inversion_calls(sampler))} if starts else {}
     guided = isinstance(guidance, Guided) and guidance.scale > 0
     if isinstance(cfg.method, LatentOpt):  # forward, forward again and backward through the chain; the images before
         again = 1 if cfg.method.checkpointing else 0

@@ -65,6 +65,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     atomic_save(path, lambda p: p.write_text(json.dumps(content, indent=1, default=str) + "\n", "utf-8"))
 
 
+def write_rows(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length as a CSV file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(columns)
+            table.writerows(zip(*columns.values(), strict=True))
+
+    atomic_save(path, write)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or {} where the file is missing or damaged."""
     try:
@@ -234,16 +246,8 @@ class Record:
 
     def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
         """Write rows.csv: one line an image."""
-        if not self.writes or not columns:
-            return
-
-        def write(path: Path) -> None:
-            with path.open("w", newline="", encoding="utf-8") as stream:
-                table = csv.writer(stream)
-                table.writerow(["id", *columns])
-                table.writerows(zip(ids, *columns.values(), strict=True))
-
-        atomic_save(self.folder / "rows.csv", write)
+        if self.writes and columns:
+            write_rows(self.folder / "rows.csv", {"image": list(ids), **columns})
 
 
 def wandb_mode(cfg: Config) -> WandbMode:

@@ -182,6 +182,7 @@ REFUSALS = [
     (["sampler.eta=-1"], "sampler.eta=-1"),
     (["sampler.eta=nan"], "sampler.eta=nan"),
     (["sampler.final_step=there"], "sampler.final_step"),
+    (["sampler=belm"], "sampler=belm is for task=reconstruct or edit, not task=finetune"),
     (["sampler.t0=abc"], "sampler.t0"),
     (["method.epochs=0"], "method.epochs=0"),
     (["method.batch=0"], "method.batch=0"),

@@ -10,11 +10,14 @@ from PIL import Image
 
 from dclip import losses
 from dclip.config import OPTIONS, ClipRange, DclipError, Guided, Normalise, Sees
+from dclip.data.load import toonfaces
 from dclip.diffusion.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views, read
 from dclip.diffusion.noise import ImageNoise, image_seed
 from dclip.diffusion.sampler import DDIM, DDPM, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.diffusion.solvers import solver_of
+from dclip.methods.sampling import origin_of
+from dclip.models.checkpoints import load_model
 from dclip.prompts import CIFAR10, Prompt, parse_attributes, siblings
 from dclip.tracking import read_json
 
@@ -700,3 +703,20 @@ def test_without_prompts_nothing_is_asked(tiny, tmp_path):
     metrics = read_json(folder / "metrics.json")
     assert not any("target" in name for name in metrics)
     assert not (folder / "traces.csv").exists()
+
+
+def test_a_leak_puts_the_mean_of_training_images_into_the_noise(tiny, nets):
+    settings = {**tiny, "task": "sample", "task.count": 400, "sampler.t0": 500, "guidance.targets": "null"}
+    model = load_model(str(nets["model64"]))
+    plain = origin_of(configure(*words(settings)), model).latents
+    leaked = origin_of(configure(*words(settings, task__leak=3)), model).latents
+    mean = toonfaces("train", 3).pixels.mean(0)
+    a = model.schedule.alpha_bar(500)
+    torch.testing.assert_close(leaked, (1 - a) ** 0.5 * plain + a**0.5 * mean)
+    assert F.mse_loss(leaked.mean(0), a**0.5 * mean) < 0.01 < F.mse_loss(plain.mean(0), a**0.5 * mean)
+
+
+def test_a_leak_without_training_images_is_refused(tiny, nets):
+    settings = {**tiny, "task": "sample", "task.leak": 3, "dataset": "sampled", "guidance.targets": "null"}
+    with pytest.raises(DclipError, match=r"task\.leak=0"):
+        origin_of(configure(*words(settings)), load_model(str(nets["model64"])))

@@ -281,7 +281,7 @@ def test_the_batch_size_never_changes_a_score(monkeypatch, clip, judge, identity
         for name, value in found[0].values.items():
             assert other.values[name] == (pytest.approx(value, abs=5e-5, rel=1e-3) if isinstance(value, float) else value)
         for name, row in found[0].rows.items():
-            assert other.rows[name] == pytest.approx(row, abs=1e-4)
+            assert other.rows[name] == pytest.approx(row, abs=3e-4)  # a CLIP of random weights makes much of rounding
 
 
 def test_a_score_is_the_mean_of_its_rows(clip, judge, identity, faces):

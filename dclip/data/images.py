@@ -38,13 +38,17 @@ def decode(source: Picture, name: str) -> Image.Image:
     return picture.convert("RGB")
 
 
+def exact(picture: Image.Image) -> Tensor:
+    """float32 [3,H,W] in [-1, 1], as the picture is."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
+
+
 def square(picture: Image.Image, size: int) -> Tensor:
     """float32 [3,size,size] in [-1, 1]: the shorter side scaled to ``size`` (Lanczos), the middle square kept.
 
     The aspect ratio never changes, and the crop is the same in training and in evaluation.
     """
-    picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1
+    return exact(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
 
 
 def read_image(path: Path, size: int) -> Tensor:

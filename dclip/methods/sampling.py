@@ -6,8 +6,9 @@ The parts of ``pipeline.sample_noise``: where to start, who guides, one walk, wh
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from dclip import needs, parallel
 from dclip.build import Networks, device_of
-from dclip.config import Config, DclipError, Guided, LatentOpt, Photographs, SampleTask, Start, ToonFaces, option_name
+from dclip.config import Config, DclipError, Guided, LatentOpt, Photographs, Sampled, SampleTask, Start, ToonFaces, option_name
 from dclip.data.images import save_png
 from dclip.data.load import class_images, load_images, load_input, truth_of
 from dclip.data.pools import atomic_save
@@ -58,7 +59,20 @@ def origin_of(cfg: Config, model: DiffusionModel) -> Origin:
         return Origin(images.ids, encode(cfg, model, images), images)
     ids = tuple(f"sample_{i:05d}" for i in range(task.count))
     shape = (len(ids), model.channels, model.image_size, model.image_size)
-    return Origin(ids, ImageNoise(ids, cfg.seed).like(torch.empty(shape)))
+    noise = ImageNoise(ids, cfg.seed).like(torch.empty(shape))
+    return Origin(ids, _leaked(cfg, model, noise) if task.leak else noise)
+
+
+def _leaked(cfg: Config, model: DiffusionModel, noise: Tensor) -> Tensor:
+    """Noise [N,C,H,W] as training images end at t0: with their mean in it. DclipError if there are no such images."""
+    if isinstance(cfg.dataset, Sampled):
+        raise DclipError("task.leak needs training images, and dataset=sampled has none; choose another dataset, or task.leak=0")
+    dataset = replace(
+        cfg.dataset, train=_task(cfg).leak, **({"only_applicable": False} if isinstance(cfg.dataset, ToonFaces) else {})
+    )
+    mean = load_images(replace(cfg, dataset=dataset), "train", model.image_size).pixels.mean(0)
+    a = model.schedule.alpha_bar(cfg.sampler.t0)
+    return math.sqrt(1 - a) * noise + math.sqrt(a) * mean
 
 
 def _task(cfg: Config) -> SampleTask:

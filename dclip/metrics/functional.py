@@ -18,9 +18,12 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "s_dir_heldout": True,
     "id": True,
     "sc": True,
+    "clip_text": True,
     "mae": False,
+    "mse": False,
     "psnr": True,
     "ssim": True,
+    "ssim_luma": True,
     "lpips": False,
     "kid": False,
     "judge_success": True,
@@ -57,19 +60,49 @@ def mae(a: Tensor, b: Tensor) -> Tensor:
     return (unit(a) - unit(b)).abs().flatten(1).mean(1)
 
 
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """Mean squared error of pixels in [0, 1]."""
+    return (unit(a) - unit(b)).square().flatten(1).mean(1)
+
+
+def decibels(error: Tensor) -> Tensor:
+    """A mean squared error as PSNR in dB, peak 1; 100 where it would be infinite or more than that."""
+    return (-10 * error.clamp_min(1e-10).log10()).clamp(max=100.0)
+
+
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB, peak 1; 100 for identical images (where it would be infinite)."""
-    mse = (unit(a) - unit(b)).square().flatten(1).mean(1)
-    return (-10 * mse.clamp_min(1e-10).log10()).clamp(max=100.0)
+    """Peak signal-to-noise ratio in dB, peak 1; 100 for identical images."""
+    return decibels(mse(a, b))
 
 
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity in RGB: 11x11 Gaussian window of sigma 1.5, data range 1 (torchmetrics)."""
+LUMA = (0.299, 0.587, 0.114)  # Y of YIQ
+SSIM_RADIUS = 5  # of its window
+
+
+def ssim(a: Tensor, b: Tensor, color: str = "rgb", border: str = "mirror", span: str = "one") -> Tensor:
+    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, k1 0.01, k2 0.03 (torchmetrics).
+
+    Args:
+        color: ``rgb``: the mean over channels; ``luma``: of the brightness alone.
+        border: ``mirror``: over all pixels, the picture mirrored at its edges; ``valid``: where the window fits.
+        span: data range: ``one``, or ``pair``: the larger range of the two pictures' own values, at least 1/255.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    value = structural_similarity_index_measure(unit(a).double(), unit(b).double(), data_range=1.0, reduction="none")
-    assert isinstance(value, Tensor)
-    return value.reshape(len(a)).float()
+    x, y = unit(a).double(), unit(b).double()
+    if color == "luma":
+        weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
+        x, y = (x * weights).sum(1, keepdim=True), (y * weights).sum(1, keepdim=True)
+    values = []
+    for i in range(len(x)):
+        one, other = x[i : i + 1], y[i : i + 1]
+        reach = max(float(z.max() - z.min()) for z in (one, other)) if span == "pair" else 1.0
+        _, pixels = structural_similarity_index_measure(
+            one, other, data_range=max(reach, 1 / 255), reduction="none", return_full_image=True
+        )
+        inside = slice(SSIM_RADIUS, -SSIM_RADIUS) if border == "valid" else slice(None)
+        values.append(pixels[..., inside, inside].mean())
+    return torch.stack(values).float() if values else a.new_zeros(0)
 
 
 def part_agreement(a: Tensor, b: Tensor) -> Tensor:

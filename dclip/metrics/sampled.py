@@ -100,8 +100,8 @@ class _Inception(nn.Module):
         return features
 
 
-def _extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tensor], str] | str:
-    """Network, features and their name; or why there are none."""
+def extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tensor], str] | str:
+    """The network behind KID and FID, its features [N,D] of images in [-1, 1], and its name; or why there is none."""
     if judge is not None:
         net = judge
         return net, lambda x: net.features(F.unit(x) * 2 - 1), "judge"
@@ -115,7 +115,7 @@ def _extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tenso
 
 def _distances(scores: Scores, images: Tensor, options: Metric, judge: Judge | None, reference: Tensor | str) -> None:
     names = [f"kid_{size}" for size in options.kid_sizes]
-    found = reference if isinstance(reference, str) else _extractor(judge)
+    found = reference if isinstance(reference, str) else extractor(judge)
     if isinstance(found, str) or isinstance(reference, str):
         for name in (*names, "fid"):
             scores.absent(name, str(found))

@@ -151,13 +151,26 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
     return None
 
 
-def _lpips(scores: Scores, edited: Edited) -> None:
-    if registry.located(registry.get("lpips_alexnet")) is None:
-        return scores.absent("lpips", "its AlexNet trunk is not on disk; run dclip weights fetch lpips_alexnet")
-    from torchmetrics.functional.image import learned_perceptual_image_patch_similarity as lpips
+TRUNKS = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
+
+def lpips_network(trunk: str) -> nn.Module | str:
+    """LPIPS 0.1: pictures [N,3,H,W] in [-1, 1], twice -> distances [N,1,1,1]; or why there is none. Its heads are torchmetrics'."""
+    file = registry.torch_folder() / TRUNKS[trunk]
+    if not file.is_file():
+        remedy = "run dclip weights fetch lpips_alexnet" if trunk == "alex" else f"put {file.name} into {file.parent}"
+        return f"its {trunk} trunk is not on disk; {remedy}"
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    return _NoTrainLpips(net=trunk)  # type: ignore[arg-type]
+
+
+def _lpips(scores: Scores, edited: Edited) -> None:
+    net = lpips_network("alex")
+    if isinstance(net, str):
+        return scores.absent("lpips", net)
     a, b = edited.result.clamp(-1, 1), edited.source.pixels.clamp(-1, 1)
-    scores.add("lpips", torch.stack([lpips(x[None], y[None], net_type="alex") for x, y in zip(a, b, strict=True)]).flatten())
+    scores.add("lpips", torch.stack([net(x[None], y[None]) for x, y in zip(a, b, strict=True)]).flatten())
     return None
 
 
