@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PAGE := .venv-demo
 export HYDRA_FULL_ERROR ?= 1
 
-.PHONY: help install demo demo-debug demo-install test check format clean
+.PHONY: help install demo demo-debug demo-install test bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -39,6 +39,15 @@ demo-install: $(PAGE)/installed ## install what the page of task=demo needs; the
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (about ten minutes on one core)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/finetuning.py
+	$(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/mixing.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/guidance.py --images 2 --steps 6 --repeats 2
+	$(BIN)/python benchmarks/gpu.py
 
 check: install ## formatter, linter, type checker
 	$(BIN)/ruff format --check .

@@ -11,7 +11,6 @@ measured again, so a study that was stopped goes on, or is collected with the fa
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -33,10 +32,10 @@ from dclip.metrics.functional import mae
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
 from dclip.tracking import environment, read_json, write_json
+from experiments.grid import ROOT, markdown, write_csv
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-TIMES = (300, 400, 500, 600)
+TIMES, ORDER = (300, 400, 500, 600), (500, 300, 600, 400)
 BASELINE, TRAINED, INVERTED = "ddim (200,40)", "ddim (40,6)", "fixed_point (6), sweeps 4, tolerance 0.001"
 
 
@@ -66,7 +65,8 @@ SOME = (300, 500)  # rows of less interest; they are measured last
 ROWS = [
     Row("ddim", 40, 6), Row("fixed_point", 6, 6, options=SHORT), Row("ab2", 10, 10, "quadratic"), Row("ab2", 15, 15, "quadratic"),
     Row("ab2", 20, 20, "quadratic"), Row("ddim", 40, 40), Row("ddim", 200, 40),
-    Row("ab2", 20, 20, times=SOME), Row("ab2", 20, 6, times=SOME), Row("belm", 20, 20, "rho", times=SOME),
+    Row("ab2", 40, 40, times=SOME), Row("ab2", 20, 20, times=SOME), Row("ab2", 20, 6, times=SOME), 
+    Row("belm", 20, 20, "rho", times=SOME),
     Row("fixed_point", 6, 6, times=SOME),
     Row("fixed_point", 6, 6, "quadratic", times=SOME), Row("dpmpp_2m", 15, 15, "quadratic", times=SOME),
     Row("heun", 8, 8, "quadratic", times=SOME), Row("ab2", 15, 15, "log_snr", times=SOME), Row("ab2", 15, 15, "rho", times=SOME),
@@ -113,7 +113,7 @@ def study(output: Path, faces: int, part: int) -> None:
     for first in range(0, faces, part):
         images = everything[first : first + part].contiguous(memory_format=torch.channels_last)
         known: dict[str, tuple[Tensor, int]] = {}
-        for t0, row in [(t0, row) for few in (False, True) for t0 in TIMES for row in ROWS if few == (row.times == SOME)]:
+        for t0, row in [(t0, row) for few in (False, True) for t0 in ORDER for row in ROWS if few == (row.times == SOME)]:
             if t0 in row.times and (first, t0, row.name) not in done:
                 start = time.process_time()
                 lines.append({"first": first, **measure(row, t0, model, images, known)})
@@ -154,14 +154,6 @@ def reads(lines: list[dict[str, Any]], t0: int) -> dict[str, Any]:
         f"{INVERTED}: MAE, calls": f"{inverted['mae']:.5f}, {inverted['calls']}",
         "share of its error": inverted["mae"] / trained["mae"],
     }
-
-
-def markdown(lines: list[dict[str, Any]]) -> str:
-    def cell(value: Any) -> str:
-        return (f"{value:.5f}" if value < 0.02 else f"{value:.3g}") if isinstance(value, float) else str(value)
-
-    rows = ["| " + " | ".join(lines[0]) + " |", "|" + "---|" * len(lines[0])]
-    return "\n".join(rows + ["| " + " | ".join(map(cell, line.values())) + " |" for line in lines]) + "\n"
 
 
 def curves(lines: list[dict[str, Any]], path: Path) -> None:
@@ -206,10 +198,7 @@ def collect(output: Path) -> None:
     shown = [{k: v for k, v in line.items() if k not in ("solver", "grid")} for line in lines]
     made = f"{found['cpu_seconds'] / 60:.1f} minutes of one CPU thread, git {found['environment']['git']}"
     (HERE / "table.md").write_text(f"{made}\n\n{answers}\n{markdown(shown)}", "utf-8")
-    with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(HERE / "table.csv", lines)
     curves([line for line in lines if line["t0"] in whole], HERE / "curves.png")
     print(json.dumps([reads(lines, t0) for t0 in whole], indent=1))
 
