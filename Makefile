@@ -30,7 +30,7 @@ demo-debug: install ## the demo in seconds, to see that it runs
 # Gradio allows no Pillow from 13 on, which constraints.txt pins; so it and its own Pillow lie beside .venv, and shadow it
 $(PAGE)/installed: $(VENV)/installed constraints-demo.txt
 	$(BIN)/python -m venv $(PAGE)
-	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path("purelib")!r})")' \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 		> $$($(PAGE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
 	$(PAGE)/bin/python -m pip install --quiet --disable-pip-version-check 'gradio>=6.20,<7' -c constraints-demo.txt
 	touch $@
