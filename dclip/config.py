@@ -71,6 +71,7 @@ class TaskName(StrEnum):
     pretrain = "pretrain"
     translate = "translate"  # type: ignore[assignment]  # a name that str has too
     plan = "plan"
+    demo = "demo"
 
 
 @option("task", "finetune")
@@ -184,6 +185,19 @@ class PretrainTask(Task):
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         _weights("task", robust=self.robust, low=self.low)
+
+
+@option("task", "demo")
+@dataclass
+class DemoTask(Task):
+    """A local page to try edits on: ``edit.adapter``'s, else those of every finished run under ``output``."""
+
+    name: TaskName = TaskName.demo
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any that is free
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.port <= 65535, f"task.port={self.port} is no port; choose 1024 to 65535, or 0 for any free one")
 
 
 @option("task", "plan")
@@ -1110,6 +1124,9 @@ def check(cfg: Config) -> None:
     )
     if task in (TaskName.edit, TaskName.translate):
         _check_applied(cfg)
+    elif task is TaskName.demo:
+        _need(cfg.trainer.devices == 1, f"trainer.devices={cfg.trainer.devices} is too many for a page; set trainer.devices=1")
+        _need(cfg.gamma <= 2, f"gamma={cfg.gamma} is out of range for task=demo; choose 0 (original) to 2")
     else:
         _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
         _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
@@ -1119,8 +1136,9 @@ def check(cfg: Config) -> None:
     if cfg.input is not None:
         starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
         _need(
-            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate),
-            f"input={cfg.input} is for task=edit, finetune or translate, or task=sample task.start=images, not task={task.value}",
+            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate, TaskName.demo),
+            f"input={cfg.input} is for task=edit, finetune, translate or demo, or task=sample task.start=images, "
+            f"not task={task.value}",
         )
         _need(
             task is not TaskName.finetune or cfg.trainer.devices == 1,

@@ -151,7 +151,7 @@ def test_without_any_word_the_demo_is_configured():
 
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group, photographs):
-    needs = {"pretrain": ["task.net=ddpm"]}
+    needs = {"pretrain": ["task.net=ddpm"], "belm": ["task=reconstruct"]}
     needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
     for name, cls in OPTIONS[group].items():
         if cls.__name__ in photographs:
