@@ -40,7 +40,7 @@ demo-install: $(PAGE)/installed ## install what the page of task=demo needs; the
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
-bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (about ten minutes on one core)
+bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (not timed yet)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/editing.py
