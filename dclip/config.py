@@ -940,6 +940,7 @@ class Trainer:
     precision: Precision = Precision.fp32
     progress: bool = True
     threads: int = 0  # CPU threads; 0 leaves torch's choice
+    cache: bool = True  # keep latents of inverted images, and take those that are kept; false measures what inversion costs
 
     def __post_init__(self) -> None:
         _positive("trainer", devices=self.devices, batch=self.batch)
@@ -1023,6 +1024,7 @@ class Config:
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
     plan: bool = False  # only say what the run would fetch, take and need
+    sweep: str = ""  # the study or sweep that a run belongs to
     note: str = ""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def size_of(cfg: Config) -> Size | None:
     return TOONFACES if cfg.checkpoint.name == "toonfaces" or cfg.task.name is TaskName.pretrain else None
 
 
+@cache
 def gpu() -> tuple[str, float] | None:
     """Name and memory (GB) of the first NVIDIA GPU, asked without torch."""
     try:
