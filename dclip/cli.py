@@ -34,7 +34,9 @@ HERE = Path(__file__).resolve().parent
 CONF = next((p for p in (HERE / "conf", HERE.parent / "conf") if (p / "config.yaml").is_file()), HERE / "conf")
 
 
-COMMANDS = {"weights": "weights_cli", "metrics": "metrics_cli"}  # the first word -> the module that takes the others
+COMMANDS = {  # the first word (or task=WORD) -> the module that takes the others
+    "weights": "weights_cli", "metrics": "metrics_cli", "report": "collect", "preference": "preference",
+}  # fmt: skip
 
 
 def _choices(group: str) -> list[str]:
@@ -224,6 +226,8 @@ def job(node: DictConfig) -> None:
     """One Hydra job."""
     adopt_edit(node, HydraConfig.get().overrides.task)
     cfg = to_config(node)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not cfg.sweep:
+        cfg.sweep = Path(str(HydraConfig.get().sweep.dir)).name
     from dclip.pipeline import run
 
     try:
@@ -279,7 +283,7 @@ def _command(words: Sequence[str]) -> str | None:
         if "-m" in words or "--multirun" in words:
             raise DclipError("study= is a sweep by itself, one at a time; leave -m away")
         return "study"
-    return COMMANDS.get(words[0]) if words else None
+    return COMMANDS.get(words[0].removeprefix("task=")) if words else None
 
 
 def _stopped() -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip import needs
-from dclip.config import Config, Guided, LatentOpt, SampleTask, Start, TaskName, TranslateTask, WandbMode, planned
+from dclip.config import Config, Guided, LatentOpt, ObjectiveName, SampleTask, Start, TaskName, TranslateTask, WandbMode, planned
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.tracking import config_hash, run_name, wandb_mode, write_json
@@ -156,8 +156,9 @@ def memory_mb(cfg: Config, size: Size) -> float:
         return 2 * weights + others + size.kept_mb * cfg.method.batch * steps
     if cfg.task.name is not TaskName.finetune:
         return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
-    graphs: int = cfg.method.s_train * cfg.method.batch
-    return 5 * weights + others + size.kept_mb * graphs
+    chain: int = cfg.method.s_train
+    kept = {ObjectiveName.chain: chain, ObjectiveName.annealed: chain, ObjectiveName.last_k: cfg.method.k}
+    return 5 * weights + others + size.kept_mb * kept.get(cfg.method.objective, 1) * cfg.method.batch
 
 
 def plan(cfg: Config) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Imports nothing heavy: the jobs do the work.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import re
@@ -98,11 +99,19 @@ def studies() -> list[str]:
 
 
 def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
-    """A study by its name, with settings that are added to every job. DclipError for a file that cannot be one."""
-    path = cli.CONF / "study" / f"{name}.yaml"
+    """A study by its name, or by the path of a file of one's own, with settings that are added to every job.
+
+    DclipError for a file that cannot be one.
+    """
+    path = Path(name) if name.endswith(".yaml") else cli.CONF / "study" / f"{name}.yaml"
     if not path.is_file():
-        raise DclipError(f"study={name} does not exist; choose from {', '.join(studies())}")
+        close = difflib.get_close_matches(name, studies(), 1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise DclipError(f"study={name} does not exist{hint} Choose from {', '.join(studies())}, or give a file of your own")
     told: Any = OmegaConf.to_container(OmegaConf.load(path))
+    absent = [key for key in ("title", "columns") if not isinstance(told, dict) or key not in told]
+    if absent:
+        raise DclipError(f"{path.name} has no {' and no '.join(absent)}; see conf/study for examples")
     grids = told.get("grids", [{k: told[k] for k in GRID_KEYS - {"base"} if k in told}])
     for keys, known, where in ((told, KEYS, path.name), *((grid, GRID_KEYS, f"{path.name}: a grid") for grid in grids)):
         unknown = sorted(set(keys) - known)
@@ -113,7 +122,7 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
     jobs = tuple(job for grid in grids for job in _jobs(grid, common, tuple(more), every))
     columns = told["columns"]
     return Study(
-        name=name, title=told["title"], jobs=jobs, about=str(told.get("about", "")).strip(), paper=told.get("paper"),
+        name=path.stem, title=told["title"], jobs=jobs, about=str(told.get("about", "")).strip(), paper=told.get("paper"),
         columns=dict(columns) if isinstance(columns, dict) else {column: column for column in columns},
         ours={k: str(v) for k, v in told.get("ours", {}).items()}, figure=tuple(told.get("figure", ())),
         pictures=bool(told.get("pictures", False)),
@@ -204,10 +213,13 @@ def configured(words: Sequence[str]) -> Config:
 
 
 class Board:
-    """All tasks of a study: what is finished, what is missing, what failed."""
+    """All tasks of a study: what is finished, what is missing, what failed.
 
-    def __init__(self, study: Study, place: Place) -> None:
-        self.study, self.place = study, place
+    With ``collecting``, jobs are only composed if there is anything to find.
+    """
+
+    def __init__(self, study: Study, place: Place, collecting: bool = False) -> None:
+        self.study, self.place, self.collecting = study, place, collecting
         self.tasks: dict[Words, Task] = {}
         for job in study.jobs:
             if job.needs:
@@ -220,8 +232,9 @@ class Board:
         """Look again at what lies on disk."""
         shared = self.place.runs.parent if self.place.runs.parent.name == "studies" else self.place.runs
         self.runs = by_config(find_runs([shared]))
-        for task in self.tasks.values():
-            self._look(task)
+        if self.runs or self.said or not self.collecting:
+            for task in self.tasks.values():
+                self._look(task)
 
     def _look(self, task: Task) -> None:
         words: Words | None = task.words
@@ -423,6 +436,12 @@ def _lock(board: Board, task: Task) -> Path:
     return folder / f"{task.digest}.lock"
 
 
+def program() -> list[str]:
+    """What starts a job: this checkout's run.py, or the installed package."""
+    script = cli.HERE.parent / "run.py"
+    return [sys.executable, *([str(script)] if script.is_file() else ["-m", "dclip.cli"])]
+
+
 def _run(board: Board, task: Task, processes: dict[int, subprocess.Popen[bytes]], guard: Lock) -> tuple[str, str]:
     """Run one task to its end; (state, reason)."""
     known = by_config(find_runs([board.place.runs])).get(task.digest)
@@ -435,13 +454,11 @@ def _run(board: Board, task: Task, processes: dict[int, subprocess.Popen[bytes]]
         *task.words, *([setting("edit.adapter", edit.folder)] if edit else []), setting("output", board.place.runs.resolve()),
         f"sweep={board.study.name}", *(["resume=true"] if known else []),
     ]  # fmt: skip
-    script = cli.HERE.parent / "run.py"  # of a checkout
-    program = [str(script)] if script.is_file() else ["-m", "dclip.cli"]
     log = board.place.runs / "logs" / f"{task.digest}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
         with guard:
-            process = subprocess.Popen([sys.executable, *program, *words], stdout=stream, stderr=subprocess.STDOUT)
+            process = subprocess.Popen([*program(), *words], stdout=stream, stderr=subprocess.STDOUT)
             processes[process.pid] = process
         code = process.wait()
         with guard:
@@ -475,11 +492,12 @@ def main(words: Sequence[str]) -> int:
             raise DclipError(f"{word}: with study= only settings can be given, as name=value; a study is a sweep by itself")
     seeds = [_number("seeds", seed, 0) for seed in told["seeds"].split(",")] if "seeds" in told else []
     study = read_study(name, more, seeds)
-    board = Board(study, Place.of(name, told.get("output"), bool(more or seeds)))
+    collecting = _yes("collect", told) and not _yes("dry_run", told)
+    board = Board(study, Place.of(study.name, told.get("output"), bool(more or seeds)), collecting)
     if _yes("dry_run", told):
         print(dry_run(board))
         return 0
-    if not _yes("collect", told):
+    if not collecting:
         signal.signal(signal.SIGTERM, _stop)
         run_study(board, _number("workers", told.get("workers", "1"), 1), lambda line: print(line, flush=True))
     from dclip.tables import write_table
@@ -489,7 +507,7 @@ def main(words: Sequence[str]) -> int:
     failed = [task for task in board.unique() if task.state not in ("finished", "new")]
     for task in failed:
         print(f"{task.state}: {task.labels[0]}: {task.reason}", file=sys.stderr)
-    if failed and not _yes("collect", told):
+    if failed and not collecting:
         print("the same command runs what is missing or failed", file=sys.stderr)
         return 1
     return 0

@@ -17,12 +17,13 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from dclip.data.pools import atomic_save
-from dclip.metrics.functional import HIGHER_IS_BETTER
+from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.runs import Run, spread
 
 if TYPE_CHECKING:
     from dclip.study import Board, Job
 
+MOST_PANELS = 4  # metrics in one figure
 ARROWS = {True: " ↑", False: " ↓"}
 Key = tuple[tuple[str, str], ...]
 
@@ -280,19 +281,24 @@ def latex(table: Table) -> str:
     return "\n".join([*notes, rf"\begin{{tabular}}{{{align}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def write_table(board: Board) -> Path:
-    """table.md, table.csv, table.tex, and figure.png and pictures.png where there is something to draw; the first's path."""
-    table, folder = study_table(board), board.place.table
+def write_files(table: Table, folder: Path, drawn: Sequence[str] = ()) -> Path:
+    """table.md, table.csv, table.tex, and figure.png where there is something to draw; the first's path."""
     atomic_save(folder / "table.md", lambda p: p.write_text(markdown(table), "utf-8"))
     atomic_save(folder / "table.tex", lambda p: p.write_text(latex(table), "utf-8"))
     write_csv(table, folder / "table.csv")
-    drawn = [c for c in board.study.figure or table.columns if any(isinstance(r.cells[c].value, float) for r in table.rows)]
-    if drawn:
-        picture = figure(table, drawn[:4])
+    shown = [c for c in drawn or table.columns if any(isinstance(row.cells[c].value, float) for row in table.rows)]
+    if shown:
+        picture = figure(table, shown[:MOST_PANELS])
         atomic_save(folder / "figure.png", lambda p: picture.savefig(p, format="png", dpi=110))
-    if board.study.pictures:
-        _pictures(board, folder / "pictures.png")
     return folder / "table.md"
+
+
+def write_table(board: Board) -> Path:
+    """The files of a study's table, and pictures.png where it wants pictures; the Markdown's path."""
+    path = write_files(study_table(board), board.place.table, board.study.figure)
+    if board.study.pictures:
+        _pictures(board, board.place.table / "pictures.png")
+    return path
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
