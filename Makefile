@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE := .venv-demo
 export HYDRA_FULL_ERROR ?= 1
 
-.PHONY: help install demo demo-debug test check format clean
+.PHONY: help install demo demo-debug demo-install test bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -26,8 +27,27 @@ demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, re
 demo-debug: install ## the demo in seconds, to see that it runs
 	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
 
+# Gradio allows no Pillow from 13 on, which constraints.txt pins; so it and its own Pillow lie beside .venv, and shadow it
+$(PAGE)/installed: $(VENV)/installed constraints-demo.txt
+	$(BIN)/python -m venv $(PAGE)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+		> $$($(PAGE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
+	$(PAGE)/bin/python -m pip install --quiet --disable-pip-version-check 'gradio>=6.20,<7' -c constraints-demo.txt
+	touch $@
+
+demo-install: $(PAGE)/installed ## install what the page of task=demo needs; then: .venv-demo/bin/python run.py task=demo
+
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (about ten minutes on one core)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/finetuning.py
+	$(BIN)/python benchmarks/editing.py
+	$(BIN)/python benchmarks/mixing.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/guidance.py --images 2 --steps 6 --repeats 2
+	$(BIN)/python benchmarks/gpu.py
 
 check: install ## formatter, linter, type checker
 	$(BIN)/ruff format --check .
@@ -39,4 +59,4 @@ format: install ## format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what can be made again
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PAGE) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dclip.config import DclipError, Encode, FinalStep, Metric, Mix, Sampler, Solver
+from dclip.config import DclipError, Encode, FinalStep, Grid, Metric, Mix, Sampler, Solver
 from dclip.data.toonfaces import TRUTHS
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
@@ -36,12 +36,12 @@ def _images(pixels: Tensor, ids: Sequence[str] | None = None) -> Images:
     return Images(pixels, tuple(ids or (f"image_{i:05d}" for i in range(len(pixels)))))
 
 
-def _options(t0: int, steps: int, solver: str, eta: float = 0.0, final_step: FinalStep | str = FinalStep.to_clean) -> Sampler:
+def _options(t0: int, steps: int, solver: str, eta: float, final_step: FinalStep | str, grid: Grid | str) -> Sampler:
     check_steps(t0, steps)
     if solver not in list(Solver):
         raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(Solver)}")
     try:
-        return Sampler(Solver(solver), t0, steps, steps, eta, FinalStep(final_step))
+        return Sampler(Solver(solver), t0, steps, steps, eta, FinalStep(final_step), Grid(grid))
     except DclipError as error:
         raise ValueError(str(error)) from error
 
@@ -67,14 +67,17 @@ def invert(
     steps: int = 40,
     solver: str = "ddim",
     final_step: FinalStep | str = FinalStep.to_clean,
+    grid: Grid | str = Grid.uniform,
 ) -> Tensor:
     """Latents [N,3,H,W] at t0 of images [N,3,H,W] in [-1, 1], by deterministic inversion.
 
-    ``solver``: ``ddim``, ``ab2`` or ``dpmpp_2m`` (``steps - 1`` network calls), ``heun`` (twice as many), or ``fixed_point``,
-    which inverts a generation of these ``steps`` with this ``final_step`` (up to 7 calls a step).
+    ``solver``: ``ddim``, ``ab2`` or ``dpmpp_2m`` (``steps - 1`` network calls), ``heun`` (twice as many), ``fixed_point``,
+    which inverts a generation of these ``steps`` with this ``final_step`` (up to 7 calls a step), or ``belm``, whose latents are
+    two states [N,2,3,H,W]: ``generate`` with the same steps makes exactly these images of them.
+    ``grid``: how the timesteps are spread: ``uniform`` (published), ``quadratic``, ``log_snr``, ``rho``.
     ValueError for images of the wrong shape or range, or for impossible t0 or steps.
     """
-    return _invert(model, images, _options(t0, steps, solver, 0.0, final_step))
+    return _invert(model, images, _options(t0, steps, solver, 0.0, final_step, grid))
 
 
 @torch.no_grad()
@@ -88,13 +91,14 @@ def generate(
     final_step: FinalStep | str = FinalStep.to_clean,
     seed: int = 0,
     ids: Sequence[str] | None = None,
+    grid: Grid | str = Grid.uniform,
 ) -> Tensor:
     """Images [N,3,H,W] from latents at t0.
 
     ``eta`` > 0 adds noise to DDIM, drawn per image from ``seed`` and its id, so that a batch never changes a picture.
     ``final_step``: ``to_clean`` as in the papers' code (ends at the predicted x0), ``to_t0`` as in the paper.
     """
-    return _generate(model, model.predict, latents, _options(t0, steps, solver, eta, final_step), ids, seed)
+    return _generate(model, model.predict, latents, _options(t0, steps, solver, eta, final_step, grid), ids, seed)
 
 
 @torch.no_grad()

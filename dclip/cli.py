@@ -103,13 +103,16 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         node.edit.name = Path(node.edit.examples).stem
         node.edit.source, node.edit.target = "images before", f"images like {node.edit.name}"
     names = adapters_of(OmegaConf.to_container(node.edit)["adapter"])  # type: ignore[index,call-overload]
-    if OmegaConf.select(node, "task.name") not in (TaskName.edit, TaskName.translate) or not names:
+    task = OmegaConf.select(node, "task.name")
+    if task not in (TaskName.edit, TaskName.translate, TaskName.demo) or not names:
         return
     from dclip.headers import adopted, find_edit, read_edit_header
 
     paths = [find_edit(name, str(node.output)) for name in names]
     node.edit.adapter = paths if len(paths) > 1 else paths[0]
     headers = [read_edit_header(path, node.sampler.t0 if "sampler.t0" in told else None)[1] for path in paths]
+    if task == TaskName.demo:  # adopts those of the edits that are chosen on the page
+        return
     for header in headers:
         if header["kind"] == "foreign edit":
             _name_texts(node, header, told)

@@ -71,6 +71,7 @@ class TaskName(StrEnum):
     pretrain = "pretrain"
     translate = "translate"  # type: ignore[assignment]  # a name that str has too
     plan = "plan"
+    demo = "demo"
 
 
 @option("task", "finetune")
@@ -184,6 +185,19 @@ class PretrainTask(Task):
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         _weights("task", robust=self.robust, low=self.low)
+
+
+@option("task", "demo")
+@dataclass
+class DemoTask(Task):
+    """A local page to try edits on: ``edit.adapter``'s, else those of every finished run under ``output``."""
+
+    name: TaskName = TaskName.demo
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any that is free
+
+    def __post_init__(self) -> None:
+        _need(0 <= self.port <= 65535, f"task.port={self.port} is no port; choose 1024 to 65535, or 0 for any free one")
 
 
 @option("task", "plan")
@@ -489,6 +503,7 @@ class Solver(StrEnum):
     heun = "heun"
     dpmpp_2m = "dpmpp_2m"
     fixed_point = "fixed_point"
+    belm = "belm"
 
 
 class Encode(StrEnum):
@@ -593,6 +608,16 @@ class FixedPoint(Sampler):
     solver: Solver = Solver.fixed_point
 
 
+@option("sampler", "belm")
+@dataclass
+class Belm(Sampler):
+    """O-BELM, exactly reversible: reconstructs to rounding in ``s_gen`` steps (``s_for`` is not used). For research."""
+
+    solver: Solver = Solver.belm
+    s_gen: int = 20
+    grid: Grid = Grid.rho
+
+
 @dataclass
 class Mix:
     """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network the sum of their changes.
@@ -656,12 +681,12 @@ class Guidance:
 class Guided(Guidance):
     """What every guidance can be told; ``scale`` 0 is no guidance at all."""
 
-    scale: float = 1.0
+    scale: float = 0.5
     temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
     sees: Sees = Sees.x0
     clip_range: ClipRange = ClipRange.unit
     clips: list[str] = field(default_factory=list)  # several CLIPs guide together; empty: clip.name
-    cutouts: int = 4  # random squares that CLIP sees instead of the whole image; 0: the whole image
+    cutouts: int = 0  # random squares that CLIP sees instead of the whole image; 0: the whole image
     cut_min: float = 0.75  # their side, as a share of the image's
     cut_max: float = 1.0
     noise: float = 0.0  # standard deviation of noise on what CLIP sees
@@ -669,7 +694,7 @@ class Guided(Guidance):
     normalise: Normalise = Normalise.bounded
     cap: float = 0.5
     t_start: int = 999  # guided from here
-    t_end: int = 200  # down to here
+    t_end: int = 0  # down to here
     every: int = 1  # the gradient is computed every k-th step, and used again in between
     time_travel: int = 0  # how often a step is taken again from the noise it came from
     travel_start: int = 800
@@ -1094,8 +1119,16 @@ def check(cfg: Config) -> None:
             "choose method.batch and dataset.train as multiples",
         )
         _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
+    _need(
+        cfg.sampler.solver is not Solver.belm or task in (TaskName.reconstruct, TaskName.edit),
+        f"sampler=belm is for task=reconstruct or edit, not task={task.value}: its latents hold two states; "
+        "choose sampler=fixed_point",
+    )
     if task in (TaskName.edit, TaskName.translate):
         _check_applied(cfg)
+    elif task is TaskName.demo:
+        _need(cfg.trainer.devices == 1, f"trainer.devices={cfg.trainer.devices} is too many for a page; set trainer.devices=1")
+        _need(cfg.gamma <= 2, f"gamma={cfg.gamma} is out of range for task=demo; choose 0 (original) to 2")
     else:
         _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
         _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
@@ -1105,8 +1138,9 @@ def check(cfg: Config) -> None:
     if cfg.input is not None:
         starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
         _need(
-            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate),
-            f"input={cfg.input} is for task=edit, finetune or translate, or task=sample task.start=images, not task={task.value}",
+            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate, TaskName.demo),
+            f"input={cfg.input} is for task=edit, finetune, translate or demo, or task=sample task.start=images, "
+            f"not task={task.value}",
         )
         _need(
             task is not TaskName.finetune or cfg.trainer.devices == 1,

@@ -6,11 +6,13 @@ Imports nothing heavy: with something missing and no way to fetch it, one messag
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import Config, DclipError, Domain, Guided, LatentOpt, ParserName, Start, TaskName, ToonFaces, planned
+from dclip.config import Config, DclipError, DemoTask, Domain, Guided, LatentOpt, ParserName, Start, TaskName, ToonFaces, planned
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.models.registry import SHIPPED, Weights
@@ -100,7 +102,7 @@ def networks(cfg: Config) -> Networks:
     if task is TaskName.pretrain:
         return Networks()
     tuning = task is TaskName.finetune
-    editing = tuning or task is TaskName.edit or (task is TaskName.translate and bool(cfg.edit.adapters))
+    editing = tuning or task in (TaskName.edit, TaskName.demo) or (task is TaskName.translate and bool(cfg.edit.adapters))
     measuring = editing or task in (TaskName.reconstruct, TaskName.translate)
     toon = domain == "toonfaces"
     if task is TaskName.sample:
@@ -217,6 +219,9 @@ def obtain(cfgs: Sequence[Config]) -> None:
 
     Optional files are left alone: a run that can do without a download does so.
     """
+    for cfg in cfgs:
+        if isinstance(cfg.task, DemoTask) and not cfg.plan:
+            check_page(cfg.task)
     needs = {n.name: n for cfg in cfgs for n in needed(cfg) if n.path is None and not n.optional}
     data = list(dict.fromkeys(line for cfg in cfgs for line in missing_data(cfg)))
     if not needs and not data:
@@ -232,6 +237,24 @@ def obtain(cfgs: Sequence[Config]) -> None:
             wanted = [need for need in wanted if registry.located(need.entry) is None]
     if (wanted and reason) or data:
         raise MissingFilesError(message(wanted, data, reason))
+
+
+def check_page(task: DemoTask) -> None:
+    """Refuse a page that cannot be opened. DclipError where Gradio is missing, or the port is in use."""
+    if find_spec("gradio") is None:
+        raise DclipError(
+            "task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', "
+            "or in a checkout make demo-install and .venv-demo/bin/python run.py task=demo"
+        )
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free
+            probe.bind((task.host, task.port))
+    except OSError as error:
+        raise DclipError(
+            f"task.host={task.host} task.port={task.port} cannot be used ({error.strerror}); choose another port, "
+            "or task.port=0 for any free one"
+        ) from error
 
 
 def _unreachable(needs: Sequence[Need], silent: Mapping[str, str]) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dclip import needs, parallel, plan
 from dclip.build import Networks, build_networks
-from dclip.config import Config, DclipError, TaskName, planned
+from dclip.config import Config, TaskName, planned
 from dclip.data.images import save_png
 from dclip.data.load import fetch_data, load_input, true_images, truth_of
 from dclip.methods import sampling
@@ -40,13 +40,20 @@ log = logging.getLogger("dclip")
 def run(cfg: Config) -> Path:
     """Do one run; returns its folder. DclipError for bad input, before anything expensive.
 
-    With ``plan=true`` (or ``task=plan``) only the plan is made; its file is returned.
+    With ``plan=true`` (or ``task=plan``) only the plan is made; its file is returned. ``task=demo`` makes no run: it returns the
+    output folder when its page is closed.
     """
     if planned(cfg).plan:
         return plan.show(cfg)
     needs.obtain([cfg])
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
+    if cfg.task.name is TaskName.demo:
+        from dclip.demo import serve
+
+        fetch_data(cfg)
+        serve(cfg)
+        return Path(cfg.output)
     with recording(cfg) as record:
         fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
@@ -187,8 +194,6 @@ def apply_edit(cfg: Config, record: Record, editor: Editor, images: Images, late
     """Generate at the degree of change ``gamma``."""
     with record.timing("edit"):
         result = apply(cfg, editor, images, latents, cfg.gamma)
-    if not bool(torch.isfinite(result).all()):
-        raise DclipError("the edited images are not finite: the fine-tuning diverged; lower method.lr")
     whole = cfg.gamma == 1 or len(cfg.edit.adapters) > 1  # several edits, each at half weight, are whole at gamma = 2
     return Edited(images, result, true_images(images, truth_of(cfg)) if whole else None)
 

@@ -22,7 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from dclip import needs
-from dclip.config import Config, Guided, LatentOpt, ObjectiveName, SampleTask, Start, TaskName, TranslateTask, WandbMode, planned
+from dclip.config import (
+    Config,
+    Encode,
+    FinalStep,
+    Guided,
+    LatentOpt,
+    ObjectiveName,
+    Sampler,
+    SampleTask,
+    Solver,
+    Start,
+    TaskName,
+    TranslateTask,
+    WandbMode,
+    planned,
+)  # fmt: skip
 from dclip.data.listing import missing_data
 from dclip.models import fetch, registry
 from dclip.tracking import config_hash, run_name, wandb_mode, write_json
@@ -108,24 +123,39 @@ def _images(cfg: Config) -> tuple[int, int, int]:
     return data.train, data.validation, count
 
 
+def inversion_calls(sampler: Sampler) -> int:
+    """Network calls that bring one image to t0, at most."""
+    if sampler.encode is Encode.stochastic:
+        return 0
+    mirrored = sampler.s_gen - (sampler.final_step is FinalStep.to_t0)  # steps of the generation's way back
+    return {
+        Solver.fixed_point: (sampler.sweeps + 1) * mirrored,
+        Solver.belm: mirrored + 1,
+        Solver.ab2: sampler.s_for,
+        Solver.heun: 2 * (sampler.s_for - 1),
+    }.get(sampler.solver, sampler.s_for - 1)
+
+
 def calls(cfg: Config) -> dict[str, float]:
     """U-Net evaluations (in forward passes of one image) of every part of a run."""
     task, sampler, method = cfg.task.name, cfg.sampler, cfg.method
     train, validation, test = _images(cfg)
+    if task is TaskName.demo:  # one press of its button
+        test = 1
     if task is TaskName.pretrain:
         return {"train": BACKWARD * cfg.task.steps * cfg.task.batch}  # type: ignore[attr-defined]
     if task is TaskName.sample:
         return _sampling_calls(cfg, test)
     both = 1 if cfg.gamma in (0, 1) else 2
     strip = 2 * len(cfg.degrees) * min(6, test) * sampler.s_gen
-    work = {"invert": float(test * (sampler.s_for - 1)), "edit": float(test * sampler.s_gen * both)}
+    work = {"invert": float(test * inversion_calls(sampler)), "edit": float(test * sampler.s_gen * both)}
     if task is TaskName.reconstruct:
         return work
     if isinstance(cfg.task, TranslateTask):
         return {"translate": float(cfg.task.rounds * cfg.task.steps * test), **(work if cfg.edit.adapters else {})}
     work["edit"] += strip
     if task is TaskName.finetune:
-        work["invert"] += (train + validation) * (sampler.s_for - 1)
+        work["invert"] += (train + validation) * inversion_calls(sampler)
         work["fine-tune"] = method.epochs * method.s_train * (BACKWARD * train + validation)
     return work
 
@@ -135,7 +165,7 @@ def _sampling_calls(cfg: Config, test: int) -> dict[str, float]:
     assert isinstance(task, SampleTask)
     starts = task.start is Start.images
     count = test if starts else task.count
-    work = {"invert": float(count * (sampler.s_for - 1))} if starts else {}
+    work = {"invert": float(count * inversion_calls(sampler))} if starts else {}
     guided = isinstance(guidance, Guided) and guidance.scale > 0
     if isinstance(cfg.method, LatentOpt):  # forward, forward again and backward through the chain; the images before
         again = 1 if cfg.method.checkpointing else 0
@@ -158,7 +188,8 @@ def memory_mb(cfg: Config, size: Size) -> float:
         return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
     chain: int = cfg.method.s_train
     kept = {ObjectiveName.chain: chain, ObjectiveName.annealed: chain, ObjectiveName.last_k: cfg.method.k}
-    return 5 * weights + others + size.kept_mb * kept.get(cfg.method.objective, 1) * cfg.method.batch
+    graphs: int = kept.get(cfg.method.objective, 1) * cfg.method.batch
+    return 5 * weights + others + size.kept_mb * graphs
 
 
 def plan(cfg: Config) -> dict[str, Any]:

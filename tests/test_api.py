@@ -108,6 +108,23 @@ def test_an_edit_of_another_base_or_no_edit_is_refused(nets, pictures, adapter, 
         dclip.edit(other, pictures, str(tmp_path_factory.mktemp("empty")))
 
 
+@pytest.mark.parametrize("grid", ["rho", "quadratic"])
+def test_belm_reconstructs_pictures_to_rounding(model, pictures, grid):
+    told = {"t0": 500, "steps": 8, "solver": "belm", "grid": grid}
+    latents = dclip.invert(model, pictures, **told)
+    assert latents.shape == (2, 2, 3, 16, 16)
+    torch.testing.assert_close(dclip.generate(model, latents, **told), pictures, rtol=0, atol=2e-4)
+    other = dclip.generate(model, dclip.invert(model, pictures, t0=500, steps=8), t0=500, steps=8)
+    assert float((other - pictures).abs().max()) > 1e-2
+
+
+def test_the_grid_reaches_both_ways(model, pictures):
+    latents = {grid: dclip.invert(model, pictures, t0=500, steps=8, grid=grid) for grid in ("uniform", "quadratic")}
+    assert not torch.allclose(*latents.values())
+    again = [dclip.generate(model, latents["uniform"], steps=8, grid=grid) for grid in latents]
+    assert not torch.allclose(*again)
+
+
 @pytest.mark.parametrize(
     ("call", "words_"),
     [
@@ -122,6 +139,7 @@ def test_an_edit_of_another_base_or_no_edit_is_refused(nets, pictures, adapter, 
         (lambda m, x: dclip.generate(m, x, eta=float("nan")), "eta=nan"),
         (lambda m, x: dclip.generate(m, x, t0=0), "t0=0"),
         (lambda m, x: dclip.generate(m, x, final_step="end"), "end"),
+        (lambda m, x: dclip.invert(m, x, grid="even"), "even"),
         (lambda m, x: dclip.generate(m, x, eta=1.0, ids=["only one"]), "noise for 1 images"),
     ],
 )

@@ -104,12 +104,15 @@ def test_the_presets_differ_as_the_published_code_differs_from_ours(configure_on
     assert (faithful.method.batch, faithful.method.lr_schedule.value) == (1, "code")
     assert (faithful.clip.antialias, faithful.sampler.final_step.value) == (False, "to_clean")
     assert plain(fixed) == plain(default)
+    assert (faithful.sampler.solver.value, fixed.sampler.solver.value) == ("ddim", "ab2")
+    assert configure_on("experiment=celeba", "preset=faithful", "sampler=heun").sampler.solver.value == "heun"
     assert (fixed.clip.antialias, fixed.loss.templates, fixed.method.lr_schedule.value) == (True, "none", "constant")
 
 
 def test_a_preset_works_on_the_cartoons(configure_on):
     assert configure_on("experiment=toonfaces_red_hair", "preset=faithful").loss.templates == "imagenet79"
-    assert configure_on("experiment=toonfaces_red_hair", "preset=fixed").method.lr == 1.2e-4
+    fixed = configure_on("experiment=toonfaces_red_hair", "preset=fixed")
+    assert (fixed.method.lr, fixed.sampler.solver.value) == (1.2e-4, "fixed_point")
 
 
 def test_every_text_pair_of_the_published_list_is_there():
@@ -148,7 +151,7 @@ def test_without_any_word_the_demo_is_configured():
 
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group, photographs):
-    needs = {"pretrain": ["task.net=ddpm"]}
+    needs = {"pretrain": ["task.net=ddpm"], "belm": ["task=reconstruct"]}
     needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
     for name, cls in OPTIONS[group].items():
         if cls.__name__ in photographs:
@@ -182,6 +185,7 @@ REFUSALS = [
     (["sampler.eta=-1"], "sampler.eta=-1"),
     (["sampler.eta=nan"], "sampler.eta=nan"),
     (["sampler.final_step=there"], "sampler.final_step"),
+    (["sampler=belm"], "sampler=belm is for task=reconstruct or edit, not task=finetune"),
     (["sampler.t0=abc"], "sampler.t0"),
     (["method.epochs=0"], "method.epochs=0"),
     (["method.batch=0"], "method.batch=0"),
@@ -322,7 +326,7 @@ def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
 def test_help_shows_the_choices_and_writes_nothing(tmp_path):
     done = command("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for part in ("experiment:", "toonfaces_red_hair", "sampler: ab2, ddim, ddpm", "usage:"):
+    for part in ("experiment:", "toonfaces_red_hair", "sampler: ab2, belm, ddim, ddpm", "usage:"):
         assert part in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -98,7 +98,7 @@ def test_a_batch_of_one_gives_the_picture_of_a_batch_of_eight(model, clip, solve
 
 
 @pytest.mark.parametrize("option", [
-    {"sees": Sees.x_t}, {"sees": Sees.blend}, {"sees": Sees.x0_through_unet}, {"clip_range": ClipRange.raw}, {"cutouts": 0},
+    {"sees": Sees.x_t}, {"sees": Sees.blend}, {"sees": Sees.x0_through_unet}, {"clip_range": ClipRange.raw}, {"cutouts": 2},
     {"flip": False}, {"noise": 0.5}, {"normalise": Normalise.none}, {"normalise": Normalise.eps}, {"normalise": Normalise.cap},
     {"t_start": 500}, {"t_end": 600}, {"every": 2}, {"time_travel": 1}, {"range": 5.0}, {"tv": 5.0}, {"temperature": 0.5},
 ], ids=str)  # fmt: skip
@@ -238,7 +238,7 @@ def test_one_step_along_the_gradient_raises_the_target(model, clip, kind):
 
 @pytest.mark.parametrize("sees", list(Sees))
 def test_the_gradient_is_that_of_what_clip_sees(model, clip, sees):
-    guide = make_guide(clip, cutouts=0, flip=False, normalise=Normalise.none, sees=sees, temperature=1.0)
+    guide = make_guide(clip, scale=1.0, flip=False, normalise=Normalise.none, sees=sees, temperature=1.0)
     t, a = torch.tensor([400]), SCHEDULE.alpha_bar(400)
     x = noise_like(1, seed=2)
     with torch.no_grad():
@@ -641,13 +641,13 @@ def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
         assert math.isfinite(metrics[f"{name}_free"]), name
     assert metrics["p_target_guide_low"] <= metrics["p_target_guide"] <= metrics["p_target_guide_high"]
     assert "fewer" in metrics["kid_50_absent"]
-    assert (metrics["network_calls"], metrics["clip_calls"], metrics["count"]) == (4, 3 * 4, 2)  # 4 cutouts, not below t = 200
+    assert (metrics["network_calls"], metrics["clip_calls"], metrics["count"]) == (4, 4, 2)
     assert metrics["time_ratio"] > 0
     rows = table(folder, "rows.csv")
     assert len(rows) == 2
     assert {"p_target_guide", "judge_success_free"} <= set(rows[0])
     traces = table(folder, "traces.csv")
-    assert [t["t"] for t in traces if t["target"] == "1"] == ["999", "666", "333"]
+    assert [t["t"] for t in traces if t["target"] == "1"] == ["999", "666", "333", "0"]
     assert sum(float(t["mean"]) for t in traces if t["t"] == "666") == pytest.approx(1, abs=1e-4)
     assert "a person with a beard" in (folder / "report.html").read_text("utf-8")
 

@@ -142,9 +142,9 @@ def finished_run(folder, note, **metrics):
 def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_path):
     grid = script("finetuning")
     for seed, success in ((0, 0.8), (1, 0.6)):
-        finished_run(tmp_path / "red_hair_chain" / str(seed), f"finetuning red_hair chain 1 {seed}", judge_success=success)
-    finished_run(tmp_path / "red_hair_lora" / "0", "finetuning red_hair lora 0.25 0", judge_success=0.5)
-    runs = grid.finished(tmp_path)
+        finished_run(tmp_path / "red_hair_chain" / str(seed), f"finetuning / red_hair / chain / 1 / {seed}", judge_success=success)
+    finished_run(tmp_path / "red_hair_lora" / "0", "finetuning / red_hair / lora / 0.25 / 0", judge_success=0.5)
+    runs = grid.cells(tmp_path)
     assert set(runs) == {("red_hair", "chain", 1.0, 0), ("red_hair", "chain", 1.0, 1), ("red_hair", "lora", 0.25, 0)}
     table = grid.rows(runs)
     assert [(line["objective"], line["seeds"]) for line in table] == [("chain", 2), ("lora", 1)]
@@ -169,7 +169,7 @@ def test_the_applications_become_a_table_a_section(tmp_path):
     grid = script("applications")
     finished_run(tmp_path / "mix_3" / "0", "applications / mix / mixed, gamma 2", judge_success=0.75, judge_success_beard=0.9)
     finished_run(tmp_path / "mix_8" / "0", "applications / mix / soup, gamma 2", judge_success=0.5)
-    table = grid.cells(grid.finished(tmp_path), "mix")
+    table = grid.cells(grid.finished(tmp_path, "applications"), "mix")
     assert [line[""] for line in table] == ["mixed, gamma 2", "soup, gamma 2"]
     assert table[1]["judge_success_beard"] == "-"
     assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in grid.markdown(table)

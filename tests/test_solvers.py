@@ -7,7 +7,7 @@ import torch
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, sample
 from dclip.diffusion.schedule import Schedule, mirrored, pairs_down, pairs_up
-from dclip.diffusion.solvers import AB2, DPMPP2M, FixedPoint, Heun
+from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPoint, Heun
 
 SCHEDULE = Schedule()
 A = SCHEDULE.alpha_bar
@@ -133,3 +133,40 @@ def test_gradients_flow_through_every_solver(solver):
     x = start().requires_grad_()
     sample(wavy, x, pairs_down(500, 4), SCHEDULE, solver=solver).sum().backward()
     assert float(x.grad.abs().min()) > 0
+
+
+# ------------------------------------------------------------------------------------------- exactly reversible
+
+
+@pytest.mark.parametrize("grid", ["rho", "uniform", "quadratic"])
+@pytest.mark.parametrize("final", ["to_clean", "to_t0"])
+@pytest.mark.parametrize("steps", [3, 6, 20])
+def test_belm_brings_an_image_back_to_rounding_however_few_the_steps(steps, final, grid):
+    x, down = 0.5 * start(4), pairs_down(500, steps, final, grid)
+    latent = sample(wavy, x, mirrored(down), SCHEDULE, solver=BELM())
+    assert latent.shape == (4, 2, 3, 4, 4)
+    again = sample(wavy, latent, down, SCHEDULE, solver=BELM())
+    torch.testing.assert_close(again, x, rtol=0, atol=1e-9)
+    single = sample(wavy, latent[:, 0], down, SCHEDULE, solver=BELM())  # one state alone is not enough
+    assert float((single - x).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
+def test_belm_is_of_second_order(up):
+    x, found = start(), []
+    for steps in (21, 41, 81, 161):
+        down = pairs_down(500, steps, "to_t0", "rho")
+        end = sample(optimal_for_normal_data, x, mirrored(down) if up else down, SCHEDULE, solver=BELM())
+        found.append(float(((end[:, 0] if up else end) - x).abs().max() / x.abs().max()))
+    assert found[-1] < 1e-2
+    assert all(a / b > 3 for a, b in pairwise(found)), found
+
+
+def test_belm_follows_a_constant_eps_and_treats_every_image_alone():
+    x, down = start(4), pairs_down(600, 7, "to_t0", "rho")
+    latent = sample(lambda x, t: torch.full_like(x, 0.7), x, mirrored(down), SCHEDULE, solver=BELM())
+    exact = sample(lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 3), SCHEDULE)
+    torch.testing.assert_close(latent[:, 0], exact, rtol=0, atol=1e-9)
+    whole = sample(wavy, x, mirrored(down), SCHEDULE, solver=BELM())
+    single = torch.cat([sample(wavy, one[None], mirrored(down), SCHEDULE, solver=BELM()) for one in x])
+    torch.testing.assert_close(whole, single, rtol=0, atol=1e-9)

@@ -18,7 +18,7 @@ from test_convert import ADM, DDIM, AdmNet, DdimNet, Evil, difference, random_ne
 from test_fetch import closed_port, serving
 
 from dclip import needs, plan, weights_cli
-from dclip.config import DclipError
+from dclip.config import DclipError, Encode, FinalStep, Sampler, Solver
 from dclip.data.listing import missing_data
 from dclip.models import registry
 from dclip.models.checkpoints import load_model
@@ -541,6 +541,23 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     assert [f["name"] for f in found["fetch"]] == ["celeba_hq", "openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet"]
     assert found["may_not_fetch"] == "HF_HUB_OFFLINE=1"
     assert found["network"] == []
+
+
+@pytest.mark.parametrize("final", ["to_clean", "to_t0"])
+@pytest.mark.parametrize("solver", ["ddim", "ddpm", "ab2", "heun", "dpmpp_2m", "fixed_point", "belm"])
+def test_a_plan_counts_the_calls_of_every_inversion(solver, final):
+    from dclip.diffusion.sampler import sample
+    from dclip.diffusion.schedule import Schedule
+    from dclip.diffusion.solvers import inverter_of, pairs_of
+
+    options = Sampler(Solver(solver), 500, 9, 5, final_step=FinalStep(final), tolerance=1e-30)
+    seen = []
+    x = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    sample(
+        lambda x, t: seen.append(1) or torch.sin(3 * x), x, pairs_of(options)[0], Schedule(), solver=inverter_of(options)
+    )  # never quite still
+    assert plan.inversion_calls(options) == len(seen)
+    assert plan.inversion_calls(replace(options, encode=Encode.stochastic)) == 0
 
 
 def test_a_plan_names_its_device_and_its_basis(photos, monkeypatch):

@@ -48,6 +48,7 @@ SPLITS = {
     TaskName.edit: ("test",),
     TaskName.reconstruct: ("test",),
     TaskName.translate: ("test",),
+    TaskName.demo: ("test",),
 }
 Picture = Path | BytesIO | Any  # a file, an encoded picture, or a decoded one (PIL)
 Chosen = tuple["Pool", str]

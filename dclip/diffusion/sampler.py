@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -55,6 +55,19 @@ class Solver(Protocol):
 
     def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
         """x_{t_next} [N,C,H,W]."""
+        ...
+
+
+@runtime_checkable
+class TwoStates(Protocol):
+    """A solver whose latent is two states: x at the end of the walk and x one step before it, [N,2,C,H,W]."""
+
+    def open(self, x: Tensor) -> Tensor:
+        """x [N,C,H,W] at the start, out of one state [N,C,H,W] or two."""
+        ...
+
+    def close(self, x: Tensor) -> Tensor:
+        """What the walk returns for x [N,C,H,W] at its end."""
         ...
 
 
@@ -189,16 +202,18 @@ def sample(
         on_step: called with every step, e.g. to record x0.
 
     Returns:
-        [N,C,H,W] at the last pair's t_next.
+        [N,C,H,W] at the last pair's t_next (upward, a solver of ``TwoStates`` returns both).
     """
     solver = (solver or DDIM()).start()
+    if isinstance(solver, TwoStates):
+        x = solver.open(x)
     look = Looking(eps_fn, schedule, clip_x0)
     for t, t_next in pairs:
         step = replace(look(x, t), t_next=t_next)
         x = solver.advance(step, schedule, noise, look)
         if on_step is not None:
             on_step(step)
-    return x
+    return solver.close(x) if isinstance(solver, TwoStates) else x
 
 
 @dataclass(frozen=True)

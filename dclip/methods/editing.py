@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dclip.config import Config, Encode, Mix
+from dclip.config import Config, DclipError, Encode, Mix
 from dclip.diffusion.mix import degree, degrees, mix
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.solvers import pairs_of, solver_of
@@ -107,8 +107,11 @@ def generate(
 
 
 def apply(cfg: Config, editor: Editor, images: Images, latents: Tensor, gamma: float, what: str = "generating") -> Tensor:
-    """Edited images [N,3,H,W] at a degree of change."""
-    return generate(cfg, editor.original, editor.at(gamma), images, latents, what, editor.parts)
+    """Edited images [N,3,H,W] at a degree of change. DclipError if they are not finite."""
+    result = generate(cfg, editor.original, editor.at(gamma), images, latents, what, editor.parts)
+    if not bool(torch.isfinite(result).all()):
+        raise DclipError("the edited images are not finite: the fine-tuning diverged; lower method.lr")
+    return result
 
 
 def strip(cfg: Config, editor: Editor, images: Images, latents: Tensor, gammas: Sequence[float]) -> Tensor:

@@ -70,7 +70,9 @@ class Walk(L.LightningModule):
     def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
-        x = x.repeat_interleave(self.copies, 0).contiguous(memory_format=torch.channels_last)
+        x = x.repeat_interleave(self.copies, 0)
+        if x.ndim == 4:  # a solver of TwoStates takes [N,2,3,H,W]
+            x = x.contiguous(memory_format=torch.channels_last)
         noise = ImageNoise([name for name in ids for _ in range(self.copies)], self.seed)
         eps_fn, solver = self.rules(ids)
         end = sample(

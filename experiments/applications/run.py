@@ -1,7 +1,7 @@
 """Every application of fine-tuned edits on ToonFaces: learn what is needed, run, then collect numbers and pictures.
 
-    python experiments/applications/run.py [mix degrees stochastic translate single examples] [--test 100] [setting=value ...]
-    python experiments/applications/run.py --collect
+    python -m experiments.applications.run [mix degrees stochastic translate single examples] [--test 100] [setting=value ...]
+    python -m experiments.applications.run --collect
 
 What is finished is not run again. Edits are learned by conf/experiment/toonfaces_EDIT.yaml, once.
 """
@@ -9,22 +9,18 @@ What is finished is not run again. Edits are learned by conf/experiment/toonface
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from PIL import Image
 
 from dclip.data.toonfaces import TRUTHS, counterfactual, render, sample_face
-from dclip.metrics.functional import HIGHER_IS_BETTER
 from dclip.tracking import read_json
+from experiments.grid import ROOT, call, finished, markdown, note, write_csv
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 BOTH = "edit.name='red_hair+beard'"
 MIX = ["experiment=apply_mix"]
 SECTIONS: dict[str, dict[str, list[str]]] = {  # section -> row -> its command
@@ -70,12 +66,6 @@ METRICS = (
 )  # fmt: skip
 
 
-def call(*words: str) -> None:
-    """One run, in a process of its own."""
-    print("run.py", *words, flush=True)
-    subprocess.run([sys.executable, str(ROOT / "run.py"), *words], check=True)
-
-
 def learn(edit: str, output: Path, more: list[str]) -> None:
     """Fine-tune an edit unless that was done."""
     if not list(output.glob(f"finetune_{edit}/*/metrics.json")):
@@ -94,38 +84,18 @@ def draw(work: Path) -> None:
             Image.fromarray(render(face)).save(work / name / f"{i}.png")
 
 
-def finished(output: Path) -> dict[tuple[str, str], Path]:
-    """(section, row) -> its newest finished run."""
-    runs: dict[tuple[str, str], Path] = {}
-    for status in sorted(output.glob("*/*/status.json")):
-        config: Any = OmegaConf.load(status.parent / "config.yaml")
-        if read_json(status).get("status") == "finished" and config.note.startswith("applications / "):
-            _, section, row = config.note.split(" / ")
-            runs[section, row] = status.parent
-    return runs
-
-
-def cells(runs: dict[tuple[str, str], Path], section: str) -> list[dict[str, Any]]:
+def cells(runs: dict[tuple[str, ...], Path], section: str) -> list[dict[str, Any]]:
     """One line a row of the section, with the metrics that any of its rows has."""
     found = {row: read_json(runs[section, row] / "metrics.json") for row in SECTIONS[section] if (section, row) in runs}
     shown = [m for m in METRICS if any(m in metrics for metrics in found.values())]
     return [{"": row, "n": m["images"], **{k: m.get(k, "-") for k in shown}} for row, m in found.items()]
 
 
-def markdown(table: list[dict[str, Any]]) -> str:
-    """A section's table, with an arrow for the better direction."""
-    arrows = {True: " ↑", False: " ↓"}
-    heads = [k + (arrows[HIGHER_IS_BETTER[k]] if k in HIGHER_IS_BETTER else "") for k in table[0]]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    shown = (" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()) for line in table)
-    return "\n".join(lines + [f"| {line} |" for line in shown]) + "\n"
-
-
 def collect(output: Path) -> None:
     """Write table.md, table.csv and the pictures beside this file."""
-    runs = finished(output)
+    runs = finished(output, "applications")
     if not runs:
-        sys.exit(f"no finished runs under {output}; first: python experiments/applications/run.py")
+        sys.exit(f"no finished runs under {output}; first: python -m experiments.applications.run")
     text, rows = [], []
     for section in SECTIONS:
         table = cells(runs, section)
@@ -145,10 +115,7 @@ def collect(output: Path) -> None:
                     (HERE / "pictures").mkdir(exist_ok=True)
                     shutil.copy(picture, HERE / "pictures" / f"{section}_{number}_{name}")
     (HERE / "table.md").write_text("\n".join(text), "utf-8")
-    with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(HERE / "table.csv", rows)
     print("\n".join(text))
 
 
@@ -161,7 +128,7 @@ def main() -> None:
     told = parser.parse_intermixed_args()
     more = [w for w in told.words if "=" in w]
     sections = [w for w in told.words if "=" not in w] or list(SECTIONS)
-    done, work = finished(told.output), told.output / "drawn"
+    done, work = finished(told.output, "applications"), told.output / "drawn"
     for section in [] if told.collect else sections:
         for edit in LEARNED.get(section, ()):
             learn(edit, told.output, more)
@@ -171,8 +138,8 @@ def main() -> None:
             if (section, row) not in done:
                 filled = [word.replace("{work}", str(work)) for word in words]
                 count = [f"dataset.test={told.test}"] if section in COUNTS else []
-                name, note = f"name={section}_{number}", f"note='applications / {section} / {row}'"
-                call(*filled, *count, f"output={told.output}", "logger=csv", name, note, *more)
+                where = [f"output={told.output}", "logger=csv", f"name={section}_{number}"]
+                call(*filled, *count, *where, note("applications", section, row), *more)
     collect(told.output)
 
 

@@ -1,8 +1,8 @@
 """Every fine-tuning objective at equal budgets: run the grid, then collect it into a table.
 
-    python experiments/finetuning/run.py [red_hair,zombie] [--presets chain,onestep_lora] [--seeds 0,1,2] [--budget 1,0.25]
-                                         [setting=value ...]
-    python experiments/finetuning/run.py --collect
+    python -m experiments.finetuning.run [red_hair,zombie] [--presets chain,onestep_lora] [--seeds 0,1,2] [--budget 1,0.25]
+                                          [setting=value ...]
+    python -m experiments.finetuning.run --collect
 
 A budget of 1 is what the edit's own experiment (conf/experiment/toonfaces_EDIT.yaml) spends on the chain, counted in network
 calls: one call forward is 1, one backward 2. Every objective gets as many epochs as that allows. A cell that is finished is not
@@ -12,12 +12,9 @@ run again. Each cell is a process of its own, so that its peak memory is its own
 from __future__ import annotations
 
 import argparse
-import csv
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -25,11 +22,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from dclip.cli import CONF
-from dclip.metrics.functional import HIGHER_IS_BETTER
 from dclip.tracking import read_json
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, write_csv
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+Cells = dict[tuple[str, str, float, int], Path]
 EDITS = "red_hair,zombie"
 PRESETS = "chain,chain_checkpointed,gpu_efficient,gpu_efficient_faithful,last_k,annealed,onestep,onestep_invert,lora,onestep_lora"
 METRICS = (
@@ -55,15 +52,10 @@ def epochs(edit: str, preset: str, budget: float) -> int:
     return max(1, round(method.epochs * budget * 3 * method.s_train / calls(preset, method.s_train)))
 
 
-def finished(output: Path) -> dict[tuple[str, str, float, int], Path]:
+def cells(output: Path) -> Cells:
     """(edit, preset, budget, seed) -> its newest finished run."""
-    runs: dict[tuple[str, str, float, int], Path] = {}
-    for status in sorted(output.glob("*/*/status.json")):
-        config: Any = OmegaConf.load(status.parent / "config.yaml")
-        if read_json(status).get("status") == "finished" and config.note.startswith("finetuning "):
-            _, edit, preset, budget, seed = config.note.split()
-            runs[edit, preset, float(budget), int(seed)] = status.parent
-    return runs
+    found = finished(output, "finetuning")
+    return {(edit, preset, float(budget), int(seed)): folder for (edit, preset, budget, seed), folder in found.items()}
 
 
 def run_cell(output: Path, edit: str, preset: str, budget: float, seed: int, more: list[str]) -> None:
@@ -71,50 +63,30 @@ def run_cell(output: Path, edit: str, preset: str, budget: float, seed: int, mor
     words = [
         f"experiment=toonfaces_{edit}", f"preset={preset}", f"method.epochs={epochs(edit, preset, budget)}", f"seed={seed}",
         "dataset.test=100", "logger=csv", f"name={edit}_{preset}", f"output={output}",
-        f"note='finetuning {edit} {preset} {budget:g} {seed}'", *more,
+        note("finetuning", edit, preset, f"{budget:g}", seed), *more,
     ]  # fmt: skip
-    print("run.py", *words, flush=True)
-    subprocess.run([sys.executable, str(ROOT / "run.py"), *words], check=True)
+    call(*words)
 
 
-def rows(runs: dict[tuple[str, str, float, int], Path]) -> list[dict[str, Any]]:
+def rows(runs: Cells) -> list[dict[str, Any]]:
     """One line an edit, objective and budget: mean and spread over seeds."""
-    cells: dict[tuple[str, str, float], list[Path]] = defaultdict(list)
+    groups: dict[tuple[str, str, float], list[Path]] = defaultdict(list)
     for (edit, preset, budget, _), folder in runs.items():
-        cells[edit, preset, budget].append(folder)
+        groups[edit, preset, budget].append(folder)
     order = PRESETS.split(",")
     table = []
-    for (edit, preset, budget), folders in sorted(cells.items(), key=lambda c: (c[0][0], order.index(c[0][1]), -c[0][2])):
+    for (edit, preset, budget), folders in sorted(groups.items(), key=lambda c: (c[0][0], order.index(c[0][1]), -c[0][2])):
         found = [read_json(f / "metrics.json") for f in folders]
         for metrics, folder in zip(found, folders, strict=True):
             metrics["file_mb"] = (folder / "adapter.safetensors").stat().st_size / 1e6
         config: Any = OmegaConf.load(folders[0] / "config.yaml")
         line: dict[str, Any] = {"edit": edit, "objective": preset, "budget": budget, "epochs": config.method.epochs}
         line |= {"n": found[0]["images"], "seeds": len(found)}
-        for metric in METRICS:
-            values = [m[metric] for m in found if metric in m]
-            line[metric] = mean(values) if values else "-"
-            line[f"{metric}_std"] = stdev(values) if len(values) > 1 else "-"
-        table.append(line)
+        table.append(line | over_seeds(found, METRICS))
     return table
 
 
-def markdown(table: list[dict[str, Any]]) -> str:
-    """The table, with an arrow for the better direction; mean +- standard deviation over seeds."""
-
-    def cell(line: dict[str, Any], key: str) -> str:
-        value, spread = line[key], line.get(f"{key}_std", "-")
-        text = f"{value:.3g}" if isinstance(value, float) else str(value)
-        return f"{text} ±{spread:.2g}" if isinstance(spread, float) else text
-
-    arrows = {True: " ↑", False: " ↓"}
-    keys = [k for k in table[0] if not k.endswith("_std")]
-    heads = [k + (arrows[HIGHER_IS_BETTER[k]] if k in HIGHER_IS_BETTER else "") for k in keys]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(cell(line, k) for k in keys) + " |" for line in table]) + "\n"
-
-
-def montage(runs: dict[tuple[str, str, float, int], Path], edit: str) -> Image.Image:
+def montage(runs: Cells, edit: str) -> Image.Image:
     """Before / after / truth of every objective at the largest budget, first seed, below each other."""
     chosen: dict[str, Path] = {}
     for (name, preset, _, _), folder in sorted(runs.items(), key=lambda r: (r[0][2], -r[0][3])):
@@ -132,15 +104,12 @@ def montage(runs: dict[tuple[str, str, float, int], Path], edit: str) -> Image.I
 
 def collect(output: Path) -> None:
     """Write table.md, table.csv and a picture an edit beside this file."""
-    runs = finished(output)
+    runs = cells(output)
     if not runs:
-        sys.exit(f"no finished runs under {output}; first: python experiments/finetuning/run.py")
+        sys.exit(f"no finished runs under {output}; first: python -m experiments.finetuning.run")
     table = rows(runs)
     (HERE / "table.md").write_text(markdown(table), "utf-8")
-    with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(HERE / "table.csv", table)
     for edit in {key[0] for key in runs}:
         montage(runs, edit).save(HERE / f"{edit}.png")
     print(markdown(table))
@@ -157,7 +126,7 @@ def main() -> None:
     told = parser.parse_intermixed_args()
     edits = [w for w in told.words if "=" not in w] or [EDITS]
     if not told.collect:
-        done = finished(told.output)
+        done = cells(told.output)
         for seed in map(int, told.seeds.split(",")):
             for budget in map(float, told.budget.split(",")):
                 for edit in edits[0].split(","):

@@ -1,0 +1,107 @@
+"""What several edits at once cost: M networks mixed exactly, merged into one (soup), or handing over from one to the next.
+
+    python benchmarks/mixing.py [--most 4] [--images 2] [--steps 6] [--repeats 3] [--threads 1]
+
+Ways take turns, and a ratio is taken within each round; the median counts. The edits are copies of ToonFaces' network with changed
+weights. ``memory`` counts the weights of the networks that must be held, the original left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from finetuning import table, timed
+
+from dclip.diffusion.mix import mix
+from dclip.diffusion.sampler import EpsFn, sample
+from dclip.diffusion.schedule import pairs_down
+from dclip.mixing import weights_of
+from dclip.models.checkpoints import load_model
+from dclip.models.unet import DiffusionModel
+from dclip.tracking import environment, write_json
+
+T0 = 500
+
+
+@torch.no_grad()
+def edits(model: DiffusionModel, count: int) -> list[DiffusionModel]:
+    """Copies whose weights have moved a little, each its own way."""
+    made = []
+    for seed in range(count):
+        one, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+        for parameter in one.parameters():
+            parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+        made.append(one)
+    return made
+
+
+@torch.no_grad()
+def soup(model: DiffusionModel, parts: list[DiffusionModel]) -> DiffusionModel:
+    """One network with the mean of all changes."""
+    merged = copy.deepcopy(model)
+    for target, *values in zip(merged.parameters(), *(part.parameters() for part in parts), strict=True):
+        target.copy_(torch.stack(values).mean(0))
+    return merged
+
+
+def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, Any]]:
+    """One line a way and M."""
+    model = load_model("toonfaces")
+    parts, down = edits(model, most), pairs_down(T0, steps)
+    x = torch.randn(images, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    ways: dict[tuple[str, int], tuple[EpsFn, int]] = {("one edit", 1): (parts[0].predict, 1)}
+    for count in range(2, most + 1):
+        networks = [part.predict for part in parts[:count]]
+        ways["soup", count] = soup(model, parts[:count]).predict, 1
+        ways["exact", count] = mix(networks, weights_of(None, count, T0)), count
+        ways["linear hand-over", count] = mix(networks, weights_of("linear", count, T0)), count
+
+    def walk(eps_fn: EpsFn) -> Callable[[], None]:
+        @torch.no_grad()
+        def run() -> None:
+            sample(eps_fn, x, down, model.schedule)
+
+        return run
+
+    runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()}
+    rounds = [{key: timed(run) for key, run in runs.items()} for _ in range(repeats + 1)][1:]
+    size = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
+    return [
+        {
+            "way": way,
+            "M": count,
+            "cpu_seconds_per_image": statistics.median(r[way, count] for r in rounds) / images,
+            "times_one": statistics.median(r[way, count] / r["one edit", 1] for r in rounds),
+            "weights_mb": size * held,
+        }
+        for (way, count), (_, held) in ways.items()
+    ]
+
+
+def main(words: list[str] | None = None) -> list[dict[str, Any]]:
+    """Measure, print, write; returns the lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--most", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    told = parser.parse_args(words)
+    if told.threads:
+        torch.set_num_threads(told.threads)
+    lines = measure(told.images, told.steps, told.most, told.repeats)
+    print(table(lines))
+    settings = {"images": told.images, "steps": told.steps, "repeats": told.repeats}
+    write_json(told.output, {"settings": settings, "lines": lines, "environment": environment()})
+    return lines
+
+
+if __name__ == "__main__":
+    main()

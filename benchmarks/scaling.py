@@ -1,0 +1,108 @@
+"""How cost grows with steps, batch, image size and number of images: measured times and their fitted exponents.
+
+    python benchmarks/scaling.py [--sizes 32,64,128,256] [--repeats 2] [--threads 1]
+
+The network is ToonFaces' U-Net with random weights, built for each size (attention at an eighth of it). Time is CPU time, the best
+of the repeats; ``exponent`` is the slope of log(time) over log(quantity) by least squares, ``last`` that of the two largest alone.
+Image size counts pixels on a side: 2 is proportional to the pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from finetuning import table, timed
+from torch import Tensor, nn
+
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import Schedule, pairs_down
+from dclip.models.unet import TOONFACES_UNET, build_unet
+from dclip.tracking import environment, write_json
+from dclip.types import batches
+
+SCHEDULE = Schedule()
+
+
+class Network:
+    """A random network for images of one size."""
+
+    def __init__(self, size: int) -> None:
+        torch.manual_seed(0)
+        self.size = size
+        self.net: nn.Module = build_unet({**TOONFACES_UNET, "sample_size": size}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+        """Predicted noise."""
+        out: Tensor = self.net(x, t, return_dict=False)[0]
+        return out
+
+    def noise(self, count: int) -> Tensor:
+        """Latents."""
+        return torch.randn(count, 3, self.size, self.size).contiguous(memory_format=torch.channels_last)
+
+    def generate(self, images: int, steps: int, batch: int) -> None:
+        """Images without gradient, ``batch`` at a time."""
+        x = self.noise(images)
+        with torch.no_grad():
+            for part in batches(images, batch):
+                sample(self.eps, x[part], pairs_down(500, steps), SCHEDULE)
+
+    def update(self, steps: int, batch: int) -> None:
+        """The chain's gradient of one batch."""
+        sample(self.eps, self.noise(batch), pairs_down(500, steps), SCHEDULE).square().mean().backward()
+        self.net.zero_grad()
+
+
+def slope(values: Sequence[float], times: Sequence[float]) -> float:
+    """Exponent of a power law through the points."""
+    return float(np.polyfit([math.log(v) for v in values], [math.log(s) for s in times], 1)[0])
+
+
+def measure(what: str, values: Sequence[int], run: Callable[[int], None], repeats: int) -> dict[str, Any]:
+    """One quantity, all its values in turns; the first round of the smallest warms up."""
+    run(values[0])
+    rounds = [[timed(lambda value=value: run(value)) for value in values] for _ in range(repeats)]  # type: ignore[misc]
+    best = [min(times) for times in zip(*rounds, strict=True)]
+    return {
+        "quantity": what,
+        "values": ", ".join(map(str, values)),
+        "cpu_seconds": ", ".join(f"{s:.3g}" for s in best),
+        "exponent": slope(values, best),
+        "last": slope(values[-2:], best[-2:]),
+    }
+
+
+def main(words: list[str] | None = None) -> list[dict[str, Any]]:
+    """Measure, print, write; returns the lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="32,64,128,256")
+    parser.add_argument("--size", type=int, default=32, help="image size of everything else")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    told = parser.parse_args(words)
+    if told.threads:
+        torch.set_num_threads(told.threads)
+    net, sizes = Network(told.size), [int(s) for s in told.sizes.split(",")]
+    nets = {size: Network(size) for size in sizes}
+    lines = [
+        measure("steps of a generation (s_gen)", [3, 6, 12, 24], lambda n: net.generate(2, n, 2), told.repeats),
+        measure("steps of an update (s_train)", [3, 6, 12], lambda n: net.update(n, 2), told.repeats),
+        measure("batch, an update", [1, 2, 4, 8], lambda n: net.update(3, n), told.repeats),
+        measure("images, four at a time", [4, 8, 16, 32], lambda n: net.generate(n, 3, 4), told.repeats),
+        measure("image size, a generation", sizes, lambda n: nets[n].generate(1, 2, 1), told.repeats),
+        measure("image size, an update", sizes, lambda n: nets[n].update(2, 1), 1),
+    ]
+    print(table(lines))
+    write_json(told.output, {"size": told.size, "repeats": told.repeats, "lines": lines, "environment": environment()})
+    return lines
+
+
+if __name__ == "__main__":
+    main()

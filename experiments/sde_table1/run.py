@@ -1,0 +1,109 @@
+"""Table 1 of the CLIP-guided sampling report on ToonFaces: methods x {time, KID, share of samples that show the prompt}.
+
+    python -m experiments.sde_table1.run [--prompts beard,angry] [--methods contrastive] [--seeds 0,1,2] [setting=value ...]
+    python -m experiments.sde_table1.run --collect
+
+Every method of a seed starts from the same noise and sees the same step noise. What is finished is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dclip.tracking import read_json
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, write_csv
+
+HERE = Path(__file__).resolve().parent
+PROMPTS = {
+    "beard": "a person with a beard",
+    "smiling beard": "a smiling person with a beard",
+    "angry": "an angry person",
+    "red hair": "a person with red hair",
+}
+LATENT = ["experiment=toonfaces_latent", "task.count=64"]
+METHODS = {
+    "unconditional": ["experiment=toonfaces_unconditional"],
+    "contrastive": ["experiment=toonfaces_contrastive"],
+    "spherical": ["experiment=toonfaces_spherical"],
+    "directional": ["experiment=toonfaces_directional_sampling"],
+    "contrastive directional": ["experiment=toonfaces_directional_sampling", "guidance=contrastive_directional"],
+    "latent": LATENT,
+    "latent then contrastive": [*LATENT, "guidance=contrastive"],
+}
+METRICS = (
+    "seconds_per_image", "network_calls", "clip_calls", "judge_success", "p_target_guide", "p_target_heldout",
+    "kid_10", "kid_50", "fid",
+)  # fmt: skip
+
+
+def rows(runs: dict[tuple[str, ...], Path]) -> list[dict[str, Any]]:
+    """One line a prompt and method: mean and spread over seeds."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for (prompt, method, _), folder in runs.items():
+        groups[prompt, method].append(read_json(folder / "metrics.json"))
+    cells = [(p, m) for p in PROMPTS for m in METHODS if (p, m) in groups]
+    return [
+        {"prompt": PROMPTS[p], "method": m, "n": groups[p, m][0]["count"], "seeds": len(groups[p, m])}
+        | over_seeds(groups[p, m], METRICS)
+        for p, m in cells
+    ]
+
+
+def montage(runs: dict[tuple[str, ...], Path], prompt: str) -> Image.Image:
+    """The first sixteen samples of every method at the first seed, one row a method: columns share their noise."""
+    shown = [runs[prompt, method, "0"] for method in METHODS if (prompt, method, "0") in runs]
+    strips = [[Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]] for folder in shown]
+    side = strips[0][0].width
+    canvas = Image.new("RGB", (16 * (side + 2), len(strips) * (side + 2)), "white")
+    for y, strip in enumerate(strips):
+        for x, picture in enumerate(strip):
+            canvas.paste(picture, (x * (side + 2), y * (side + 2)))
+    return canvas
+
+
+def collect(output: Path) -> None:
+    """Write table.md, table.csv and a picture a prompt beside this file."""
+    runs = finished(output, "sde_table1")
+    if not runs:
+        sys.exit(f"no finished runs under {output}; first: python -m experiments.sde_table1.run")
+    table = rows(runs)
+    (HERE / "table.md").write_text(markdown(table), "utf-8")
+    write_csv(HERE / "table.csv", table)
+    for prompt in PROMPTS:
+        if any(key[0] == prompt and key[2] == "0" for key in runs):
+            montage(runs, prompt).save(HERE / f"{prompt.replace(' ', '_')}.png")
+    print(markdown(table))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="settings of every run")
+    parser.add_argument("--prompts", default=",".join(PROMPTS))
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "sde_table1")
+    parser.add_argument("--collect", action="store_true", help="only collect what was run")
+    told = parser.parse_intermixed_args()
+    if not told.collect:
+        done = finished(told.output, "sde_table1")
+        for seed in told.seeds.split(","):
+            for prompt in told.prompts.split(","):
+                for method in told.methods.split(","):
+                    if (prompt, method, seed) in done:
+                        continue
+                    where = [f"output={told.output}", "logger=csv", f"seed={seed}", "task.paired=false"]
+                    call(
+                        *METHODS[method], f"guidance.targets='{PROMPTS[prompt]}'", *where, note("sde_table1", prompt, method, seed),
+                        *told.words,
+                    )  # fmt: skip
+    collect(told.output)
+
+
+if __name__ == "__main__":
+    main()

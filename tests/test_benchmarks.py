@@ -1,0 +1,110 @@
+"""The benchmarks: that the transcription computes what dclip does, and that the scripts measure what they say."""
+
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from dclip.config import Loss, ObjectiveName
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.types import Images
+
+
+@pytest.fixture(autouse=True, scope="module")
+def scripts():
+    """The benchmarks are scripts beside each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield
+    sys.path.remove(str(ROOT / "benchmarks"))
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def learning(model, clip):
+    """A tiny network with its loss: (model, objective, latents, weights)."""
+    from dclip.methods.diffusionclip import Objective
+
+    pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    weights = Loss(clip=1, l1=0.5, id=0)
+    texts = ("person", "person with red hair")
+    objective = Objective.prepare(weights, clip, None, Images(pixels, ("a", "b", "c")), texts)
+    return model, objective, torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1)), weights, texts
+
+
+def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
+    import published
+
+    model, objective, latents, *_ = learning
+    net = published.Network(model)
+    with torch.no_grad():
+        theirs = published.generate(net, latents[:1], 401, 6), published.invert(net, objective.images[:1], 401, 7)
+        ours = (
+            sample(model.eps, latents[:1], pairs_down(401, 6), model.schedule),
+            sample(model.eps, objective.images[:1], pairs_up(401, 7), model.schedule),
+        )
+    assert net.calls == 6 + 6
+    for a, b in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["chain", "chain_checkpointed"])
+def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
+    import published
+
+    from dclip.config import DiffusionClip
+    from dclip.methods.objectives import OBJECTIVES, Work
+
+    model, objective, latents, weights, texts = learning
+    net, criterion = published.Network(model), published.Criterion(objective.clip, None, texts, weights)
+    for image, latent in zip(objective.images.split(1), latents.split(1), strict=True):
+        (criterion(published.generate(net, latent, 500, 3), image) / 3).backward()
+    expected = torch.cat([p.grad.flatten() for p in published.parameters(net)])
+    assert any(p.grad is not None for p in criterion.clip.parameters())  # published: CLIP is not frozen
+    model.unet.requires_grad_(True).zero_grad()
+    options = DiffusionClip(s_train=3, objective=ObjectiveName(name))
+    work = Work(model.eps, objective, model.schedule, pairs_down(500, 3), latents, [0, 1, 2], 0, 0.5, options)
+    next(OBJECTIVES[ObjectiveName(name)](work))["total"].backward()
+    found = torch.cat([p.grad.flatten() for p in model.unet.parameters()])
+    assert float((found - expected).norm() / expected.norm()) < 1e-3
+    assert float(expected.norm()) > 0
+
+
+def test_the_transcriptions_training_lowers_its_loss(learning):
+    import published
+
+    model, objective, _, _, texts = learning
+    net = published.Network(model)
+    latents = published.precompute(net, objective.images, 300, 3)
+    assert net.calls == 3 * (2 + 3)
+    criterion = published.Criterion(objective.clip, None, texts, Loss(clip=0, l1=1, id=0))
+    running = published.epochs(net, criterion, objective.images, latents, 300, 3, 1e-4)
+    losses = [next(running) for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_power_law_is_found():
+    import scaling
+
+    assert scaling.slope([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+
+
+def test_the_gpu_benchmark_runs_and_without_a_gpu_says_so(model, clip, capsys):
+    import gpu
+
+    if not torch.cuda.is_available():
+        assert gpu.main([]) == []
+        assert capsys.readouterr().out.count("\n") == 1
+    device = torch.device("cpu")
+    lines = gpu.measure(gpu.Nets(model, clip, None, device), 2, 2)
+    assert {line["task"] for line in lines} == {
+        "fine-tuning step",
+        "fine-tuning step, checkpointed",
+        "inversion of 2 images",
+        "edit",
+    }
+    assert all(line["seconds"] > 0 and line["unet_tflops"] > 0 for line in lines)
+    assert set(gpu.limits(device, 64)) == {"matmul_fp32_tflops", "matmul_tf32_tflops", "matmul_bf16_tflops", "copy_gb_per_s"}
