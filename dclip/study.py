@@ -498,8 +498,11 @@ def main(words: Sequence[str]) -> int:
         print(dry_run(board))
         return 0
     if not collecting:
-        signal.signal(signal.SIGTERM, _stop)
-        run_study(board, _number("workers", told.get("workers", "1"), 1), lambda line: print(line, flush=True))
+        before = signal.signal(signal.SIGTERM, _stop)
+        try:
+            run_study(board, _number("workers", told.get("workers", "1"), 1), lambda line: print(line, flush=True))
+        finally:
+            signal.signal(signal.SIGTERM, before)
     from dclip.tables import write_table
 
     table = write_table(board)
