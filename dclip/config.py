@@ -1193,8 +1193,8 @@ def _check_sampling(cfg: Config) -> None:
     for prompt in prompts:
         _need(
             bool(prompt.distractors) or not any("contrastive" in kind for kind in kinds),
-            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]' "
-            "or cifar10 or source, or choose another guidance",
+            f"{prompt.text[:60]!r} has no distractors: it names no attribute of ToonFaces; give "
+            "guidance.distractors='[a text,another]' or cifar10 or source, or choose another guidance",
         )
         _need(
             not directed or not same_text(prompt.text, cfg.edit.source),
@@ -1202,7 +1202,7 @@ def _check_sampling(cfg: Config) -> None:
         )
         _need(
             "contrastive_directional" not in kinds or not all(same_text(text, cfg.edit.source) for text in prompt.distractors),
-            f"{prompt.text!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
+            f"{prompt.text[:60]!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
             "itself; give others: guidance.distractors='[a text,another]'",
         )
     if isinstance(method, LatentOpt):
