@@ -1,10 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PAGE := .venv-demo
 export HYDRA_FULL_ERROR ?= 1
 
-.PHONY: help install demo demo-debug demo-install test bench check format clean
+.PHONY: help install demo demo-debug test bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -17,25 +16,16 @@ $(VENV)/installed: pyproject.toml constraints.txt
 install: $(VENV)/installed ## make .venv and install everything into it
 
 demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (about two minutes on a CPU)
-	$(BIN)/python run.py experiment=toonfaces_red_hair
+	$(BIN)/python run.py experiment=toonfaces_red_hair preset=quick
 	@echo
 	@echo "Look at:   outputs/latest/report.html (pictures, curves, numbers) and outputs/latest/samples/before_after.png"
 	@echo "Try next:  $(BIN)/python run.py task=edit edit.adapter=outputs/latest gamma=0.5     (half the change)"
+	@echo "           $(BIN)/python run.py task=demo                                           (a page to try edits on)"
 	@echo "           $(BIN)/python run.py experiment=toonfaces_zombie                         (another edit)"
 	@echo "           $(BIN)/python run.py edit.source=person edit.target='person with blue hair'   (your own words)"
 
 demo-debug: install ## the demo in seconds, to see that it runs
 	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
-
-# Gradio allows no Pillow from 13 on, which constraints.txt pins; so it and its own Pillow lie beside .venv, and shadow it
-$(PAGE)/installed: $(VENV)/installed constraints-demo.txt
-	$(BIN)/python -m venv $(PAGE)
-	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
-		> $$($(PAGE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
-	$(PAGE)/bin/python -m pip install --quiet --disable-pip-version-check 'gradio>=6.20,<7' -c constraints-demo.txt
-	touch $@
-
-demo-install: $(PAGE)/installed ## install what the page of task=demo needs; then: .venv-demo/bin/python run.py task=demo
 
 test: install ## run the tests
 	$(BIN)/python -m pytest

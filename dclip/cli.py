@@ -34,7 +34,9 @@ HERE = Path(__file__).resolve().parent
 CONF = next((p for p in (HERE / "conf", HERE.parent / "conf") if (p / "config.yaml").is_file()), HERE / "conf")
 
 
-COMMANDS = {"weights": "weights_cli", "metrics": "metrics_cli"}  # the first word -> the module that takes the others
+COMMANDS = {  # the first word (or task=WORD) -> the module that takes the others
+    "weights": "weights_cli", "metrics": "metrics_cli", "report": "collect", "preference": "preference",
+}  # fmt: skip
 
 
 def _choices(group: str) -> list[str]:
@@ -227,6 +229,8 @@ def job(node: DictConfig) -> None:
     """One Hydra job."""
     adopt_edit(node, HydraConfig.get().overrides.task)
     cfg = to_config(node)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not cfg.sweep:
+        cfg.sweep = Path(str(HydraConfig.get().sweep.dir)).name
     from dclip.pipeline import run
 
     try:
@@ -256,8 +260,9 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     try:
-        if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-            sys.exit(import_module(f"dclip.{COMMANDS[sys.argv[1]]}").main(sys.argv[2:]))
+        module = _command(sys.argv[1:])
+        if module:
+            sys.exit(import_module(f"dclip.{module}").main(sys.argv[1:] if module == "study" else sys.argv[2:]))
         precheck(sys.argv[1:])
         _main()
         if _failures:
@@ -275,8 +280,17 @@ def main() -> None:
         sys.exit(_stopped())
 
 
+def _command(words: Sequence[str]) -> str | None:
+    """The module of a command that is no single run; None for runs and Hydra's sweeps."""
+    if any(word.startswith("study=") for word in words) and not any(word.split("=")[0] in _ASIDE for word in words):
+        if "-m" in words or "--multirun" in words:
+            raise DclipError("study= is a sweep by itself, one at a time; leave -m away")
+        return "study"
+    return COMMANDS.get(words[0].removeprefix("task=")) if words else None
+
+
 def _stopped() -> int:
-    how = "" if sys.argv[1:2] and sys.argv[1] in COMMANDS else " and resume=true"
+    how = "" if _command(sys.argv[1:]) else " and resume=true"
     print(f"stopped; go on with the same command{how}", file=sys.stderr)
     return 130
 

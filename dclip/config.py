@@ -965,6 +965,7 @@ class Trainer:
     precision: Precision = Precision.fp32
     progress: bool = True
     threads: int = 0  # CPU threads; 0 leaves torch's choice
+    cache: bool = True  # keep latents of inverted images, and take those that are kept; false measures what inversion costs
 
     def __post_init__(self) -> None:
         _positive("trainer", devices=self.devices, batch=self.batch)
@@ -1048,6 +1049,7 @@ class Config:
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
     plan: bool = False  # only say what the run would fetch, take and need
+    sweep: str = ""  # the study or sweep that a run belongs to
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -1191,8 +1193,8 @@ def _check_sampling(cfg: Config) -> None:
     for prompt in prompts:
         _need(
             bool(prompt.distractors) or not any("contrastive" in kind for kind in kinds),
-            f"{prompt.text!r} has no distractors: it names no attribute of ToonFaces; give guidance.distractors='[a text,another]' "
-            "or cifar10 or source, or choose another guidance",
+            f"{prompt.text[:60]!r} has no distractors: it names no attribute of ToonFaces; give "
+            "guidance.distractors='[a text,another]' or cifar10 or source, or choose another guidance",
         )
         _need(
             not directed or not same_text(prompt.text, cfg.edit.source),
@@ -1200,7 +1202,7 @@ def _check_sampling(cfg: Config) -> None:
         )
         _need(
             "contrastive_directional" not in kinds or not all(same_text(text, cfg.edit.source) for text in prompt.distractors),
-            f"{prompt.text!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
+            f"{prompt.text[:60]!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
             "itself; give others: guidance.distractors='[a text,another]'",
         )
     if isinstance(method, LatentOpt):

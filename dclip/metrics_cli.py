@@ -133,7 +133,7 @@ def _parquet_note() -> str:
 
 def _text(outcome: Outcome) -> str:
     """Scores with their intervals for the console, and what was left out."""
-    from dclip.metrics.functional import HIGHER_IS_BETTER
+    from dclip.metrics.names import HIGHER_IS_BETTER
 
     values, lines = outcome.scores.values, []
     for name in NAMES:

@@ -242,10 +242,7 @@ def obtain(cfgs: Sequence[Config]) -> None:
 def check_page(task: DemoTask) -> None:
     """Refuse a page that cannot be opened. DclipError where Gradio is missing, or the port is in use."""
     if find_spec("gradio") is None:
-        raise DclipError(
-            "task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', "
-            "or in a checkout make demo-install and .venv-demo/bin/python run.py task=demo"
-        )
+        raise DclipError("task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', or in a checkout make install")
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: a port just left is free

@@ -145,7 +145,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     scores = measure(edited, cfg.metric, networks.scorers())
     record.rows(images.ids, scores.rows)
     record.picture("before_after", grid_picture([("source", images.pixels), ("reconstruction", result)]))
-    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb()})
+    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
 
 
 def sample_noise(cfg: Config, record: Record) -> None:

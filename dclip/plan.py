@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dclip.config import (
     FinalStep,
     Guided,
     LatentOpt,
+    ObjectiveName,
     Sampler,
     SampleTask,
     Solver,
@@ -78,6 +80,7 @@ def size_of(cfg: Config) -> Size | None:
     return TOONFACES if cfg.checkpoint.name == "toonfaces" or cfg.task.name is TaskName.pretrain else None
 
 
+@cache
 def gpu() -> tuple[str, float] | None:
     """Name and memory (GB) of the first NVIDIA GPU, asked without torch."""
     try:
@@ -183,7 +186,9 @@ def memory_mb(cfg: Config, size: Size) -> float:
         return 2 * weights + others + size.kept_mb * cfg.method.batch * steps
     if cfg.task.name is not TaskName.finetune:
         return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
-    graphs: int = cfg.method.s_train * cfg.method.batch
+    chain: int = cfg.method.s_train
+    kept = {ObjectiveName.chain: chain, ObjectiveName.annealed: chain, ObjectiveName.last_k: cfg.method.k}
+    graphs: int = kept.get(cfg.method.objective, 1) * cfg.method.batch
     return 5 * weights + others + size.kept_mb * graphs
 
 

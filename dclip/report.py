@@ -174,13 +174,14 @@ def text_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _embedded(path: Path) -> str:
+def embedded(path: Path) -> str:
+    """A picture as HTML that needs no file."""
     data = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(path.stem)
     return f'<figure><img alt="{name}" src="data:image/{path.suffix[1:]};base64,{data}"><figcaption>{name}</figcaption></figure>'
 
 
-_CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
+CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
 h1{font-size:1.6em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ddd}
 table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #eee;text-align:left}.n{text-align:right;
 font-variant-numeric:tabular-nums}.absent{color:#888}figure{display:inline-block;margin:.5em 1em .5em 0}img{max-width:100%}
@@ -201,9 +202,9 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     main = [p for p in pictures if not p.stem.startswith("image_")]
     config = (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_CSS}</style>",
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{CSS}</style>",
         f"<h1>{html.escape(title)}</h1><p class=sub>{html.escape(subtitle)}</p>",
-        "<h2>Pictures</h2>" + "".join(_embedded(p) for p in main),
+        "<h2>Pictures</h2>" + "".join(embedded(p) for p in main),
         "<h2>Numbers</h2>" + metric_table(read["metrics"]),
         "<h2>Curves</h2>" + curve_svg(curves, losses, "training loss") + curve_svg(curves, validation, "validation loss")
         if losses

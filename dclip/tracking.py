@@ -35,7 +35,7 @@ from dclip.config import Config, DclipError, WandbMode, plain
 from dclip.data.pools import atomic_save
 
 log = logging.getLogger("dclip")
-NOT_IDENTITY = ("resume", "output", "logger", "note", "plan")  # settings that do not change a run's result
+NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")  # settings that do not change a run's result
 
 
 def config_hash(cfg: Config) -> str:
@@ -207,7 +207,8 @@ class Record:
         """Write status.json."""
         if self.writes:
             took = round(time.time() - self.started, 2)
-            write_json(self.folder / "status.json", {"status": state, "seconds": took, **more, "environment": environment()})
+            who = {"config": config_hash(self.cfg), "sweep": self.cfg.sweep, "host": platform.node(), "pid": os.getpid()}
+            write_json(self.folder / "status.json", {"status": state, "seconds": took, **more, **who, "environment": environment()})
 
     def curve(self, values: Mapping[str, float], step: int) -> None:
         """Append one line to curves.jsonl."""

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -204,14 +203,6 @@ def test_the_judge_says_what_changed():
 # ---------------------------------------------------------------------------------------------------- in a browser
 
 
-def python_with_gradio():
-    """A Python that can serve the page: this one, or the one of ``make demo-install``."""
-    beside = ROOT / ".venv-demo" / "bin" / "python"
-    if find_spec("gradio"):
-        return sys.executable
-    return str(beside) if beside.is_file() else pytest.skip("no Gradio: make demo-install, or pip install 'dclip[demo]'")
-
-
 @pytest.fixture
 def browser(tmp_path):
     """Headless Chromium."""
@@ -235,7 +226,7 @@ def served(settings, tmp_path):
     """Address of a page that a process of its own serves; afterwards it must have reached out to nobody."""
     told = words(settings, task="demo", metric__judge="true", edit__adapter="[red_hair,smiling]")
     process = subprocess.Popen(
-        [python_with_gradio(), "-c", GUARDED, *told], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-c", GUARDED, *told], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     said = []

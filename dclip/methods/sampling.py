@@ -67,9 +67,9 @@ def _leaked(cfg: Config, model: DiffusionModel, noise: Tensor) -> Tensor:
     """Noise [N,C,H,W] as training images end at t0: with their mean in it. DclipError if there are no such images."""
     if isinstance(cfg.dataset, Sampled):
         raise DclipError("task.leak needs training images, and dataset=sampled has none; choose another dataset, or task.leak=0")
-    dataset = replace(
-        cfg.dataset, train=_task(cfg).leak, **({"only_applicable": False} if isinstance(cfg.dataset, ToonFaces) else {})
-    )
+    dataset = replace(cfg.dataset, train=_task(cfg).leak)
+    if isinstance(dataset, ToonFaces):
+        dataset.only_applicable = False
     mean = load_images(replace(cfg, dataset=dataset), "train", model.image_size).pixels.mean(0)
     a = model.schedule.alpha_bar(cfg.sampler.t0)
     return math.sqrt(1 - a) * noise + math.sqrt(a) * mean

@@ -128,7 +128,7 @@ def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "imag
     if cfg.sampler.encode == Encode.stochastic:
         return noised(images, model.schedule.alpha_bar(cfg.sampler.t0), cfg.seed)
     pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
-    paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels] if model.digest else []
+    paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels] if model.digest and cfg.trainer.cache else []
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
     missing = [i for i, latent in enumerate(found) if latent is None]
     missing = sorted(set().union(*parallel.broadcast_objects(missing)))

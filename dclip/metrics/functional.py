@@ -11,43 +11,8 @@ import torch
 from torch import Tensor
 
 from dclip.data.toonfaces import ATTRIBUTES, Face, Truth, labels
+from dclip.metrics.names import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from dclip.types import to_uint8
-
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "s_dir": True,
-    "s_dir_heldout": True,
-    "id": True,
-    "sc": True,
-    "clip_text": True,
-    "mae": False,
-    "mse": False,
-    "psnr": True,
-    "ssim": True,
-    "ssim_luma": True,
-    "lpips": False,
-    "kid": False,
-    "judge_success": True,
-    "judge_preservation": True,
-    "counterfactual_ratio": False,
-    "judge_domain": True,
-    "judge_domain_before": True,
-    "judge_painted": True,
-    "coarse_mae": False,
-    "variety": True,
-    "seconds_translate": False,
-    "p_target_guide": True,
-    "p_target_heldout": True,
-    "kid_10": False,
-    "kid_50": False,
-    "kid_100": False,
-    "fid": False,
-    "time_ratio": False,
-    "seconds_per_image": False,
-    "seconds_invert": False,
-    "seconds_adapt": False,
-    "seconds_edit": False,
-    "peak_memory_mb": False,
-}
 
 
 def unit(x: Tensor) -> Tensor:

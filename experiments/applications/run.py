@@ -3,7 +3,8 @@
     python -m experiments.applications.run [mix degrees stochastic translate single examples] [--test 100] [setting=value ...]
     python -m experiments.applications.run --collect
 
-What is finished is not run again. Edits are learned by conf/experiment/toonfaces_EDIT.yaml, once.
+What is finished is not run again. Edits are learned by conf/experiment/toonfaces_EDIT.yaml as low-rank
+updates, once.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ METRICS = (
 def learn(edit: str, output: Path, more: list[str]) -> None:
     """Fine-tune an edit unless that was done."""
     if not list(output.glob(f"finetune_{edit}/*/metrics.json")):
-        call(f"experiment=toonfaces_{edit}", f"output={output}", "logger=csv", *more)
+        call(f"experiment=toonfaces_{edit}", "preset=lora", f"output={output}", "logger=csv", *more)
 
 
 def draw(work: Path) -> None:

@@ -1,6 +1,6 @@
-"""Collect the runs of ``study=toonfaces_edits`` into a table and one picture.
+"""Collect the runs of ``study=toonfaces_table5`` into a table and one picture.
 
-    python experiments/toonfaces/collect.py [outputs]
+    python experiments/toonfaces/collect.py [outputs/studies/toonfaces_table5]
 
 The newest finished run of every edit on 100 test faces counts. Writes table.md, table.csv and edits.png beside this file.
 """
@@ -94,9 +94,9 @@ def montage(runs: dict[str, Path]) -> Image.Image:
 
 
 def main() -> None:
-    runs = newest_runs(Path(sys.argv[1] if len(sys.argv) > 1 else "outputs"))
+    runs = newest_runs(Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/studies/toonfaces_table5"))
     if not runs:
-        sys.exit("no finished runs on 100 test faces; first: python run.py study=toonfaces_edits")
+        sys.exit("no finished runs on 100 test faces; first: python run.py study=toonfaces_table5")
     table = rows(runs)
     (HERE / "table.md").write_text(markdown(table), "utf-8")
     with (HERE / "table.csv").open("w", newline="", encoding="utf-8") as stream:
