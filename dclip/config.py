@@ -681,7 +681,7 @@ class Guidance:
 class Guided(Guidance):
     """What every guidance can be told; ``scale`` 0 is no guidance at all."""
 
-    scale: float = 0.5
+    scale: float = 0.3
     temperature: float | None = None  # of the softmax over prompts; unset: what CLIP was trained with
     sees: Sees = Sees.x0
     clip_range: ClipRange = ClipRange.unit
@@ -694,7 +694,7 @@ class Guided(Guidance):
     normalise: Normalise = Normalise.bounded
     cap: float = 0.5
     t_start: int = 999  # guided from here
-    t_end: int = 0  # down to here
+    t_end: int = 200  # down to here; to the end (0) more samples show the prompt, but faces are painted over
     every: int = 1  # the gradient is computed every k-th step, and used again in between
     time_travel: int = 0  # how often a step is taken again from the noise it came from
     travel_start: int = 800

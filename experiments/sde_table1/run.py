@@ -31,6 +31,8 @@ METHODS = {
     "unconditional": ["experiment=toonfaces_unconditional"],
     "contrastive": ["experiment=toonfaces_contrastive"],
     "spherical": ["experiment=toonfaces_spherical"],
+    "contrastive to the end": ["experiment=toonfaces_contrastive", "guidance.scale=0.5", "guidance.t_end=0"],
+    "spherical to the end": ["experiment=toonfaces_spherical", "guidance.scale=0.5", "guidance.t_end=0"],
     "directional": ["experiment=toonfaces_directional_sampling"],
     "contrastive directional": ["experiment=toonfaces_directional_sampling", "guidance=contrastive_directional"],
     "latent": LATENT,
