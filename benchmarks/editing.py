@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import published
 import torch
+import transcription
 from finetuning import table
 from torch import Tensor
 
@@ -51,17 +51,17 @@ def ours(model: DiffusionModel, images: Tensor, options: Sampler) -> tuple[Tenso
 
 
 @torch.no_grad()
-def theirs(net: published.Network, images: Tensor, t0: int) -> tuple[Tensor, int]:
+def theirs(net: transcription.Network, images: Tensor, t0: int) -> tuple[Tensor, int]:
     """The same by the transcription, image by image."""
     net.calls = 0
-    made = [published.generate(net, published.invert(net, image, t0, 200), t0, 40) for image in images.split(1)]
+    made = [transcription.generate(net, transcription.invert(net, image, t0, 200), t0, 40) for image in images.split(1)]
     return torch.cat(made), net.calls // len(images)
 
 
 def measure(images: Tensor, t0: int, few: int) -> list[dict[str, Any]]:
     """One line a way."""
     model = load_model("toonfaces")
-    net = published.Network(model)
+    net = transcription.Network(model)
     lines: list[dict[str, Any]] = []
     for name in ("published (200,40)", *OURS):
         shown = images[:few] if name.startswith("published") else images

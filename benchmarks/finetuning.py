@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import published
 import torch
+import transcription
 from objectives import Case, make_case
 from torch import Tensor
 
@@ -52,19 +52,19 @@ class Bench:
         """One of dclip's objectives on all images at once."""
         return make_case(name, 0, steps, self.model, self.loss, self.latents)
 
-    def theirs(self) -> tuple[published.Network, published.Criterion]:
+    def theirs(self) -> tuple[transcription.Network, transcription.Criterion]:
         """The transcription's network and loss."""
-        return published.Network(load_model(self.model)), published.Criterion(self.clip, self.identity, TEXTS, Loss())
+        return transcription.Network(load_model(self.model)), transcription.Criterion(self.clip, self.identity, TEXTS, Loss())
 
     def their_updates(self, steps: int) -> Callable[[], None]:
         """One update an image, as published."""
         net, criterion = self.theirs()
-        optimizer = torch.optim.Adam(published.parameters(net), 1e-6)
+        optimizer = torch.optim.Adam(transcription.parameters(net), 1e-6)
 
         def run() -> None:
             for image, latent in zip(self.images.pixels.split(1), self.latents.contiguous().split(1), strict=True):
                 optimizer.zero_grad()
-                criterion(published.generate(net, latent, T0, steps), image).backward()
+                criterion(transcription.generate(net, latent, T0, steps), image).backward()
                 optimizer.step()
 
         return run
@@ -81,8 +81,8 @@ def their_gradient(bench: Bench, steps: int) -> Tensor:
     """The transcription's: the mean over the images."""
     net, criterion = bench.theirs()
     for image, latent in zip(bench.images.pixels.split(1), bench.latents.contiguous().split(1), strict=True):
-        (criterion(published.generate(net, latent, T0, steps), image) / len(bench.images)).backward()
-    return torch.cat([p.grad.flatten() for p in published.parameters(net) if p.grad is not None])
+        (criterion(transcription.generate(net, latent, T0, steps), image) / len(bench.images)).backward()
+    return torch.cat([p.grad.flatten() for p in transcription.parameters(net) if p.grad is not None])
 
 
 def differences(bench: Bench, steps: int) -> dict[str, float]:

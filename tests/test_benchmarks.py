@@ -36,12 +36,12 @@ def learning(model, clip):
 
 
 def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
-    import published
+    import transcription
 
     model, objective, latents, *_ = learning
-    net = published.Network(model)
+    net = transcription.Network(model)
     with torch.no_grad():
-        theirs = published.generate(net, latents[:1], 401, 6), published.invert(net, objective.images[:1], 401, 7)
+        theirs = transcription.generate(net, latents[:1], 401, 6), transcription.invert(net, objective.images[:1], 401, 7)
         ours = (
             sample(model.eps, latents[:1], pairs_down(401, 6), model.schedule),
             sample(model.eps, objective.images[:1], pairs_up(401, 7), model.schedule),
@@ -53,16 +53,16 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
 
 @pytest.mark.parametrize("name", ["chain", "chain_checkpointed"])
 def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
-    import published
+    import transcription
 
     from dclip.config import DiffusionClip
     from dclip.methods.objectives import OBJECTIVES, Work
 
     model, objective, latents, weights, texts = learning
-    net, criterion = published.Network(model), published.Criterion(objective.clip, None, texts, weights)
+    net, criterion = transcription.Network(model), transcription.Criterion(objective.clip, None, texts, weights)
     for image, latent in zip(objective.images.split(1), latents.split(1), strict=True):
-        (criterion(published.generate(net, latent, 500, 3), image) / 3).backward()
-    expected = torch.cat([p.grad.flatten() for p in published.parameters(net)])
+        (criterion(transcription.generate(net, latent, 500, 3), image) / 3).backward()
+    expected = torch.cat([p.grad.flatten() for p in transcription.parameters(net)])
     assert any(p.grad is not None for p in criterion.clip.parameters())  # published: CLIP is not frozen
     model.unet.requires_grad_(True).zero_grad()
     options = DiffusionClip(s_train=3, objective=ObjectiveName(name))
@@ -74,14 +74,14 @@ def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
 
 
 def test_the_transcriptions_training_lowers_its_loss(learning):
-    import published
+    import transcription
 
     model, objective, _, _, texts = learning
-    net = published.Network(model)
-    latents = published.precompute(net, objective.images, 300, 3)
+    net = transcription.Network(model)
+    latents = transcription.precompute(net, objective.images, 300, 3)
     assert net.calls == 3 * (2 + 3)
-    criterion = published.Criterion(objective.clip, None, texts, Loss(clip=0, l1=1, id=0))
-    running = published.epochs(net, criterion, objective.images, latents, 300, 3, 1e-4)
+    criterion = transcription.Criterion(objective.clip, None, texts, Loss(clip=0, l1=1, id=0))
+    running = transcription.epochs(net, criterion, objective.images, latents, 300, 3, 1e-4)
     losses = [next(running) for _ in range(4)]
     assert losses[-1] < losses[0]
 

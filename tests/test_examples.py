@@ -61,7 +61,7 @@ def test_one_image_is_not_shared_between_processes(settings, tmp_path):
 
 
 def test_input_is_not_for_every_task(tmp_path):
-    with pytest.raises(DclipError, match="task=edit, finetune or translate"):
+    with pytest.raises(DclipError, match="task=edit, finetune, translate or demo"):
         configure("task=sample", f"input={tmp_path}")
 
 
