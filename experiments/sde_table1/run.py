@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PROMPTS: dict[str, str | list[str]] = {  # a list: several prompts at once
     "beard": "a person with a beard",
     "smiling beard": "a smiling person with a beard",
-    "smiling, beard": ["a person with a beard", "a smiling person"],
+    "smiling and beard": ["a person with a beard", "a smiling person"],
     "angry": "an angry person",
     "red hair": "a person with red hair",
 }
