@@ -3,9 +3,9 @@
     python benchmarks/mixing.py [--most 4] [--images 2] [--steps 6] [--repeats 3] [--threads 1]
 
 Ways take turns, and a ratio is taken within each round; the median counts. ``times_one`` compares generation alone,
-``edit_times_one`` the whole edit of a picture: its inversion (as experiment=toonfaces has it) is done once, however many edits there
-are. The edits are copies of ToonFaces' network with changed weights. ``weights_mb`` counts the networks that must be held, the
-original left out.
+``edit_times_one`` the whole edit of a picture: its inversion (as in experiment=toonfaces) is done once, however many edits
+there are. The edits are copies of ToonFaces' network with changed weights. ``weights_mb`` counts the networks that must be
+held, the original left out.
 """
 
 from __future__ import annotations
