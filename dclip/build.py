@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from dclip import needs, parallel
-from dclip.config import Config, TaskName, ToonFaces
+from dclip.config import Config, Speed, TaskName, ToonFaces
 from dclip.metrics.suite import Scorers
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
@@ -69,6 +69,7 @@ def build_networks(cfg: Config) -> Networks:
     """Load what this run needs, and only that; the rule is ``dclip.needs.networks``."""
     names, device = needs.networks(cfg), device_of(cfg)
     model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     if isinstance(cfg.dataset, ToonFaces) and model.image_size != needs.TOONFACES_SIZE:  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
     if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
