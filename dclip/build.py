@@ -6,14 +6,17 @@ import logging
 import sys
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from dclip import needs, parallel
 from dclip.config import Config, Speed, TaskName, ToonFaces
+from dclip.data.pools import atomic_save
 from dclip.metrics.suite import Scorers
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
@@ -126,6 +129,14 @@ def shows_progress(cfg: Config) -> bool:
     return cfg.trainer.progress and parallel.rank() == 0
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there; Lightning's own are copied into place, and a full disk leaves half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside ``path``, then rename."""
+        atomic_save(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
 def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
     """A Lightning trainer for the run's device."""
     device = device_of(cfg)
@@ -139,5 +150,6 @@ def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
         "inference_mode": True,
+        "plugins": [WholeCheckpoints()],
     }
     return L.Trainer(**{**settings, **options})

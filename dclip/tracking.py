@@ -302,6 +302,9 @@ def _log_to(folder: Path) -> logging.Handler:
     return handler
 
 
+RESERVE = ".reserve"  # kept while a run goes on, so that its end can be written where the disk is full
+
+
 @contextmanager
 def recording(cfg: Config) -> Iterator[Record]:
     """Open a run's record; close it as finished, or as failed with its reason."""
@@ -315,17 +318,26 @@ def recording(cfg: Config) -> Iterator[Record]:
         _point_latest(folder, Path(cfg.output))
         record.wandb = _start_wandb(cfg, folder)
         record.status("running")
+        (folder / RESERVE).write_bytes(bytes(2**16))
         log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
     try:
         yield record
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk must not hide the first error
+            _free(record)
             record.status("stopped" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
         _close(record, handler, 1)
         raise
+    _free(record)
     record.status("finished")
     _close(record, handler, 0)
+
+
+def _free(record: Record) -> None:
+    """Give back the space that was kept for saying how a run ended."""
+    if record.writes:
+        (record.folder / RESERVE).unlink(missing_ok=True)
 
 
 def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
