@@ -67,13 +67,15 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
 
 
 def with_kept(path: Path, table: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The table, and those lines of an earlier one at ``path`` that it does not make anew (``names`` tell lines apart)."""
-    if not path.is_file():
-        return list(table)
-    made = {tuple(str(line[name]) for name in names) for line in table}
-    with path.open(newline="", encoding="utf-8") as stream:
-        old = [line for line in csv.DictReader(stream) if tuple(line[name] for name in names) not in made]
-    return [*({k: _value(v) for k, v in line.items()} for line in old), *table]
+    """The table, and those lines of an earlier one at ``path`` that it lacks, or has from fewer seeds (``names`` tell lines apart)."""
+    lines = {tuple(str(line[name]) for name in names): line for line in table}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as stream:
+            for old in csv.DictReader(stream):
+                new = lines.get(key := tuple(old[name] for name in names))
+                if new is None or int(old.get("seeds", 0)) > int(new.get("seeds", 0)):
+                    lines[key] = {k: _value(v) for k, v in old.items()}
+    return list(lines.values())
 
 
 def _value(text: str) -> Any:
