@@ -67,7 +67,7 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
 
 
 def with_kept(path: Path, table: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The table, and those lines of an earlier one at ``path`` that it lacks, or has from fewer seeds (``names`` tell lines apart)."""
+    """The table, and the lines of an earlier one at ``path`` that it lacks or has from fewer seeds; ``names`` tell lines apart."""
     lines = {tuple(str(line[name]) for name in names): line for line in table}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as stream:
