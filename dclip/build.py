@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from tqdm import tqdm
 
 from dclip import needs, parallel
@@ -126,7 +127,7 @@ def shows_progress(cfg: Config) -> bool:
 
 
 def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
-    """A Lightning trainer for the run's device."""
+    """A Lightning trainer for the run's device. On SLURM who submitted the job puts it into the queue again, not Lightning."""
     device = device_of(cfg)
     settings: dict[str, Any] = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
@@ -138,5 +139,6 @@ def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
         "inference_mode": True,
+        "plugins": [SLURMEnvironment(auto_requeue=False)] if parallel.world() == 1 and SLURMEnvironment.detect() else None,
     }
     return L.Trainer(**{**settings, **options})

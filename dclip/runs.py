@@ -21,6 +21,7 @@ from dclip.config import DclipError
 from dclip.tracking import read_json
 
 DEPTH = 4  # folders below which runs are looked for
+OURS = (b"dclip", b"run.py", b"pytest", b"loky", b"submitit", b"ray::")  # command lines of what runs are: launchers' workers too
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def alive(status: Mapping[str, Any]) -> bool:
     if pid == os.getpid() or not told.is_file():
         return True
     words = told.read_bytes()  # another program may have got its number since
-    return any(word in words for word in (b"dclip", b"run.py", b"pytest")) and not _is_zombie(pid)
+    return any(word in words for word in OURS) and not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:
