@@ -6,6 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -105,6 +106,21 @@ class Run:
     def images(self) -> int:
         """How many images its numbers are of."""
         return int(self.metrics.get("images", self.metrics.get("count", 0)))
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """curves.jsonl by name. After a resume a step may appear twice: the later line counts."""
+    curves: dict[str, dict[int, float]] = {}
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                values: dict[str, Any] = json.loads(line)
+            except ValueError:  # the line that a kill cut short
+                continue
+            step = int(values.pop("step", 0))
+            for name, value in values.items():
+                curves.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in curves.items()}
 
 
 def alive(status: Mapping[str, Any]) -> bool:

@@ -101,7 +101,7 @@ def _pixels(scores: Scores, edited: Edited) -> None:
         ours, untouched = F.truth_distance(result, edited.truth), F.truth_distance(source, edited.truth)
         scores.rows["truth_distance"] = [round(float(v), 6) for v in ours]
         scores.rows["truth_distance_untouched"] = [round(float(v), 6) for v in untouched]
-        scores.values["counterfactual_ratio"] = float(ours.mean() / untouched.mean())
+        scores.values["counterfactual_ratio"] = F.counterfactual_ratio(result, source, edited.truth)
 
 
 def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str] | Callable[[ClipModel], Tensor]) -> None:
