@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from test_study import configured
 
-from dclip import study, tracking, tune
+from dclip import study, tables_search, tracking, tune
 from dclip.config import DclipError, plain
 from dclip.study import Place
 from dclip.tracking import read_json
@@ -21,7 +21,7 @@ SEARCH = """
 title: "A search"
 base: [experiment=toonfaces_red_hair, trainer=cpu]
 goal: val_counterfactual_ratio
-trials: 10
+trials: 8
 space:
   sampler.t0: {low: 300, high: 600, step: 100}
   loss.id: [0, 1]
@@ -82,6 +82,14 @@ class Played:
         return self.returncode
 
 
+class Undrawn:
+    def savefig(self, path, **_):
+        path.write_bytes(b"")
+
+
+DRAWN = tables_search.figure
+
+
 @pytest.fixture
 def search(tmp_path, monkeypatch):
     """A function that runs a search with played trials in a folder of its own."""
@@ -91,6 +99,7 @@ def search(tmp_path, monkeypatch):
     monkeypatch.setattr(tune.subprocess, "Popen", Played)
     monkeypatch.setattr(tune, "configured", configured)
     monkeypatch.setattr(tune, "POLL", 0)
+    monkeypatch.setattr(tables_search, "figure", lambda *_: Undrawn())  # drawing takes most of these tests' time
     monkeypatch.chdir(tmp_path)
 
     def run(*more, text=SEARCH, output="out"):
@@ -105,10 +114,11 @@ def finished(rows):
     return [float(row["val_counterfactual_ratio"]) for row in rows if row["n"] != "0"]
 
 
-def test_a_search_finds_the_best_and_says_its_command(search, tmp_path, capsys):
+def test_a_search_finds_the_best_and_says_its_command(search, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tables_search, "figure", DRAWN)
     assert search() == 0
     rows = search.table()
-    assert len(rows) == 10
+    assert len(rows) == 8
     values = finished(rows)
     assert values == sorted(values)
     best = rows[0]
@@ -123,10 +133,10 @@ def test_a_search_finds_the_best_and_says_its_command(search, tmp_path, capsys):
 
 
 def test_trials_that_are_worse_than_half_of_the_others_end_early(search, tmp_path):
-    assert search("trials=16") == 0
+    assert search("trials=14") == 0
     rows = search.table()
     given_up = [row for row in rows if row["state"] == "given up"]
-    assert 0 < len(given_up) < 11  # never the first five
+    assert 0 < len(given_up) < 9  # never the first five
     ends = [len(path.read_text().splitlines()) for path in (tmp_path / "out" / "runs").glob("*/*/curves.jsonl")]
     assert any(1 < end < EPOCHS for end in ends)
     assert min(float(row["val_counterfactual_ratio"]) for row in given_up) > min(finished(rows))
@@ -134,7 +144,7 @@ def test_trials_that_are_worse_than_half_of_the_others_end_early(search, tmp_pat
 
 def test_without_pruning_every_trial_is_a_whole_run(search):
     assert search(text=SEARCH + "prune: false\n") == 0
-    assert len(finished(search.table())) == 10
+    assert len(finished(search.table())) == 8
 
 
 def test_the_same_command_has_nothing_left_to_do_and_more_trials_are_added(search):
@@ -179,7 +189,7 @@ def test_two_commands_and_several_workers_share_the_trials(search, tmp_path, mon
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(both[0].counted()) == 10
+    assert len(both[0].counted()) == 8
     assert all(t.state in (both[0].states.COMPLETE, both[0].states.PRUNED) for t in both[0].counted())
 
 
@@ -187,7 +197,7 @@ def test_a_failed_trial_is_shown_with_its_reason_and_not_repeated(search, monkey
     monkeypatch.setattr(Played, "fails", "method.batch=2")
     assert search() == 0
     failed = [row for row in search.table() if row["state"] == "failed"]
-    assert failed and len(search.table()) == 10
+    assert failed and len(search.table()) == 8
     assert {row["speed"] for row in failed} == {"slow"}
     before = len(Played.begun)
     search()
@@ -205,7 +215,7 @@ def test_the_goal_can_be_a_metric_of_the_finished_run(search):
 def test_a_dry_run_says_the_space_and_the_cost_and_runs_nothing(search, capsys):
     assert search("dry_run=true") == 0
     page = capsys.readouterr().out
-    assert "300 to 600, step 100" in page and "slow, fast" in page and "10 trials, 0 done" in page
+    assert "300 to 600, step 100" in page and "slow, fast" in page and "8 trials, 0 done" in page
     assert Played.begun == []
 
 
@@ -252,7 +262,9 @@ def test_every_search_that_comes_with_dclip_is_possible(path, monkeypatch):
 def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
     """One trial: the runs report the goal after every epoch, and the table has the last."""
     keep = {k: v for k, v in tiny.items() if k not in ("experiment", "method.lr", "logger", "trainer.progress")}
-    (tmp_path / "mine.yaml").write_text(SEARCH.replace("[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]"))
+    (tmp_path / "mine.yaml").write_text(
+        SEARCH.replace("[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]")
+    )
     given = words({**keep, "method.epochs": 2, "metric.identity": "false"})
     done = command(f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1", *given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout

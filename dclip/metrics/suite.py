@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dclip import losses
-from dclip.config import Metric, ParserName
+from dclip.config import Metric, NoMetric, ParserName
 from dclip.data.toonfaces import Truth
+from dclip.extend import METRICS
 from dclip.metrics import functional as F
 from dclip.models import registry
 from dclip.models.clip import ClipModel
@@ -89,6 +90,9 @@ def measure(
         _judge(scores, edited, scorers, truth)
     if options.kid:
         _kid(scores, edited, scorers, options)
+    for name, own in {} if isinstance(options, NoMetric) else METRICS.items():
+        found = own(edited, scorers)
+        scores.absent(name, found) if isinstance(found, str) else scores.add(name, found)
     return scores
 
 
