@@ -135,3 +135,31 @@ def test_without_plugins_a_configuration_keeps_its_old_hash():
     from dclip.tracking import config_hash
 
     assert config_hash(configure("experiment=toonfaces_red_hair")) == "cc518975"
+
+
+def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):
+    from dclip import tune
+
+    (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "yaml")
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    search = tune.read_search(str(tmp_path / "mine.yaml"))
+    tune.check(search)
+    assert search.by_epoch and not search.maximize
+
+
+def test_every_launcher_and_study_on_the_page_about_sweeps_exists():
+    from hydra import compose, initialize_config_dir
+
+    from dclip import cli, launchers, study
+
+    given = commands((ROOT / "docs" / "sweeps.md").read_text("utf-8"))
+    assert len(given) > 5
+    launchers.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        for words_given in given:
+            asked = [word for word in words_given if word.startswith("study=")]
+            assert all(word.removeprefix("study=") in study.studies() for word in asked)
+            own = [word for word in words_given if word.startswith("hydra")]
+            name = launchers.PLUGINS.keys() & {word.removeprefix("hydra/launcher=") for word in own}
+            if name and launchers.installed(*name):
+                compose("config", overrides=own, return_hydra_config=True)
