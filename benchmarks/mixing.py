@@ -2,8 +2,10 @@
 
     python benchmarks/mixing.py [--most 4] [--images 2] [--steps 6] [--repeats 3] [--threads 1]
 
-Ways take turns, and a ratio is taken within each round; the median counts. The edits are copies of ToonFaces' network with changed
-weights. ``memory`` counts the weights of the networks that must be held, the original left out.
+Ways take turns, and a ratio is taken within each round; the median counts. ``times_one`` compares generation alone,
+``edit_times_one`` the whole edit of a picture: its inversion (as in experiment=toonfaces) is done once, however many edits
+there are. The edits are copies of ToonFaces' network with changed weights. ``weights_mb`` counts the networks that must be
+held, the original left out.
 """
 
 from __future__ import annotations
@@ -18,9 +20,12 @@ from typing import Any
 import torch
 from finetuning import table, timed
 
+from dclip.config import Sampler, Solver
+from dclip.data.load import toonfaces
 from dclip.diffusion.mix import mix
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.mixing import weights_of
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
@@ -69,7 +74,13 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
 
         return run
 
-    runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()}
+    @torch.no_grad()
+    def invert() -> None:
+        options = Sampler(Solver.fixed_point, T0, s_gen=steps, sweeps=4, tolerance=1e-3)
+        sample(model.eps, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options))
+
+    face = toonfaces("test", images).pixels.contiguous(memory_format=torch.channels_last)
+    runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()} | {("inversion", 0): invert}
     rounds = [{key: timed(run) for key, run in runs.items()} for _ in range(repeats + 1)][1:]
     size = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
     return [
@@ -78,6 +89,9 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
             "M": count,
             "cpu_seconds_per_image": statistics.median(r[way, count] for r in rounds) / images,
             "times_one": statistics.median(r[way, count] / r["one edit", 1] for r in rounds),
+            "edit_times_one": statistics.median(
+                (r["inversion", 0] + r[way, count]) / (r["inversion", 0] + r["one edit", 1]) for r in rounds
+            ),
             "weights_mb": size * held,
         }
         for (way, count), (_, held) in ways.items()

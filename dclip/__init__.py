@@ -5,7 +5,12 @@ The functions below are for notebooks; they load what they need when they are fi
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Threads of libgomp spin while they wait for each other; where anything else runs on the machine, that costs many times the work.
+# It reads this when torch loads it; whoever has set it is left alone.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from dclip.api import edit, generate, invert, load_clip, load_model, measure

@@ -6,15 +6,18 @@ import logging
 import sys
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from dclip import needs, parallel
-from dclip.config import Config, TaskName, ToonFaces
+from dclip.config import Config, Speed, TaskName, ToonFaces
+from dclip.data.pools import atomic_save
 from dclip.metrics.suite import Scorers
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
@@ -70,6 +73,7 @@ def build_networks(cfg: Config) -> Networks:
     """Load what this run needs, and only that; the rule is ``dclip.needs.networks``."""
     names, device = needs.networks(cfg), device_of(cfg)
     model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     if isinstance(cfg.dataset, ToonFaces) and model.image_size != needs.TOONFACES_SIZE:  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
     if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
@@ -126,9 +130,19 @@ def shows_progress(cfg: Config) -> bool:
     return cfg.trainer.progress and parallel.rank() == 0
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there; Lightning's own are copied into place, and a full disk leaves half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside ``path``, then rename."""
+        atomic_save(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
 def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
     """A Lightning trainer for the run's device. On SLURM who submitted the job puts it into the queue again, not Lightning."""
     device = device_of(cfg)
+    on_slurm = parallel.world() == 1 and SLURMEnvironment.detect()
+    slurm = [SLURMEnvironment(auto_requeue=False)] if on_slurm else []
     settings: dict[str, Any] = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
         "devices": parallel.world() if parallel.world() > 1 else 1,
@@ -139,6 +153,6 @@ def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
         "inference_mode": True,
-        "plugins": [SLURMEnvironment(auto_requeue=False)] if parallel.world() == 1 and SLURMEnvironment.detect() else None,
+        "plugins": [WholeCheckpoints(), *slurm],
     }
     return L.Trainer(**{**settings, **options})

@@ -954,6 +954,13 @@ class Precision(StrEnum):
     bf16 = "bf16-mixed"
 
 
+class Speed(StrEnum):
+    """Arithmetic of the diffusion model where no gradient is needed: inversion, sampling, evaluation."""
+
+    exact = "exact"
+    fast = "fast"  # on a GPU in bfloat16: pixels move by less than 0.002 of 1 on average. A processor stays exact: it gains nothing
+
+
 @option("trainer", "auto")
 @dataclass
 class Trainer:
@@ -963,6 +970,7 @@ class Trainer:
     devices: int = 1
     batch: int = 25
     precision: Precision = Precision.fp32
+    speed: Speed = Speed.exact
     progress: bool = True
     threads: int = 0  # CPU threads; 0 leaves torch's choice
     cache: bool = True  # keep latents of inverted images, and take those that are kept; false measures what inversion costs

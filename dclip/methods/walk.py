@@ -99,7 +99,8 @@ def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) 
 
 def latent_path(model: DiffusionModel, pixels: Tensor, pairs: Sequence[Pair], solver: str = "DDIM(eta=0.0)") -> Path:
     """Cache file of one image's latent: its name is a hash of all that decides it, so that a stale hit is impossible."""
-    digest = hashlib.sha256(f"{model.digest}/{solver}/{list(pairs)}/float32/{tuple(pixels.shape)}".encode())
+    kind = "bfloat16" if model.fast else "float32"
+    digest = hashlib.sha256(f"{model.digest}/{solver}/{list(pairs)}/{kind}/{tuple(pixels.shape)}".encode())
     digest.update(pixels.numpy().tobytes())
     name = digest.hexdigest()
     return cache_dir() / "latents" / name[:2] / f"{name}.npy"

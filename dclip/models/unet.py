@@ -40,11 +40,15 @@ class DiffusionModel(nn.Module):
 
     A network with learned variance has twice the output channels; the sampler only ever sees eps, and ancestral sampling
     asks for the log-variance, read as LEARNED_RANGE (Nichol & Dhariwal 2021, Eq. 15).
+
+    Attributes:
+        fast: calls without gradient compute in bfloat16 (``trainer.speed=fast``); what comes out is float32 all the same.
     """
 
     def __init__(self, unet: nn.Module, info: ModelInfo, digest: str = "") -> None:
         super().__init__()
         self.unet, self.info, self.digest = unet, info, digest
+        self.fast = False
 
     @property
     def schedule(self) -> Schedule:
@@ -68,7 +72,11 @@ class DiffusionModel(nn.Module):
 
     def output(self, x: Tensor, t: Tensor) -> Tensor:
         """Raw network output [N, C or 2C, H, W] in float32."""
-        out: Tensor = self.unet(x, t, return_dict=False)[0]
+        if not self.fast or torch.is_grad_enabled():
+            out: Tensor = self.unet(x, t, return_dict=False)[0]
+            return out.float()
+        with torch.autocast(x.device.type, torch.bfloat16):
+            out = self.unet(x, t, return_dict=False)[0]
         return out.float()
 
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
