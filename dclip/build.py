@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
@@ -138,8 +139,10 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
-    """A Lightning trainer for the run's device."""
+    """A Lightning trainer for the run's device. On SLURM who submitted the job puts it into the queue again, not Lightning."""
     device = device_of(cfg)
+    on_slurm = parallel.world() == 1 and SLURMEnvironment.detect()
+    slurm = [SLURMEnvironment(auto_requeue=False)] if on_slurm else []
     settings: dict[str, Any] = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
         "devices": parallel.world() if parallel.world() > 1 else 1,
@@ -150,6 +153,6 @@ def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
         "inference_mode": True,
-        "plugins": [WholeCheckpoints()],
+        "plugins": [WholeCheckpoints(), *slurm],
     }
     return L.Trainer(**{**settings, **options})

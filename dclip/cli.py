@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dclip import extend, launchers
 from dclip.config import Config, DclipError, TaskName, adapters_of, planned, to_config
 from dclip.needs import obtain
 
@@ -60,7 +61,7 @@ def _known_keys(node: DictConfig, path: str) -> tuple[str, list[str]]:
     return owner, [str(k) for k in current] if OmegaConf.is_dict(current) else []
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception, words: Sequence[str] = ()) -> str:
     """Hydra's message in one line, with the choices where a name was wrong."""
     text = " ".join(str(error).split())
     cause = " ".join(str(error.__cause__ or "").split())
@@ -73,16 +74,17 @@ def _explain(error: Exception) -> str:
         return f"{group}={name} does not exist{hint} Choose from: {', '.join(options)}"
     wrong = re.search(r"Could not override '([^']+)'", text)
     if wrong:
-        return _explain_key(wrong[1])
+        return _explain_key(wrong[1], words)
     if "Error merging override" in text and cause:
         setting = text.split("Error merging override ")[1].split()[0]
         return f"{setting}: {cause.split(' full_key')[0]}"
     return text.split(" See https")[0]
 
 
-def _explain_key(key: str) -> str:
+def _explain_key(key: str, words: Sequence[str]) -> str:
     """There is no such setting: what is there instead?"""
-    owner, keys = _known_keys(compose("config"), key)
+    groups = [word for word in words if word.startswith("hydra/")]
+    owner, keys = _known_keys(compose("config", overrides=groups, return_hydra_config=bool(groups)), key)
     rest = key[len(owner) :].lstrip(".").split(".")[0]
     if not owner:
         keys += [group for group in _groups() if group not in keys]
@@ -136,15 +138,24 @@ def _name_texts(node: DictConfig, header: dict[str, Any], told: set[str]) -> Non
         node.metric.clip = False
 
 
+SEARCHPATH = "hydra.searchpath="  # folders with configurations of one's own
+
+
+def _is_hydras(word: str) -> bool:
+    return word.lstrip("+~").startswith("hydra")
+
+
 def check_overrides(overrides: Sequence[str]) -> Config:
     """Compose and check one job. DclipError in one line for whatever is wrong with it."""
     for word in overrides:
-        if word.startswith(("+", "~")) and not word.lstrip("+~").startswith("hydra"):
+        if word.startswith(("+", "~")) and not _is_hydras(word):
             raise DclipError(
                 f"{word}: adding (+) or deleting (~) settings is not supported, they would be ignored; use a setting that exists"
             )
     try:
-        node = compose("config", overrides=[w for w in overrides if not w.lstrip("+~").startswith("hydra")])
+        extend.load(extend.named(overrides))
+        node = compose("config", overrides=[w for w in overrides if not _is_hydras(w) or w.startswith(SEARCHPATH)])
+        extend.load(extend.names_of(node.plugins))
         adopt_edit(node, overrides)
         return to_config(node)
     except (HydraException, OmegaConfBaseException) as error:
@@ -179,8 +190,6 @@ _ASIDE = (
     "--cfg",
     "-sc",
     "--shell-completion",
-    "-cd",
-    "--config-dir",
     "-cn",
     "-cp",
 )
@@ -189,13 +198,17 @@ _ASIDE = (
 def precheck(words: Sequence[str]) -> None:
     """Refuse bad jobs, and get what they lack, before Hydra starts any; jobs that are only planned end here.
 
-    Leaves help, tab completion and foreign config folders to Hydra.
+    Leaves help and tab completion to Hydra.
     """
     if any(w.split("=")[0] in _ASIDE for w in words):
         return
+    folder, words = _config_dir(words)
+    multirun = any(w in ("-m", "--multirun") for w in words)
+    launcher = launchers.chosen(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        multirun = any(w in ("-m", "--multirun") for w in words)
-        cfgs = [check_overrides(job) for job in _jobs(words, multirun)]
+        _check_hydras([w for w in words if _is_hydras(w)])
+        cfgs = [check_overrides([*folder, *job]) for job in _jobs(words, multirun)]
+    launchers.check(launcher if multirun else None, cfgs)
     if any(planned(cfg).plan for cfg in cfgs):
         from dclip.plan import show
 
@@ -205,6 +218,29 @@ def precheck(words: Sequence[str]) -> None:
     obtain(cfgs)
     for cfg in cfgs:
         _launch_processes(cfg)
+
+
+def _config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A folder of one's own configurations (``-cd DIR``) as a setting, and the other words. DclipError if it is no folder."""
+    rest, found = list(words), []
+    for k, word in enumerate(words):
+        flag, given, value = word.partition("=")
+        if flag in ("-cd", "--config-dir"):
+            place = Path(value if given else (*words, "")[k + 1])
+            rest[k : k + 1 if given else k + 2] = []
+            if not place.is_dir():
+                raise DclipError(f"{flag} {place} is no folder; give one with sub-folders such as edit, experiment, dataset")
+            found = [f"{SEARCHPATH}[file://{place.resolve()}]"]
+    return found, rest
+
+
+def _check_hydras(words: Sequence[str]) -> None:
+    """Refuse what is said to Hydra itself, such as a launcher's settings, in one line if it cannot be."""
+    try:
+        if words:
+            compose("config", overrides=list(words), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise DclipError(_explain(error, words)) from error
 
 
 def _launch_processes(cfg: Config) -> None:
@@ -226,11 +262,14 @@ def _console() -> None:
 
 
 def job(node: DictConfig) -> None:
-    """One Hydra job."""
+    """One Hydra job, in this process or in one that a launcher has started."""
+    _console()
+    extend.load(extend.names_of(node.plugins))
     adopt_edit(node, HydraConfig.get().overrides.task)
     cfg = to_config(node)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not cfg.sweep:
-        cfg.sweep = Path(str(HydraConfig.get().sweep.dir)).name
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
+        cfg.resume = cfg.resume or launchers.begun(cfg)
     from dclip.pipeline import run
 
     try:
@@ -260,6 +299,7 @@ def main() -> None:
     if not debug:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     try:
+        launchers.register()
         module = _command(sys.argv[1:])
         if module:
             sys.exit(import_module(f"dclip.{module}").main(sys.argv[1:] if module == "study" else sys.argv[2:]))
@@ -296,4 +336,6 @@ def _stopped() -> int:
 
 
 if __name__ == "__main__":
+    from dclip.cli import main  # the functions that launchers hand to other processes must not be those of __main__
+
     main()

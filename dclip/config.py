@@ -1056,6 +1056,7 @@ class Config:
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
+    plugins: Any = None  # modules of your own, by name, that add options, metrics, solvers ...: a name or a list (docs/extend.md)
     plan: bool = False  # only say what the run would fetch, take and need
     sweep: str = ""  # the study or sweep that a run belongs to
     note: str = ""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dclip.data.pools import atomic_save
 from dclip.metrics.functional import HIGHER_IS_BETTER
+from dclip.runs import read_curves
 from dclip.tracking import read_json
 from dclip.types import to_uint8
 
@@ -84,21 +85,6 @@ def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Ima
     for i, image in enumerate(images):
         canvas.paste(_tile(image, scale), ((i % columns) * (side + 2), (i // columns) * (side + 2)))
     return canvas
-
-
-def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """curves.jsonl by name. After a resume a step may appear twice: the later line counts."""
-    curves: dict[str, dict[int, float]] = {}
-    if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                values: dict[str, Any] = json.loads(line)
-            except ValueError:  # the line that a kill cut short
-                continue
-            step = int(values.pop("step", 0))
-            for name, value in values.items():
-                curves.setdefault(name, {})[step] = value
-    return {name: sorted(points.items()) for name, points in curves.items()}
 
 
 def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], title: str) -> str:

@@ -6,6 +6,7 @@ Imports nothing heavy.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from dclip.config import DclipError
 from dclip.tracking import read_json
 
 DEPTH = 4  # folders below which runs are looked for
+OURS = (b"dclip", b"run.py", b"pytest", b"loky", b"submitit", b"ray::")  # command lines of what runs are: launchers' workers too
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,21 @@ class Run:
         return int(self.metrics.get("images", self.metrics.get("count", 0)))
 
 
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """curves.jsonl by name. After a resume a step may appear twice: the later line counts."""
+    curves: dict[str, dict[int, float]] = {}
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                values: dict[str, Any] = json.loads(line)
+            except ValueError:  # the line that a kill cut short
+                continue
+            step = int(values.pop("step", 0))
+            for name, value in values.items():
+                curves.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
 def alive(status: Mapping[str, Any]) -> bool:
     """Whether the process of a run still works. What other machines run is believed."""
     if status.get("host") != platform.node():
@@ -121,7 +138,7 @@ def alive(status: Mapping[str, Any]) -> bool:
     if pid == os.getpid() or not told.is_file():
         return True
     words = told.read_bytes()  # another program may have got its number since
-    return any(word in words for word in (b"dclip", b"run.py", b"pytest")) and not _is_zombie(pid)
+    return any(word in words for word in OURS) and not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:

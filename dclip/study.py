@@ -19,9 +19,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -98,11 +98,8 @@ def studies() -> list[str]:
     return sorted(path.stem for path in (cli.CONF / "study").glob("*.yaml"))
 
 
-def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
-    """A study by its name, or by the path of a file of one's own, with settings that are added to every job.
-
-    DclipError for a file that cannot be one.
-    """
+def document(name: str) -> tuple[Path, dict[str, Any]]:
+    """A study's file and what it says. DclipError where there is none, or it lacks what every study has."""
     path = Path(name) if name.endswith(".yaml") else cli.CONF / "study" / f"{name}.yaml"
     if not path.is_file():
         close = difflib.get_close_matches(name, studies(), 1)
@@ -112,31 +109,45 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
     absent = [key for key in ("title", "columns") if not isinstance(told, dict) or key not in told]
     if absent:
         raise DclipError(f"{path.name} has no {' and no '.join(absent)}; see conf/study for examples")
+    return path, {str(key): value for key, value in told.items()}
+
+
+def columns_of(told: Any) -> dict[str, str]:
+    """Names of a table's columns and their sources: a list of sources, or a mapping."""
+    return dict(told) if isinstance(told, dict) else {column: column for column in told}
+
+
+def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
+    """A study by its name, or by the path of a file of one's own, with settings that are added to every job.
+
+    DclipError for a file that cannot be one.
+    """
+    path, told = document(name)
     grids = told.get("grids", [{k: told[k] for k in GRID_KEYS - {"base"} if k in told}])
     for keys, known, where in ((told, KEYS, path.name), *((grid, GRID_KEYS, f"{path.name}: a grid") for grid in grids)):
         unknown = sorted(set(keys) - known)
         if unknown:
             raise DclipError(f"{where} has {', '.join(unknown)}, which no study has; known: {', '.join(sorted(known))}")
-    common = (*QUIET, *_words(told.get("base", [])))
+    common = (*QUIET, *words_of(told.get("base", [])))
     every = tuple(seeds or told.get("seeds", [0]))
     jobs = tuple(job for grid in grids for job in _jobs(grid, common, tuple(more), every))
-    columns = told["columns"]
     return Study(
         name=path.stem, title=told["title"], jobs=jobs, about=str(told.get("about", "")).strip(), paper=told.get("paper"),
-        columns=dict(columns) if isinstance(columns, dict) else {column: column for column in columns},
+        columns=columns_of(told["columns"]),
         ours={k: str(v) for k, v in told.get("ours", {}).items()}, figure=tuple(told.get("figure", ())),
         pictures=bool(told.get("pictures", False)),
     )  # fmt: skip
 
 
-def _words(told: Any) -> Words:
+def words_of(told: Any) -> Words:
+    """Settings from a file: one, or a list."""
     return (told,) if isinstance(told, str) else tuple(str(word) for word in told)
 
 
 def _axis(name: str, told: Any) -> list[tuple[str, str, Words]]:
     """(name, label, words) of every value: a list holds values of the setting ``name``, a mapping labels with their settings."""
     if isinstance(told, dict):
-        return [(name, str(label), _words(words)) for label, words in told.items()]
+        return [(name, str(label), words_of(words)) for label, words in told.items()]
     return [(name.rsplit(".", 1)[-1], str(value), (f"{name}={value}",)) for value in told]
 
 
@@ -144,8 +155,8 @@ def _jobs(grid: dict[str, Any], common: Words, more: Words, seeds: Sequence[int]
     key = tuple((k, str(v)) for k, v in grid.get("key", {}).items())
     axes = [_axis(name, told) for name, told in grid.get("axes", {}).items()]
     pooled = [_axis(name, told) for name, told in grid.get("average", {}).items()]
-    base = (*common, *_words(grid.get("base", [])))
-    tuned = _words(grid.get("adapter", []))
+    base = (*common, *words_of(grid.get("base", [])))
+    tuned = words_of(grid.get("adapter", []))
     for point in itertools.product(*axes):
         for group in itertools.product(*pooled):
             words = (*base, *(word for _, _, some in (*point, *group) for word in some))
@@ -370,29 +381,34 @@ def run_study(board: Board, workers: int = 1, say: Callable[[str], None] = print
         tasks = [task for task in board.unique() if bool(task.needs) == stage and task.state != "finished"]
         ready = []
         for task in tasks:
-            absent = lacking(task.cfg) if task.cfg else []
-            blocked = [line for line in absent if line.startswith("data: ")] or (absent if reason else [])
+            absent = blocked(task.cfg, reason) if task.cfg else []
             if task.state == "waits":
                 task.reason = f"the fine-tuning it needs is not there: {board.tasks[task.needs].reason or 'it failed'}"
             elif task.state == "running":
                 say(f"running already: {task.labels[0]}")
-            elif blocked:
-                task.state, task.reason = "lacks", f"not here: {'; '.join(blocked)}"
+            elif absent:
+                task.state, task.reason = "lacks", f"not here: {'; '.join(absent)}"
             else:
                 ready.append(task)
         if not stage and tasks and not ready and all(task.state == "lacks" for task in tasks):
-            _refuse(tasks, reason)
+            refuse([task.cfg for task in tasks if task.cfg], reason)
         _run_all(board, ready, workers, say)
         board.said |= {task.digest: {"state": task.state, "reason": task.reason} for task in board.unique() if task.digest}
         board.refresh()
     board.write()
 
 
-def _refuse(tasks: Sequence[Task], reason: str | None) -> None:
+def refuse(cfgs: Sequence[Config], reason: str | None) -> None:
     """Nothing at all can run: say what is needed, once."""
-    wanted = {n.name: n for task in tasks if task.cfg for n in needs.needed(task.cfg) if n.path is None and not n.optional}
-    data = list(dict.fromkeys(line for task in tasks if task.cfg for line in missing_data(task.cfg)))
+    wanted = {n.name: n for cfg in cfgs for n in needs.needed(cfg) if n.path is None and not n.optional}
+    data = list(dict.fromkeys(line for cfg in cfgs for line in missing_data(cfg)))
     raise needs.MissingFilesError(needs.message(list(wanted.values()), data, reason))
+
+
+def blocked(cfg: Config, reason: str | None) -> list[str]:
+    """What keeps a job from running: data, and weights if none can be fetched (for ``reason``)."""
+    absent = lacking(cfg)
+    return [line for line in absent if line.startswith("data: ")] or (absent if reason else [])
 
 
 def _run_all(board: Board, tasks: Sequence[Task], workers: int, say: Callable[[str], None]) -> None:
@@ -467,10 +483,11 @@ def _run(board: Board, task: Task, processes: dict[int, subprocess.Popen[bytes]]
         return "finished", ""
     found = by_config(find_runs([board.place.runs])).get(task.digest)
     state = found.state if found and found.state in ("stopped", "killed") else "failed"
-    return state, _why(found, log, code)
+    return state, why(found, log, code)
 
 
-def _why(run: Run | None, log: Path, code: int) -> str:
+def why(run: Run | None, log: Path, code: int) -> str:
+    """Why a job failed: as its run says, else as its process ended."""
     if run and run.status.get("reason"):
         return str(run.status["reason"])
     if code < 0:
@@ -490,19 +507,22 @@ def main(words: Sequence[str]) -> int:
     for word in more:
         if "=" not in word or word.startswith(("+", "~", "-")):
             raise DclipError(f"{word}: with study= only settings can be given, as name=value; a study is a sweep by itself")
-    seeds = [_number("seeds", seed, 0) for seed in told["seeds"].split(",")] if "seeds" in told else []
+    if "space" in document(name)[1]:
+        from dclip import tune
+
+        return tune.main(told, more)
+    if "trials" in told:
+        raise DclipError(f"trials={told['trials']} is for a search (study=tune_...); {name} is a grid, which runs all its jobs")
+    seeds = [number("seeds", seed, 0) for seed in told["seeds"].split(",")] if "seeds" in told else []
     study = read_study(name, more, seeds)
-    collecting = _yes("collect", told) and not _yes("dry_run", told)
+    collecting = yes("collect", told) and not yes("dry_run", told)
     board = Board(study, Place.of(study.name, told.get("output"), bool(more or seeds)), collecting)
-    if _yes("dry_run", told):
+    if yes("dry_run", told):
         print(dry_run(board))
         return 0
     if not collecting:
-        before = signal.signal(signal.SIGTERM, _stop)
-        try:
-            run_study(board, _number("workers", told.get("workers", "1"), 1), lambda line: print(line, flush=True))
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        with stoppable():
+            run_study(board, number("workers", told.get("workers", "1"), 1), lambda line: print(line, flush=True))
     from dclip.tables import write_table
 
     table = write_table(board)
@@ -516,25 +536,37 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM raises ``Stopped`` in here; afterwards it is what it was."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _stop(*_: Any) -> None:
     raise Stopped
 
 
 def _told(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """What is said to the study, and what is said to its jobs."""
-    mine = ("study", "dry_run", "collect", "output", "workers", "seeds")
+    mine = ("study", "dry_run", "collect", "output", "workers", "seeds", "trials")
     told = {word.split("=")[0]: word.split("=", 1)[1] for word in words if word.split("=")[0] in mine and "=" in word}
     return told, [word for word in words if word.split("=")[0] not in mine]
 
 
-def _yes(name: str, told: dict[str, str]) -> bool:
+def yes(name: str, told: Mapping[str, str]) -> bool:
+    """A word that is true or false; false where it is not there."""
     value = told.get(name, "false").lower()
     if value not in ("true", "false"):
         raise DclipError(f"{name}={told[name]} must be true or false")
     return value == "true"
 
 
-def _number(name: str, value: str, least: int) -> int:
+def number(name: str, value: str, least: int) -> int:
+    """A word that is a whole number. DclipError where it is none."""
     if not value.strip().isdigit() or int(value) < least:
         raise DclipError(f"{name}={value} must be a whole number of {least} or more")
     return int(value)

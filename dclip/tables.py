@@ -281,11 +281,16 @@ def latex(table: Table) -> str:
     return "\n".join([*notes, rf"\begin{{tabular}}{{{align}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def write_files(table: Table, folder: Path, drawn: Sequence[str] = ()) -> Path:
-    """table.md, table.csv, table.tex, and figure.png where there is something to draw; the first's path."""
+def write_texts(table: Table, folder: Path) -> None:
+    """table.md, table.csv, table.tex."""
     atomic_save(folder / "table.md", lambda p: p.write_text(markdown(table), "utf-8"))
     atomic_save(folder / "table.tex", lambda p: p.write_text(latex(table), "utf-8"))
     write_csv(table, folder / "table.csv")
+
+
+def write_files(table: Table, folder: Path, drawn: Sequence[str] = ()) -> Path:
+    """table.md, table.csv, table.tex, and figure.png where there is something to draw; the first's path."""
+    write_texts(table, folder)
     shown = [c for c in drawn or table.columns if any(isinstance(row.cells[c].value, float) for row in table.rows)]
     if shown:
         picture = figure(table, shown[:MOST_PANELS])

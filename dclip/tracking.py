@@ -41,6 +41,8 @@ NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")  # settin
 def config_hash(cfg: Config) -> str:
     """Eight hex digits of all settings that can change the result."""
     settings = {k: v for k, v in plain(cfg).items() if k not in NOT_IDENTITY}
+    if settings.get("plugins") is None:  # as it was before there were any
+        settings.pop("plugins", None)
     settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k != "progress"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -87,9 +89,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _unfinished(parent: Path, digest: str) -> Path | None:
-    """The newest folder of this configuration that did not finish."""
+    """The newest folder of this configuration that did not finish, and in which no process of this machine is at work."""
+    from dclip.runs import alive
+
     for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
-        if read_json(folder / "status.json").get("status") != "finished":
+        told = read_json(folder / "status.json")
+        at_work = told.get("status") == "running" and told.get("host") == platform.node() and alive(told)
+        if told.get("status") != "finished" and not at_work:
             return folder
     return None
 

@@ -110,6 +110,31 @@ def command(*overrides, cwd, **options):
     )
 
 
+def command_here(*overrides, cwd):
+    """``run.py ...`` in this process, which is what it was afterwards: ten seconds less than in one of its own."""
+    import logging
+
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from dclip import cli
+
+    logger = logging.getLogger("dclip")
+    before = logger.handlers[:], logger.propagate, logger.level
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [str(ROOT / "run.py"), *map(str, overrides)])
+        patch.setattr(sys, "path", sys.path[:])
+        patch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+        try:
+            cli.main()
+        finally:
+            logger.handlers[:], logger.propagate, level = before
+            logger.setLevel(level)
+            GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
+
+
 def write_edit(folder, tiny, net, name, bias=0.0, lora=False, **settings):
     """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates; returns its folder."""
     import torch

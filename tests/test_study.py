@@ -34,6 +34,7 @@ columns: [mae, ssim, lpips]
 """
 
 
+GRIDS = [name for name in study.studies() if not name.startswith("tune_")]  # the others: test_tune.py
 CONFIGURED = {}  # composing takes most of these tests' time
 
 
@@ -128,7 +129,7 @@ def fake(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- the files
 
 
-@pytest.mark.parametrize("name", study.studies())
+@pytest.mark.parametrize("name", GRIDS)
 def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
     first = (ROOT / "conf" / "study" / f"{name}.yaml").read_text("utf-8").splitlines()[0]
     assert first.startswith(f"# python run.py study={name} ")
@@ -154,7 +155,7 @@ def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
     assert {f"toonfaces_{t}" for t in ("table1", "table4", "table5", "ablations")} <= names
 
 
-@pytest.mark.parametrize("name", [n for n in study.studies() if read_study(n).paper])
+@pytest.mark.parametrize("name", [n for n in GRIDS if read_study(n).paper])
 def test_rows_of_a_study_are_rows_of_its_paper_table(name):
     found = read_study(name)
     printed = [key for key, _ in tables.paper_rows(found.paper)]

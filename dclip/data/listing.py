@@ -292,7 +292,7 @@ LAYOUTS: dict[type[Photographs], Callable[[Any], Pools]] = {
 
 def pools(data: Photographs) -> Pools:
     """The images of a data set as they lie on disk; empty where nothing of the expected layout is there."""
-    return LAYOUTS[type(data)](data)
+    return next(LAYOUTS[kind] for kind in type(data).__mro__ if kind in LAYOUTS)(data)
 
 
 # ---------------------------------------------------------------------------------------------------- dealing

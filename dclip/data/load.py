@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,6 +30,15 @@ from dclip.data.toonfaces import (
 from dclip.types import Images, from_uint8
 
 log = logging.getLogger("dclip")
+
+
+@runtime_checkable
+class OwnImages(Protocol):
+    """A data set of a user's (``docs/extend.md``)."""
+
+    def load(self, split: str, size: int) -> Images:
+        """The images of ``train``, ``validation`` or ``test``, as many as the option of that name says, [N,3,size,size]."""
+        ...
 
 
 def truth_of(cfg: Config) -> Truth | None:
@@ -100,7 +110,9 @@ def load_images(cfg: Config, split: str, size: int) -> Images:
         return toonfaces(split, count, truth_of(cfg) if cfg.dataset.only_applicable else None, cfg.dataset.domain)
     if isinstance(cfg.dataset, Photographs):
         return photographs(cfg.dataset, split, size)
-    raise DclipError(f"no images can be loaded from dataset {type(cfg.dataset).__name__}")
+    if isinstance(cfg.dataset, OwnImages):
+        return cfg.dataset.load(split, size)
+    raise DclipError(f"no images can be loaded from dataset {type(cfg.dataset).__name__}; give it a method load(split, size)")
 
 
 def photographs(data: Photographs, split: str, size: int) -> Images:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -190,8 +191,19 @@ BOTH_WAYS: dict[str, Callable[[], Solver]] = {"ddim": DDIM, "ab2": AB2, "heun": 
 MIRRORED = ("fixed_point", "belm")  # inversion goes the generation's way back: s_for is not used
 
 
+@runtime_checkable
+class OwnRule(Protocol):
+    """A sampler of a user's (``docs/extend.md``)."""
+
+    def rule(self, upward: bool) -> Solver:
+        """The step rule for inversion (``upward``) or generation."""
+        ...
+
+
 def solver_of(options: Sampler, variance: str = "fixed_small") -> Solver:
     """The step rule downward; ``variance`` is the network's, for ancestral sampling."""
+    if isinstance(options, OwnRule):
+        return options.rule(upward=False)
     if options.solver == "ddpm":
         told = options.variance.value
         return DDPM(variance if told == "checkpoint" else told, options.noise_last)
@@ -200,6 +212,8 @@ def solver_of(options: Sampler, variance: str = "fixed_small") -> Solver:
 
 def inverter_of(options: Sampler) -> Solver:
     """The step rule upward: the solver's own where it has one, else DDIM."""
+    if isinstance(options, OwnRule):
+        return options.rule(upward=True)
     if options.solver == "fixed_point":
         return FixedPoint(options.sweeps, options.tolerance, options.damping)
     return BOTH_WAYS.get(options.solver, DDIM)()

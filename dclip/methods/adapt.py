@@ -16,9 +16,11 @@ from torch.utils.data import DataLoader
 
 from dclip.build import FitProgress, Networks, device_of, make_trainer, shows_progress
 from dclip.config import Config, DclipError
+from dclip.data.load import true_images, truth_of
 from dclip.diffusion.schedule import pairs_down
 from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
 from dclip.methods.direction import direction_of
+from dclip.metrics.functional import counterfactual_ratio
 from dclip.models.lora import Lora
 from dclip.report import grid_picture
 from dclip.tracking import Record
@@ -64,9 +66,13 @@ def adapt(
         assert networks.clip is not None
         return Objective.prepare(cfg.loss, networks.clip, networks.identity, part, direction)
 
-    def show(epoch: int, edited: Tensor) -> None:
-        rows = [("source", images["validation"].pixels), (f"epoch {epoch + 1}", edited)]
+    seen = images["validation"]
+    truth = true_images(seen, truth_of(cfg)) if len(seen) else None
+
+    def show(epoch: int, edited: Tensor) -> dict[str, float]:
+        rows = [("source", seen.pixels), (f"epoch {epoch + 1}", edited)]
         record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
+        return {} if truth is None else {"counterfactual_ratio": counterfactual_ratio(edited.cpu(), seen.pixels, truth)}
 
     model = networks.model
     lora = Lora(model.unet, cfg.method.lora, cfg.seed) if cfg.method.lora.rank else None

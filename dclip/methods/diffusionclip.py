@@ -7,7 +7,7 @@ x0 in ``s_train`` steps. How the gradient flows through them is the objective's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ class DiffusionClipTuning(L.LightningModule):
         options: DiffusionClip,
         seed: int = 0,
         validation: tuple[Objective, Tensor] | None = None,
-        show: Callable[[int, Tensor], None] | None = None,
+        show: Callable[[int, Tensor], Mapping[str, float]] | None = None,
         lora: Lora | None = None,
     ) -> None:
         super().__init__()
@@ -177,7 +177,8 @@ class DiffusionClipTuning(L.LightningModule):
         for name, value in terms.items():
             self.log(f"val_{name}", value, prog_bar=name == "total", batch_size=len(latents))
         if self.show is not None and not self.trainer.sanity_checking:
-            self.show(self.current_epoch, edited)
+            for name, score in self.show(self.current_epoch, edited).items():
+                self.log(f"val_{name}", score, batch_size=len(latents))
 
     def configure_optimizers(self) -> Any:
         """Adam, as published; the learning rate follows ``lr_schedule``."""

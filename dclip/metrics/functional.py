@@ -97,6 +97,11 @@ def truth_distance(result: Tensor, truth: Tensor) -> Tensor:
     return mae(result, truth)
 
 
+def counterfactual_ratio(result: Tensor, source: Tensor, truth: Tensor) -> float:
+    """Distance of edited images to the true ones over the untouched sources'; below 1 is better than doing nothing."""
+    return float(truth_distance(result, truth).mean() / truth_distance(source, truth).mean())
+
+
 def variety(made: Tensor, variants: int) -> float:
     """Mean absolute difference between the variants of one image (next to each other in [N*variants,3,H,W]), over all images."""
     several = made.reshape(-1, variants, *made.shape[1:])

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from dclip import losses
-from dclip.config import Metric, ParserName
+from dclip.config import Metric, NoMetric, ParserName
 from dclip.data.toonfaces import Truth
+from dclip.extend import METRICS
 from dclip.metrics import functional as F
 from dclip.models import registry
 from dclip.models.clip import ClipModel
@@ -89,6 +90,9 @@ def measure(
         _judge(scores, edited, scorers, truth)
     if options.kid:
         _kid(scores, edited, scorers, options)
+    for name, own in {} if isinstance(options, NoMetric) else METRICS.items():
+        found = own(edited, scorers)
+        scores.absent(name, found) if isinstance(found, str) else scores.add(name, found)
     return scores
 
 
@@ -101,7 +105,7 @@ def _pixels(scores: Scores, edited: Edited) -> None:
         ours, untouched = F.truth_distance(result, edited.truth), F.truth_distance(source, edited.truth)
         scores.rows["truth_distance"] = [round(float(v), 6) for v in ours]
         scores.rows["truth_distance_untouched"] = [round(float(v), 6) for v in untouched]
-        scores.values["counterfactual_ratio"] = float(ours.mean() / untouched.mean())
+        scores.values["counterfactual_ratio"] = F.counterfactual_ratio(result, source, edited.truth)
 
 
 def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str] | Callable[[ClipModel], Tensor]) -> None:

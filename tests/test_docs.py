@@ -1,0 +1,171 @@
+"""The pages under docs are what they say: their files are written, their commands are run."""
+
+import re
+import shlex
+import sys
+
+import pytest
+from conftest import ROOT, command_here, words
+from hydra.core.config_store import ConfigStore
+
+from dclip import extend
+from dclip.config import OPTIONS
+from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.tracking import read_json
+
+PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
+SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
+
+
+def blocks(text, *languages):
+    return [body for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if language in languages]
+
+
+def commands(text):
+    return [shlex.split(line) for block in blocks(text, "sh") for line in block.splitlines()]
+
+
+@pytest.fixture
+def untouched(monkeypatch, tmp_path):
+    """Whatever a page's modules register is gone afterwards."""
+    from dclip.diffusion import guidance
+
+    for group in OPTIONS:
+        monkeypatch.setitem(OPTIONS, group, dict(OPTIONS[group]))
+        monkeypatch.setitem(ConfigStore.instance().repo, group, dict(ConfigStore.instance().repo[group]))
+    kept = [(registry, dict(registry)) for registry in (extend.METRICS, HIGHER_IS_BETTER, guidance.LOSSES)]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def run(given, tiny, folder):
+    """One command of a page, small; returns its run's folder."""
+    assert given[:2] == ["python", "run.py"]
+    small = {k: v for k, v in tiny.items() if k not in ("experiment", "sampler", "metric.kid")}
+    small |= {"dataset.train": 2, "dataset.validation": 1, "dataset.test": 2, "metric.identity": "false"}
+    if any(word.startswith(("task=", "experiment=toonfaces_contrastive")) for word in given):
+        small = {k: v for k, v in small.items() if not k.startswith("method.")}
+    if "guidance=contrastive_margin" in given:
+        small |= {"task.count": 2, "task.leak": 0, "sampler.t0": 500, "metric.clip": "false"}
+    told = {word.split("=")[0] for word in given}
+    command_here(*given[2:], *words({k: v for k, v in small.items() if k not in told}), cwd=folder)
+    return (folder / "outputs" / "latest").resolve()
+
+
+def write_files(text, folder):
+    for body in blocks(text, "python", "yaml"):
+        path = folder / re.findall(r"^# ([\w/]+\.\w+)$", body, re.MULTILINE)[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body, "utf-8")
+
+
+def test_the_page_has_an_example_of_everything():
+    assert list(SECTIONS) == ["A metric", "A data set", "An edit", "A sampler", "A guidance"]
+    assert all(blocks(text, "python", "yaml") and commands(text) for text in SECTIONS.values())
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_an_example_runs_as_it_is_printed(name, tiny, tmp_path, untouched):
+    write_files(SECTIONS[name], tmp_path)
+    found = [run(given, tiny, tmp_path) for given in commands(SECTIONS[name])]
+    assert all(read_json(folder / "status.json")["status"] == "finished" for folder in found)
+    CHECKS[name](found, tmp_path)
+
+
+def check_metric(found, _):
+    tuned, applied = (read_json(folder / "metrics.json")["warmth"] for folder in found)
+    assert -2 <= tuned <= 2 and applied != tuned
+    assert "warmth" in (found[0] / "rows.csv").read_text("utf-8").splitlines()[0]
+    assert "warmth" in (found[0] / "report.html").read_text("utf-8")
+
+
+def check_data_set(found, _):
+    (folder,) = found
+    assert "test_00001" in (folder / "rows.csv").read_text("utf-8")
+    assert read_json(folder / "metrics.json")["images"] == 2
+
+
+def check_edit(found, _):
+    by_words, by_file = (extend.OmegaConf.load(folder / "config.yaml") for folder in found)
+    assert by_words.edit.name == by_file.edit.name == "green_eyes"
+    assert by_words.edit.target == by_file.edit.target
+    assert (by_file.sampler.t0, by_file.loss.l1) == (400, 3)
+
+
+def check_sampler(found, folder):
+    """With half of DDIM's steps, which is as many network calls, it is more exact."""
+    sys.path.insert(0, str(folder))
+    from midpoint import MidpointRule
+    from test_solvers import DDIM, errors
+
+    sys.path.remove(str(folder))
+    for up in (True, False):
+        ours, ddim = errors(MidpointRule(), up), errors(DDIM(), up)
+        assert all(one < other / 2 for one, other in zip(ours[:3], ddim[1:], strict=True)), (ours, ddim)
+
+
+def check_guidance(found, _):
+    (folder,) = found
+    assert (folder / "samples" / "sheet.png").is_file()
+
+
+CHECKS = {
+    "A metric": check_metric, "A data set": check_data_set, "An edit": check_edit, "A sampler": check_sampler,
+    "A guidance": check_guidance,
+}  # fmt: skip
+
+
+def test_a_plugin_that_fails_says_what_failed(tmp_path, monkeypatch):
+    (tmp_path / "breaks.py").write_text("raise RuntimeError('of its own')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    with pytest.raises(extend.DclipError, match=r"plugins=breaks cannot be imported \(RuntimeError: of its own\)"):
+        extend.load(["breaks"])
+
+
+def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
+    """So that runs from before there were any are found again."""
+    from conftest import configure
+
+    from dclip import tracking
+
+    cfg, before = configure(), tracking.plain
+    now = tracking.config_hash(cfg)
+    monkeypatch.setattr(tracking, "plain", lambda c: {k: v for k, v in before(c).items() if k != "plugins"})
+    assert tracking.config_hash(cfg) == now
+    monkeypatch.undo()
+    cfg.plugins = "mine"
+    assert tracking.config_hash(cfg) != now
+
+
+def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):
+    from dclip import tune
+
+    (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "yaml")
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    search = tune.read_search(str(tmp_path / "mine.yaml"))
+    tune.check(search)
+    assert search.by_epoch and not search.maximize
+
+
+def test_every_launcher_and_study_on_the_page_about_sweeps_exists():
+    from hydra import compose, initialize_config_dir
+
+    from dclip import cli, launchers, study
+
+    given = commands((ROOT / "docs" / "sweeps.md").read_text("utf-8"))
+    assert len(given) > 5
+    launchers.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+        for words_given in given:
+            asked = [word for word in words_given if word.startswith("study=")]
+            assert all(word.removeprefix("study=") in study.studies() for word in asked)
+            own = [word for word in words_given if word.startswith("hydra")]
+            name = launchers.PLUGINS.keys() & {word.removeprefix("hydra/launcher=") for word in own}
+            if name and launchers.installed(*name):
+                compose("config", overrides=own, return_hydra_config=True)
