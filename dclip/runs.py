@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +17,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dclip.config import DclipError
+from dclip.processes import alive
 from dclip.tracking import read_json
 
 DEPTH = 4  # folders below which runs are looked for
-OURS = (b"dclip", b"run.py", b"pytest", b"loky", b"submitit", b"ray::")  # command lines of what runs are: launchers' workers too
 
 
 @dataclass(frozen=True)
@@ -121,31 +119,6 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
             for name, value in values.items():
                 curves.setdefault(name, {})[step] = value
     return {name: sorted(points.items()) for name, points in curves.items()}
-
-
-def alive(status: Mapping[str, Any]) -> bool:
-    """Whether the process of a run still works. What other machines run is believed."""
-    if status.get("host") != platform.node():
-        return "host" in status
-    pid = int(status.get("pid", 0))
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    told = Path(f"/proc/{pid}/cmdline")
-    if pid == os.getpid() or not told.is_file():
-        return True
-    words = told.read_bytes()  # another program may have got its number since
-    return any(word in words for word in OURS) and not _is_zombie(pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
 
 
 def find_runs(roots: Iterable[Path]) -> list[Run]:

@@ -33,6 +33,7 @@ from omegaconf import OmegaConf
 from dclip import parallel
 from dclip.config import Config, DclipError, WandbMode, plain
 from dclip.data.pools import atomic_save
+from dclip.processes import alive
 
 log = logging.getLogger("dclip")
 NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")  # settings that do not change a run's result
@@ -90,8 +91,6 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _unfinished(parent: Path, digest: str) -> Path | None:
     """The newest folder of this configuration that did not finish, and in which no process of this machine is at work."""
-    from dclip.runs import alive
-
     for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
         told = read_json(folder / "status.json")
         at_work = told.get("status") == "running" and told.get("host") == platform.node() and alive(told)

@@ -39,7 +39,8 @@ from dclip import plan, study
 from dclip.config import DclipError
 from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.models import fetch
-from dclip.runs import Run, alive, by_config, find_runs, read_curves
+from dclip.processes import alive
+from dclip.runs import Run, by_config, find_runs, read_curves
 from dclip.study import QUIET, Place, Words, columns_of, configured, document, setting, words_of
 from dclip.tracking import config_hash
 
