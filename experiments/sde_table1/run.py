@@ -34,7 +34,7 @@ METHODS = {
     "spherical": ["experiment=toonfaces_spherical"],
     "contrastive to the end": ["experiment=toonfaces_contrastive", "guidance.scale=0.5", "guidance.t_end=0"],
     "spherical to the end": ["experiment=toonfaces_spherical", "guidance.scale=0.5", "guidance.t_end=0"],
-    "spherical to t = 100": ["experiment=toonfaces_spherical", "guidance.scale=0.5", "guidance.t_end=100"],
+    "spherical to t = 100": ["experiment=toonfaces_compound"],
     "directional": ["experiment=toonfaces_directional_sampling"],
     "contrastive directional": ["experiment=toonfaces_directional_sampling", "guidance=contrastive_directional"],
     "latent": LATENT,
