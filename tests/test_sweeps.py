@@ -146,13 +146,19 @@ def test_a_job_that_slurm_started_again_goes_on(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("state", "mine", "pid", "goes_on"),
-    [("stopped", True, 1, True), ("running", True, 10**8, True), ("running", True, os.getpid(), False), ("failed", True, 1, False),
+    [("stopped", True, 1, True), ("running", True, 10**8, True), ("running", True, None, False), ("failed", True, 1, False),
      ("finished", True, 1, False), ("stopped", False, 1, False)],
 )  # fmt: skip
 def test_only_what_was_stopped_in_this_very_sweep_goes_on(state, mine, pid, goes_on, tmp_path):
+    """A pid of None is this process's, which is alive."""
     cfg = configure(f"output={tmp_path}", "sweep=mine")
     folder, _ = tracking._make_folder(cfg)
-    who = {"config": tracking.config_hash(cfg), "sweep": "mine" if mine else "another", "host": platform.node(), "pid": pid}
+    who = {
+        "config": tracking.config_hash(cfg),
+        "sweep": "mine" if mine else "another",
+        "host": platform.node(),
+        "pid": pid or os.getpid(),
+    }
     tracking.write_json(folder / "status.json", {"status": state, **who})
     assert launchers.begun(cfg) is goes_on
 
