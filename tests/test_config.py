@@ -244,8 +244,14 @@ REFUSALS = [
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
-    (["task=pretrain", "task.net=ddpm", "dataset=folder", "dataset.root=."], "dataset=toonfaces or dataset=cifar10, not on dataset=f"),
-    (["experiment=pretrain_cifar10_ddpm", "task.net=judge"], "task.net=judge learns the attributes of ToonFaces; with dataset=cifar10"),
+    (
+        ["task=pretrain", "task.net=ddpm", "dataset=folder", "dataset.root=."],
+        "dataset=toonfaces or dataset=cifar10, not on dataset=f",
+    ),
+    (
+        ["experiment=pretrain_cifar10_ddpm", "task.net=judge"],
+        "task.net=judge learns the attributes of ToonFaces; with dataset=cifar10",
+    ),
     (["experiment=pretrain_cifar10_clip", "dataset.category=cat"], "dataset.category=cat leaves CLIP a single caption"),
     (["experiment=pretrain_cifar10_clip", "task.publish=true"], "task.publish=true is for the package's own networks"),
     (["metric.features=lpips"], "metric.features"),
