@@ -48,6 +48,7 @@ FILES = {  # of the package's own networks
     Net.judge: "toonfaces_judge",
 }
 VARIANTS = 6  # pictures of one identity
+DECIDED_BY = {Net.ddpm: ("noisy", "low"), Net.clip: ("robust",), Net.heldout: ("robust",)}  # settings of one kind of network only
 
 
 def name_of(cfg: Config) -> str:
@@ -180,7 +181,7 @@ def publish(cfg: Config, record: Record, task: PretrainTask, net: nn.Module, sec
 
 def command_of(cfg: Config, task: PretrainTask) -> str:
     """The command that makes these weights again: all settings that decide them."""
-    names = ["start", "steps", "batch", "lr", "pool", "noisy", "low", "robust"]
+    names = ("start", "steps", "batch", "lr", "pool", *DECIDED_BY.get(task.net, ()))
     words = {f"task.{name}": getattr(task, name) for name in names}
     pictures = "toonfaces"
     if isinstance(cfg.dataset, Cifar10):
