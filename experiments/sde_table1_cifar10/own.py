@@ -21,7 +21,7 @@ from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, w
 HERE = Path(__file__).resolve().parent
 STUDY = "sde_table1_cifar10_own"
 BASE = [
-    "experiment=cifar10_unconditional", "sampler.s_gen=50", "sampler.variance=fixed_small", "task.count=64", "task.paired=false",
+    "experiment=cifar10_unconditional", "sampler.s_gen=25", "sampler.variance=fixed_small", "task.count=64", "task.paired=false",
     "metric.features=heldout", "logger=csv",
 ]  # fmt: skip
 METHODS = {"unconditional": [], "contrastive": ["guidance=contrastive"], "spherical": ["guidance=spherical"]}
