@@ -156,7 +156,7 @@ class SampleTask(Task):
 
 
 class Net(StrEnum):
-    """The embedded networks."""
+    """What can be trained."""
 
     ddpm = "ddpm"
     clip = "clip"
@@ -168,23 +168,28 @@ class Net(StrEnum):
 @option("task", "pretrain")
 @dataclass
 class PretrainTask(Task):
-    """Train one of the embedded ToonFaces networks from nothing and write its model card."""
+    """Train a network from nothing and write its model card.
+
+    One of the embedded ToonFaces networks; or, with ``dataset=cifar10``, a small noise predictor (``ddpm``), a small CLIP
+    (``clip``) or one of another architecture that only scores (``heldout``), from ``dataset.train`` pictures.
+    """
 
     name: TaskName = TaskName.pretrain
     net: Net = MISSING
     steps: int = 3000
     batch: int = 64
     lr: float = 1e-3
-    pool: int = 24000  # pictures drawn for training
+    pool: int = 24000  # ToonFaces drawn for training
     start: str | None = None  # weights to start from, instead of random ones
     compile: bool = False
+    noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
     low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
-        _weights("task", robust=self.robust, low=self.low)
+        _weights("task", robust=self.robust, low=self.low, noisy=self.noisy)
 
 
 @option("task", "demo")
@@ -908,6 +913,13 @@ class ParserName(StrEnum):
     none = "none"
 
 
+class Features(StrEnum):
+    """The network whose features KID and FID compare."""
+
+    auto = "auto"  # ToonFaces: their judge; else Inception, as both are defined
+    heldout = "heldout"  # the CLIP that only scores (clip.heldout): for small pictures, or where Inception is not at hand
+
+
 @option("metric", "default")
 @dataclass
 class Metric:
@@ -924,6 +936,7 @@ class Metric:
     kid_subsets: int = 100
     # of samples from noise:
     kid_sizes: list[int] = field(default_factory=lambda: [10, 50, 100])  # subset sizes, each a number of its own
+    features: Features = Features.auto  # of KID and FID
     reference: int = 200  # true pictures of what is asked for
     bootstrap: int = 500  # draws behind a confidence interval; 0 leaves it out
 
@@ -1107,6 +1120,8 @@ def check(cfg: Config) -> None:
     cfg = planned(cfg)
     check_networks(cfg)
     task = cfg.task.name
+    if isinstance(cfg.task, PretrainTask):
+        _check_pretraining(cfg.task, cfg.dataset)
     if task is TaskName.finetune:
         _need(
             isinstance(cfg.method, DiffusionClip),
@@ -1161,6 +1176,29 @@ def check(cfg: Config) -> None:
     from dclip.data.listing import check_data
 
     check_data(cfg)
+
+
+def _check_pretraining(task: PretrainTask, data: Dataset) -> None:
+    """Refuse networks that cannot be trained on the data set."""
+    if isinstance(data, ToonFaces):
+        return
+    _need(
+        isinstance(data, Cifar10),
+        f"task=pretrain trains on dataset=toonfaces or dataset=cifar10, not on dataset={option_name('dataset', data)}",
+    )
+    _need(
+        task.net in (Net.ddpm, Net.clip, Net.heldout),
+        f"task.net={task.net.value} learns the attributes of ToonFaces; with dataset=cifar10 choose ddpm, clip or heldout",
+    )
+    category = getattr(data, "category", None)
+    _need(
+        task.net is Net.ddpm or category is None,
+        f"dataset.category={category} leaves CLIP a single caption, and nothing to tell apart; leave dataset.category out",
+    )
+    _need(
+        not task.publish,
+        "task.publish=true is for the package's own networks, of dataset=toonfaces; a run's folder holds its weights",
+    )
 
 
 def _check_applied(cfg: Config) -> None:

@@ -34,6 +34,7 @@ from dclip.config import (
     Solver,
     Start,
     TaskName,
+    ToonFaces,
     TranslateTask,
     WandbMode,
     planned,
@@ -77,7 +78,8 @@ def size_of(cfg: Config) -> Size | None:
     entry = registry.entry_of(cfg.checkpoint.name)
     if entry is not None and entry.gflop is not None and entry.parameters is not None and entry.kept_mb is not None:
         return Size(entry.parameters, entry.gflop, entry.kept_mb)
-    return TOONFACES if cfg.checkpoint.name == "toonfaces" or cfg.task.name is TaskName.pretrain else None
+    toon = isinstance(cfg.dataset, ToonFaces) if cfg.task.name is TaskName.pretrain else cfg.checkpoint.name == "toonfaces"
+    return TOONFACES if toon else None
 
 
 @cache

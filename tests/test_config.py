@@ -7,7 +7,7 @@ from conftest import ELSEWHERE, ROOT, command, configure
 from omegaconf import OmegaConf
 
 from dclip import cli, needs
-from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, plain
+from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, option_name, plain
 
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
 SAMPLING = [e for e in EXPERIMENTS if "/task: sample" in (ROOT / "conf" / "experiment" / f"{e}.yaml").read_text("utf-8")]
@@ -33,9 +33,11 @@ def test_there_are_experiments_and_edits():
 def test_every_experiment_composes_and_is_possible(name, configure_on):
     cfg = configure_on(f"experiment={name}")
     assert isinstance(cfg, Config)
-    if name.startswith("pretrain_toonfaces_"):
+    if name.startswith("pretrain_"):
+        _, pictures, net = name.split("_")
         assert cfg.task.name is TaskName.pretrain
-        assert cfg.task.net is Net(name.removeprefix("pretrain_toonfaces_"))
+        assert cfg.task.net is Net(net)
+        assert option_name("dataset", cfg.dataset) == pictures
     elif cfg.task.name is TaskName.sample:
         assert cfg.name == name
         assert cfg.guidance.targets
@@ -241,6 +243,18 @@ REFUSALS = [
     (["task=pretrain"], "task.net"),
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
+    (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
+    (
+        ["task=pretrain", "task.net=ddpm", "dataset=folder", "dataset.root=."],
+        "dataset=toonfaces or dataset=cifar10, not on dataset=f",
+    ),
+    (
+        ["experiment=pretrain_cifar10_ddpm", "task.net=judge"],
+        "task.net=judge learns the attributes of ToonFaces; with dataset=cifar10",
+    ),
+    (["experiment=pretrain_cifar10_clip", "dataset.category=cat"], "dataset.category=cat leaves CLIP a single caption"),
+    (["experiment=pretrain_cifar10_clip", "task.publish=true"], "task.publish=true is for the package's own networks"),
+    (["metric.features=lpips"], "metric.features"),
     (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),
     (["task=sample", "task.count=0"], "task.count=0"),
     (["checkpoint.name="], "checkpoint.name"),

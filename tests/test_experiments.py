@@ -102,6 +102,23 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
     assert (folder / "report.html").is_file()
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("pretrain_cifar10_")])
+def test_every_training_on_cifar10_runs_to_the_report(name, tmp_path, monkeypatch):
+    from dclip.metrics import cards
+
+    down = cards.pairs_down
+    monkeypatch.setattr(cards, "pairs_down", lambda t0, steps: down(t0, min(steps, 2)))  # 64 samples in seconds
+    for split in ("train", "test"):
+        for category in ("cat", "ship"):
+            layouts.files(tmp_path / "data" / split / category, 2, category + "{}.png", (32, 32))
+    small = {"task.steps": 2, "task.batch": 2, "task.compile": "false", "dataset.train": 4, "dataset.test": 4, "trainer.threads": 1}
+    settings = {**small, "dataset.root": tmp_path / "data", "trainer": "cpu", "trainer.progress": "false", "logger": "csv"}
+    folder = run(*words({"experiment": name, **settings}, output=tmp_path / "out"))
+    assert read_json(folder / "status.json")["status"] == "finished"
+    assert (folder / f"{name.removeprefix('pretrain_')}.safetensors").is_file()
+    assert (folder / "report.html").is_file()
+
+
 # ------------------------------------------------------------------------------------------- edits that others published
 
 

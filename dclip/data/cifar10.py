@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from PIL import Image
 
 from dclip.config import CIFAR10, DclipError
+
+# a class in words; the bare name too, for so it is asked for
+WORDINGS = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a small photo of a {}", "a blurry photo of a {}")
 
 
 def fetch(root: Path) -> None:
@@ -38,6 +42,20 @@ def _batches(root: Path, train: bool) -> dict[str, Any]:
         ) from error
     labels = np.array(data.targets)
     return {name: np.asarray(data.data)[labels == k] for k, name in enumerate(CIFAR10)}
+
+
+def captions(wording: str) -> list[str]:
+    """One caption of every class, in the order of ``CIFAR10``: "an airplane", "an automobile", "a bird" ..."""
+    return [wording.format(name).replace("a a", "an a") for name in CIFAR10]
+
+
+def classes(ids: Sequence[str]) -> list[int]:
+    """The class index of pictures, by their ids (``airplane_0017``). DclipError for one outside the classes' folders."""
+    names = [name.split("_")[0] for name in ids]
+    unknown = next((name for name in names if name not in CIFAR10), None)
+    if unknown is not None:
+        raise DclipError(f"dataset.root has pictures in a folder {unknown!r}, which is no class; choose {', '.join(CIFAR10)}")
+    return [CIFAR10.index(name) for name in names]
 
 
 def picture(root: Path, train: bool, category: str, number: str) -> Image.Image:

@@ -49,6 +49,7 @@ SPLITS = {
     TaskName.reconstruct: ("test",),
     TaskName.translate: ("test",),
     TaskName.demo: ("test",),
+    TaskName.pretrain: ("test", "train"),
 }
 Picture = Path | BytesIO | Any  # a file, an encoded picture, or a decoded one (PIL)
 Chosen = tuple["Pool", str]

@@ -1,5 +1,7 @@
 """Training of the embedded networks: the noise predictor, two CLIPs, the identity network and the judge of ToonFaces.
 
+The noise predictor, and a CLIP of named classes, can be trained on CIFAR-10 too.
+
 Every batch is a function of (seed, step) alone, so a resumed training sees the batches it would have seen.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dclip.data.cifar10 import WORDINGS, captions
 from dclip.data.pools import drawn
 from dclip.data.toonfaces import ATTRIBUTES, CAPTIONED, Face, caption, labels, prompts, sample_face
 from dclip.diffusion.schedule import Schedule
@@ -58,6 +61,19 @@ def tinted(x: Tensor, rng: torch.Generator, most: float = 0.2) -> Tensor:
     n = len(x)
     field = F.interpolate(2 * torch.rand(n, 3, 3, 3, generator=rng) - 1, x.shape[-2:], mode="bicubic", align_corners=True)
     return x + most * torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5) * field
+
+
+def flipped(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Pictures [N,C,H,W], each turned left to right with even odds."""
+    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5, x.flip(-1), x)
+
+
+def against(x: Tensor, length: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pictures [N,C,H,W], each moved ``length`` [N] (L2) along the gradient of their summed ``loss``."""
+    x = x.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    step = gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return ready((x + length.view(-1, 1, 1, 1) * step).detach())
 
 
 @contextmanager
@@ -124,26 +140,36 @@ class Pretraining(L.LightningModule):
 
 
 class TrainDDPM(Pretraining):
-    """Noise prediction on in-domain pictures (Ho et al. 2020, Eq. 14), with more weight on the noisy end.
+    """Noise prediction on pictures uint8 [N,H,W,3] (Ho et al. 2020, Eq. 14), with more weight on the noisy end.
 
     A picture's colours are settled while almost all of x_t is noise, where an error of eps is an error of x0 that is
     sqrt((1 - a) / a) times as large; evenly weighted, a short training never learns them. So every timestep weighs
-    1 + min((1 - a) / a, 100) / 20: 1 for nearly clean pictures, 6 from about t = 700 on. And ``low`` > 0 adds the error of
-    the 16x16 means, as much as there would be of it if errors were white: a wrong colour is a small error everywhere.
+    1 + noisy * min((1 - a) / a, 100), with ``noisy`` 1/20: 1 for nearly clean pictures, 6 from about t = 700 on. And ``low`` > 0
+    adds the error of the 16x16 means, as much as there would be of it if errors were white: a wrong colour is a small error
+    everywhere. ``flips`` turns half of the pictures left to right.
     """
 
-    def __init__(self, net: nn.Module, pool: int, compile_net: bool = True, low: float = 0.0, **options: Any) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        pool: Tensor,
+        compile_net: bool = True,
+        noisy: float = 0.05,
+        low: float = 0.0,
+        flips: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(net, ema=0.999, **options)
-        self.low = low
-        self.pool = torch.from_numpy(drawn([sample_face("train", i, "in") for i in range(pool)]))
+        self.pool, self.low, self.flips = pool, low, flips
         self.alpha_bars = Schedule().alpha_bars.float()
-        self.weights = 1 + ((1 - self.alpha_bars) / self.alpha_bars).clamp(max=100) / 20
+        self.weights = 1 + noisy * ((1 - self.alpha_bars) / self.alpha_bars).clamp(max=100)
         self.call: Any = torch.compile(self.net) if compile_net else self.net
 
     def training_step(self, *_: Any) -> Tensor:
         """Weighted mean squared error of the predicted noise; the batch's timesteps are spread evenly."""
         index, rng = self.pick(len(self.pool))
         x0 = from_uint8(self.pool[index].numpy())
+        x0 = flipped(x0, rng) if self.flips else x0
         spread = (torch.arange(self.batch) + torch.rand(self.batch, generator=rng)) / self.batch
         t = (spread * len(self.alpha_bars)).long()
         noise = torch.randn(x0.shape, generator=rng)
@@ -215,24 +241,62 @@ class TrainCLIP(Pretraining):
         n, tower = len(x), self.net.visual  # type: ignore[union-attr]
         far = (torch.rand(n, generator=rng) < 0.5).to(x)
         length = self.robust * torch.rand(n, generator=rng).to(x) * (1 + 3 * far)
-        x = x.detach().requires_grad_(True)
         with torch.no_grad():
             text = self.net.encode_text(tokens.to(self.device)[-sum(map(len, choices.values())) :], normalize=True)  # type: ignore[operator]
-        with frozen_statistics(tower):  # type: ignore[arg-type]
+
+        def loss(x: Tensor) -> Tensor:
             logits = 20 * F.normalize(tower(x), dim=-1).float() @ text.float().T  # type: ignore[operator]
-        loss = x.new_zeros(())
-        for name, part in zip(choices, logits.split([len(texts) for texts in choices.values()], 1), strict=True):
-            errors = F.cross_entropy(part, self.labels[name][index].to(self.device), ignore_index=-1, reduction="none")
-            loss = loss + (errors if name in LARGE else errors * (1 - far)).sum()
-        (gradient,) = torch.autograd.grad(loss, x)
-        step = gradient / gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-        return ready((x + length.view(-1, 1, 1, 1) * step).detach())
+            total = x.new_zeros(())
+            for name, part in zip(choices, logits.split([len(texts) for texts in choices.values()], 1), strict=True):
+                errors = F.cross_entropy(part, self.labels[name][index].to(self.device), ignore_index=-1, reduction="none")
+                total = total + (errors if name in LARGE else errors * (1 - far)).sum()
+            return total
+
+        with frozen_statistics(tower):  # type: ignore[arg-type]
+            return against(x, length, loss)
 
     def contrast(self, logits: Tensor, captions: list[str]) -> Tensor:
         """Pictures against captions, both ways; pictures whose captions read the same count as each other's partners."""
         same = torch.tensor([[a == b for b in captions] for a in captions], device=logits.device).float()
         target = same / same.sum(1, keepdim=True)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+class TrainClassCLIP(Pretraining):
+    """A CLIP on pictures uint8 [N,H,W,3] that each show one of the named classes of CIFAR-10.
+
+    Captions are the classes' names in varied wording. A batch's captions are one wording of every class, so that each text
+    stands there once: CLIP's cross entropy of pictures over captions, without pairs of one class counted as wrong. The network
+    sees ``size`` x ``size`` pixels, as ``ClipModel`` will show them to it. ``robust`` as for :class:`TrainCLIP`.
+    """
+
+    def __init__(
+        self, net: nn.Module, tokenizer: Any, pool: Tensor, labels: Tensor, size: int, robust: float = 0.0, **options: Any
+    ) -> None:
+        super().__init__(net, **options)
+        self.pool, self.labels, self.size, self.robust = pool, labels, size, robust
+        self.tokens = torch.stack([tokenizer(captions(wording)) for wording in WORDINGS])
+
+    def training_step(self, *_: Any) -> Tensor:
+        """Cross entropy of pictures over the classes' captions."""
+        index, rng = self.pick(len(self.pool))
+        x = shifted(flipped(from_uint8(self.pool[index].numpy()), rng), draw_shift(rng))
+        x, truth = ready(roughen(x, rng)).to(self.device), self.labels[index].to(self.device)
+        text = self.net.encode_text(self.tokens[self.global_step % len(self.tokens)].to(self.device), normalize=True)  # type: ignore[operator]
+        text, scale = text.float(), self.net.logit_scale.exp()  # type: ignore[operator]
+
+        def loss(x: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+            seen = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
+            image = self.net.encode_image(ready(seen), normalize=True)  # type: ignore[operator]
+            return F.cross_entropy(scale * image.float() @ text.T, truth, reduction="sum")
+
+        if self.robust:
+            with frozen_statistics(self.net.visual):  # type: ignore[arg-type]
+                length = self.robust * torch.rand(len(x), generator=rng).to(x)
+                x = against(x, length, lambda moved: loss(moved, text.detach(), scale.detach()))
+        mean = loss(x, text, scale) / len(x)
+        self.log("loss", mean, prog_bar=True)
+        return mean
 
 
 class TrainIdentity(Pretraining):

@@ -1,4 +1,4 @@
-"""``task=pretrain``: train one embedded network, score it on the test split, write its weights and its model card."""
+"""``task=pretrain``: train one network, score it on the test split, write its weights and its model card."""
 
 from __future__ import annotations
 
@@ -14,21 +14,33 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dclip.build import FitProgress, make_trainer, shows_progress
-from dclip.config import Config, DclipError, Net, PretrainTask
+from dclip.config import Cifar10, Config, DclipError, Net, PretrainTask
 from dclip.data import toonfaces
-from dclip.data.pools import atomic_save
+from dclip.data.cifar10 import classes
+from dclip.data.load import load_images
+from dclip.data.pools import atomic_save, drawn
 from dclip.methods.adapt import CurveLogger
-from dclip.methods.pretrain import Pretraining, TrainCLIP, TrainDDPM, TrainIdentity, TrainJudge
+from dclip.methods.pretrain import Pretraining, TrainClassCLIP, TrainCLIP, TrainDDPM, TrainIdentity, TrainJudge
 from dclip.metrics import cards
 from dclip.models.checkpoints import locate, model_header, read_weights, save_weights, weights_dir
-from dclip.models.clip import TOONFACES_CLIP, TOONFACES_HELDOUT_CLIP, build_clip, small_tokenizer, write_merges
+from dclip.models.clip import (
+    CIFAR10_CLIP,
+    CIFAR10_HELDOUT_CLIP,
+    MERGES_FILE,
+    TOONFACES_CLIP,
+    TOONFACES_HELDOUT_CLIP,
+    build_clip,
+    small_tokenizer,
+    write_merges,
+)
 from dclip.models.identity import TOONFACES_IDENTITY, IrSe
 from dclip.models.judge import Judge
-from dclip.models.unet import TOONFACES_UNET, ModelInfo, build_unet
+from dclip.models.unet import CIFAR10_UNET, TOONFACES_UNET, ModelInfo, build_unet
 from dclip.tracking import Record, environment, write_json
+from dclip.types import to_uint8
 
 log = logging.getLogger("dclip")
-FILES = {
+FILES = {  # of the package's own networks
     Net.ddpm: "toonfaces",
     Net.clip: "toonfaces_clip",
     Net.heldout: "toonfaces_heldout",
@@ -36,13 +48,29 @@ FILES = {
     Net.judge: "toonfaces_judge",
 }
 VARIANTS = 6  # pictures of one identity
+DECIDED_BY = {Net.ddpm: ("noisy", "low"), Net.clip: ("robust",), Net.heldout: ("robust",)}  # settings of one kind of network only
+
+
+def name_of(cfg: Config) -> str:
+    """What the weights file is called, without suffix."""
+    task = cast(PretrainTask, cfg.task)
+    return f"cifar10_{task.net.value}" if isinstance(cfg.dataset, Cifar10) else FILES[task.net]
+
+
+def _tokenizer() -> Any:
+    merges = weights_dir() / MERGES_FILE
+    if not merges.is_file():
+        atomic_save(merges, write_merges)
+    return small_tokenizer(merges)
+
+
+def _ddpm(task: PretrainTask, options: dict[str, Any]) -> TrainDDPM:
+    pool = torch.from_numpy(drawn([toonfaces.sample_face("train", i, "in") for i in range(task.pool)]))
+    return TrainDDPM(build_unet(TOONFACES_UNET), pool, task.compile, task.noisy, task.low, **options)
 
 
 def _clip(config: dict[str, Any], task: PretrainTask, options: dict[str, Any]) -> TrainCLIP:
-    merges = weights_dir() / "toonfaces_merges.txt.gz"
-    if not merges.is_file():
-        atomic_save(merges, write_merges)
-    return TrainCLIP(build_clip(config), small_tokenizer(merges), pool=task.pool, robust=task.robust, **options)
+    return TrainCLIP(build_clip(config), _tokenizer(), pool=task.pool, robust=task.robust, **options)
 
 
 def _identity(task: PretrainTask, options: dict[str, Any]) -> TrainIdentity:
@@ -51,7 +79,7 @@ def _identity(task: PretrainTask, options: dict[str, Any]) -> TrainIdentity:
 
 
 BUILDERS: dict[Net, Callable[[PretrainTask, dict[str, Any]], Pretraining]] = {
-    Net.ddpm: lambda task, options: TrainDDPM(build_unet(TOONFACES_UNET), task.pool, task.compile, task.low, **options),
+    Net.ddpm: _ddpm,
     Net.clip: lambda task, options: _clip(TOONFACES_CLIP, task, options),
     Net.heldout: lambda task, options: _clip(TOONFACES_HELDOUT_CLIP, task, options),
     Net.identity: _identity,
@@ -59,12 +87,29 @@ BUILDERS: dict[Net, Callable[[PretrainTask, dict[str, Any]], Pretraining]] = {
 }
 
 
-def header_of(net: Net) -> dict[str, Any]:
+def on_cifar10(cfg: Config, options: dict[str, Any]) -> Pretraining:
+    """A training on CIFAR-10's training pictures."""
+    task, config = cast(PretrainTask, cfg.task), CONFIGS["cifar10"][cast(PretrainTask, cfg.task).net]
+    images = load_images(cfg, "train", CIFAR10_UNET["sample_size"])
+    pool = to_uint8(images.pixels).permute(0, 2, 3, 1).contiguous()
+    if task.net is Net.ddpm:
+        return TrainDDPM(build_unet(config), pool, task.compile, task.noisy, task.low, flips=True, **options)
+    truth, size = torch.tensor(classes(images.ids)), config["vision_cfg"]["image_size"]
+    return TrainClassCLIP(build_clip(config), _tokenizer(), pool, truth, size, task.robust, **options)
+
+
+CONFIGS = {
+    "toonfaces": {Net.ddpm: TOONFACES_UNET, Net.clip: TOONFACES_CLIP, Net.heldout: TOONFACES_HELDOUT_CLIP},
+    "cifar10": {Net.ddpm: CIFAR10_UNET, Net.clip: CIFAR10_CLIP, Net.heldout: CIFAR10_HELDOUT_CLIP},
+}
+
+
+def header_of(net: Net, pictures: str = "toonfaces") -> dict[str, Any]:
     """What the weights file says about itself."""
     if net is Net.ddpm:
-        return model_header(ModelInfo("toonfaces", TOONFACES_UNET))
+        return model_header(ModelInfo("toonfaces" if pictures == "toonfaces" else f"{pictures}_ddpm", CONFIGS[pictures][net]))
     if net in (Net.clip, Net.heldout):
-        return {"kind": "clip", "config": TOONFACES_CLIP if net is Net.clip else TOONFACES_HELDOUT_CLIP}
+        return {"kind": "clip", "config": CONFIGS[pictures][net], "merges": MERGES_FILE}
     if net is Net.identity:
         return {"kind": "identity", "config": asdict(TOONFACES_IDENTITY)}
     return {"kind": "judge", "config": {"width": 20}}
@@ -74,7 +119,8 @@ def train_network(cfg: Config, record: Record) -> None:
     """Train, score, write; with ``task.publish`` into the package too. Resumes with ``resume=true``."""
     task = cast(PretrainTask, cfg.task)
     torch.manual_seed(cfg.seed)
-    module = BUILDERS[task.net](task, {"steps": task.steps, "batch": task.batch, "lr": task.lr, "seed": cfg.seed})
+    options = {"steps": task.steps, "batch": task.batch, "lr": task.lr, "seed": cfg.seed}
+    module = on_cifar10(cfg, options) if isinstance(cfg.dataset, Cifar10) else BUILDERS[task.net](task, options)
     if task.start is not None:
         module.net.load_state_dict(read_weights(locate(task.start)))
     module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -107,15 +153,20 @@ def fit(cfg: Config, record: Record, task: PretrainTask, module: Pretraining) ->
 
 def publish(cfg: Config, record: Record, task: PretrainTask, net: nn.Module, seconds: float) -> None:
     """Write the weights (half precision: they are stored small, and scored as stored) and the card."""
-    name = FILES[task.net]
+    name, photographs = name_of(cfg), isinstance(cfg.dataset, Cifar10)
     path = record.folder / f"{name}.safetensors"
-    save_weights(path, net, header_of(task.net), torch.float16)
-    scores, pictures = cards.SCORES[task.net.value](path)
+    save_weights(path, net, header_of(task.net, "cifar10" if photographs else "toonfaces"), torch.float16)
+    if photographs:
+        tested = load_images(cfg, "test", CIFAR10_UNET["sample_size"])
+        scores, pictures = cards.CIFAR10_SCORES[task.net.value](path, tested)
+    else:
+        scores, pictures = cards.SCORES[task.net.value](path)
     for stem, picture in pictures.items():
         record.picture(stem, picture)
     card = cards.write_card(
-        name, command_of(cfg, task), scores, seconds, environment(), sum(p.numel() for p in net.parameters()), list(pictures)
-    )
+        name, command_of(cfg, task), scores, seconds, environment(), sum(p.numel() for p in net.parameters()), list(pictures),
+        cards.on_cifar10(cfg.dataset, task.steps * task.batch) if isinstance(cfg.dataset, Cifar10) else cards.ON_TOONFACES,
+    )  # fmt: skip
     (record.folder / f"{name}.md").write_text(card, "utf-8")
     record.metrics({**scores, **record.seconds})
     if task.publish:
@@ -130,6 +181,11 @@ def publish(cfg: Config, record: Record, task: PretrainTask, net: nn.Module, sec
 
 def command_of(cfg: Config, task: PretrainTask) -> str:
     """The command that makes these weights again: all settings that decide them."""
-    words = {name: getattr(task, name) for name in ("start", "steps", "batch", "lr", "pool", "low", "robust")}
-    told = " ".join(f"task.{name}={value}" for name, value in words.items() if value)
-    return f"python run.py experiment=pretrain_toonfaces_{task.net.value} {told} seed={cfg.seed}"
+    names = ("start", "steps", "batch", "lr", "pool", *DECIDED_BY.get(task.net, ()))
+    words = {f"task.{name}": getattr(task, name) for name in names}
+    pictures = "toonfaces"
+    if isinstance(cfg.dataset, Cifar10):
+        pictures = "cifar10"
+        words |= {"task.pool": None, "dataset.train": cfg.dataset.train, "dataset.category": cfg.dataset.category}
+    told = " ".join(f"{name}={value}" for name, value in words.items() if value is not None)
+    return f"python run.py experiment=pretrain_{pictures}_{task.net.value} {told} seed={cfg.seed}"

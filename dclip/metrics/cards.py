@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from dclip.config import Cifar10
+from dclip.data.cifar10 import captions, classes
 from dclip.data.load import toonfaces
 from dclip.data.pools import drawn
 from dclip.data.toonfaces import ATTRIBUTES, PARTS, Face, labels, sample_face, versions
@@ -20,7 +23,7 @@ from dclip.metrics import functional as F
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
 from dclip.models.unet import DiffusionModel
 from dclip.report import sheet_picture
-from dclip.types import batches, from_uint8
+from dclip.types import Images, batches, from_uint8
 
 Result = tuple[dict[str, float], dict[str, Image]]
 
@@ -51,12 +54,17 @@ def score_ddpm(path: Path) -> Result:
     for s_gen in (40, 6):
         back = [sample(model.eps, latents[part], pairs_down(500, s_gen), model.schedule) for part in batches(len(x), 25)]
         scores[f"mae_t0_500_40_{s_gen}"] = float(F.mae(torch.cat(back), x).mean())
-    faces = [_drawn_by(model, [f"sample_{i:05d}" for i in range(64)[p]]) for p in batches(64, 16)]
-    return scores, {"toonfaces_samples": sheet_picture(torch.cat(faces), 16)}
+    return scores, {"toonfaces_samples": _samples(model)}
+
+
+def _samples(model: DiffusionModel) -> Image:
+    """64 samples from noise, 16 a row."""
+    drawn_ones = [_drawn_by(model, [f"sample_{i:05d}" for i in range(64)[p]]) for p in batches(64, 16)]
+    return sheet_picture(torch.cat(drawn_ones), 16)
 
 
 def _drawn_by(model: DiffusionModel, ids: list[str]) -> Tensor:
-    noise = ImageNoise(ids).like(torch.empty(len(ids), 3, 64, 64))
+    noise = ImageNoise(ids).like(torch.empty(len(ids), 3, model.image_size, model.image_size))
     steps = ImageNoise(ids, seed=1)
     return sample(model.eps, noise, pairs_down(999, 100), model.schedule, solver=DDPM(), noise=steps, clip_x0=True)
 
@@ -108,6 +116,42 @@ def score_judge(path: Path) -> Result:
     return scores, {}
 
 
+@torch.no_grad()
+def score_cifar10_ddpm(path: Path, images: Images) -> Result:
+    """Mean squared error of eps on test pictures, over all timesteps and in four parts of them; 64 samples from noise."""
+    model, errors, steps = load_model(str(path)), [], []
+    for part in batches(len(images), 100):
+        x, ids = images.pixels[part], images.ids[part]
+        t = torch.arange(len(x)) * model.schedule.steps // len(x)
+        a = model.schedule.alpha_bars.float()[t].view(-1, 1, 1, 1)
+        noise = ImageNoise(ids).like(x)
+        errors.append((model.eps(a.sqrt() * x + (1 - a).sqrt() * noise, t) - noise).square().mean((1, 2, 3)))
+        steps.append(t)
+    error, quarter = torch.cat(errors), torch.cat(steps) * 4 // model.schedule.steps
+    scores = {"eps_loss": float(error.mean())}
+    names = ("0_249", "250_499", "500_749", "750_999")
+    scores |= {f"eps_loss_t_{name}": float(error[quarter == k].mean()) for k, name in enumerate(names) if (quarter == k).any()}
+    return scores, {f"{path.stem}_samples": _samples(model)}
+
+
+@torch.no_grad()
+def score_cifar10_clip(path: Path, images: Images) -> Result:
+    """Zero-shot accuracy on test pictures: by the bare names of the classes and in a sentence; mean probability of the truth."""
+    clip, truth = load_clip(str(path)), torch.tensor(classes(images.ids))
+    features = torch.cat([clip.image_features(images.pixels[p]) for p in batches(len(images), 100)])
+    scores = {}
+    for name, wording in (("name", "{}"), ("sentence", "a photo of a {}")):
+        similarity = features @ clip.text_features(captions(wording)).T
+        scores[f"zero_shot_{name}"] = float((similarity.argmax(1) == truth).float().mean())
+    sure = (clip.logit_scale * similarity).softmax(1)[torch.arange(len(truth)), truth]
+    return {**scores, "p_truth": float(sure.mean())}, {}
+
+
+CIFAR10_SCORES: dict[str, Callable[[Path, Images], Result]] = {
+    "ddpm": score_cifar10_ddpm,
+    "clip": score_cifar10_clip,
+    "heldout": score_cifar10_clip,
+}
 SCORES: dict[str, Callable[[Path], Result]] = {
     "ddpm": score_ddpm,
     "clip": score_clip,
@@ -115,6 +159,32 @@ SCORES: dict[str, Callable[[Path], Result]] = {
     "identity": score_identity,
     "judge": score_judge,
 }
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card says of the pictures: what was trained for, the data, the licence."""
+
+    about: str
+    data: str
+    licence: str
+
+
+ON_TOONFACES = Subject(
+    "Trained on ToonFaces (train split) for dclip's embedded domain; cartoon faces only, nothing of real people.",
+    f"drawn by {', '.join(f'{k} {v}' for k, v in versions().items())}; {len(PARTS)} parts, {len(ATTRIBUTES)} attributes",
+    "MIT (weights). The pictures it was trained on: ToonHead by Johan Melin (CC BY 4.0), Lorelei and Pixel Art (CC0).",
+)
+
+
+def on_cifar10(data: Cifar10, seen: int) -> Subject:
+    """What a card says of CIFAR-10, of which ``seen`` pictures were looked at."""
+    what = f"CIFAR-10's training pictures ({data.category or '10 classes'})"
+    return Subject(
+        f"Trained on {what}, 32x32 pixels; a small network, to try things with.",
+        f"{data.train:,} training pictures, flipped at random, {seen:,} looked at; scores: {data.test:,} test pictures",
+        "the trainer's choice. The pictures: CIFAR-10 (Krizhevsky 2009), which states no licence and asks to be cited.",
+    )
 
 
 def write_card(
@@ -125,25 +195,25 @@ def write_card(
     environment: dict[str, Any],
     parameters: int,
     pictures: list[str],
+    subject: Subject,
 ) -> str:
     """The model card, in Markdown."""
     rows = "\n".join(f"| {k} | {v:.4f} |" for k, v in scores.items())
-    drawn_by = ", ".join(f"{k} {v}" for k, v in versions().items())
     machine = environment["gpu"] or f"{environment['cpus']} CPU cores, {environment['threads']} thread(s)"
     shown = "".join(f"\n![{p}]({p}.png)\n" for p in pictures)
     return f"""# {name}
 
-Trained on ToonFaces (train split) for dclip's embedded domain; cartoon faces only, nothing of real people.
+{subject.about}
 
 - command: `{command}`
 - time: {seconds / 60:.0f} minutes on {machine}
 - parameters: {parameters:,}, stored in half precision
-- data: drawn by {drawn_by}; {len(PARTS)} parts, {len(ATTRIBUTES)} attributes
+- data: {subject.data}
 - software: torch {environment["versions"].get("torch")}, Python {environment["python"]}
 
 | on the test split | |
 |---|---|
 {rows}
 {shown}
-Licence: MIT (weights). The pictures it was trained on: ToonHead by Johan Melin (CC BY 4.0), Lorelei and Pixel Art (CC0).
+Licence: {subject.licence}
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dclip.config import Metric
+from dclip.config import Features, Metric
 from dclip.data.toonfaces import ATTRIBUTES
 from dclip.diffusion.guidance import Reader
 from dclip.metrics import functional as F
@@ -46,7 +46,7 @@ def measure_samples(
         low, high = mean_interval(torch.tensor(scores.rows[name]), options.bootstrap)
         scores.values[f"{name}_low"], scores.values[f"{name}_high"] = low, high
     if options.kid:
-        _distances(scores, images, options, judge, reference)
+        _distances(scores, images, options, readers.get("heldout"), judge, reference)
     return scores
 
 
@@ -100,7 +100,10 @@ class _Inception(nn.Module):
         return features
 
 
-def extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tensor], str] | str:
+Extractor = tuple[nn.Module, Callable[[Tensor], Tensor], str]
+
+
+def extractor(judge: Judge | None) -> Extractor | str:
     """The network behind KID and FID, its features [N,D] of images in [-1, 1], and its name; or why there is none."""
     if judge is not None:
         net = judge
@@ -113,9 +116,21 @@ def extractor(judge: Judge | None) -> tuple[nn.Module, Callable[[Tensor], Tensor
     return inception, inception, "inception-v3-compat"
 
 
-def _distances(scores: Scores, images: Tensor, options: Metric, judge: Judge | None, reference: Tensor | str) -> None:
+def _extractor(options: Metric, heldout: Reader | None, judge: Judge | None) -> Extractor | str:
+    """What ``metric.features`` names. A CLIP's are scaled so that KID's kernel is (1 + cosine)^3."""
+    if options.features is Features.auto:
+        return extractor(judge)
+    if heldout is None:
+        return "metric.features=heldout needs clip.heldout, metric.clip=true and guidance.targets"
+    clip = heldout.clip
+    return clip, lambda x: clip.image_features(x) * heldout.targets.shape[-1] ** 0.5, f"held-out CLIP {clip.name}"
+
+
+def _distances(
+    scores: Scores, images: Tensor, options: Metric, heldout: Reader | None, judge: Judge | None, reference: Tensor | str
+) -> None:
     names = [f"kid_{size}" for size in options.kid_sizes]
-    found = reference if isinstance(reference, str) else extractor(judge)
+    found = reference if isinstance(reference, str) else _extractor(options, heldout, judge)
     if isinstance(found, str) or isinstance(reference, str):
         for name in (*names, "fid"):
             scores.absent(name, str(found))

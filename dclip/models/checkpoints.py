@@ -21,7 +21,15 @@ from dclip.data.pools import atomic_save
 from dclip.diffusion.schedule import Schedule
 from dclip.headers import read_header
 from dclip.models import registry
-from dclip.models.clip import ClipModel, build_clip, published_config, read_clip_folder, read_open_clip, small_tokenizer
+from dclip.models.clip import (
+    MERGES_FILE,
+    ClipModel,
+    build_clip,
+    published_config,
+    read_clip_folder,
+    read_open_clip,
+    small_tokenizer,
+)
 from dclip.models.fetch import ensure
 from dclip.models.identity import CELEBA_CROP, IdentityModel, IrSe, IrSeConfig, ir_se_config
 from dclip.models.judge import Judge
@@ -173,7 +181,7 @@ def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> C
     header = _expect(path, "clip")
     clip = _fill(build_clip(header["config"]), path)
     size = header["config"]["vision_cfg"]["image_size"]
-    tokenizer = small_tokenizer(weights_dir() / "toonfaces_merges.txt.gz")
+    tokenizer = small_tokenizer(weights_dir() / header.get("merges", MERGES_FILE))
     return ClipModel(clip, tokenizer, size=size, antialias=antialias, name=path.stem).eval()
 
 

@@ -16,6 +16,7 @@ from dclip.config import DclipError
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
+MERGES_FILE = "toonfaces_merges.txt.gz"  # in the package's folder of weights
 CONTEXT = 32
 _TEXT = {"context_length": CONTEXT, "vocab_size": 512 + MERGES + 2, "width": 128, "heads": 4, "layers": 3}
 TOONFACES_CLIP: dict[str, Any] = {
@@ -26,6 +27,17 @@ TOONFACES_CLIP: dict[str, Any] = {
 TOONFACES_HELDOUT_CLIP: dict[str, Any] = {  # another architecture (timm's DLA-46-C), so that it has other blind spots
     "embed_dim": 128,
     "vision_cfg": {"timm_model_name": "dla46_c", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+    "text_cfg": _TEXT,
+}
+# Of 32x32 pictures, seen at twice their size: the first layers go down to a quarter.
+CIFAR10_CLIP: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"layers": [1, 1, 1, 1], "width": 32, "image_size": 64, "head_width": 64},
+    "text_cfg": _TEXT,
+}
+CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
     "text_cfg": _TEXT,
 }
 

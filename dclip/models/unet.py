@@ -22,6 +22,13 @@ TOONFACES_UNET: dict[str, Any] = {
     "norm_num_groups": 16,
     "attention_head_dim": 32,
 }
+# The same for 32x32 pictures, with attention at 8x8 too.
+CIFAR10_UNET: dict[str, Any] = {
+    **TOONFACES_UNET,
+    "sample_size": 32,
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+}
 
 
 @dataclass(frozen=True)
