@@ -74,11 +74,12 @@ def with_kept(path: Path, table: Sequence[dict[str, Any]], names: Sequence[str])
             for old in csv.DictReader(stream):
                 new = lines.get(key := tuple(old[name] for name in names))
                 if new is None or int(old.get("seeds", 0)) > int(new.get("seeds", 0)):
-                    lines[key] = {k: _value(v) for k, v in old.items()}
+                    lines[key] = {k: value(v) for k, v in old.items()}
     return list(lines.values())
 
 
-def _value(text: str) -> Any:
+def value(text: str) -> Any:
+    """A cell of a CSV file as a number, where it is one."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)

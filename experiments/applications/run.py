@@ -10,6 +10,7 @@ updates, once.
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 
 from dclip.data.toonfaces import TRUTHS, counterfactual, render, sample_face
 from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, write_csv
+from experiments.grid import ROOT, call, finished, markdown, note, value, write_csv
 
 HERE = Path(__file__).resolve().parent
 BOTH = "edit.name='red_hair+beard'"
@@ -85,11 +86,30 @@ def draw(work: Path) -> None:
             Image.fromarray(render(face)).save(work / name / f"{i}.png")
 
 
-def cells(runs: dict[tuple[str, ...], Path], section: str) -> list[dict[str, Any]]:
+def earlier() -> dict[tuple[str, str], dict[str, Any]]:
+    """Metrics of every row of table.csv: what was not run anew stays as it was."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    if (HERE / "table.csv").is_file():
+        with (HERE / "table.csv").open(newline="", encoding="utf-8") as stream:
+            for line in csv.DictReader(stream):
+                name = "images" if line["metric"] == "n" else line["metric"]
+                found.setdefault((line["section"], line["row"]), {})[name] = value(line["value"])
+    return found
+
+
+def cells(known: dict[tuple[str, str], dict[str, Any]], section: str) -> list[dict[str, Any]]:
     """One line a row of the section, with the metrics that any of its rows has."""
-    found = {row: read_json(runs[section, row] / "metrics.json") for row in SECTIONS[section] if (section, row) in runs}
+    found = {row: known[section, row] for row in SECTIONS[section] if (section, row) in known}
     shown = [m for m in METRICS if any(m in metrics for metrics in found.values())]
     return [{"": row, "n": m["images"], **{k: m.get(k, "-") for k in shown}} for row, m in found.items()]
+
+
+def pictured(section: str, number: int, folder: Path) -> list[Path]:
+    """The pictures of a run that are kept beside the table; one strip shows all degrees."""
+    if section == "degrees" and number:
+        return []
+    name = "degree_of_change.png" if section == "degrees" else "before_after.png"
+    return [p for p in [folder / "samples" / name] if p.is_file()]
 
 
 def collect(output: Path) -> None:
@@ -97,9 +117,10 @@ def collect(output: Path) -> None:
     runs = finished(output, "applications")
     if not runs:
         sys.exit(f"no finished runs under {output}; first: python -m experiments.applications.run")
+    known = earlier() | {(key[0], key[1]): read_json(folder / "metrics.json") for key, folder in runs.items()}
     text, rows = [], []
     for section in SECTIONS:
-        table = cells(runs, section)
+        table = cells(known, section)
         if not table:
             continue
         text.append(f"## {section}\n\n{markdown(table)}")
@@ -109,12 +130,10 @@ def collect(output: Path) -> None:
             for k, v in line.items()
             if k and v != "-"
         ]
-        for number, row in enumerate(row for row in SECTIONS[section] if (section, row) in runs):
-            for name in ("before_after.png", "degree_of_change.png"):
-                picture = runs[section, row] / "samples" / name
-                if picture.is_file() and (name == "before_after.png" or (section, number) == ("degrees", 0)):
-                    (HERE / "pictures").mkdir(exist_ok=True)
-                    shutil.copy(picture, HERE / "pictures" / f"{section}_{number}_{name}")
+        for number, row in enumerate(SECTIONS[section]):
+            for picture in pictured(section, number, runs[section, row]) if (section, row) in runs else []:
+                (HERE / "pictures").mkdir(exist_ok=True)
+                shutil.copy(picture, HERE / "pictures" / f"{section}_{number}_{picture.name}")
     (HERE / "table.md").write_text("\n".join(text), "utf-8")
     write_csv(HERE / "table.csv", rows)
     print("\n".join(text))
