@@ -85,9 +85,9 @@ def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
 def find_edit(name: str, output: str = "outputs") -> str:
     """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``.
 
-    A link (``outputs/latest``) is followed now, for a new run turns it to itself. DclipError if a name was never learned.
+    A link to a folder (``outputs/latest``) is followed now: a new run turns it to itself. DclipError if a name was never learned.
     """
-    if Path(name).is_symlink():
+    if Path(name).is_symlink() and Path(name).is_dir():
         return str(Path(name).resolve())
     if Path(name).expanduser().exists() or not name.isidentifier():
         return name

@@ -49,9 +49,7 @@ def search_table(trials: Trials) -> Table:
         run = runs.get(trial.user_attrs.get("digest", ""))
         finished = trial.state == states.COMPLETE and run is not None
         done += [run] if finished and run else []
-        words = {name: axis.words(trial.params[name])[0] for name, axis in search.space.items() if name in trial.params}
-        labels = {name: str(trial.params[name]) if len(search.space[name].words(trial.params[name])) > 1 else word.split("=", 1)[-1]
-                  for name, word in words.items()}  # fmt: skip
+        labels = {name: axis.label(trial.params[name]) for name, axis in search.space.items() if name in trial.params}
         cells = {name: cell_of([[run]], source) if finished and run else Cell() for name, source in columns.items()}
         if finished:
             cells[search.goal] = Cell(float(trial.value))
@@ -99,7 +97,9 @@ def figure(search: Search, done: Sequence[Any]) -> Any:
     for panel, (name, axis) in zip(others, search.space.items(), strict=False):
         settings = [trial.params[name] for trial in done]
         panel.scatter(settings, values, c=range(len(values)), cmap="viridis", s=12)
-        panel.set(xlabel=name, xscale="log" if getattr(axis, "log", False) else panel.get_xscale())
+        panel.set_xlabel(name)
+        if getattr(axis, "log", False):
+            panel.set_xscale("log")
         panel.grid(alpha=0.3)
     for panel in others[len(search.space) :]:
         panel.set_axis_off()

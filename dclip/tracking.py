@@ -93,7 +93,8 @@ def _unfinished(parent: Path, digest: str) -> Path | None:
     """The newest folder of this configuration that did not finish, and in which no process of this machine is at work."""
     for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
         told = read_json(folder / "status.json")
-        at_work = told.get("status") == "running" and told.get("host") == platform.node() and alive(told)
+        here = told.get("host") == platform.node() and told.get("pid") != os.getpid()  # a container's numbers come back
+        at_work = told.get("status") == "running" and here and alive(told)
         if told.get("status") != "finished" and not at_work:
             return folder
     return None
@@ -322,8 +323,8 @@ def recording(cfg: Config) -> Iterator[Record]:
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
         _point_latest(folder, Path(cfg.output))
         record.wandb = _start_wandb(cfg, folder)
-        record.status("running")
         (folder / RESERVE).write_bytes(bytes(2**16))
+        record.status("running")
         log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
     try:
         yield record

@@ -21,6 +21,7 @@ import math
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import time
 import warnings
@@ -70,6 +71,10 @@ class Range:
         """A value as a setting."""
         return (f"{self.name}={value}" if isinstance(value, int) else f"{self.name}={value:.4g}",)
 
+    def label(self, value: Any) -> str:
+        """A value in a table."""
+        return self.words(value)[0].split("=", 1)[-1]
+
     @property
     def ends(self) -> tuple[Any, Any]:
         """What has to be possible."""
@@ -99,6 +104,10 @@ class Choice:
     def words(self, value: Any) -> Words:
         """A label's settings."""
         return self.told[value]
+
+    def label(self, value: Any) -> str:
+        """A value in a table."""
+        return str(value)
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -141,7 +150,8 @@ class Search:
     @cached_property
     def digest(self) -> str:
         """Changes with everything that makes other trials: one journal can hold several searches."""
-        told = [self.base, {name: str(axis) for name, axis in self.space.items()}, self.goal, self.maximize, self.prune]
+        space = {name: axis.told if isinstance(axis, Choice) else str(axis) for name, axis in self.space.items()}
+        told = [self.base, space, self.goal, self.maximize, self.prune]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
 
     def words(self, params: Mapping[str, Any]) -> Words:
@@ -171,6 +181,11 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
         raise DclipError(f"{path.name}: space is empty; give settings with low and high, or with a list of values")
     if "goal" not in told:
         raise DclipError(f"{path.name} has no goal: a metric of a run, or a val_ value that runs report after every epoch")
+    twice = sorted({word.lstrip("+").split("=")[0] for word in more} & set(told["space"]))
+    if twice:
+        raise DclipError(
+            f"{', '.join(twice)} is what {path.stem} searches; leave it out, or take it from the space of a file of your own"
+        )
     goal, known = str(told["goal"]), HIGHER_IS_BETTER.get(str(told["goal"]).removeprefix("val_"))
     direction = told.get("direction", {True: "maximize", False: "minimize"}.get(known))  # type: ignore[arg-type]
     if direction not in ("maximize", "minimize"):
@@ -282,7 +297,12 @@ class Worker:
     def _work(self, trial: Any, words: Words) -> str:
         """Do a trial and tell the others; in words, what became of it."""
         states, tell = self.trials.states, self.trials.study.tell
-        digest = config_hash(configured(words))
+        try:
+            digest = config_hash(configured(words))
+        except DclipError as error:  # settings that are impossible only together
+            trial.set_user_attr("reason", str(error))
+            tell(trial, state=states.FAIL)
+            return f"failed: {error}"
         trial.set_user_attr("digest", digest)
         locks = self.place.runs / "locks"
         locks.mkdir(parents=True, exist_ok=True)
@@ -342,9 +362,11 @@ class Worker:
                     return "pruned", hopeless
             if code is not None:
                 state = self._state(digest)
+                if state != "finished" and self.stop.is_set():  # Ctrl-C reached the run before us
+                    return "stopped", ""
                 return ("finished", "") if state == "finished" else ("failed", f"its run {state or 'never began'}")
             if self.stop.is_set():
-                _end(process, run)
+                _end(process, run or self._known(digest))
                 return "stopped", ""
             time.sleep(POLL)
 
@@ -360,10 +382,11 @@ class Worker:
 
 
 def _end(process: subprocess.Popen[bytes] | None, run: Run | None) -> None:
-    """Stop a run: it leaves a checkpoint to go on from."""
+    """Stop a run: it leaves a checkpoint to go on from. One that another machine works on is left alone."""
     if process is None:
-        with suppress(OSError):
-            os.kill(int(run.status["pid"]) if run else 0, 15)
+        if run is not None and run.status.get("host") == platform.node():
+            with suppress(OSError):
+                os.kill(int(run.status["pid"]), signal.SIGTERM)
         return
     process.terminate()
     try:

@@ -5,6 +5,7 @@ import platform
 import re
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, command, words
@@ -202,6 +203,50 @@ def test_a_failed_trial_is_shown_with_its_reason_and_not_repeated(search, monkey
     before = len(Played.begun)
     search()
     assert len(Played.begun) == before
+
+
+def test_settings_that_are_impossible_only_together_fail_once(search, monkeypatch):
+    def never(given):
+        if "method.batch=4" in given and "loss.id=1" in given:
+            raise DclipError("not both")
+        return configured(given)
+
+    monkeypatch.setattr(tune, "configured", never)
+    assert search("trials=12") == 0
+    assert len(search.table()) == 12
+    assert any(row["state"] == "failed" for row in search.table())
+    assert not any("method.batch=4" in words and "loss.id=1" in words for words in Played.begun)
+
+
+def test_a_setting_that_is_searched_cannot_be_told(search):
+    with pytest.raises(DclipError, match=r"sampler.t0 is what mine searches"):
+        search("sampler.t0=400")
+
+
+def test_another_meaning_of_a_label_is_another_search(search, tmp_path):
+    (tmp_path / "mine.yaml").write_text(SEARCH, "utf-8")
+    one = tune.read_search(str(tmp_path / "mine.yaml")).digest
+    (tmp_path / "mine.yaml").write_text(SEARCH.replace("method.lr=1e-5", "method.lr=2e-5"), "utf-8")
+    assert tune.read_search(str(tmp_path / "mine.yaml")).digest != one
+
+
+def test_a_label_may_stand_for_no_setting(search):
+    assert search("trials=6", text=SEARCH.replace("[method.lr=1e-5, method.batch=2]", "[]")) == 0
+    assert {row["speed"] for row in search.table()} <= {"slow", "fast"}
+
+
+@pytest.mark.parametrize("run", [None, SimpleNamespace(status={"host": "elsewhere", "pid": 4321})])
+def test_only_a_run_of_this_machine_is_stopped(run, monkeypatch):
+    monkeypatch.setattr(tune.os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    tune._end(None, run)
+
+
+def test_labels_are_named_on_the_drawing():
+    axis = tune.Choice("loss.id", {"0": (), "0.3": (), "1": ()})
+    search = SimpleNamespace(space={"loss.id": axis}, maximize=False, goal="mae", title="")
+    done = [SimpleNamespace(value=float(k), params={"loss.id": label}) for k, label in enumerate(("1", "0", "0.3"))]
+    panel = tables_search.figure(search, done).axes[1]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["1", "0", "0.3"]
 
 
 def test_the_goal_can_be_a_metric_of_the_finished_run(search):

@@ -84,7 +84,9 @@ def collect(output: Path) -> None:
     write_csv(HERE / "table.csv", table)
     for prompt in PROMPTS:
         if any(key[0] == prompt and key[2] == "0" for key in runs):
-            montage(runs, prompt).save(HERE / f"{prompt.replace(' ', '_')}.png")
+            path, picture = HERE / f"{prompt.replace(' ', '_')}.png", montage(runs, prompt)
+            if not path.is_file() or Image.open(path).height <= picture.height:  # one of more methods stays
+                picture.save(path)
     print(markdown(table))
 
 
