@@ -388,3 +388,13 @@ def test_edits_of_test_faces_are_measured_against_both_truths(tiny, nets, tmp_pa
     metrics = read_json(run(configure(*settings)) / "metrics.json")
     assert {"judge_success", "judge_success_hair_color", "judge_success_beard", "counterfactual_ratio"} <= set(metrics)
     assert metrics["judge_success"] <= min(metrics["judge_success_hair_color"], metrics["judge_success_beard"])
+
+
+def test_a_link_to_a_file_keeps_its_name_and_one_to_a_folder_is_followed(tmp_path):
+    """Published names say t0; caches of downloads hold them as links. ``outputs/latest`` is turned by every new run."""
+    (tmp_path / "blob").write_bytes(b"")
+    (tmp_path / "human_tanned_t201.pth").symlink_to("blob")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    assert find_edit(str(tmp_path / "human_tanned_t201.pth")) == str(tmp_path / "human_tanned_t201.pth")
+    assert find_edit(str(tmp_path / "latest")) == str(tmp_path / "run")
