@@ -23,7 +23,7 @@ from PIL import Image
 
 from dclip.cli import CONF
 from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, write_csv
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, with_kept, write_csv
 
 HERE = Path(__file__).resolve().parent
 Cells = dict[tuple[str, str, float, int], Path]
@@ -69,7 +69,7 @@ def run_cell(output: Path, edit: str, preset: str, budget: float, seed: int, mor
 
 
 def rows(runs: Cells) -> list[dict[str, Any]]:
-    """One line an edit, objective and budget: mean and spread over seeds."""
+    """One line an edit, objective and budget: mean and spread over seeds. What was not run anew stays as it was."""
     groups: dict[tuple[str, str, float], list[Path]] = defaultdict(list)
     for (edit, preset, budget, _), folder in runs.items():
         groups[edit, preset, budget].append(folder)
@@ -83,7 +83,8 @@ def rows(runs: Cells) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"edit": edit, "objective": preset, "budget": budget, "epochs": config.method.epochs}
         line |= {"n": found[0]["images"], "seeds": len(found)}
         table.append(line | over_seeds(found, METRICS))
-    return table
+    kept = with_kept(HERE / "table.csv", table, ("edit", "objective", "budget"))
+    return sorted(kept, key=lambda line: (line["edit"], order.index(line["objective"]), -float(line["budget"])))
 
 
 def montage(runs: Cells, edit: str) -> Image.Image:
@@ -111,7 +112,9 @@ def collect(output: Path) -> None:
     (HERE / "table.md").write_text(markdown(table), "utf-8")
     write_csv(HERE / "table.csv", table)
     for edit in {key[0] for key in runs}:
-        montage(runs, edit).save(HERE / f"{edit}.png")
+        path, picture = HERE / f"{edit}.png", montage(runs, edit)
+        if not path.is_file() or Image.open(path).height <= picture.height:  # one of more objectives stays
+            picture.save(path)
     print(markdown(table))
 
 
