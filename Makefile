@@ -30,7 +30,7 @@ demo-debug: install ## the demo in seconds, to see that it runs
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
-bench: install ## the benchmarks that need no GPU, at small size; results in benchmarks/*.json (not timed yet)
+bench: install ## the benchmarks that need no GPU, at small size, about ten minutes; results in benchmarks/*.json
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/editing.py
