@@ -89,10 +89,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _unfinished(parent: Path, digest: str) -> Path | None:
-    """The newest folder of this configuration that did not finish, and in which no process of this machine is at work."""
-    for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
-        told = read_json(folder / "status.json")
+def _unfinished(parent: Path, digest: str, sweep: str) -> Path | None:
+    """The newest folder of this configuration that did not finish, and in which no process of this machine is at work.
+
+    One of the same sweep comes before all others.
+    """
+    folders = [(folder, read_json(folder / "status.json")) for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True)]
+    for folder, told in sorted(folders, key=lambda one: one[1].get("sweep") != sweep):
         here = told.get("host") == platform.node() and told.get("pid") != os.getpid()  # a container's numbers come back
         at_work = told.get("status") == "running" and here and alive(told)
         if told.get("status") != "finished" and not at_work:
@@ -118,7 +121,7 @@ def _new_folder(parent: Path, digest: str) -> Path:
 def _make_folder(cfg: Config) -> tuple[Path, bool]:
     parent, digest = Path(cfg.output) / run_name(cfg), config_hash(cfg)
     if cfg.resume:
-        found = _unfinished(parent, digest)
+        found = _unfinished(parent, digest, cfg.sweep)
         if found is not None:
             return found, True
         finished = sorted(parent.glob(f"*_{digest}*"))

@@ -163,6 +163,17 @@ def test_only_what_was_stopped_in_this_very_sweep_goes_on(state, mine, pid, goes
     assert launchers.begun(cfg) is goes_on
 
 
+def test_a_job_goes_on_in_the_folder_of_its_own_sweep(tmp_path):
+    cfg = configure(f"output={tmp_path}", "sweep=mine")
+    mine, another = (tracking._make_folder(cfg)[0] for _ in range(2))
+    for folder, sweep in ((mine, "mine"), (another, "another")):
+        tracking.write_json(folder / "status.json", {"status": "stopped", "sweep": sweep})
+    cfg.resume = True
+    assert tracking._make_folder(cfg) == (mine, True)
+    cfg.sweep = "third"
+    assert tracking._make_folder(cfg) == (another, True)
+
+
 def test_on_slurm_lightning_leaves_the_queue_to_the_launcher(monkeypatch):
     from dclip.build import make_trainer
 
