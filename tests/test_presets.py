@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import pytest
 from conftest import ROOT, SMALL, configure, words, write_edit
@@ -139,8 +140,9 @@ def finished_run(folder, note, **metrics):
     Image.new("RGB", (8, 8)).save(folder / "samples" / "before_after.png")
 
 
-def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_path):
+def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_path, monkeypatch):
     grid = script("finetuning")
+    monkeypatch.setattr(grid, "HERE", tmp_path)
     for seed, success in ((0, 0.8), (1, 0.6)):
         finished_run(tmp_path / "red_hair_chain" / str(seed), f"finetuning / red_hair / chain / 1 / {seed}", judge_success=success)
     finished_run(tmp_path / "red_hair_lora" / "0", "finetuning / red_hair / lora / 0.25 / 0", judge_success=0.5)
@@ -154,6 +156,12 @@ def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_pat
     assert "0.7 ±0.14" in text
     assert "| - |" in text
     assert grid.montage(runs, "red_hair").size == (8, 36)
+    grid.write_csv(tmp_path / "table.csv", table)  # what is not run anew, or only from fewer seeds, stays
+    fewer = {key: folder for key, folder in runs.items() if key[1] == "chain" and key[3] == 0}
+    assert [(line["objective"], line["seeds"], line["budget"]) for line in grid.rows(fewer)] == [
+        ("chain", 2, 1.0),
+        ("lora", 1, 0.25),
+    ]
 
 
 def test_every_row_of_the_applications_is_a_possible_command(learned, hand, tmp_path):
@@ -165,11 +173,16 @@ def test_every_row_of_the_applications_is_a_possible_command(learned, hand, tmp_
             configure(*[word.replace("{work}", str(tmp_path)) for word in command], f"output={learned}", "dataset.test=2")
 
 
-def test_the_applications_become_a_table_a_section(tmp_path):
+def test_the_applications_become_a_table_a_section(tmp_path, monkeypatch, capsys):
     grid = script("applications")
+    monkeypatch.setattr(grid, "HERE", tmp_path)
     finished_run(tmp_path / "mix_3" / "0", "applications / mix / mixed, gamma 2", judge_success=0.75, judge_success_beard=0.9)
     finished_run(tmp_path / "mix_8" / "0", "applications / mix / soup, gamma 2", judge_success=0.5)
-    table = grid.cells(grid.finished(tmp_path, "applications"), "mix")
+    grid.collect(tmp_path)
+    table = grid.cells(grid.earlier(), "mix")
     assert [line[""] for line in table] == ["mixed, gamma 2", "soup, gamma 2"]
     assert table[1]["judge_success_beard"] == "-"
-    assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in grid.markdown(table)
+    assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "mix_3")  # what is not run anew stays
+    grid.collect(tmp_path)
+    assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in capsys.readouterr().out
