@@ -12,6 +12,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from omegaconf import OmegaConf
+from PIL import Image
 
 from dclip.metrics.functional import HIGHER_IS_BETTER
 from dclip.tracking import read_json
@@ -84,6 +85,23 @@ def value(text: str) -> Any:
         with suppress(ValueError):
             return kind(text)
     return text
+
+
+def strips(folders: Sequence[Path], scale: int = 1) -> Image.Image:
+    """The first sixteen samples of every run, one row a run: columns share their noise."""
+    rows = [[Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]] for folder in folders]
+    side = scale * rows[0][0].width
+    canvas = Image.new("RGB", (16 * (side + 2), len(rows) * (side + 2)), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            canvas.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x * (side + 2), y * (side + 2)))
+    return canvas
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a picture unless the one that is there has more rows, of an earlier run."""
+    if not path.is_file() or Image.open(path).height <= picture.height:
+        picture.save(path)
 
 
 def write_csv(path: Path, table: Sequence[dict[str, Any]]) -> None:

@@ -186,3 +186,27 @@ def test_the_applications_become_a_table_a_section(tmp_path, monkeypatch, capsys
     shutil.rmtree(tmp_path / "mix_3")  # what is not run anew stays
     grid.collect(tmp_path)
     assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "made"),
+    [
+        ("sde_table1.run", "sde_table1 / beard / contrastive / 0", ("table.md", "beard.png")),
+        ("sde_table1_cifar10.own", "sde_table1_cifar10_own / airplane / contrastive", ("own.md", "airplane.png")),
+    ],
+)
+def test_guided_samples_become_a_table_and_a_picture_that_only_grows(name, cell, made, tmp_path, monkeypatch):
+    grid = importlib.import_module(f"experiments.{name}")
+    monkeypatch.setattr(grid, "HERE", tmp_path)
+    finished_run(tmp_path / "runs" / "0", cell, count=16, kid_10=2.5)
+    samples = tmp_path / "runs" / "0" / "samples"
+    samples.mkdir(exist_ok=True)
+    for i in range(2):
+        Image.new("RGB", (8, 8), "red").save(samples / f"image_{i}.png")
+    grid.collect(tmp_path)
+    assert "| contrastive | 16 |" in (tmp_path / made[0]).read_text("utf-8")
+    first = Image.open(tmp_path / made[1])
+    assert first.height in (10, 18) and first.getpixel((0, 0)) == (255, 0, 0)
+    Image.new("RGB", (8, 100)).save(tmp_path / made[1])  # of more methods, from an earlier run
+    grid.collect(tmp_path)
+    assert Image.open(tmp_path / made[1]).height == 100

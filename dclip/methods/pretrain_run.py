@@ -109,7 +109,7 @@ def header_of(net: Net, pictures: str = "toonfaces") -> dict[str, Any]:
     if net is Net.ddpm:
         return model_header(ModelInfo("toonfaces" if pictures == "toonfaces" else f"{pictures}_ddpm", CONFIGS[pictures][net]))
     if net in (Net.clip, Net.heldout):
-        return {"kind": "clip", "config": CONFIGS[pictures][net], "merges": MERGES_FILE}
+        return {"kind": "clip", "config": CONFIGS[pictures][net]}
     if net is Net.identity:
         return {"kind": "identity", "config": asdict(TOONFACES_IDENTITY)}
     return {"kind": "judge", "config": {"width": 20}}

@@ -181,7 +181,7 @@ def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> C
     header = _expect(path, "clip")
     clip = _fill(build_clip(header["config"]), path)
     size = header["config"]["vision_cfg"]["image_size"]
-    tokenizer = small_tokenizer(weights_dir() / header.get("merges", MERGES_FILE))
+    tokenizer = small_tokenizer(weights_dir() / MERGES_FILE)
     return ClipModel(clip, tokenizer, size=size, antialias=antialias, name=path.stem).eval()
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from dclip.cli import CONF
 from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, with_kept, write_csv
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, save_picture, with_kept, write_csv
 
 HERE = Path(__file__).resolve().parent
 Cells = dict[tuple[str, str, float, int], Path]
@@ -112,9 +112,7 @@ def collect(output: Path) -> None:
     (HERE / "table.md").write_text(markdown(table), "utf-8")
     write_csv(HERE / "table.csv", table)
     for edit in {key[0] for key in runs}:
-        path, picture = HERE / f"{edit}.png", montage(runs, edit)
-        if not path.is_file() or Image.open(path).height <= picture.height:  # one of more objectives stays
-            picture.save(path)
+        save_picture(HERE / f"{edit}.png", montage(runs, edit))
     print(markdown(table))
 
 

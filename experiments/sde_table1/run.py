@@ -14,10 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, with_kept, write_csv
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, save_picture, strips, with_kept, write_csv
 
 HERE = Path(__file__).resolve().parent
 PROMPTS: dict[str, str | list[str]] = {  # a list: several prompts at once
@@ -62,18 +60,6 @@ def rows(runs: dict[tuple[str, ...], Path]) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda line: order.index((line["prompt"], line["method"])))
 
 
-def montage(runs: dict[tuple[str, ...], Path], prompt: str) -> Image.Image:
-    """The first sixteen samples of every method at the first seed, one row a method: columns share their noise."""
-    shown = [runs[prompt, method, "0"] for method in METHODS if (prompt, method, "0") in runs]
-    strips = [[Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]] for folder in shown]
-    side = strips[0][0].width
-    canvas = Image.new("RGB", (16 * (side + 2), len(strips) * (side + 2)), "white")
-    for y, strip in enumerate(strips):
-        for x, picture in enumerate(strip):
-            canvas.paste(picture, (x * (side + 2), y * (side + 2)))
-    return canvas
-
-
 def collect(output: Path) -> None:
     """Write table.md, table.csv and a picture a prompt beside this file."""
     runs = finished(output, "sde_table1")
@@ -83,10 +69,9 @@ def collect(output: Path) -> None:
     (HERE / "table.md").write_text(markdown(table), "utf-8")
     write_csv(HERE / "table.csv", table)
     for prompt in PROMPTS:
-        if any(key[0] == prompt and key[2] == "0" for key in runs):
-            path, picture = HERE / f"{prompt.replace(' ', '_')}.png", montage(runs, prompt)
-            if not path.is_file() or Image.open(path).height <= picture.height:  # one of more methods stays
-                picture.save(path)
+        shown = [runs[prompt, method, "0"] for method in METHODS if (prompt, method, "0") in runs]
+        if shown:
+            save_picture(HERE / f"{prompt.replace(' ', '_')}.png", strips(shown))
     print(markdown(table))
 
 

@@ -13,10 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, write_csv
+from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, save_picture, strips, write_csv
 
 HERE = Path(__file__).resolve().parent
 STUDY = "sde_table1_cifar10_own"
@@ -28,17 +26,6 @@ METHODS = {"unconditional": [], "contrastive": ["guidance=contrastive"], "spheri
 METRICS = ("seconds_per_image", "p_target_guide", "p_target_heldout", "kid_10", "kid_50", "fid")
 
 
-def montage(folders: list[Path]) -> Image.Image:
-    """The first sixteen samples of every run, twice their size, one row a run: columns share their noise."""
-    strips = [[Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]] for folder in folders]
-    side = 2 * strips[0][0].width
-    canvas = Image.new("RGB", (16 * (side + 2), len(strips) * (side + 2)), "white")
-    for y, strip in enumerate(strips):
-        for x, picture in enumerate(strip):
-            canvas.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x * (side + 2), y * (side + 2)))
-    return canvas
-
-
 def collect(output: Path) -> None:
     """Write own.md, own.csv and a picture a class beside this file."""
     runs = finished(output, STUDY)
@@ -48,7 +35,7 @@ def collect(output: Path) -> None:
     table = []
     for category in categories:
         cells = {method: runs[category, method] for method in METHODS if (category, method) in runs}
-        montage(list(cells.values())).save(HERE / f"{category}.png")
+        save_picture(HERE / f"{category}.png", strips(list(cells.values()), scale=2))
         for method, folder in cells.items():
             found = read_json(folder / "metrics.json")
             table.append({"class": category, "method": method, "n": found["count"]} | over_seeds([found], METRICS))
