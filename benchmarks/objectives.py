@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dclip.config import DiffusionClip, Loss, ObjectiveName
 from dclip.config import Lora as LoraOptions
@@ -27,6 +27,7 @@ from dclip.data.load import toonfaces
 from dclip.data.pools import atomic_save
 from dclip.diffusion.schedule import pairs_down
 from dclip.memory import saved_for_backward
+from dclip.methods.crew import Crew
 from dclip.methods.diffusionclip import Objective
 from dclip.methods.objectives import OBJECTIVES, Work
 from dclip.models.checkpoints import load_clip, load_identity, load_model
@@ -46,7 +47,7 @@ class Case:
     steps: int
     model: DiffusionModel
     work: Work
-    trained: list[Tensor]
+    trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
 
     def batch(self, watch: Callable[[], None] = lambda: None) -> None:
@@ -57,12 +58,17 @@ class Case:
             terms["total"].backward()
             self.optimizer.step()
 
+    def shared(self, crew: Crew) -> None:
+        """The same as a fine-tuning on a CPU does it: threads share the images."""
+        for _ in crew.updates(self.work, self.trained):
+            self.optimizer.step()
+
 
 def make_case(name: str, rank: int, steps: int, checkpoint: str, loss: Objective, latents: Tensor) -> Case:
     """Fresh weights, so that no case trains on another's."""
     model = load_model(checkpoint).to(latents.device)
     model.unet.requires_grad_(rank == 0)
-    trained: Iterable[Tensor] = model.unet.parameters()
+    trained: Iterable[nn.Parameter] = model.unet.parameters()
     if rank:
         lora = Lora(model.unet, LoraOptions(rank))
         lora.attach(model.unet)
@@ -72,7 +78,7 @@ def make_case(name: str, rank: int, steps: int, checkpoint: str, loss: Objective
     work = Work(model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options)
     trained = list(trained)
     label = name + (f" + LoRA {rank}" if rank else "")
-    return Case(label, steps, model, work, trained, torch.optim.Adam(trained, 1e-6))
+    return Case(label, steps, model, work, trained, torch.optim.Adam(trained, 1e-6, fused=True))
 
 
 def kept_bytes(case: Case) -> int:

@@ -538,8 +538,9 @@ class Sampler:
     final_step: FinalStep = FinalStep.to_clean
     grid: Grid = Grid.uniform
     sweeps: int = 6  # fixed_point: network calls a step at most
-    tolerance: float = 1e-4  # fixed_point: an image is done when it moves by less (root mean square)
+    tolerance: float = 3e-3  # fixed_point: an image is done when it would move by less (root mean square)
     damping: float = 1.0  # fixed_point: share of each new value that is taken
+    accelerate: bool = True  # fixed_point: extrapolate from two iterations
     variance: Variance = Variance.checkpoint  # ddpm
     noise_last: bool = False  # ddpm: noise on the step to the clean image too, as the CLIP-guided sampling report's code has
     encode: Encode = Encode.invert

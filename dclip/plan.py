@@ -131,7 +131,7 @@ def inversion_calls(sampler: Sampler) -> int:
         return 0
     mirrored = sampler.s_gen - (sampler.final_step is FinalStep.to_t0)  # steps of the generation's way back
     return {
-        Solver.fixed_point: (sampler.sweeps + 1) * mirrored,
+        Solver.fixed_point: sampler.sweeps * mirrored + 1,
         Solver.belm: mirrored + 1,
         Solver.ab2: sampler.s_for,
         Solver.heun: 2 * (sampler.s_for - 1),

@@ -10,15 +10,18 @@ import torch
 from conftest import configure, words
 
 from dclip.config import DclipError, DiffusionClip, Loss, ObjectiveName, Precision
+from dclip.config import Lora as Options
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import predict_x0, sample
 from dclip.diffusion.schedule import pairs_down
 from dclip.memory import saved_for_backward
 from dclip.methods import adapt
+from dclip.methods.crew import Crew, shares
 from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
 from dclip.methods.objectives import OBJECTIVES, Work, annealed, chain, chain_checkpointed, gpu_efficient, last_k, onestep
 from dclip.models.checkpoints import load_model
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
+from dclip.models.lora import Lora
 from dclip.tracking import Record
 from dclip.types import Images
 
@@ -276,16 +279,106 @@ def test_an_update_in_bf16_is_seen_by_the_next_step_of_its_batch(training):
     made = training(method__epochs=1, method__objective="gpu_efficient", trainer__precision="bf16", method__lr=0.05)
     made.model.unet.requires_grad_(False)
     made.model.unet.conv_out.weight.requires_grad_(True)
-    x, seen, update = images16(seed=3).pixels, [], made.tuning._update
+    x, seen, gradients = images16(seed=3).pixels, [], made.tuning._gradients
 
-    def watched(loss):
-        update(loss)
-        seen.append(made.model.eps(x, torch.full((4,), 300)).detach().clone())
+    def watched(work):
+        for terms in gradients(work):
+            yield terms  # and the optimiser makes its step
+            seen.append(made.model.eps(x, torch.full((4,), 300)).detach().clone())
 
-    made.tuning._update = watched
+    made.tuning._gradients = watched
     fit(made)
     assert len(seen) == 6
     assert all(float((a - b).abs().max()) > 1e-3 for a, b in itertools.pairwise(seen))
+
+
+# ------------------------------------------------------------------------------------------- threads that share a batch
+
+
+@pytest.fixture
+def crew():
+    """A crew of a machine with four threads, whose own threads are left alone."""
+    before = torch.get_num_threads()
+    made = Crew()
+    made.threads = 4
+    yield made
+    assert torch.get_num_threads() == before
+
+
+def trajectory(model, updates, trained):
+    """Gradients and terms of every update of one batch, with plain steps of gradient descent in between."""
+    found = []
+    for terms in updates:
+        found.append((torch.cat([p.grad.flatten() for p in trained]), {k: float(v.detach()) for k, v in terms.items()}))
+        with torch.no_grad():
+            for parameter in trained:
+                parameter -= 1e-2 * parameter.grad
+    return found
+
+
+def alone(work, trained):
+    for terms in OBJECTIVES[work.options.objective](work):
+        for parameter in trained:
+            parameter.grad = None
+        terms["total"].backward()
+        yield terms
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("index", [(0, 1, 2, 3), (3, 0, 1)], ids=str)
+def test_a_shared_batch_has_the_gradient_and_terms_of_the_whole(name, index, model, make, crew):
+    trained = list(model.unet.parameters())
+    start = [p.detach().clone() for p in trained]
+    found = []
+    for updates in (alone, crew.updates):
+        for parameter, value in zip(trained, start, strict=True):
+            parameter.data.copy_(value)
+        found.append(trajectory(model, updates(make(steps=3, index=index, objective=ObjectiveName(name)), trained), trained))
+    whole, shared = found
+    assert len(whole) == len(shared) == (3 if name == "gpu_efficient" else 1)
+    for (gradient, terms), (other, others) in zip(whole, shared, strict=True):
+        assert float((gradient - other).norm() / gradient.norm()) < 1e-4
+        assert others == pytest.approx(terms, rel=1e-4)
+
+
+def test_a_shared_batch_is_the_same_every_time_bit_for_bit(model, make, crew):
+    trained = list(model.unet.parameters())
+    found = []
+    for _ in range(3):
+        (terms,) = crew.updates(make(index=(0, 1, 2, 3)), trained)
+        found.append(torch.cat([p.grad.flatten() for p in trained]))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert set(terms) == {"clip", "l1", "id", "total"}
+
+
+def test_low_rank_updates_are_shared_too(model, make, crew):
+    lora = Lora(model.unet, Options(2))
+    lora.attach(model.unet)
+    trained = list(lora.parameters())
+    (whole,) = trajectory(model, alone(make(index=(0, 1, 2)), trained), trained)
+    with torch.no_grad():
+        for parameter in trained:
+            parameter += 1e-2 * parameter.grad
+    (shared,) = trajectory(model, crew.updates(make(index=(0, 1, 2)), trained), trained)
+    torch.testing.assert_close(shared[0], whole[0], rtol=1e-3, atol=1e-7)
+    assert all(p.grad is None for p in model.unet.parameters())
+
+
+def test_shares_are_even_and_cover_the_batch(make):
+    work = make(index=(3, 1, 0, 2))
+    for count, sizes in ((1, [4]), (2, [2, 2]), (3, [1, 2, 1]), (4, [1] * 4)):
+        parts = shares(work, count)
+        assert sorted(len(p.index) for p in parts) == sorted(sizes)
+        assert [i for p in parts for i in p.index] == [3, 1, 0, 2]
+        torch.testing.assert_close(torch.cat([p.latents for p in parts]), work.latents, rtol=0, atol=0)
+
+
+def test_an_error_in_one_share_is_the_batchs_error(model, make, crew):
+    work = make(index=(0, 1))
+    work.loss.images = work.loss.images[:1]
+    with pytest.raises(IndexError):
+        list(crew.updates(work, list(model.unet.parameters())))
 
 
 # ------------------------------------------------------------------------------------------- settings

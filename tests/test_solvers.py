@@ -103,13 +103,34 @@ def test_fixed_point_stops_early_and_every_image_by_itself():
     x = torch.cat([torch.zeros(1, 3, 4, 4, dtype=torch.float64), 0.5 * start(1)])
     up = mirrored(pairs_down(400, 6))
     seen, eps_fn = counted(lambda x, t: 0.3 * x)
-    sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPoint(50))
+    sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPoint(50, 1e-6))
     easy = len(seen)
-    both = sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(50))
-    alone = torch.cat([sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPoint(50)) for one in x])
-    assert easy == 2 * len(up)
-    assert len(seen) - easy > 3 * easy
+    rows = []
+    both = sample(lambda x, t: rows.append(len(x)) or eps_fn(x, t), x, up, SCHEDULE, solver=FixedPoint(50, 1e-6))
+    alone = torch.cat([sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPoint(50, 1e-6)) for one in x])
+    assert easy == len(up) + 1  # where a step begins, the one before has looked already
+    assert len(rows) > 2 * easy
+    assert sum(rows) == easy + len(rows)  # the image that is at rest is not looked at again
     torch.testing.assert_close(both, alone, rtol=0, atol=1e-12)
+
+
+def test_extrapolation_finds_the_same_fixed_point_with_fewer_calls():
+    x, up = 0.5 * start(4), mirrored(pairs_down(500, 6))
+    found, calls = [], []
+    for accelerate in (False, True):
+        seen, eps_fn = counted(lambda x, t: 0.8 * x + 0.05 * wavy(x, t))
+        found.append(sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(100, 1e-8, accelerate=accelerate)))
+        calls.append(len(seen))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
+    assert calls[1] < 0.7 * calls[0], calls
+
+
+def test_extrapolation_survives_a_network_that_swings_between_two_answers():
+    x, up = start(2), mirrored(pairs_down(500, 3))
+    for damping in (1.0, 0.5):
+        found = sample(lambda x, t: 3 * x.sign(), x, up, SCHEDULE, solver=FixedPoint(20, 1e-8, damping))
+        assert bool(torch.isfinite(found).all())
+        assert float(found.abs().max()) < 20
 
 
 @pytest.mark.parametrize("solver", SECOND_ORDER, ids=name)
@@ -120,7 +141,7 @@ def test_a_solver_forgets_between_walks(solver):
     torch.testing.assert_close(sample(wavy, start(), pairs, SCHEDULE, solver=solver), first, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint()], ids=name)
+@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint(), FixedPoint(3, 1e-9)], ids=name)
 def test_a_batch_of_one_gives_the_picture_of_a_batch_of_four(solver):
     x, up = start(4), pairs_up(500, 6)
     whole = sample(wavy, x, up, SCHEDULE, solver=solver, noise=ImageNoise("abcd"))

@@ -71,6 +71,15 @@ class TwoStates(Protocol):
         ...
 
 
+@runtime_checkable
+class Recalls(Protocol):
+    """A solver that may know already what the network sees where a step begins."""
+
+    def recall(self, x: Tensor, t: int, schedule: Schedule) -> Step | None:
+        """A step without a destination; None where the network has to be asked."""
+        ...
+
+
 def _draw(noise: ImageNoise | None, x: Tensor) -> Tensor:
     if noise is None:
         raise ValueError("stochastic sampling needs noise: pass noise=ImageNoise(ids, seed)")
@@ -209,7 +218,8 @@ def sample(
         x = solver.open(x)
     look = Looking(eps_fn, schedule, clip_x0)
     for t, t_next in pairs:
-        step = replace(look(x, t), t_next=t_next)
+        known = solver.recall(x, t, schedule) if isinstance(solver, Recalls) else None
+        step = replace(known or look(x, t), t_next=t_next)
         x = solver.advance(step, schedule, noise, look)
         if on_step is not None:
             on_step(step)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dclip.config import Sampler
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import DDIM, DDPM, Look, Solver, Step
+from dclip.diffusion.sampler import DDIM, DDPM, Look, Solver, Step, predict_x0
 from dclip.diffusion.schedule import CLEAN, Pair, Schedule, mirrored, pairs_down, pairs_up
 
 
@@ -109,42 +109,76 @@ def _lam(a: float) -> float:
     return 0.5 * math.log(a / (1 - a))
 
 
-@dataclass(frozen=True)
+@dataclass
 class FixedPoint:
     """Inverts DDIM's own generation steps instead of guessing their slope at the wrong end (implicit Euler upward).
 
-    A generation step from t_next to t uses eps(x', t_next); upward, x' = f(eps(x', t_next)) is iterated until it holds
-    (AIDI, Pan et al. 2023; Hong et al. 2024, Alg. 1). So the latents of a coarse grid reconstruct on that grid. Each image
-    stops by itself, so that a batch never changes a latent. Downward it is DDIM.
+    A generation step from t_next to t uses eps(x', t_next); upward, x' = g(x') = f(eps(x', t_next)) is iterated until it holds
+    (AIDI, Pan et al. 2023; Hong et al. 2024, Alg. 1). So the latents of a coarse grid reconstruct on that grid. The eps of a
+    step's last iteration begins the next step, which thus costs no call of its own. Each image stops by itself and is not
+    looked at again, so that a batch never changes a latent. Downward it is DDIM.
 
     Attributes:
         sweeps: iterations at most, each one network call.
-        tolerance: an image has converged when its x' moves by less than this (root mean square).
+        tolerance: an image has converged when g(x') differs from x' by less than this (root mean square).
         damping: share of each new value that is taken; below 1 for steps so large that the iteration swings.
+        accelerate: extrapolate from two iterations to where they meet (Anderson 1965, memory 1; Pan et al. 2023), except
+            after an iteration that was farther from the fixed point than the one before.
     """
 
     sweeps: int = 6
-    tolerance: float = 1e-4
+    tolerance: float = 3e-3
     damping: float = 1.0
+    accelerate: bool = True
+    _eps: Tensor | None = field(default=None, repr=False)  # at the end of the last step
 
     def start(self) -> FixedPoint:
-        """Nothing to remember."""
-        return self
+        """A solver that remembers nothing yet."""
+        return replace(self, _eps=None)
+
+    def recall(self, x: Tensor, t: int, schedule: Schedule) -> Step | None:
+        """The step that begins at (x, t), from the eps seen there before; None at the start of the walk."""
+        if self._eps is None:
+            return None
+        return Step(t, t, x, self._eps, predict_x0(x, self._eps, schedule.alpha_bar(t)))
 
     def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
         """Upward: the fixed point of x' = sqrt(a') (x / sqrt(a) + h eps(x', t_next))."""
         if step.t_next < step.t:
             return DDIM().advance(step, schedule, noise, look)
-        x = euler(step, step.eps, schedule)
-        moving = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        x, eps = euler(step, step.eps, schedule), step.eps.clone()
+        rows, now, before = torch.arange(len(x), device=x.device), x, None  # those that still move
         for _ in range(self.sweeps):
-            new = euler(step, look(x, step.t_next).eps, schedule)
-            change = self.damping * (new - x)
-            x = torch.where(moving.view(-1, 1, 1, 1), x + change, x)
-            moving = moving & (change.square().mean((1, 2, 3)).sqrt() > self.tolerance)
+            seen = look(now, step.t_next).eps
+            new = euler(replace(step, x=step.x[rows]), seen, schedule)
+            off = new - now
+            x, eps = _put(x, rows, new), _put(eps, rows, seen)
+            moving = _rms(off) > self.tolerance
             if not bool(moving.any()):
                 break
+            target = now + self.damping * off
+            now = _meeting(target, off, *before) if before is not None else target
+            x = _put(x, rows, now)
+            before = (target[moving], off[moving]) if self.accelerate else None
+            rows, now = rows[moving], now[moving]
+        self._eps = eps
         return x
+
+
+def _put(x: Tensor, rows: Tensor, new: Tensor) -> Tensor:
+    return new if len(new) == len(x) else x.index_copy(0, rows, new).contiguous(memory_format=torch.channels_last)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean((1, 2, 3)).sqrt()
+
+
+def _meeting(target: Tensor, off: Tensor, target_before: Tensor, off_before: Tensor) -> Tensor:
+    """Where the secant through two iterations is at rest, image by image; ``target`` itself where the last one went astray."""
+    change = off - off_before
+    share = (off * change).sum((1, 2, 3)) / change.square().sum((1, 2, 3)).clamp_min(1e-20)
+    share = torch.where(_rms(off) < _rms(off_before), share, 0.0)
+    return target - share.view(-1, 1, 1, 1) * (target - target_before)
 
 
 @dataclass
@@ -215,7 +249,7 @@ def inverter_of(options: Sampler) -> Solver:
     if isinstance(options, OwnRule):
         return options.rule(upward=True)
     if options.solver == "fixed_point":
-        return FixedPoint(options.sweeps, options.tolerance, options.damping)
+        return FixedPoint(options.sweeps, options.tolerance, options.damping, options.accelerate)
     return BOTH_WAYS.get(options.solver, DDIM)()
 
 

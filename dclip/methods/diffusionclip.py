@@ -7,7 +7,7 @@ x0 in ``s_train`` steps. How the gradient flows through them is the objective's 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from dclip import losses, parallel
-from dclip.config import DiffusionClip, Loss, LrSchedule
+from dclip.config import DiffusionClip, Loss, LrSchedule, Precision
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Pair
-from dclip.methods.objectives import OBJECTIVES, Work, needs_latents, updates_per_batch
+from dclip.methods.crew import Crew
+from dclip.methods.objectives import OBJECTIVES, Terms, Work, needs_latents, updates_per_batch
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.lora import Lora
@@ -110,6 +111,7 @@ class DiffusionClipTuning(L.LightningModule):
         self._frozen = (model, objective, validation)
         self.latents = latents
         self.show = show
+        self.crew: Crew | None = None
 
     @property
     def tuned(self) -> torch.nn.Module:
@@ -151,20 +153,30 @@ class DiffusionClipTuning(L.LightningModule):
         """One batch through the objective. Logged is the mean over its updates."""
         work = self.work(self.global_step // self.updates)
         seen: list[dict[str, Tensor]] = []
-        for terms in OBJECTIVES[self.options.objective](work):
-            self._update(terms["total"])
+        optimizer: Any = self.optimizers()
+        for terms in self._gradients(work):
+            optimizer.step()
             seen.append({name: value.detach() for name, value in terms.items()})
         for name in seen[0]:
             self.log(f"loss_{name}", torch.stack([terms[name] for terms in seen]).mean(), prog_bar=name == "total")
         schedulers: Any = self.lr_schedulers()
         schedulers.step()
 
-    def _update(self, loss: Tensor) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        with torch.autocast(self.device.type, enabled=False):
-            self.manual_backward(loss)
-        optimizer.step()
+    def _gradients(self, work: Work) -> Iterator[Terms]:
+        """The terms of every update, with its gradient in place."""
+        if self.crew is not None:
+            yield from self.crew.updates(work, list(self.tuned.parameters()))
+            return
+        for terms in OBJECTIVES[self.options.objective](work):
+            self.tuned.zero_grad()
+            with torch.autocast(self.device.type, enabled=False):
+                self.manual_backward(terms["total"])
+            yield terms
+
+    def on_fit_start(self) -> None:
+        """On a CPU, threads share a batch; several processes share it already, and autocast belongs to one thread."""
+        alone = self.device.type == "cpu" and parallel.world() == 1 and torch.get_num_threads() > 1
+        self.crew = Crew() if alone and self.trainer.precision == Precision.fp32.value else None
 
     def validation_step(self, *_: Any) -> None:
         """Loss and pictures of images that are not trained on."""
@@ -182,7 +194,7 @@ class DiffusionClipTuning(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam, as published; the learning rate follows ``lr_schedule``."""
-        optimizer = torch.optim.Adam(self.tuned.parameters(), self.options.lr)
+        optimizer = torch.optim.Adam(self.tuned.parameters(), self.options.lr, fused=True)
         factor = lr_factor(self.options.lr_schedule, self.options.batch, self.steps_per_epoch, self.options.epochs)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
