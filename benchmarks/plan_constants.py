@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dclip.memory import kept_mb
 from dclip.models.unet import TOONFACES_UNET, build_unet
 
 DDIM = {"flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6, "downsample_padding": 0, "attention_head_dim": None}
@@ -43,34 +44,11 @@ UNETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def count(net: nn.Module, call: Callable[[nn.Module], Tensor]) -> tuple[int, float, float]:
-    """(parameters, GFLOP of a forward pass, MB kept for the backward pass)."""
-    own = {id(p) for p in net.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(value: Tensor) -> Tensor:
-        if id(value) not in own:
-            kept[id(value.untyped_storage())] = value.untyped_storage().nbytes()
-        held.append(value)  # a storage that dies would lend its identity to another
-        return value
-
-    held: list[Tensor] = []
-    with FlopCounterMode(display=False) as flops, torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        call(net)
-    mine = {id(p.untyped_storage()) for p in net.parameters()}
-    return (
-        sum(p.numel() for p in net.parameters()),
-        flops.get_total_flops() / 1e9,
-        sum(v for k, v in kept.items() if k not in mine) / 1e6,
-    )
-
-
-def of_unet(net: nn.Module) -> Tensor:
-    """One image of the network's own size."""
-    size = int(net.config.sample_size)  # type: ignore[union-attr,arg-type]
-    x = torch.zeros(1, 3, size, size, device="meta")
-    out: Tensor = net(x, torch.zeros(1, dtype=torch.int64, device="meta"), return_dict=False)[0]
-    return out
+def count(net: nn.Module) -> tuple[int, float, float]:
+    """(parameters, GFLOP of a forward pass, MB kept for the backward pass) of one image."""
+    with FlopCounterMode(display=False) as flops:
+        megabytes = kept_mb(net)
+    return sum(p.numel() for p in net.parameters()), flops.get_total_flops() / 1e9, megabytes
 
 
 def seconds(net: nn.Module, batch: int, backward: bool) -> float:
@@ -93,7 +71,7 @@ def main() -> None:
     for name, make in UNETS.items():
         with torch.device("meta"):
             net = make()
-        parameters, gflop, megabytes = count(net, of_unet)
+        parameters, gflop, megabytes = count(net)
         print(f"{name:18} {parameters:12,d} parameters {gflop:9.1f} GFLOP {megabytes:9.1f} MB kept")
     net = UNETS["toonfaces"]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     forward, both = seconds(net, 25, False), seconds(net, 2, True)

@@ -982,7 +982,7 @@ class Trainer:
 
     accelerator: str = "auto"
     devices: int = 1
-    batch: int = 25
+    batch: int | None = None  # images at a time; null: as many as half of the free memory holds, at most 16 on a CPU, 64 on a GPU
     precision: Precision = Precision.fp32
     speed: Speed = Speed.exact
     progress: bool = True
@@ -990,7 +990,7 @@ class Trainer:
     cache: bool = True  # keep latents of inverted images, and take those that are kept; false measures what inversion costs
 
     def __post_init__(self) -> None:
-        _positive("trainer", devices=self.devices, batch=self.batch)
+        _positive("trainer", devices=self.devices, **({} if self.batch is None else {"batch": self.batch}))
         _weights("trainer", threads=self.threads)
         _need(
             self.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"),
@@ -1009,10 +1009,9 @@ class CpuTrainer(Trainer):
 @option("trainer", "gpu")
 @dataclass
 class GpuTrainer(Trainer):
-    """One GPU, with larger batches."""
+    """One GPU; an error where there is none."""
 
     accelerator: str = "gpu"
-    batch: int = 50
 
 
 class WandbMode(StrEnum):

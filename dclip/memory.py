@@ -1,13 +1,19 @@
-"""How much memory a gradient costs, counted exactly and on any device: what autograd keeps for the way back."""
+"""Memory: what autograd keeps for the way back, counted exactly and on any device, and how many images fit."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
+import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from dclip.models.unet import DiffusionModel, build_unet
+from dclip.plan import MOST_IMAGES, WORKING
 
 
 @dataclass
@@ -39,3 +45,46 @@ def saved_for_backward(weights: Iterable[Tensor] = ()) -> Iterator[Saved]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         yield saved
+
+
+def kept_mb(net: nn.Module) -> float:
+    """MB that autograd keeps of one image's pass through a U-Net that is on the meta device."""
+    size, channels = int(net.config.sample_size), int(net.config.in_channels)  # type: ignore[union-attr,arg-type]
+    own = {id(p.untyped_storage()) for p in net.parameters()}
+    kept: dict[int, int] = {}
+    held: list[Tensor] = []
+
+    def pack(value: Tensor) -> Tensor:
+        kept[id(value.untyped_storage())] = value.untyped_storage().nbytes()
+        held.append(value)  # a storage that dies would lend its identity to another
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        x = torch.zeros(1, channels, size, size, device="meta")
+        net(x, torch.zeros(1, dtype=torch.int64, device="meta"), return_dict=False)
+    return sum(v for k, v in kept.items() if k not in own) / 1e6
+
+
+@cache
+def _kept_mb(unet: str) -> float:
+    with torch.device("meta"):
+        net = build_unet(json.loads(unet))
+    return kept_mb(net)
+
+
+def free_mb(device: torch.device) -> float:
+    """What is free now: on a GPU, with what torch holds and does not use."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + unused) / 1e6
+    return float(psutil.virtual_memory().available) / 1e6
+
+
+def fitting_batch(model: DiffusionModel, device: torch.device, gradient: bool = False) -> int:
+    """Images at a time for which half of the free memory is enough, at least 1 and at most ``MOST_IMAGES``.
+
+    ``gradient``: whether a call keeps what a backward pass needs.
+    """
+    image = _kept_mb(json.dumps(model.info.unet)) * (1 if gradient else WORKING)
+    most = MOST_IMAGES["cpu" if device.type == "cpu" else "gpu"]
+    return max(1, min(most, int(free_mb(device) / 2 / image)))

@@ -49,6 +49,8 @@ BACKWARD = 3.0  # a forward and a backward pass, in forward passes; ToonFaces on
 PYTHON_MB = 900.0  # torch and the other libraries, before any network
 OVERHEAD = 1.5  # what an allocator needs beyond what is counted, at most: the paper's code took 23 GB where 15 are counted
 BYTES = 4  # of a weight
+WORKING = 0.2  # what a call without gradient needs at its peak, as a share of what autograd would keep of it
+MOST_IMAGES = {"cpu": 16, "gpu": 64}  # at a time, without gradient: more leave a processor's caches (benchmarks/README.md)
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,12 @@ def _sampling_calls(cfg: Config, test: int) -> dict[str, float]:
     return work
 
 
+def most_images(device: Device, size: Size) -> int:
+    """How many images ``trainer.batch=null`` would take at a time, were all of the device's memory free."""
+    most = MOST_IMAGES["cpu" if device.name.startswith("CPU") else "gpu"]
+    return most if device.memory_gb is None else max(1, min(most, int(device.memory_gb * 1e3 / 2 / (WORKING * size.kept_mb))))
+
+
 def memory_mb(cfg: Config, size: Size) -> float:
     """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass."""
     weights = size.parameters * BYTES / 1e6
@@ -187,7 +195,7 @@ def memory_mb(cfg: Config, size: Size) -> float:
         steps = 1 if cfg.method.checkpointing else cfg.method.s_opt
         return 2 * weights + others + size.kept_mb * cfg.method.batch * steps
     if cfg.task.name is not TaskName.finetune:
-        return 2 * weights + others + 0.2 * size.kept_mb * cfg.trainer.batch
+        return 2 * weights + others + WORKING * size.kept_mb * (cfg.trainer.batch or most_images(device_of(cfg), size))
     chain: int = cfg.method.s_train
     kept = {ObjectiveName.chain: chain, ObjectiveName.annealed: chain, ObjectiveName.last_k: cfg.method.k}
     graphs: int = kept.get(cfg.method.objective, 1) * cfg.method.batch

@@ -618,7 +618,7 @@ def test_the_plans_constants_are_what_is_counted():
     for name, size in expected.items():
         with torch.device("meta"):
             net = constants.UNETS[name]()
-        parameters, gflop, megabytes = constants.count(net, constants.of_unet)
+        parameters, gflop, megabytes = constants.count(net)
         assert parameters == size.parameters
         assert gflop == pytest.approx(size.gflop, rel=0.03)
         assert megabytes == pytest.approx(size.kept_mb, rel=0.05)

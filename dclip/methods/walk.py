@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dclip import parallel
-from dclip.build import make_trainer, progress_bar, shows_progress
+from dclip.build import device_of, make_trainer, progress_bar, shows_progress
 from dclip.config import Config, Encode
 from dclip.data.pools import atomic_save, cache_dir
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
 from dclip.diffusion.schedule import Pair, Schedule
 from dclip.diffusion.solvers import inverter_of, pairs_of
+from dclip.memory import fitting_batch
 from dclip.models.unet import DiffusionModel
 from dclip.types import Images
 
@@ -83,9 +84,14 @@ class Walk(L.LightningModule):
         return end if self.copies == 1 else end.reshape(-1, self.copies, *end.shape[1:])
 
 
+def _fitting(cfg: Config, walk: Walk) -> int:
+    model = next(part for part in walk.parts if isinstance(part, DiffusionModel))
+    return fitting_batch(model, device_of(cfg), walk.needs_gradient)
+
+
 def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) -> Tensor:
     """Walk all images, each process its share; the result [N,3,H,W] is in the images' order."""
-    batch = max(cfg.trainer.batch // walk.copies, 1)
+    batch = max((cfg.trainer.batch or _fitting(cfg, walk)) // walk.copies, 1)
     mine = parallel.share(len(ids))
     groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
     items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
