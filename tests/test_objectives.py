@@ -365,6 +365,25 @@ def test_low_rank_updates_are_shared_too(model, make, crew):
     assert all(p.grad is None for p in model.unet.parameters())
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_them_up(model, make, crew, layout):
+    model.unet.to(memory_format=layout)
+    trained = list(model.unet.parameters())
+    start = [p.detach().clone() for p in trained]
+    found = []
+    for updates in (alone, crew.updates):
+        with torch.no_grad():
+            for parameter, value in zip(trained, start, strict=True):
+                parameter.copy_(value)
+        adam = torch.optim.Adam(trained, 1e-3, eps=1e-4, fused=True)
+        for batch in range(3):
+            for _ in updates(make(steps=2, index=(0, 1, 2, 3), batch=batch), trained):
+                assert all(p.grad.stride() == p.stride() for p in trained)
+                adam.step()
+        found.append(torch.cat([(p.detach() - value).flatten() for p, value in zip(trained, start, strict=True)]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-2
+
+
 def test_shares_are_even_and_cover_the_batch(make):
     work = make(index=(3, 1, 0, 2))
     for count, sizes in ((1, [4]), (2, [2, 2]), (3, [1, 2, 1]), (4, [1] * 4)):

@@ -44,8 +44,9 @@ class Crew:
         while all(made := list(pool.map(advance, makers))):
             done = [one for one in made if one is not None]
             for parameter, *grads in zip(trained, *(grads for _, grads in done), strict=True):
-                parameter.grad = _weighted(weights, grads)
-            yield {name: _known(_weighted(weights, [terms[name].detach() for terms, _ in done])) for name in done[0][0]}
+                known = [(weight, grad) for weight, grad in zip(weights, grads, strict=True) if grad is not None]
+                parameter.grad = _sum(known, parameter) if known else None
+            yield {name: _sum([(w, one[name].detach()) for w, (one, _) in zip(weights, done, strict=True)]) for name in done[0][0]}
 
 
 def shares(work: Work, count: int) -> list[Work]:
@@ -55,14 +56,9 @@ def shares(work: Work, count: int) -> list[Work]:
     return [replace(work, index=work.index[a:b], latents=work.latents[a:b] if latents else work.latents) for a, b in pairwise(cuts)]
 
 
-def _weighted(weights: Sequence[float], values: Sequence[Tensor | None]) -> Tensor | None:
-    total: Tensor | None = None
-    for weight, value in zip(weights, values, strict=True):
-        if value is not None:
-            total = value * weight if total is None else total.add_(value, alpha=weight)
+def _sum(terms: Sequence[tuple[float, Tensor]], like: Tensor | None = None) -> Tensor:
+    """Weighted, in the memory layout of ``like``: a fused optimiser takes for granted that a gradient lies as its weights do."""
+    total = torch.zeros_like(terms[0][1] if like is None else like, requires_grad=False)
+    for weight, value in terms:
+        total.add_(value, alpha=weight)
     return total
-
-
-def _known(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
