@@ -31,7 +31,7 @@ from dclip.tracking import environment, write_json
 OURS = {
     "ab2 (15,15) quadratic": ("ab2", 15, "quadratic", {}),
     "ab2 (10,10) quadratic": ("ab2", 10, "quadratic", {}),
-    "fixed_point (6)": ("fixed_point", 6, "uniform", {"sweeps": 4, "tolerance": 1e-3}),
+    "fixed_point (6)": ("fixed_point", 6, "uniform", {}),
 }
 
 

@@ -4,8 +4,8 @@
 
 Ways take turns, and a ratio is taken within each round; the median counts. ``times_one`` compares generation alone,
 ``edit_times_one`` the whole edit of a picture: its inversion (as in experiment=toonfaces) is done once, however many edits
-there are. The edits are copies of ToonFaces' network with changed weights. ``weights_mb`` counts the networks that must be
-held, the original left out.
+there are. The edits are copies of ToonFaces' network with changed weights; those of ``exact, shared`` are changed in the last two
+blocks only, as ``preset=shared`` learns them. ``weights_mb`` counts the weights that must be held, the original's left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,39 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.mixing import weights_of
 from dclip.models.checkpoints import load_model
+from dclip.models.shared import share_beginning
 from dclip.models.unet import DiffusionModel
 from dclip.tracking import environment, write_json
 
 T0 = 500
+LATE = ("up_blocks.2.", "up_blocks.3.")
 
 
 @torch.no_grad()
-def edits(model: DiffusionModel, count: int) -> list[DiffusionModel]:
-    """Copies whose weights have moved a little, each its own way."""
+def edits(model: DiffusionModel, count: int, where: str | tuple[str, ...] = "") -> list[DiffusionModel]:
+    """Copies whose weights have moved a little, each its own way; ``where``: only those whose names begin so."""
     made = []
     for seed in range(count):
         one, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
-        for parameter in one.parameters():
-            parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+        for name, parameter in one.unet.named_parameters():
+            if name.startswith(where):
+                parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
         made.append(one)
     return made
+
+
+def late(model: DiffusionModel, count: int) -> list[DiffusionModel]:
+    """Edits of the last two blocks that hold what they share once, as ``editor_from`` makes them."""
+    made = edits(model, count, LATE)
+    share_beginning([one.unet for one in made])
+    return made
+
+
+def held_mb(parts: Sequence[DiffusionModel], model: DiffusionModel) -> float:
+    """Weights of the networks, each tensor once, without those that equal the original's."""
+    known = dict(model.unet.named_parameters())
+    tensors = {id(p): p for part in parts for name, p in part.unet.named_parameters() if not torch.equal(p, known[name])}
+    return sum(p.numel() * p.element_size() for p in tensors.values()) / 1e6
 
 
 @torch.no_grad()
@@ -60,12 +77,17 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
     model = load_model("toonfaces")
     parts, down = edits(model, most), pairs_down(T0, steps)
     x = torch.randn(images, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    ways: dict[tuple[str, int], tuple[EpsFn, int]] = {("one edit", 1): (parts[0].predict, 1)}
+    ways: dict[tuple[str, int], tuple[EpsFn, Sequence[DiffusionModel]]] = {("one edit", 1): (parts[0].predict, parts[:1])}
+
+    def mixed(networks: Sequence[DiffusionModel], weights: str | None) -> tuple[EpsFn, Sequence[DiffusionModel]]:
+        return mix([one.predict for one in networks], weights_of(weights, len(networks), T0)), networks
+
     for count in range(2, most + 1):
-        networks = [part.predict for part in parts[:count]]
-        ways["soup", count] = soup(model, parts[:count]).predict, 1
-        ways["exact", count] = mix(networks, weights_of(None, count, T0)), count
-        ways["linear hand-over", count] = mix(networks, weights_of("linear", count, T0)), count
+        merged = soup(model, parts[:count])
+        ways["soup", count] = merged.predict, [merged]
+        ways["exact", count] = mixed(parts[:count], None)
+        ways["exact, shared", count] = mixed(late(model, count), None)
+        ways["linear hand-over", count] = mixed(parts[:count], "linear")
 
     def walk(eps_fn: EpsFn) -> Callable[[], None]:
         @torch.no_grad()
@@ -76,13 +98,12 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
 
     @torch.no_grad()
     def invert() -> None:
-        options = Sampler(Solver.fixed_point, T0, s_gen=steps, sweeps=4, tolerance=1e-3)
+        options = Sampler(Solver.fixed_point, T0, s_gen=steps)
         sample(model.eps, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options))
 
     face = toonfaces("test", images).pixels.contiguous(memory_format=torch.channels_last)
     runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()} | {("inversion", 0): invert}
     rounds = [{key: timed(run) for key, run in runs.items()} for _ in range(repeats + 1)][1:]
-    size = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
     return [
         {
             "way": way,
@@ -92,7 +113,7 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
             "edit_times_one": statistics.median(
                 (r["inversion", 0] + r[way, count]) / (r["inversion", 0] + r["one edit", 1]) for r in rounds
             ),
-            "weights_mb": size * held,
+            "weights_mb": held_mb(held, model),
         }
         for (way, count), (_, held) in ways.items()
     ]

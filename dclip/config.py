@@ -797,9 +797,14 @@ class Lora:
     attention: bool = True  # which layers get one: attention's projections,
     conv: bool = True  # convolutions,
     time: bool = True  # and projections of the time embedding
+    decoder_from: int | None = None  # only in the decoder's blocks from this one on; edits then share all that comes before
 
     def __post_init__(self) -> None:
         _weights("method.lora", rank=self.rank)
+        _need(
+            self.decoder_from is None or (self.rank > 0 and self.decoder_from >= 0),
+            f"method.lora.decoder_from={self.decoder_from} must be a block's number from 0 on, and needs method.lora.rank above 0",
+        )
         if self.alpha is not None:
             _positive("method.lora", alpha=self.alpha)
         _need(

@@ -135,8 +135,8 @@ def command_here(*overrides, cwd):
             HydraConfig.instance().cfg = None
 
 
-def write_edit(folder, tiny, net, name, bias=0.0, lora=False, **settings):
-    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates; returns its folder."""
+def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, **settings):
+    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates (``lora``: their seed); returns its folder."""
     import torch
 
     from dclip.config import Lora as LoraOptions
@@ -147,9 +147,9 @@ def write_edit(folder, tiny, net, name, bias=0.0, lora=False, **settings):
     cfg = configure(*words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings))
     tuned, updates = load_model(str(net)), None
     if lora:
-        updates = Lora(tuned.unet, LoraOptions(2), 0)
+        updates = Lora(tuned.unet, LoraOptions(2, decoder_from=decoder_from), 0)
         with torch.no_grad():
-            for i, update in enumerate(updates.updates.values()):
+            for i, update in enumerate(updates.updates.values(), 1000 * (int(lora) - 1)):
                 update.up.copy_(0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i)))
         updates.round().merge(tuned.unet)
     with torch.no_grad():

@@ -11,6 +11,7 @@ import dclip
 from dclip.config import DclipError, Loss
 from dclip.config import Lora as Options
 from dclip.diffusion.schedule import pairs_down
+from dclip.memory import saved_for_backward
 from dclip.methods import adapt
 from dclip.methods.adapter import read_edit, save_edit
 from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
@@ -107,6 +108,35 @@ def test_the_layers_that_get_an_update_can_be_chosen(attentive):
     weighty = {n for n, m in attentive.named_modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)}
     assert set.union(*names.values()) == weighty
     assert sum(map(len, names.values())) == len(weighty)
+
+
+def test_updates_may_be_kept_to_the_end_of_the_network(attentive):
+    names = [n for n, _ in target_layers(attentive, Options(1, decoder_from=1))]
+    assert "conv_out" in names
+    assert all(n == "conv_out" or n.startswith("up_blocks.1.") for n in names)
+    assert len(names) > 5
+    whole = [n for n, _ in target_layers(attentive, Options(1, decoder_from=0))]
+    assert {n.split(".")[0] for n in whole} == {"up_blocks", "conv_out"}
+    with pytest.raises(DclipError, match=r"decoder_from=2, but the network's decoder has blocks 0 to 1"):
+        list(target_layers(attentive, Options(1, decoder_from=2)))
+
+
+@pytest.mark.parametrize("settings", [{"rank": 0, "decoder_from": 1}, {"rank": 2, "decoder_from": -1}])
+def test_a_place_without_a_rank_or_before_the_first_block_is_refused(settings):
+    with pytest.raises(DclipError, match=r"method\.lora\.decoder_from"):
+        Options(**settings)
+
+
+def test_what_comes_before_the_updates_needs_no_graph(attentive):
+    kept = []
+    for first in (None, 1):
+        net = copy.deepcopy(attentive)
+        lora = Lora(net, Options(2, decoder_from=first))
+        lora.attach(net)
+        with saved_for_backward([*net.parameters(), *lora.parameters()]) as saved:
+            net(pictures(), TIMES, return_dict=False)
+        kept.append(saved.total)
+    assert kept[1] < 0.75 * kept[0]
 
 
 def test_only_the_updates_are_trained(attentive):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dclip.config import DclipError
 from dclip.config import Lora as Options
 
 
@@ -48,8 +49,17 @@ class LowRank(nn.Module):
 
 
 def target_layers(net: nn.Module, options: Options) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
-    """The layers that get an update: attention's projections, convolutions, projections of the time embedding."""
+    """The layers that get an update: attention's projections, convolutions, projections of the time embedding.
+
+    DclipError for ``decoder_from`` beyond the network's last block.
+    """
+    first, blocks = options.decoder_from, len(net.get_submodule("up_blocks")) if options.decoder_from is not None else 0  # type: ignore[arg-type]
+    if first is not None and first >= blocks:
+        raise DclipError(f"method.lora.decoder_from={first}, but the network's decoder has blocks 0 to {blocks - 1}")
+    end = None if first is None else ("conv_out", *(f"up_blocks.{i}." for i in range(first, blocks)))
     for name, layer in net.named_modules():
+        if end is not None and not name.startswith(end):
+            continue
         if isinstance(layer, nn.Conv2d):
             wanted = options.conv and layer.groups == 1
         elif isinstance(layer, nn.Linear):
