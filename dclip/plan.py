@@ -188,7 +188,10 @@ def most_images(device: Device, size: Size) -> int:
 
 
 def memory_mb(cfg: Config, size: Size) -> float:
-    """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass."""
+    """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass.
+
+    Of low-rank updates, gradients and moments are nothing beside the weights.
+    """
     weights = size.parameters * BYTES / 1e6
     others: float = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
     if cfg.task.name is TaskName.sample and isinstance(cfg.method, LatentOpt):
@@ -199,7 +202,7 @@ def memory_mb(cfg: Config, size: Size) -> float:
     chain: int = cfg.method.s_train
     kept = {ObjectiveName.chain: chain, ObjectiveName.annealed: chain, ObjectiveName.last_k: cfg.method.k}
     graphs: int = kept.get(cfg.method.objective, 1) * cfg.method.batch
-    return 5 * weights + others + size.kept_mb * graphs
+    return (2 if cfg.method.lora.rank else 5) * weights + others + size.kept_mb * graphs
 
 
 def plan(cfg: Config) -> dict[str, Any]:

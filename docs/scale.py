@@ -52,6 +52,7 @@ def page() -> str:
             ["experiment=imagenet", "method.objective=chain_checkpointed"]
         ),
         "celeba": faces,
+        "celeba, `preset=[chain_checkpointed,lora]`": configured(["experiment=celeba", "preset=[chain_checkpointed,lora]"]),
     }
     rows = [f"| {name} | {sum(plan.calls(cfg).values()):,.0f} | {hours(cfg):.1f} | {memory(cfg)} |" for name, cfg in tuned.items()]
     big, small = plan.size_of(imagenet), plan.size_of(faces)

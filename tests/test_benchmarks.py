@@ -1,6 +1,7 @@
 """The benchmarks: that the transcription computes what dclip does, and that the scripts measure what they say."""
 
 import sys
+import time
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from conftest import ROOT
 from dclip.config import Loss, ObjectiveName
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.models.checkpoints import load_model
 from dclip.types import Images
 
 
@@ -84,6 +86,43 @@ def test_the_transcriptions_training_lowers_its_loss(learning):
     running = transcription.images_one_by_one(net, criterion, objective.images, latents, 300, 3, 1e-4)
     losses = [next(running) for _ in range(4 * 3)]
     assert sum(losses[-3:]) < sum(losses[:3])
+
+
+def test_an_edit_is_learned_until_both_goals_are_reached_and_the_clock_stands_still_meanwhile():
+    import to_success
+
+    clock, looked = to_success.Clock(), iter([(0.9, 0.5), (0.5, 0.9), (0.9, 0.9), (1.0, 1.0)])
+
+    def look():
+        time.sleep(0.05)
+        return next(looked)
+
+    goal = to_success.Goal(0.85, 0.85, 100)
+    assert goal.pursue(clock, iter([4, 8, 12, 16]), look) == {
+        "image_updates": 12, "judge_success": 0.9, "judge_preservation": 0.9, "reached": True,
+    }  # fmt: skip
+    assert clock.seconds < 0.05
+    given_up = goal.pursue(clock, iter([96, 100, 104]), lambda: (0.1, 1.0))
+    assert (given_up["image_updates"], given_up["reached"]) == (100, False)
+    assert goal.pursue(clock, iter([4]), lambda: (0.1, 1.0))["reached"] is False
+
+
+def test_nothing_is_cached_where_time_is_taken():
+    import to_success
+
+    cfg = to_success.config("zombie")
+    assert (cfg.trainer.cache, cfg.edit.name, cfg.method.lora.rank, cfg.sampler.solver.value) == (False, "zombie", 8, "fixed_point")
+
+
+def test_edits_of_the_last_blocks_are_held_once():
+    import mixing
+
+    model = load_model("toonfaces")
+    apart, together = mixing.edits(model, 2), mixing.late(model, 2)
+    whole = sum(p.numel() for p in model.parameters()) * 4 / 1e6
+    assert mixing.held_mb(apart, model) == pytest.approx(2 * whole)
+    assert mixing.held_mb(together, model) < 0.25 * whole
+    assert together[0].unet.mid_block is together[1].unet.mid_block
 
 
 def test_a_power_law_is_found():

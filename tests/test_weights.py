@@ -538,6 +538,10 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     weights = 113_673_219 * 4 / 1e6
     others = sum(TABLE[n].megabytes for n in ("openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet", "lpips_alexnet"))
     assert found["memory_mb"]["counted"] == pytest.approx(5 * weights + 6 * 2107.5 + others + 900, rel=0.01)
+    split = ("dataset.validation=0", "dataset.test=5")
+    small = configure(*published(photos, *settings, *split, "preset=[chain_checkpointed,lora]"))
+    assert plan.plan(small)["memory_mb"]["counted"] == pytest.approx(2 * weights + 2107.5 + others + 900, rel=0.01)
+    assert plan.plan(small)["memory_mb"]["counted"] < 8000
     assert [f["name"] for f in found["fetch"]] == ["celeba_hq", "openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet"]
     assert found["may_not_fetch"] == "HF_HUB_OFFLINE=1"
     assert found["network"] == []

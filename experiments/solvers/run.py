@@ -3,6 +3,7 @@
     python experiments/solvers/run.py [--faces 24] [--part 4] [--threads 1]
     python experiments/solvers/run.py --collect          # table.md, table.csv, curves.png again, from what was measured
     python experiments/solvers/run.py --edit outputs/latest [--faces 8]          # what an edit becomes on each solver's latents
+    python experiments/solvers/run.py --learn red_hair [--faces 40]      # the edit learned anew on each solver's latents
 
 One process through the library. Rows that share an inversion (DDIM (40,6) and (40,40)) share its latents; each counts its calls.
 Faces are measured in parts, all rows of one part before the next. What was measured is kept in outputs/solvers.json and not
@@ -43,7 +44,7 @@ from experiments.grid import ROOT, markdown, write_csv
 
 HERE = Path(__file__).resolve().parent
 TIMES, ORDER = (300, 400, 500, 600), (500, 300, 600, 400)
-BASELINE, TRAINED, INVERTED = "ddim (200,40)", "ddim (40,6)", "fixed_point (6), sweeps 4, tolerance 0.001"
+BASELINE, TRAINED, INVERTED = "ddim (200,40)", "ddim (40,6)", "fixed_point (6)"
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,22 @@ class Row:
     @property
     def name(self) -> str:
         steps = f"({self.s_gen})" if self.solver in ("fixed_point", "belm") else f"({self.s_for},{self.s_gen})"
-        more = "".join(f", {k} {v:g}" for k, v in self.options.items())
+        more = "".join(f", {k} {v}" for k, v in self.options.items())
         return f"{self.solver} {steps}" + (f" {self.grid}" if self.grid != "uniform" else "") + more
 
     def sampler(self, t0: int) -> Sampler:
         return Sampler(Solver(self.solver), t0, self.s_for, self.s_gen, grid=Grid(self.grid), **self.options)
 
 
-SHORT = {"sweeps": 4, "tolerance": 1e-3}  # as the ToonFaces experiments have it
+PLAIN, MANY = {"accelerate": False}, {"sweeps": 20, "tolerance": 1e-4}
 SOME = (300, 500)  # rows of less interest; they are measured last
 ROWS = [
     Row("ab2", 40, 40), Row("belm", 20, 20, "rho"),
-    Row("ddim", 40, 6), Row("fixed_point", 6, 6, options=SHORT), Row("ab2", 10, 10, "quadratic"),
+    Row("ddim", 40, 6), Row("fixed_point", 6, 6), Row("ab2", 10, 10, "quadratic"),
     Row("ab2", 15, 15, "quadratic"), Row("ab2", 20, 20, "quadratic"), Row("ddim", 40, 40), Row("ddim", 200, 40),
     Row("ab2", 20, 20, times=SOME), Row("ab2", 20, 6, times=SOME),
-    Row("fixed_point", 6, 6, times=SOME), Row("fixed_point", 6, 6, "quadratic", times=SOME),
+    Row("fixed_point", 6, 6, options=PLAIN, times=SOME), Row("fixed_point", 6, 6, options=MANY, times=SOME),
+    Row("fixed_point", 6, 6, "quadratic", times=SOME),
     Row("dpmpp_2m", 15, 15, "quadratic", times=SOME), Row("heun", 8, 8, "quadratic", times=SOME),
     Row("ab2", 15, 15, "log_snr", times=SOME), Row("ab2", 15, 15, "rho", times=SOME),
     Row("ddim", 15, 15, "quadratic", times=SOME), Row("ddim", 6, 6, times=SOME), Row("ddim", 20, 20, times=SOME),
@@ -146,7 +148,7 @@ def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(table, key=lambda line: (line["t0"], line["calls"]))
 
 
-EDITED = [Row("ddim", 40, 6), Row("fixed_point", 6, 6, options=SHORT), Row("ab2", 15, 15, "quadratic")]
+EDITED = [Row("ddim", 40, 6), Row("fixed_point", 6, 6), Row("ab2", 15, 15, "quadratic")]
 
 
 @torch.no_grad()
@@ -178,6 +180,53 @@ def edits(folder: str, faces: int, output: Path) -> list[dict[str, Any]]:
     write_json(output, {"edit": about, "lines": lines, "environment": environment()})
     head = f"{about['name']}, learned by {about['objective']}, t0 {t0}, {faces} test faces, git {environment()['git']}"
     (HERE / "edits.md").write_text(f"{head}\n\n{markdown(lines)}", "utf-8")
+    return lines
+
+
+LEARNED = [["sampler=ddim", "sampler.s_for=40"], ["sampler=ab2", "sampler.s_for=40"], ["sampler=fixed_point"]]
+GAMMAS = (0.5, 0.75, 1.0, 1.25)
+
+
+def learn(edit: str, faces: int, output: Path) -> list[dict[str, Any]]:
+    """Learn an edit on the latents of several inversions, as preset=quick does; score validation faces at several degrees.
+
+    Training and generation have the same six steps of DDIM (of AB2 for its latents) throughout. Writes learned.md, too.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from dclip.build import build_networks
+    from dclip.cli import CONF
+    from dclip.config import to_config
+    from dclip.methods.adapt import adapt
+    from dclip.methods.editing import apply, editor_of
+    from dclip.methods.walk import encode
+    from dclip.tracking import Record
+
+    lines: list[dict[str, Any]] = []
+    for words in LEARNED:
+        fixed = ["logger=csv", "trainer.progress=false", "metric.lpips=false", "metric.kid=false", "sampler.s_gen=6"]
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            cfg = to_config(compose("config", overrides=[f"experiment=toonfaces_{edit}", "preset=quick", *words, *fixed]))
+        truth, networks = TRUTHS[edit], build_networks(cfg)
+        images = {"train": toonfaces("train", cfg.dataset.train, truth), "validation": toonfaces("validation", faces, truth)}
+        latents = {split: encode(cfg, networks.model, part, split) for split, part in images.items()}
+        original, held = load_model("toonfaces"), images["validation"]
+        folder = output.parent / "solvers_learned" / f"{words[0]}_{time.time_ns()}"
+        folder.mkdir(parents=True)
+        silent = {**images, "validation": held.take([])}
+        adapt(cfg, Record(folder, cfg, resumed=False), networks, silent, {**latents, "validation": latents["validation"][:0]})
+        editor = editor_of(original, networks.model)
+        for gamma in GAMMAS:
+            result = apply(cfg, editor, held, latents["validation"], gamma)
+            made = Edited(held, result, true_images(held, truth))
+            scores = measure_edit(made, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth).values
+            kept = ("judge_success", "judge_preservation", "counterfactual_ratio", "s_dir", "s_dir_heldout", "id", "mae")
+            name = " ".join(word.removeprefix("sampler=").replace("sampler.", "") for word in words)
+            lines.append({"inversion": name, "gamma": gamma, **{k: scores[k] for k in kept}})
+            print(" ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in lines[-1].items()), flush=True)
+    write_json(output, {"edit": edit, "faces": faces, "lines": lines, "environment": environment()})
+    head = f"{edit}, preset=quick, t0 {cfg.sampler.t0}, {faces} validation faces, seed {cfg.seed}, git {environment()['git']}"
+    (HERE / "learned.md").write_text(f"{head}\n\n{markdown(lines)}", "utf-8")
     return lines
 
 
@@ -254,12 +303,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "solvers.json")
     parser.add_argument("--edit", help="a fine-tuned edit of ToonFaces: its folder or file")
+    parser.add_argument("--learn", help="an edit of ToonFaces to learn on each solver's latents: red_hair, ...")
     parser.add_argument("--collect", action="store_true", help="only collect what was measured")
     told = parser.parse_args()
     if told.threads:
         torch.set_num_threads(told.threads)
     if told.edit:
         edits(told.edit, told.faces, told.output.with_name("solvers_edits.json"))
+        return
+    if told.learn:
+        learn(told.learn, told.faces, told.output.with_name("solvers_learned.json"))
         return
     if not told.collect:
         told.output.parent.mkdir(parents=True, exist_ok=True)
