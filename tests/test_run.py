@@ -348,7 +348,7 @@ def test_a_finished_run_is_not_resumed(tiny, tmp_path):
 
 
 def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp_path):
-    settings = words(tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=1)
+    settings = words(tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=2)
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *settings, f"output={tmp_path / 'killed'}"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -370,6 +370,7 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp
     steps = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
     assert max(s["step"] for s in steps) == 8 * 3 - 1
     whole = run(*settings, f"output={tmp_path / 'whole'}")
+    torch.set_num_threads(1)  # as for all other tests
     one, other = (load_file(str(f / "adapter.safetensors")) for f in (whole, resumed))
     for key, value in one.items():
         assert torch.equal(other[key], value), key
