@@ -17,7 +17,7 @@ from torch import Tensor
 from dclip import needs, parallel, plan
 from dclip.build import Networks, build_networks
 from dclip.config import Config, TaskName, planned
-from dclip.data.images import save_png
+from dclip.data.images import save_pngs
 from dclip.data.load import fetch_data, load_input, true_images, truth_of
 from dclip.methods import sampling
 from dclip.methods.adapter import save_edit
@@ -185,9 +185,8 @@ def images_to_learn(cfg: Config, model: DiffusionModel) -> dict[str, Images]:
 
 def save_pictures(record: Record, ids: Sequence[str], pictures: Tensor) -> None:
     """Every picture as a file of its name."""
-    for name, pixels in zip(ids, pictures, strict=True):
-        if record.writes:
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+    if record.writes:
+        save_pngs(pictures, ids, record.folder / "samples")
 
 
 def apply_edit(cfg: Config, record: Record, editor: Editor, images: Images, latents: Tensor) -> Edited:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
@@ -69,17 +70,22 @@ def _ids(names: Sequence[str]) -> list[str]:
 def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int, where: str, align: Align | None = None) -> Images:
     """Read pictures (name below ``where``, how to open it); list what is broken, go on with the rest.
 
-    DclipError if nothing is left.
+    Several at once, unless they are aligned. DclipError if nothing is left.
     """
-    pixels, good, broken = [], [], []
-    for name, source in pictures:
+
+    def read(one: tuple[str, Callable[[], Picture]]) -> Tensor | str:
+        name, source = one
         try:
             opened = source()
             picture = decode(opened, str(opened) if isinstance(opened, Path) else f"{where}: {name}")
-            pixels.append(square(align(name, picture) if align else picture, size))
-            good.append(name)
+            return square(align(name, picture) if align else picture, size)
         except DclipError as error:
-            broken.append(str(error))
+            return str(error)
+
+    with ThreadPoolExecutor(1 if align else None) as pool:
+        made = list(pool.map(read, pictures))
+    good = [name for (name, _), one in zip(pictures, made, strict=True) if isinstance(one, Tensor)]
+    pixels, broken = [one for one in made if isinstance(one, Tensor)], [one for one in made if isinstance(one, str)]
     if broken and good:
         log.warning("skipped %d of %d files: %s", len(broken), len(pictures), "; ".join(broken[:5]))
     if align:
@@ -103,3 +109,9 @@ def save_png(pixels: Tensor, path: Path) -> None:
     """Write one picture [3,H,W] in [-1, 1]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(to_uint8(pixels).permute(1, 2, 0).cpu().numpy()).save(path)
+
+
+def save_pngs(pixels: Tensor, ids: Sequence[str], folder: Path) -> None:
+    """Write pictures [N,3,H,W] in [-1, 1] as ``folder``/image_ID.png, several at once."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda one: save_png(one[0], folder / f"image_{one[1]}.png"), zip(pixels, ids, strict=True)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from dclip import needs, parallel
 from dclip.build import Networks, device_of
 from dclip.config import Config, DclipError, Guided, LatentOpt, Photographs, Sampled, SampleTask, Start, ToonFaces, option_name
-from dclip.data.images import save_png
+from dclip.data.images import save_pngs
 from dclip.data.load import class_images, load_images, load_input, truth_of
 from dclip.data.pools import atomic_save
 from dclip.diffusion.guidance import ClipObjective, Context, Guide, Reader, Trace, read
@@ -392,8 +392,7 @@ def title_of(cfg: Config) -> str:
 def finish(cfg: Config, record: Record, networks: Networks, asked: Asked, origin: Origin, outcome: Outcome) -> None:
     """Measure, draw the pictures, write the numbers."""
     if record.writes:
-        for name, pixels in zip(origin.ids, outcome.final, strict=True):
-            save_png(pixels, record.folder / "samples" / f"image_{name}.png")
+        save_pngs(outcome.final, origin.ids, record.folder / "samples")
     record.picture("sheet", sheet_picture(outcome.final))
     if len(outcome.rows) > 1:
         record.picture("before_after", grid_picture(outcome.rows))
