@@ -28,8 +28,9 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from dclip.build import build_networks
+from dclip.checks import to_config
 from dclip.cli import CONF
-from dclip.config import Config, Loss, to_config
+from dclip.config import Config, Loss
 from dclip.data.load import toonfaces, truth_of
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up

@@ -27,7 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dclip import extend, launchers
-from dclip.config import Config, DclipError, TaskName, adapters_of, planned, to_config
+from dclip.checks import to_config
+from dclip.config import Config, DclipError, TaskName, adapters_of, planned
 from dclip.needs import obtain
 
 HERE = Path(__file__).resolve().parent

@@ -15,16 +15,15 @@ from typing import Any, ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+
+from dclip.data.imagenet import wnid
+from dclip.errors import DclipError as DclipError
+from dclip.errors import need
 
 T = TypeVar("T")
 STORE = ConfigStore.instance()
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
 TEMPLATES = ("none", "imagenet79")
-
-
-class DclipError(Exception):
-    """Bad input, said in one line: cause, the exact setting, the remedy."""
 
 
 def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
@@ -43,19 +42,14 @@ def option_name(group: str, chosen: object) -> str:
     return next((name for name, cls in OPTIONS[group].items() if type(chosen) is cls), type(chosen).__name__)
 
 
-def _need(condition: bool, message: str) -> None:
-    if not condition:
-        raise DclipError(message)
-
-
 def _positive(owner: str, **values: float) -> None:
     for name, value in values.items():
-        _need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
+        need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
 
 
 def _weights(owner: str, **values: float) -> None:
     for name, value in values.items():
-        _need(math.isfinite(value) and value >= 0, f"{owner}.{name}={value} must be 0 (off) or greater")
+        need(math.isfinite(value) and value >= 0, f"{owner}.{name}={value} must be 0 (off) or greater")
 
 
 # ---------------------------------------------------------------------------------------------------- task
@@ -108,8 +102,8 @@ class TranslateTask(Task):
 
     def __post_init__(self) -> None:
         _weights("task", rounds=self.rounds)
-        _need(0 < self.t0 <= 999, f"task.t0={self.t0} is outside the schedule; choose 1 to 999")
-        _need(
+        need(0 < self.t0 <= 999, f"task.t0={self.t0} is outside the schedule; choose 1 to 999")
+        need(
             2 <= self.steps <= self.t0 + 1,
             f"task.steps={self.steps} is impossible with task.t0={self.t0}; choose 2 to {self.t0 + 1}",
         )
@@ -202,7 +196,7 @@ class DemoTask(Task):
     port: int = 0  # 0: any that is free
 
     def __post_init__(self) -> None:
-        _need(0 <= self.port <= 65535, f"task.port={self.port} is no port; choose 1024 to 65535, or 0 for any free one")
+        need(0 <= self.port <= 65535, f"task.port={self.port} is no port; choose 1024 to 65535, or 0 for any free one")
 
 
 @option("task", "plan")
@@ -214,7 +208,7 @@ class PlanTask(Task):
     of: TaskName = TaskName.finetune
 
     def __post_init__(self) -> None:
-        _need(
+        need(
             self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
             f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
         )
@@ -236,12 +230,6 @@ class Dataset:
     def __post_init__(self) -> None:
         _positive("dataset", train=self.train, test=self.test)
         _weights("dataset", validation=self.validation)
-
-    def missing(self) -> list[str]:
-        """One line for everything that is not on disk: what, where it belongs, where it is from. Without torch."""
-        from dclip.data.listing import missing
-
-        return missing(self)
 
 
 class Drawing(StrEnum):
@@ -278,7 +266,7 @@ class Sampled(Dataset):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(2 <= self.steps <= 1000, f"dataset.steps={self.steps} is impossible; choose 2 to 1000")
+        need(2 <= self.steps <= 1000, f"dataset.steps={self.steps} is impossible; choose 2 to 1000")
 
 
 class Order(StrEnum):
@@ -344,7 +332,7 @@ class Afhq(Photographs):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _need(self.category in ("dog", "cat", "wild"), f"dataset.category={self.category} is not in AFHQ; choose dog, cat or wild")
+        need(self.category in ("dog", "cat", "wild"), f"dataset.category={self.category} is not in AFHQ; choose dog, cat or wild")
 
 
 @option("dataset", "lsun")
@@ -371,8 +359,6 @@ class ImageNet(Photographs):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.category is not None:
-            from dclip.data.imagenet import wnid
-
             wnid(self.category)
 
 
@@ -393,7 +379,7 @@ class Cifar10(Photographs):
     def __post_init__(self) -> None:
         super().__post_init__()
         known = self.category is None or self.category in CIFAR10
-        _need(known, f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}")
+        need(known, f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}")
 
 
 class Domain(StrEnum):
@@ -434,8 +420,8 @@ STORE.store(group="clip", name="base", node=Clip, provider="dclip")
 def adapters_of(value: Any) -> list[str]:
     """``edit.adapter`` as a list: none, one, or several edits. DclipError for what names no edit."""
     names = value if isinstance(value, list) else [] if value is None else [value]
-    _need(value != [], "edit.adapter=[] names no edit; give a run's folder (outputs/latest after a run), or several")
-    _need(
+    need(value != [], "edit.adapter=[] names no edit; give a run's folder (outputs/latest after a run), or several")
+    need(
         all(isinstance(name, str) and name.strip() for name in names),
         f"edit.adapter={value} must be an edit's file, its run's folder or its name, or a list of these",
     )
@@ -462,22 +448,22 @@ class Edit:
         adapters_of(self.adapter)
         for key in ("examples", "source_examples"):
             path = getattr(self, key)
-            _need(path is None or Path(path).exists(), f"edit.{key}={path} does not exist; give an image or a folder of images")
-        _need(
+            need(path is None or Path(path).exists(), f"edit.{key}={path} does not exist; give an image or a folder of images")
+        need(
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
         )
         for key in ("source", "target"):
             text = getattr(self, key)
-            _need(
+            need(
                 bool(text.strip()),
                 f"edit.{key} is empty; give a text such as edit.{key}='person with red hair', or choose edit=NAME",
             )
-            _need(
+            need(
                 text not in ("True", "False") and not text.replace(".", "").isdigit(),
                 f"edit.{key}={text} is not a text; YAML read it as a number or a yes/no, so put it in quotes",
             )
-        _need(self.source != self.target, f"edit.source and edit.target are the same text ({self.source!r}); nothing would change")
+        need(self.source != self.target, f"edit.source and edit.target are the same text ({self.source!r}); nothing would change")
 
 
 # ---------------------------------------------------------------------------------------------------- diffusion
@@ -546,26 +532,26 @@ class Sampler:
     encode: Encode = Encode.invert
 
     def __post_init__(self) -> None:
-        _need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
+        need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
         for name in ("s_for", "s_gen"):
             steps = getattr(self, name)
-            _need(
+            need(
                 2 <= steps <= self.t0 + 1,
                 f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
             )
         _weights("sampler", eta=self.eta)
-        _need(
+        need(
             self.eta == 0 or self.solver in (Solver.ddim, Solver.fixed_point),
             f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
         )
         ancestral = self.solver is Solver.ddpm
-        _need(
+        need(
             ancestral or (self.variance is Variance.checkpoint and not self.noise_last),
             f"sampler.variance={self.variance.value} and sampler.noise_last={self.noise_last} are for sampler=ddpm, "
             f"but the solver is {self.solver.value}",
         )
         _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
-        _need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
+        need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
 
 
 @option("sampler", "ddim")
@@ -679,8 +665,8 @@ class Guidance:
 
     def __post_init__(self) -> None:
         _weights("guidance", **{f"weights[{i}]": w for i, w in enumerate(self.weights)})
-        _need(not self.weights or sum(self.weights) > 0, "guidance.weights are all 0; give at least one target a weight")
-        _need(self.templates in TEMPLATES, f"guidance.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
+        need(not self.weights or sum(self.weights) > 0, "guidance.weights are all 0; give at least one target a weight")
+        need(self.templates in TEMPLATES, f"guidance.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
 
 
 @dataclass
@@ -713,14 +699,14 @@ class Guided(Guidance):
         names = ("scale", "noise", "time_travel", "range", "tv", "cutouts", "cap")
         _weights("guidance", **{name: getattr(self, name) for name in names})
         _positive("guidance", every=self.every, **({} if self.temperature is None else {"temperature": self.temperature}))
-        _need(
+        need(
             0 < self.cut_min <= self.cut_max <= 1,
             f"guidance.cut_min={self.cut_min} and guidance.cut_max={self.cut_max} are shares of the image's side; "
             "choose 0 < cut_min <= cut_max <= 1",
         )
         for start, end in (("t_start", "t_end"), ("travel_start", "travel_end")):
             a, b = getattr(self, start), getattr(self, end)
-            _need(
+            need(
                 0 <= b <= a <= 999,
                 f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0",
             )
@@ -801,13 +787,13 @@ class Lora:
 
     def __post_init__(self) -> None:
         _weights("method.lora", rank=self.rank)
-        _need(
+        need(
             self.decoder_from is None or (self.rank > 0 and self.decoder_from >= 0),
             f"method.lora.decoder_from={self.decoder_from} must be a block's number from 0 on, and needs method.lora.rank above 0",
         )
         if self.alpha is not None:
             _positive("method.lora", alpha=self.alpha)
-        _need(
+        need(
             self.rank == 0 or self.attention or self.conv or self.time,
             "method.lora has a rank but no layers; set method.lora.attention, conv or time",
         )
@@ -832,12 +818,12 @@ class DiffusionClip:
 
     def __post_init__(self) -> None:
         _positive("method", epochs=self.epochs, batch=self.batch, lr=self.lr, s_train=self.s_train, save_every=self.save_every)
-        _need(
+        need(
             1 <= self.k <= self.s_train,
             f"method.k={self.k} is impossible with method.s_train={self.s_train}; choose 1 to {self.s_train}",
         )
         for name, owner in (("faithful_id", ObjectiveName.gpu_efficient), ("drawn_t", ObjectiveName.onestep)):
-            _need(
+            need(
                 not getattr(self, name) or self.objective is owner,
                 f"method.{name}=true is for method.objective={owner.value}, not {self.objective.value}",
             )
@@ -877,7 +863,7 @@ class LatentOpt:
     def __post_init__(self) -> None:
         _positive("method", steps=self.steps, lr=self.lr, patience=self.patience, batch=self.batch, stop_at=self.stop_at)
         _weights("method", l1=self.l1, id=self.id, norm=self.norm)
-        _need(self.stop_at <= 1, f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)")
+        need(self.stop_at <= 1, f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)")
 
 
 class ClipForm(StrEnum):
@@ -902,9 +888,9 @@ class Loss:
 
     def __post_init__(self) -> None:
         _weights("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
-        _need(self.clip + self.l1 + self.id + self.shift > 0, "all weights of loss are 0; there is nothing to learn from")
-        _need(0 < self.margin < 2, f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4")
-        _need(self.templates in TEMPLATES, f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
+        need(self.clip + self.l1 + self.id + self.shift > 0, "all weights of loss are 0; there is nothing to learn from")
+        need(0 < self.margin < 2, f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4")
+        need(self.templates in TEMPLATES, f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}")
 
 
 # ---------------------------------------------------------------------------------------------------- measuring, running
@@ -949,7 +935,7 @@ class Metric:
     def __post_init__(self) -> None:
         _positive("metric", kid_subset=self.kid_subset, kid_subsets=self.kid_subsets, reference=self.reference)
         _weights("metric", bootstrap=self.bootstrap)
-        _need(all(size > 1 for size in self.kid_sizes), f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more")
+        need(all(size > 1 for size in self.kid_sizes), f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more")
 
 
 @option("metric", "none")
@@ -997,7 +983,7 @@ class Trainer:
     def __post_init__(self) -> None:
         _positive("trainer", devices=self.devices, **({} if self.batch is None else {"batch": self.batch}))
         _weights("trainer", threads=self.threads)
-        _need(
+        need(
             self.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"),
             f"trainer.accelerator={self.accelerator} does not exist; choose auto, cpu, gpu, cuda or mps",
         )
@@ -1080,29 +1066,15 @@ class Config:
     note: str = ""
 
     def __post_init__(self) -> None:
-        _need(math.isfinite(self.gamma) and 0 <= self.gamma <= 3, f"gamma={self.gamma} is out of range; choose 0 (original) to 3")
+        need(math.isfinite(self.gamma) and 0 <= self.gamma <= 3, f"gamma={self.gamma} is out of range; choose 0 (original) to 3")
         for gamma in self.degrees:
-            _need(math.isfinite(gamma) and 0 <= gamma <= 3, f"degrees={self.degrees}: {gamma} is out of range; choose 0 to 3")
-        _need(len(self.degrees) <= 16, f"degrees has {len(self.degrees)} entries; a strip holds at most 16")
-        _need(self.variants >= 1, f"variants={self.variants} must be 1 or more")
-        _need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
+            need(math.isfinite(gamma) and 0 <= gamma <= 3, f"degrees={self.degrees}: {gamma} is out of range; choose 0 to 3")
+        need(len(self.degrees) <= 16, f"degrees has {len(self.degrees)} entries; a strip holds at most 16")
+        need(self.variants >= 1, f"variants={self.variants} must be 1 or more")
+        need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
 
 
 STORE.store(name="schema", node=Config, provider="dclip")
-
-
-def to_config(node: DictConfig) -> Config:
-    """The live, typed configuration. DclipError with one line for a missing or impossible value."""
-    try:
-        OmegaConf.resolve(node)
-        missing = OmegaConf.missing_keys(node)
-        _need(not missing, f"missing: {', '.join(sorted(missing))}; give a value, e.g. {sorted(missing or {'x'})[0]}=...")
-        config = OmegaConf.to_object(node)
-    except OmegaConfBaseException as error:
-        raise DclipError(" ".join(str(error).split())) from error
-    assert isinstance(config, Config)
-    check(config)
-    return config
 
 
 def plain(config: DictConfig | Config) -> dict[str, Any]:
@@ -1116,147 +1088,3 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
 def planned(cfg: Config) -> Config:
     """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
     return replace(cfg, task=Task(name=cfg.task.of), plan=True) if isinstance(cfg.task, PlanTask) else cfg
-
-
-def check(cfg: Config) -> None:
-    """Refuse, before anything is built, what no single option can see."""
-    from dclip.needs import check_networks
-
-    cfg = planned(cfg)
-    check_networks(cfg)
-    task = cfg.task.name
-    if isinstance(cfg.task, PretrainTask):
-        _check_pretraining(cfg.task, cfg.dataset)
-    if task is TaskName.finetune:
-        _need(
-            isinstance(cfg.method, DiffusionClip),
-            "task=finetune needs method=diffusionclip; with method=none there is nothing to tune",
-        )
-        _need(
-            cfg.method.s_train <= cfg.sampler.t0 + 1,
-            f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
-        )
-        _need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
-        _need(
-            not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 + cfg.loss.shift > 0,
-            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift and loss.l1 are 0",
-        )
-        last = cfg.dataset.train % cfg.method.batch if cfg.input is None else 0
-        _need(
-            cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
-            f"trainer.devices={cfg.trainer.devices} cannot share batches of {cfg.method.batch} and a last one of {last} evenly; "
-            "choose method.batch and dataset.train as multiples",
-        )
-        _need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
-    _need(
-        cfg.sampler.solver is not Solver.belm or task in (TaskName.reconstruct, TaskName.edit),
-        f"sampler=belm is for task=reconstruct or edit, not task={task.value}: its latents hold two states; "
-        "choose sampler=fixed_point",
-    )
-    if task in (TaskName.edit, TaskName.translate):
-        _check_applied(cfg)
-    elif task is TaskName.demo:
-        _need(cfg.trainer.devices == 1, f"trainer.devices={cfg.trainer.devices} is too many for a page; set trainer.devices=1")
-        _need(cfg.gamma <= 2, f"gamma={cfg.gamma} is out of range for task=demo; choose 0 (original) to 2")
-    else:
-        _need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
-        _need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
-    if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Drawing.toon:
-        _need(task is TaskName.translate, f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}")
-    _check_sampling(cfg)
-    if cfg.input is not None:
-        starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
-        _need(
-            starts or task in (TaskName.finetune, TaskName.edit, TaskName.translate, TaskName.demo),
-            f"input={cfg.input} is for task=edit, finetune, translate or demo, or task=sample task.start=images, "
-            f"not task={task.value}",
-        )
-        _need(
-            task is not TaskName.finetune or cfg.trainer.devices == 1,
-            f"trainer.devices={cfg.trainer.devices} is too many for fine-tuning on input={cfg.input}; set trainer.devices=1",
-        )
-        _need(Path(cfg.input).exists(), f"input={cfg.input} does not exist; give an image or a folder of images")
-    if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
-        _need(cfg.checkpoint.name != "", "checkpoint.name is empty; choose checkpoint=toonfaces or give a file")
-    from dclip.data.listing import check_data
-
-    check_data(cfg)
-
-
-def _check_pretraining(task: PretrainTask, data: Dataset) -> None:
-    """Refuse networks that cannot be trained on the data set."""
-    if isinstance(data, ToonFaces):
-        return
-    _need(
-        isinstance(data, Cifar10),
-        f"task=pretrain trains on dataset=toonfaces or dataset=cifar10, not on dataset={option_name('dataset', data)}",
-    )
-    _need(
-        task.net in (Net.ddpm, Net.clip, Net.heldout),
-        f"task.net={task.net.value} learns the attributes of ToonFaces; with dataset=cifar10 choose ddpm, clip or heldout",
-    )
-    category = getattr(data, "category", None)
-    _need(
-        task.net is Net.ddpm or category is None,
-        f"dataset.category={category} leaves CLIP a single caption, and nothing to tell apart; leave dataset.category out",
-    )
-    _need(
-        not task.publish,
-        "task.publish=true is for the package's own networks, of dataset=toonfaces; a run's folder holds its weights",
-    )
-
-
-def _check_applied(cfg: Config) -> None:
-    """Refuse edits that are not there, and mixtures that cannot be."""
-    from dclip import mixing
-
-    edits = cfg.edit.adapters
-    random = isinstance(cfg.task, TranslateTask) and cfg.task.rounds > 0
-    _need(
-        bool(edits) or cfg.task.name is TaskName.translate,
-        "task=edit needs edit.adapter: a fine-tuning run's folder or its adapter.safetensors (outputs/latest after a run), "
-        "or a list of several",
-    )
-    for name in edits:
-        _need(Path(name).exists(), f"edit.adapter={name} does not exist; give a run folder or safetensors file")
-    mixing.weights_of(cfg.mix.weights, max(len(edits), 1), cfg.sampler.t0)
-    sampler = cfg.sampler
-    _need(
-        cfg.variants == 1 or random or sampler.eta > 0 or sampler.solver is Solver.ddpm or sampler.encode is Encode.stochastic,
-        f"variants={cfg.variants} would be the same picture: nothing is random; set sampler.eta=1, sampler=ddpm or "
-        "sampler.encode=stochastic",
-    )
-    if cfg.mix.soup:
-        mixing.constant_weights(cfg.mix.weights, max(len(edits), 1))
-
-
-def _check_sampling(cfg: Config) -> None:
-    """Guidance, latent optimisation and their prompts."""
-    guided = isinstance(cfg.guidance, Guided)
-    if cfg.task.name is not TaskName.sample:
-        _need(not guided, f"guidance={option_name('guidance', cfg.guidance)} is for task=sample; the other tasks do not guide")
-        return
-    from dclip.prompts import attributes_of, resolve, same_text
-
-    prompts, method = resolve(cfg), cfg.method
-    attributes_of(prompts)
-    kinds = {option_name("guidance", cfg.guidance), *([method.objective.value] if isinstance(method, LatentOpt) else [])}
-    directed = any("directional" in kind for kind in kinds)
-    for prompt in prompts:
-        _need(
-            bool(prompt.distractors) or not any("contrastive" in kind for kind in kinds),
-            f"{prompt.text[:60]!r} has no distractors: it names no attribute of ToonFaces; give "
-            "guidance.distractors='[a text,another]' or cifar10 or source, or choose another guidance",
-        )
-        _need(
-            not directed or not same_text(prompt.text, cfg.edit.source),
-            f"edit.source={cfg.edit.source} is also a target, and there is no direction from a text to itself; change edit.source",
-        )
-        _need(
-            "contrastive_directional" not in kinds or not all(same_text(text, cfg.edit.source) for text in prompt.distractors),
-            f"{prompt.text[:60]!r} has no distractors but edit.source={cfg.edit.source}, and there is no direction from a text to "
-            "itself; give others: guidance.distractors='[a text,another]'",
-        )
-    if isinstance(method, LatentOpt):
-        fits = 2 <= method.s_opt <= cfg.sampler.t0 + 1
-        _need(fits, f"method.s_opt={method.s_opt} is impossible with sampler.t0={cfg.sampler.t0}; choose 2 to {cfg.sampler.t0 + 1}")

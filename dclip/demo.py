@@ -25,8 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from dclip.build import build_networks
+from dclip.checks import to_config
 from dclip.cli import adopt_edit
-from dclip.config import Config, DclipError, DemoTask, EditTask, ToonFaces, to_config
+from dclip.config import Config, DclipError, DemoTask, EditTask, ToonFaces
 from dclip.data.align import aligner
 from dclip.data.images import read_images
 from dclip.data.load import load_input, truth_of

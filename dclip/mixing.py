@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 Weights = Callable[[int], list[float]]  # t -> one weight an edit; they sum to one at every t
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the next edit, on the way u in [0, 1] from one edit to it

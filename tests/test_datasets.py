@@ -196,7 +196,7 @@ def test_a_broken_picture_in_an_lmdb_is_skipped_with_its_key(tmp_path, caplog, m
 
 def test_missing_images_are_said_with_folder_layout_and_source(tmp_path):
     for data in (CelebaHq(root=str(tmp_path / "no")), Afhq(), Lsun(category="church_outdoor"), ImageNet(), Cifar10(), Ffhq()):
-        (line,) = data.missing()
+        (line,) = missing(data)
         for part in (data.root, data.LAYOUT, data.SOURCE, "dataset=sampled"):
             assert part in line
     (tmp_path / "empty").mkdir()

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 
 def _timm_file(name: str) -> list[str]:

@@ -422,7 +422,7 @@ def missing_data(cfg: Config) -> list[str]:
     if not asked(cfg) or not isinstance(data, Photographs):
         return missing_alignment(data)
     fetched = isinstance(data, Cifar10) and data.fetch and not cfg.offline
-    return [*missing_alignment(data), *_missing_ids(data)] if fetched else data.missing()
+    return [*missing_alignment(data), *_missing_ids(data)] if fetched else missing(data)
 
 
 def check_data(cfg: Config) -> None:

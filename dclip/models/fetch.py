@@ -28,8 +28,8 @@ from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
 
 from dclip import __version__
-from dclip.config import DclipError
 from dclip.data.pools import cache_dir
+from dclip.errors import DclipError
 from dclip.models import registry
 from dclip.models.registry import File, Source, Weights
 

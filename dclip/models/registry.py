@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dclip.config import DclipError
 from dclip.data.pools import cache_dir
+from dclip.errors import DclipError
 
 # what the package ships: name -> kind of network
 SHIPPED = {

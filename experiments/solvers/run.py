@@ -195,8 +195,8 @@ def learn(edit: str, faces: int, output: Path) -> list[dict[str, Any]]:
     from hydra import compose, initialize_config_dir
 
     from dclip.build import build_networks
+    from dclip.checks import to_config
     from dclip.cli import CONF
-    from dclip.config import to_config
     from dclip.methods.adapt import adapt
     from dclip.methods.editing import apply, editor_of
     from dclip.methods.walk import encode

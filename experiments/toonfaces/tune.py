@@ -17,8 +17,9 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dclip.build import build_networks
+from dclip.checks import to_config
 from dclip.cli import CONF
-from dclip.config import Config, to_config
+from dclip.config import Config
 from dclip.data.load import load_images, true_images, truth_of
 from dclip.methods.adapt import adapt
 from dclip.methods.walk import encode

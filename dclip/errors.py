@@ -1,0 +1,13 @@
+"""Bad input, said in one line. Imports nothing, so that everything may import it."""
+
+from __future__ import annotations
+
+
+class DclipError(Exception):
+    """Bad input, said in one line: cause, the exact setting, the remedy."""
+
+
+def need(condition: bool, message: str) -> None:
+    """DclipError with the message unless the condition holds."""
+    if not condition:
+        raise DclipError(message)
