@@ -2,7 +2,6 @@
 
     python experiments/solvers/run.py [--faces 24] [--part 4] [--threads 1]
     python experiments/solvers/run.py --collect          # table.md, table.csv, curves.png again, from what was measured
-    python experiments/solvers/run.py --edit outputs/latest [--faces 8]          # what an edit becomes on each solver's latents
     python experiments/solvers/run.py --learn red_hair [--faces 40]      # the edit learned anew on each solver's latents
 
 One process through the library. Rows that share an inversion (DDIM (40,6) and (40,40)) share its latents; each counts its calls.
@@ -25,18 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Grid, Metric, Sampler, Solver
+from dclip.config import Grid, Sampler, Solver
 from dclip.data.load import toonfaces, true_images
 from dclip.data.pools import atomic_save
 from dclip.data.toonfaces import TRUTHS
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
-from dclip.methods.adapter import read_edit
-from dclip.methods.editing import on_top
 from dclip.metrics.functional import mae
-from dclip.metrics.suite import Scorers
 from dclip.metrics.suite import measure as measure_edit
-from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
+from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
 from dclip.tracking import environment, read_json, write_json
 from dclip.types import Edited
@@ -146,41 +142,6 @@ def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "mae": mean(errors), "mae_std": stdev(errors), "latent_rms": size,
         })  # fmt: skip
     return sorted(table, key=lambda line: (line["t0"], line["calls"]))
-
-
-EDITED = [Row("ddim", 40, 6), Row("fixed_point", 6, 6), Row("ab2", 15, 15, "quadratic")]
-
-
-@torch.no_grad()
-def edits(folder: str, faces: int, output: Path) -> list[dict[str, Any]]:
-    """One learned edit on the latents of several inversions: does what reconstructs better still change? Writes edits.md, too."""
-    model, edit = load_model("toonfaces"), read_edit(folder)
-    edit.check_base(model)
-    about, t0 = edit.header["edit"], edit.header["sampler"]["t0"]
-    truth, tuned = TRUTHS[about["name"]], on_top(model, edit)
-    images = toonfaces("test", faces, truth)
-    scorers, told = (
-        Scorers(load_clip(), load_clip("toonfaces_heldout"), load_identity(), load_judge()),
-        Metric(lpips=False, kid=False),
-    )
-    lines, pixels = [], images.pixels.contiguous(memory_format=torch.channels_last)
-    for row in EDITED:
-        options, original, changed = row.sampler(t0), Counted(model), Counted(tuned)
-        up, down = pairs_of(options)
-        latents = sample(original, pixels, up, model.schedule, solver=inverter_of(options))
-        result = sample(changed, latents, down, model.schedule, solver=solver_of(options))
-        made = Edited(images, result.contiguous(), true_images(images, truth))
-        scores = measure_edit(made, told, scorers, (about["source"], about["target"]), truth).values
-        kept = ("judge_success", "judge_preservation", "counterfactual_ratio", "s_dir", "s_dir_heldout", "id", "sc", "mae")
-        lines.append(
-            {"inversion and generation": row.name, "calls": original.calls + changed.calls, **{k: scores[k] for k in kept}}
-        )
-        print(" ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in lines[-1].items()), flush=True)
-    about = {**about, "t0": t0, "objective": edit.header["method"]["objective"], "faces": faces}
-    write_json(output, {"edit": about, "lines": lines, "environment": environment()})
-    head = f"{about['name']}, learned by {about['objective']}, t0 {t0}, {faces} test faces, git {environment()['git']}"
-    (HERE / "edits.md").write_text(f"{head}\n\n{markdown(lines)}", "utf-8")
-    return lines
 
 
 LEARNED = [["sampler=ddim", "sampler.s_for=40"], ["sampler=ab2", "sampler.s_for=40"], ["sampler=fixed_point"]]
@@ -302,15 +263,11 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=4)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "solvers.json")
-    parser.add_argument("--edit", help="a fine-tuned edit of ToonFaces: its folder or file")
     parser.add_argument("--learn", help="an edit of ToonFaces to learn on each solver's latents: red_hair, ...")
     parser.add_argument("--collect", action="store_true", help="only collect what was measured")
     told = parser.parse_args()
     if told.threads:
         torch.set_num_threads(told.threads)
-    if told.edit:
-        edits(told.edit, told.faces, told.output.with_name("solvers_edits.json"))
-        return
     if told.learn:
         learn(told.learn, told.faces, told.output.with_name("solvers_learned.json"))
         return
