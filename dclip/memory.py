@@ -59,7 +59,8 @@ def kept_mb(net: nn.Module) -> float:
         held.append(value)  # a storage that dies would lend its identity to another
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value)
+    with torch.inference_mode(False), torch.enable_grad(), hooks:
         x = torch.zeros(1, channels, size, size, device="meta")
         net(x, torch.zeros(1, dtype=torch.int64, device="meta"), return_dict=False)
     return sum(v for k, v in kept.items() if k not in own) / 1e6
@@ -67,7 +68,7 @@ def kept_mb(net: nn.Module) -> float:
 
 @cache
 def _kept_mb(unet: str) -> float:
-    with torch.device("meta"):
+    with torch.inference_mode(False), torch.device("meta"):
         net = build_unet(json.loads(unet))
     return kept_mb(net)
 

@@ -23,6 +23,13 @@ def test_what_is_kept_of_an_image_is_what_the_plan_says(toonfaces):
     assert memory._kept_mb(json.dumps(toonfaces.info.unet)) == pytest.approx(plan.TOONFACES.kept_mb, abs=0.1)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_is_counted_wherever_it_is_asked(toonfaces, mode):
+    memory._kept_mb.cache_clear()
+    with mode():
+        assert memory._kept_mb(json.dumps(toonfaces.info.unet)) == pytest.approx(plan.TOONFACES.kept_mb, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("device", "free", "gradient", "expected"),
     [("cpu", 1e5, False, 16), ("cuda", 1e5, False, 64), ("cpu", 115, False, 10), ("cpu", 115, True, 2), ("cpu", 3, False, 1)],
