@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan_constants import UNETS, count, of_unet
+from plan_constants import UNETS, count
 from torch import Tensor, nn
 
 from dclip.config import DiffusionClip, Loss, ObjectiveName
@@ -139,7 +139,7 @@ def edit(nets: Nets) -> None:
 def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:
     """One line a task and precision."""
     with torch.device("meta"):
-        gflop = count(build_unet(nets.model.info.unet), of_unet)[1]
+        gflop = count(build_unet(nets.model.info.unet))[1]
     tasks: dict[str, tuple[str, Callable[[], Any], float]] = {
         "fine-tuning step": ("fine-tuning step", update(nets, ObjectiveName.chain), 18),
         "fine-tuning step, checkpointed": ("fine-tuning step", update(nets, ObjectiveName.chain_checkpointed), 24),

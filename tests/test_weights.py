@@ -340,9 +340,7 @@ def test_one_message_lists_everything_that_is_missing(nowhere, photos):
 
 def test_a_missing_data_set_joins_the_message(nowhere, photos, monkeypatch):
     cfg = configure(*published(photos))
-    monkeypatch.setattr(
-        type(cfg.dataset), "missing", lambda self: [f"dataset.root={self.root} is not a folder; put it there"], raising=False
-    )
+    monkeypatch.setattr("dclip.data.listing.missing", lambda data: [f"dataset.root={data.root} is not a folder; put it there"])
     assert missing_data(cfg) == [f"dataset.root={photos} is not a folder; put it there"]
     with pytest.raises(needs.MissingFilesError, match=r"6 things") as caught:
         needs.obtain([cfg])
