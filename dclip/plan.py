@@ -50,7 +50,7 @@ PYTHON_MB = 900.0  # torch and the other libraries, before any network
 OVERHEAD = 1.5  # what an allocator needs beyond what is counted, at most: the paper's code took 23 GB where 15 are counted
 BYTES = 4  # of a weight
 WORKING = 0.2  # what a call without gradient needs at its peak, as a share of what autograd would keep of it
-MOST_IMAGES = {"cpu": 16, "gpu": 64}  # at a time, without gradient: more leave a processor's caches (benchmarks/README.md)
+MOST_IMAGES = {"cpu": 16, "gpu": 64}  # at a time, without gradient; more gain a processor nothing (benchmarks/README.md)
 
 
 @dataclass(frozen=True)
