@@ -23,6 +23,7 @@ from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
+from dclip.models.lora import ending
 from dclip.models.parser import Parser
 from dclip.models.unet import DiffusionModel
 
@@ -73,6 +74,8 @@ def build_networks(cfg: Config) -> Networks:
     """Load what this run needs, and only that; the rule is ``dclip.needs.networks``."""
     names, device = needs.networks(cfg), device_of(cfg)
     model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    if cfg.task.name is TaskName.finetune:
+        ending(model.unet, cfg.method.lora)  # refuses a block that is not there, before anything is inverted
     model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     if isinstance(cfg.dataset, ToonFaces) and model.image_size != needs.TOONFACES_SIZE:  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)

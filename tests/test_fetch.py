@@ -63,8 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
         self.end_headers()
         part = part[: site.cut.pop(0)] if site.cut else part
+        site.sent += len(part)  # before it is written: who has read it all may look at the count at once
         self.wfile.write(part)
-        site.sent += len(part)
         return None
 
     def log_message(self, *_):

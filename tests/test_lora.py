@@ -117,7 +117,7 @@ def test_updates_may_be_kept_to_the_end_of_the_network(attentive):
     assert len(names) > 5
     whole = [n for n, _ in target_layers(attentive, Options(1, decoder_from=0))]
     assert {n.split(".")[0] for n in whole} == {"up_blocks", "conv_out"}
-    with pytest.raises(DclipError, match=r"decoder_from=2, but the network's decoder has blocks 0 to 1"):
+    with pytest.raises(DclipError, match=r"decoder_from=2 is none of this network's decoder blocks; choose 0 to 1"):
         list(target_layers(attentive, Options(1, decoder_from=2)))
 
 
@@ -273,3 +273,12 @@ def test_a_run_with_low_rank_updates_leaves_a_small_edit_that_can_be_applied(tin
         configure(*words(keep, task="edit", edit__adapter=folder, output=tmp_path, metric="default", metric__judge="false"))
     )
     assert read_json(again / "metrics.json")["images"] == 4
+
+
+def test_a_block_that_the_network_does_not_have_is_refused_before_anything_is_inverted(tiny, tmp_path, monkeypatch):
+    from dclip import pipeline
+
+    monkeypatch.setattr(pipeline, "encode", lambda *_: pytest.fail("it was inverted"))
+    cfg = configure(*words(tiny, method__lora__rank=2, method__lora__decoder_from=9, output=tmp_path, metric="none"))
+    with pytest.raises(DclipError, match=r"decoder_from=9 is none of this network's decoder blocks; choose 0 to 1"):
+        pipeline.run(cfg)

@@ -48,17 +48,26 @@ class LowRank(nn.Module):
         return self.scale * (self.up.flatten(1) @ self.down.flatten(1)).reshape(len(self.up), *self.down.shape[1:])
 
 
+def ending(net: nn.Module, options: Options) -> tuple[str, ...]:
+    """Beginnings of the names of the layers that ``decoder_from`` leaves. DclipError where the decoder has no such block."""
+    if options.decoder_from is None:
+        return ("",)
+    blocks = len(net.get_submodule("up_blocks"))  # type: ignore[arg-type]
+    if options.decoder_from >= blocks:
+        raise DclipError(
+            f"method.lora.decoder_from={options.decoder_from} is none of this network's decoder blocks; choose 0 to {blocks - 1}"
+        )
+    return ("conv_out", *(f"up_blocks.{i}." for i in range(options.decoder_from, blocks)))
+
+
 def target_layers(net: nn.Module, options: Options) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
     """The layers that get an update: attention's projections, convolutions, projections of the time embedding.
 
     DclipError for ``decoder_from`` beyond the network's last block.
     """
-    first, blocks = options.decoder_from, len(net.get_submodule("up_blocks")) if options.decoder_from is not None else 0  # type: ignore[arg-type]
-    if first is not None and first >= blocks:
-        raise DclipError(f"method.lora.decoder_from={first}, but the network's decoder has blocks 0 to {blocks - 1}")
-    end = None if first is None else ("conv_out", *(f"up_blocks.{i}." for i in range(first, blocks)))
+    end = ending(net, options)
     for name, layer in net.named_modules():
-        if end is not None and not name.startswith(end):
+        if not name.startswith(end):
             continue
         if isinstance(layer, nn.Conv2d):
             wanted = options.conv and layer.groups == 1
