@@ -30,9 +30,10 @@ demo-debug: install ## the demo in seconds, to see that it runs
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
-bench: install ## the benchmarks that need no GPU, at small size, about ten minutes; results in benchmarks/*.json
+bench: install ## the benchmarks that need no GPU, at small size, about fifteen minutes; results in benchmarks/*.json
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/finetuning.py
+	$(BIN)/python benchmarks/to_success.py --images 8 --lr 3e-5 --faces 16
 	$(BIN)/python benchmarks/editing.py
 	$(BIN)/python benchmarks/mixing.py
 	$(BIN)/python benchmarks/scaling.py
