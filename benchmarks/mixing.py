@@ -28,7 +28,7 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.mixing import weights_of
 from dclip.models.checkpoints import load_model
-from dclip.models.shared import share_beginning
+from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
 from dclip.tracking import environment, write_json
 
@@ -52,7 +52,8 @@ def edits(model: DiffusionModel, count: int, where: str | tuple[str, ...] = "") 
 def late(model: DiffusionModel, count: int) -> list[DiffusionModel]:
     """Edits of the last two blocks that hold what they share once, as ``editor_from`` makes them."""
     made = edits(model, count, LATE)
-    share_beginning([one.unet for one in made])
+    nets = [one.unet for one in made]
+    share(nets, common_beginning(nets))
     return made
 
 

@@ -32,6 +32,7 @@ from dclip.checks import to_config
 from dclip.cli import CONF
 from dclip.config import Config, Loss
 from dclip.data.load import toonfaces, truth_of
+from dclip.data.toonfaces import TRUTHS
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.diffusion.solvers import inverter_of, pairs_of
@@ -201,7 +202,7 @@ def line(who: str, images: int, lr: float, inverted: float, learned: float, tota
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edit", default="red_hair")
+    parser.add_argument("--edit", default="red_hair", choices=sorted(TRUTHS))
     parser.add_argument("--success", type=float, default=0.85)
     parser.add_argument("--preservation", type=float, default=0.85)
     parser.add_argument("--faces", type=int, default=40, help="validation faces that the judge looks at")

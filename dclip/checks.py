@@ -56,26 +56,7 @@ def check(cfg: Config) -> None:
     if isinstance(cfg.task, PretrainTask):
         _check_pretraining(cfg.task, cfg.dataset)
     if task is TaskName.finetune:
-        need(
-            isinstance(cfg.method, DiffusionClip),
-            "task=finetune needs method=diffusionclip; with method=none there is nothing to tune",
-        )
-        need(
-            cfg.method.s_train <= cfg.sampler.t0 + 1,
-            f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
-        )
-        need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
-        need(
-            not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 + cfg.loss.shift > 0,
-            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift and loss.l1 are 0",
-        )
-        last = cfg.dataset.train % cfg.method.batch if cfg.input is None else 0
-        need(
-            cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
-            f"trainer.devices={cfg.trainer.devices} cannot share batches of {cfg.method.batch} and a last one of {last} evenly; "
-            "choose method.batch and dataset.train as multiples",
-        )
-        need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
+        _check_finetuning(cfg)
     need(
         cfg.sampler.solver is not Solver.belm or task in (TaskName.reconstruct, TaskName.edit),
         f"sampler=belm is for task=reconstruct or edit, not task={task.value}: its latents hold two states; "
@@ -130,6 +111,30 @@ def _check_pretraining(task: PretrainTask, data: Dataset) -> None:
         not task.publish,
         "task.publish=true is for the package's own networks, of dataset=toonfaces; a run's folder holds its weights",
     )
+
+
+def _check_finetuning(cfg: Config) -> None:
+    """Steps, objective and batches of a fine-tuning."""
+    need(
+        isinstance(cfg.method, DiffusionClip),
+        "task=finetune needs method=diffusionclip; with method=none there is nothing to tune",
+    )
+    need(
+        cfg.method.s_train <= cfg.sampler.t0 + 1,
+        f"method.s_train={cfg.method.s_train} is impossible with sampler.t0={cfg.sampler.t0}",
+    )
+    need(cfg.method.s_train >= 2, f"method.s_train={cfg.method.s_train} must be 2 or more")
+    need(
+        not cfg.method.faithful_id or cfg.loss.clip + cfg.loss.l1 + cfg.loss.shift > 0,
+        "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift and loss.l1 are 0",
+    )
+    last = cfg.dataset.train % cfg.method.batch if cfg.input is None else 0
+    need(
+        cfg.method.batch % cfg.trainer.devices == 0 and last % cfg.trainer.devices == 0,
+        f"trainer.devices={cfg.trainer.devices} cannot share batches of {cfg.method.batch} and a last one of {last} evenly; "
+        "choose method.batch and dataset.train as multiples",
+    )
+    need(cfg.edit.adapter is None, "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint")
 
 
 def _check_applied(cfg: Config) -> None:

@@ -34,13 +34,13 @@ def saved_for_backward(weights: Iterable[Tensor] = ()) -> Iterator[Saved]:
 
     The counts hold for graphs that stay alive: what a checkpoint recomputes later is not in them.
     """
-    known = {w.untyped_storage().data_ptr() for w in weights}
+    known = {w.untyped_storage()._cdata for w in weights}  # data_ptr() is 0 for all on the meta device
     saved = Saved()
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
-        if storage.data_ptr() not in known:
-            saved.storages[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in known:
+            saved.storages[storage._cdata] = storage.nbytes()
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
@@ -50,20 +50,10 @@ def saved_for_backward(weights: Iterable[Tensor] = ()) -> Iterator[Saved]:
 def kept_mb(net: nn.Module) -> float:
     """MB that autograd keeps of one image's pass through a U-Net that is on the meta device."""
     size, channels = int(net.config.sample_size), int(net.config.in_channels)  # type: ignore[union-attr,arg-type]
-    own = {id(p.untyped_storage()) for p in net.parameters()}
-    kept: dict[int, int] = {}
-    held: list[Tensor] = []
-
-    def pack(value: Tensor) -> Tensor:
-        kept[id(value.untyped_storage())] = value.untyped_storage().nbytes()
-        held.append(value)  # a storage that dies would lend its identity to another
-        return value
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value)
-    with torch.inference_mode(False), torch.enable_grad(), hooks:
+    with torch.inference_mode(False), torch.enable_grad(), saved_for_backward(net.parameters()) as saved:
         x = torch.zeros(1, channels, size, size, device="meta")
-        net(x, torch.zeros(1, dtype=torch.int64, device="meta"), return_dict=False)
-    return sum(v for k, v in kept.items() if k not in own) / 1e6
+        _alive = net(x, torch.zeros(1, dtype=torch.int64, device="meta"), return_dict=False)
+        return saved.total / 1e6
 
 
 @cache

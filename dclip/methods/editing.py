@@ -17,7 +17,7 @@ from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.methods.adapter import SavedEdit, read_edit
 from dclip.methods.walk import Walk, encode, run_walk
 from dclip.mixing import constant_weights, weights_of
-from dclip.models.shared import common_beginning, share_beginning
+from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
 from dclip.types import Images
 
@@ -69,9 +69,9 @@ def editor_from(model: DiffusionModel, edits: Sequence[SavedEdit], options: Mix,
         merged = soup(model, edits, [gamma * weight for weight in constant_weights(options.weights, len(edits))])
         return Editor(model, merged.predict, (merged,), gamma)
     networks = [on_top(model, edit) for edit in edits]
-    if common_beginning([model.unet, *(network.unet for network in networks)]):
+    if alike := common_beginning([model.unet, *(network.unet for network in networks)]):
         model = copy.deepcopy(model)  # the caller's may change one day
-        share_beginning([model.unet, *(network.unet for network in networks)])
+        share([model.unet, *(network.unet for network in networks)], alike)
     if len(networks) == 1:
         return editor_of(model, networks[0])
     weights = weights_of(options.weights, len(edits), t0)

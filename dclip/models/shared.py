@@ -32,19 +32,17 @@ def common_beginning(nets: Sequence[nn.Module]) -> list[str]:
     return found
 
 
-def share_beginning(nets: Sequence[nn.Module]) -> int:
-    """Let the networks have the stages of their common beginning in common; returns how many these are.
+def share(nets: Sequence[nn.Module], names: Sequence[str]) -> None:
+    """Let the networks have these stages, a common beginning, in common.
 
     Only for networks that do not change any more: what a shared stage computed is known by its input alone. It keeps its last
     input and output.
     """
-    names = common_beginning(nets)
     for name in names:
         stage = nets[0].get_submodule(name)
         stage.forward = Remembered(stage.forward)  # type: ignore[assignment]
         for net in nets[1:]:
             net.set_submodule(name, stage)
-    return len(names)
 
 
 class Remembered:
@@ -75,15 +73,19 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _version(x: Tensor) -> int | None:
+    """How often a tensor was changed in place, where torch counts it."""
+    return None if x.is_inference() else x._version
+
+
 def _stamped(leaf: Any) -> Any:
-    """A tensor with its count of changes in place, where torch keeps one."""
-    return (leaf, None if leaf.is_inference() else leaf._version) if isinstance(leaf, Tensor) else leaf
+    return (leaf, _version(leaf)) if isinstance(leaf, Tensor) else leaf
 
 
-def _same(a: Any, b: Any) -> bool:
-    if not (isinstance(a, tuple) and isinstance(b, tuple)):
-        return bool(a == b)
-    if a[0] is b[0]:
-        return bool(a[1] == b[1])
-    alike = a[0].shape == b[0].shape and a[0].dtype == b[0].dtype and a[0].device == b[0].device
-    return alike and torch.equal(a[0], b[0])
+def _same(old: Any, new: Any) -> bool:
+    if not (isinstance(old, tuple) and isinstance(new, tuple)):
+        return bool(old == new)
+    (a, version), (b, _) = old, new
+    if _version(a) != version:  # it is not any more what was asked then
+        return False
+    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b))

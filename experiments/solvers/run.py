@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--part", type=int, default=4)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "solvers.json")
-    parser.add_argument("--learn", help="an edit of ToonFaces to learn on each solver's latents: red_hair, ...")
+    parser.add_argument("--learn", choices=sorted(TRUTHS), help="an edit of ToonFaces to learn on each solver's latents")
     parser.add_argument("--collect", action="store_true", help="only collect what was measured")
     told = parser.parse_args()
     if told.threads:
