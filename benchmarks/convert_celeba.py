@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dclip.models import foreign
+
 PARAMETERS, TENSORS = 113_673_219, 450
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 
@@ -39,7 +41,9 @@ def write(path: Path) -> None:
 
 def peak_mb() -> float:
     """Most memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 @contextmanager
@@ -47,7 +51,10 @@ def step(name: str) -> Iterator[None]:
     """Print what it took."""
     start = time.perf_counter()
     yield
-    print(f"{name:44} {time.perf_counter() - start:7.2f} s   peak memory {peak_mb():7,.0f} MB", flush=True)
+    print(
+        f"{name:44} {time.perf_counter() - start:7.2f} s   peak memory {peak_mb():7,.0f} MB",
+        flush=True,
+    )
 
 
 def measure(folder: Path) -> None:
@@ -62,11 +69,17 @@ def measure(folder: Path) -> None:
         from dclip.models import convert
         from dclip.models.checkpoints import load_model
     with step(f"read and recognised ({path.stat().st_size / 1e6:,.1f} MB)"):
-        state = convert.read_foreign(path)
+        state = foreign.read_foreign(path)
         found = convert.recognise(state)
     count = sum(value.numel() for value in state.values())
-    assert (count, len(state)) == (PARAMETERS, TENSORS), f"{count:,} parameters in {len(state)} tensors"
-    assert (found.notes["model"], found.unet["sample_size"], found.variance) == ("CelebA-HQ or LSUN 256", 256, "fixed_small")
+    assert (count, len(state)) == (PARAMETERS, TENSORS), (
+        f"{count:,} parameters in {len(state)} tensors"
+    )
+    assert (found.notes["model"], found.unet["sample_size"], found.variance) == (
+        "CelebA-HQ or LSUN 256",
+        256,
+        "fixed_small",
+    )
     del state
     with step("loaded the first time (converted)"):
         model = load_model(str(path))
@@ -86,5 +99,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--write"]:
         write(Path(sys.argv[2]))
     else:
-        with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as temporary:
+        with tempfile.TemporaryDirectory(
+            dir=sys.argv[1] if len(sys.argv) > 1 else None
+        ) as temporary:
             measure(Path(temporary))

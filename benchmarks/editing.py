@@ -20,13 +20,14 @@ from finetuning import table
 from torch import Tensor
 
 from dclip.config import Grid, Sampler, Solver
-from dclip.data.load import toonfaces
+from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
+from dclip.files import write_json
 from dclip.metrics.functional import mae
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
 
 OURS = {
     "ab2 (15,15) quadratic": ("ab2", 15, "quadratic", {}),
@@ -46,7 +47,13 @@ def ours(model: DiffusionModel, images: Tensor, options: Sampler) -> tuple[Tenso
         return model.eps(x, t)
 
     up, down = pairs_of(options)
-    latents = sample(eps, images.contiguous(memory_format=torch.channels_last), up, model.schedule, solver=inverter_of(options))
+    latents = sample(
+        eps,
+        images.contiguous(memory_format=torch.channels_last),
+        up,
+        model.schedule,
+        solver=inverter_of(options),
+    )
     return sample(eps, latents, down, model.schedule, solver=solver_of(options)), calls
 
 
@@ -54,7 +61,10 @@ def ours(model: DiffusionModel, images: Tensor, options: Sampler) -> tuple[Tenso
 def theirs(net: transcription.Network, images: Tensor, t0: int) -> tuple[Tensor, int]:
     """The same by the transcription, image by image."""
     net.calls = 0
-    made = [transcription.generate(net, transcription.invert(net, image, t0, 200), t0, 40) for image in images.split(1)]
+    made = [
+        transcription.generate(net, transcription.invert(net, image, t0, 200), t0, 40)
+        for image in images.split(1)
+    ]
     return torch.cat(made), net.calls // len(images)
 
 
@@ -68,23 +78,45 @@ def measure(images: Tensor, t0: int, few: int) -> list[dict[str, Any]]:
         start, clock = time.process_time(), time.perf_counter()
         if name in OURS:
             solver, steps, grid, more = OURS[name]
-            again, calls = ours(model, shown, Sampler(Solver(solver), t0, steps, steps, grid=Grid(grid), **more))
+            again, calls = ours(
+                model, shown, Sampler(Solver(solver), t0, steps, steps, grid=Grid(grid), **more)
+            )
         else:
             again, calls = theirs(net, shown, t0)
-        cpu, wall = ((now - then) / len(shown) for now, then in ((time.process_time(), start), (time.perf_counter(), clock)))
-        lines.append({"way": name, "calls": calls, "images": len(shown), "cpu_seconds_per_image": cpu, "seconds_per_image": wall})
-        lines[-1] |= {"mae": float(mae(shown, again).mean()), "mae_of_the_same": float(mae(shown, again)[:few].mean())}
+        cpu, wall = (
+            (now - then) / len(shown)
+            for now, then in ((time.process_time(), start), (time.perf_counter(), clock))
+        )
+        lines.append(
+            {
+                "way": name,
+                "calls": calls,
+                "images": len(shown),
+                "cpu_seconds_per_image": cpu,
+                "seconds_per_image": wall,
+            }
+        )
+        lines[-1] |= {
+            "mae": float(mae(shown, again).mean()),
+            "mae_of_the_same": float(mae(shown, again)[:few].mean()),
+        }
     for line in lines:
-        line["share_of_published_time"] = line["cpu_seconds_per_image"] / lines[0]["cpu_seconds_per_image"]
+        line["share_of_published_time"] = (
+            line["cpu_seconds_per_image"] / lines[0]["cpu_seconds_per_image"]
+        )
         line["share_of_published_error"] = line["mae_of_the_same"] / lines[0]["mae"]
     return lines
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--published", type=int, default=1, help="images that the published way is timed on")
+    parser.add_argument(
+        "--published", type=int, default=1, help="images that the published way is timed on"
+    )
     parser.add_argument("--t0", type=int, default=500)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))

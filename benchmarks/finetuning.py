@@ -5,7 +5,7 @@
 
 Same weights, texts, images, latents and steps in one process; rounds take turns, and a ratio is taken within each round; the median
 counts. Speed is by the clock, so nothing else should run; the ratio of CPU time stands beside it. dclip's updates are those of
-its fine-tuning: on a CPU, threads share a batch (``dclip/methods/crew.py``). First the gradient of one batch is compared: dclip's
+its fine-tuning: on a CPU, threads share a batch (``dclip/methods/diffusionclip/threads.py``). First the gradient of one batch is compared: dclip's
 against the mean of the transcription's over the same images. Peak memory is that of processes of their own: how far one update
 rises above what the process held before it.
 """
@@ -28,11 +28,12 @@ from objectives import Case, make_case
 from torch import Tensor
 
 from dclip.config import Loss
-from dclip.data.load import toonfaces
-from dclip.methods.crew import Crew
-from dclip.methods.diffusionclip import Objective
+from dclip.data.toonfaces.images import toonfaces
+from dclip.files import write_json
+from dclip.methods.diffusionclip.module import Objective
+from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.checkpoints import load_clip, load_identity, load_model
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
 
 HERE = Path(__file__).resolve().parent
 TEXTS, T0 = ("person", "person with red hair"), 500
@@ -45,9 +46,15 @@ class Bench:
 
     def __init__(self, batch: int, model: str = "toonfaces") -> None:
         self.model = model
-        self.images, self.clip, self.identity = toonfaces("train", batch), load_clip(), load_identity()
+        self.images, self.clip, self.identity = (
+            toonfaces("train", batch),
+            load_clip(),
+            load_identity(),
+        )
         self.loss = Objective.prepare(Loss(), self.clip, self.identity, self.images, TEXTS)
-        self.latents = torch.randn(self.images.pixels.shape, generator=torch.Generator().manual_seed(0))
+        self.latents = torch.randn(
+            self.images.pixels.shape, generator=torch.Generator().manual_seed(0)
+        )
         self.latents = self.latents.contiguous(memory_format=torch.channels_last)
         self.crew = Crew()
 
@@ -62,7 +69,9 @@ class Bench:
 
     def theirs(self) -> tuple[transcription.Network, transcription.Criterion]:
         """The transcription's network and loss."""
-        return transcription.Network(load_model(self.model)), transcription.Criterion(self.clip, self.identity, TEXTS, Loss())
+        return transcription.Network(load_model(self.model)), transcription.Criterion(
+            self.clip, self.identity, TEXTS, Loss()
+        )
 
     def their_updates(self, steps: int) -> Callable[[], None]:
         """One update an image, as published."""
@@ -70,7 +79,9 @@ class Bench:
         optimizer = torch.optim.Adam(transcription.parameters(net), 1e-6)
 
         def run() -> None:
-            for image, latent in zip(self.images.pixels.split(1), self.latents.contiguous().split(1), strict=True):
+            for image, latent in zip(
+                self.images.pixels.split(1), self.latents.contiguous().split(1), strict=True
+            ):
                 optimizer.zero_grad()
                 criterion(transcription.generate(net, latent, T0, steps), image).backward()
                 optimizer.step()
@@ -87,16 +98,25 @@ def gradient(case: Case, crew: Crew) -> Tensor:
 def their_gradient(bench: Bench, steps: int) -> Tensor:
     """The transcription's: the mean over the images."""
     net, criterion = bench.theirs()
-    for image, latent in zip(bench.images.pixels.split(1), bench.latents.contiguous().split(1), strict=True):
-        (criterion(transcription.generate(net, latent, T0, steps), image) / len(bench.images)).backward()
-    return torch.cat([p.grad.flatten() for p in transcription.parameters(net) if p.grad is not None])
+    for image, latent in zip(
+        bench.images.pixels.split(1), bench.latents.contiguous().split(1), strict=True
+    ):
+        (
+            criterion(transcription.generate(net, latent, T0, steps), image) / len(bench.images)
+        ).backward()
+    return torch.cat(
+        [p.grad.flatten() for p in transcription.parameters(net) if p.grad is not None]
+    )
 
 
 def differences(bench: Bench, steps: int) -> dict[str, float]:
     """How far our gradients are from the transcription's, as a share of its length."""
     expected = their_gradient(bench, steps)
     return {
-        name: float((gradient(bench.ours(name, steps), bench.crew) - expected).norm() / expected.norm()) for name in SAME_GRADIENT
+        name: float(
+            (gradient(bench.ours(name, steps), bench.crew) - expected).norm() / expected.norm()
+        )
+        for name in SAME_GRADIENT
     }
 
 
@@ -156,21 +176,45 @@ def peaks(batch: int, wanted: list[tuple[str, int]]) -> list[dict[str, Any]]:
     lines = []
     for name, steps in wanted:
         size = 1 if name == "published" else batch
-        words = ["--peak", name, "--steps", str(steps), "--batch", str(size), "--threads", str(torch.get_num_threads())]
-        done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=True)
-        lines.append({"case": name, "steps": steps, "batch": size, "peak_mb": float(done.stdout.split()[-1])})
+        words = [
+            "--peak",
+            name,
+            "--steps",
+            str(steps),
+            "--batch",
+            str(size),
+            "--threads",
+            str(torch.get_num_threads()),
+        ]
+        done = subprocess.run(
+            [sys.executable, __file__, *words], capture_output=True, text=True, check=True
+        )
+        lines.append(
+            {"case": name, "steps": steps, "batch": size, "peak_mb": float(done.stdout.split()[-1])}
+        )
     return lines
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
-    rows = (" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()) for line in lines)
-    return "\n".join(["| " + " | ".join(lines[0]) + " |", "|" + "---|" * len(lines[0]), *(f"| {row} |" for row in rows)])
+    rows = (
+        " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values())
+        for line in lines
+    )
+    return "\n".join(
+        [
+            "| " + " | ".join(lines[0]) + " |",
+            "|" + "---|" * len(lines[0]),
+            *(f"| {row} |" for row in rows),
+        ]
+    )
 
 
 def main(words: list[str] | None = None) -> dict[str, Any]:
     """Measure, print, write; returns what was written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=2)
@@ -186,16 +230,29 @@ def main(words: list[str] | None = None) -> dict[str, Any]:
     bench = Bench(told.batch)
     found: dict[str, Any] = {"gradient_difference": differences(bench, told.steps)}
     print(
-        "difference of the gradient from the transcription's, as a share of its length:", found["gradient_difference"], flush=True
+        "difference of the gradient from the transcription's, as a share of its length:",
+        found["gradient_difference"],
+        flush=True,
     )
     found["speed"] = speeds(bench, told.steps, told.repeats)
     print(table(found["speed"]), flush=True)
     if os.name == "posix" and Path("/proc/self/clear_refs").exists():
-        wanted = [("published", 6), ("chain", 6), ("chain_checkpointed", 6), ("chain", 12), ("chain_checkpointed", 12)]
+        wanted = [
+            ("published", 6),
+            ("chain", 6),
+            ("chain_checkpointed", 6),
+            ("chain", 12),
+            ("chain_checkpointed", 12),
+        ]
         found["memory"] = peaks(told.batch, wanted)
         print(table(found["memory"]), flush=True)
     content = {
-        "settings": {"batch": told.batch, "steps": told.steps, "repeats": told.repeats, "threads": torch.get_num_threads()},
+        "settings": {
+            "batch": told.batch,
+            "steps": told.steps,
+            "repeats": told.repeats,
+            "threads": torch.get_num_threads(),
+        },
         **found,
         "environment": environment(),
     }

@@ -25,16 +25,21 @@ from torch import Tensor, nn
 from dclip.config import DiffusionClip, Loss, ObjectiveName
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
-from dclip.methods.diffusionclip import Objective
-from dclip.methods.objectives import OBJECTIVES, Work
+from dclip.files import write_json
+from dclip.methods.diffusionclip.module import Objective
+from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
 from dclip.models.clip import ClipModel, build_clip, published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
 from dclip.types import Images, batches
 
 T0 = 500
-PAPER = {"fine-tuning step": 0.826, "inversion of 50 images": 82.2, "edit": 1.958}  # seconds, Quadro RTX 6000
+PAPER = {
+    "fine-tuning step": 0.826,
+    "inversion of 50 images": 82.2,
+    "edit": 1.958,
+}  # seconds, Quadro RTX 6000
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -60,7 +65,9 @@ class Nets:
     def images(self, number: int) -> Tensor:
         """Random pictures in [-1, 1]."""
         size = self.model.image_size
-        drawn = torch.rand(number, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        drawn = (
+            torch.rand(number, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        )
         return drawn.to(self.device, memory_format=torch.channels_last)
 
 
@@ -93,8 +100,12 @@ def limits(device: torch.device, size: int = 8192) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in PRECISIONS:
         with precision(name, device):
-            a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
-            found[f"matmul_{name}_tflops"] = 2 * size**3 / seconds(lambda a=a: a @ a, device, 5) / 1e12  # type: ignore[misc]
+            a = torch.randn(
+                size, size, device=device, dtype=torch.bfloat16 if name == "bf16" else torch.float32
+            )
+            found[f"matmul_{name}_tflops"] = (
+                2 * size**3 / seconds(lambda a=a: a @ a, device, 5) / 1e12
+            )  # type: ignore[misc]
     x = torch.empty(2 * size * size, device=device)
     y = torch.empty_like(x)
     found["copy_gb_per_s"] = 2 * x.numel() * 4 / seconds(lambda: y.copy_(x), device, 5) / 1e9
@@ -105,7 +116,9 @@ def update(nets: Nets, objective: ObjectiveName, steps: int = 6) -> Callable[[],
     """One fine-tuning step on one image, optimiser included."""
     nets.model.unet.requires_grad_(True)
     images = Images(nets.images(1).cpu(), ("image",))
-    direction = nn.functional.normalize(torch.randn(nets.clip.image_features(nets.images(1)).shape[1]), dim=0).to(nets.device)
+    direction = nn.functional.normalize(
+        torch.randn(nets.clip.image_features(nets.images(1)).shape[1]), dim=0
+    ).to(nets.device)
     loss = Objective.prepare(Loss(), nets.clip, nets.identity, images, direction)
     latents = torch.randn_like(nets.images(1))
     options, down = DiffusionClip(s_train=steps, objective=objective), pairs_down(T0, steps)
@@ -142,8 +155,16 @@ def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:
         gflop = count(build_unet(nets.model.info.unet))[1]
     tasks: dict[str, tuple[str, Callable[[], Any], float]] = {
         "fine-tuning step": ("fine-tuning step", update(nets, ObjectiveName.chain), 18),
-        "fine-tuning step, checkpointed": ("fine-tuning step", update(nets, ObjectiveName.chain_checkpointed), 24),
-        f"inversion of {images} images": (f"inversion of {images} images", lambda: invert(nets, images, batch), 39 * images),
+        "fine-tuning step, checkpointed": (
+            "fine-tuning step",
+            update(nets, ObjectiveName.chain_checkpointed),
+            24,
+        ),
+        f"inversion of {images} images": (
+            f"inversion of {images} images",
+            lambda: invert(nets, images, batch),
+            39 * images,
+        ),
         "edit": ("edit", lambda: edit(nets), 45),
     }
     lines = []
@@ -153,31 +174,48 @@ def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:
                 torch.cuda.reset_peak_memory_stats()
             with precision(name, nets.device):
                 took = seconds(run, nets.device)
-            peak = torch.cuda.max_memory_allocated() / 1e6 if nets.device.type == "cuda" else float("nan")
+            peak = (
+                torch.cuda.max_memory_allocated() / 1e6
+                if nets.device.type == "cuda"
+                else float("nan")
+            )
             lines.append({
                 "task": task, "precision": name, "seconds": took, "paper_seconds": PAPER.get(key, float("nan")),
                 "times_faster": PAPER.get(key, float("nan")) / took, "unet_tflops": calls * gflop / took / 1e3, "peak_mb": peak,
             })  # fmt: skip
-            print(" ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in lines[-1].items()), flush=True)
+            print(
+                " ".join(
+                    f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
+                    for k, v in lines[-1].items()
+                ),
+                flush=True,
+            )
     return lines
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     told = parser.parse_args(words)
     if not torch.cuda.is_available():
-        print("gpu: not measured, there is no CUDA GPU here; run python benchmarks/gpu.py on a machine with one")
+        print(
+            "gpu: not measured, there is no CUDA GPU here; run python benchmarks/gpu.py on a machine with one"
+        )
         return []
     device = torch.device("cuda")
     found = limits(device)
     print(" ".join(f"{k} {v:.4g}" for k, v in found.items()), flush=True)
     lines = measure(Nets.published(device), told.images, told.batch)
     settings = {"images": told.images, "batch": told.batch}
-    write_json(told.output, {"settings": settings, "limits": found, "lines": lines, "environment": environment()})
+    write_json(
+        told.output,
+        {"settings": settings, "limits": found, "lines": lines, "environment": environment()},
+    )
     return lines
 
 

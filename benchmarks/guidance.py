@@ -19,13 +19,16 @@ from typing import Any
 import torch
 
 from dclip.config import OPTIONS
-from dclip.diffusion.guidance import ClipObjective, Context, Guide, read
+from dclip.data.toonfaces.words import siblings
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDPM, sample
 from dclip.diffusion.schedule import pairs_down
+from dclip.files import write_json
+from dclip.methods.sampling.guidance import ClipObjective, Context, Guide
 from dclip.models.checkpoints import load_clip, load_model
-from dclip.prompts import Prompt, siblings
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
+from dclip.text.prompts import Prompt
+from dclip.text.reader import read
 
 PARTS = ("unet", "clip_forward", "clip_backward")
 
@@ -58,15 +61,24 @@ def now() -> float:
 class Bench:
     """The networks and the noise; one timed walk a call."""
 
-    def __init__(self, images: int, steps: int, kind: str, checkpoint: str, clip: str, text: str) -> None:
+    def __init__(
+        self, images: int, steps: int, kind: str, checkpoint: str, clip: str, text: str
+    ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.clip = load_model(checkpoint).to(self.device), load_clip(clip).to(self.device)
+        self.model, self.clip = (
+            load_model(checkpoint).to(self.device),
+            load_clip(clip).to(self.device),
+        )
         self.kind, self.steps = kind, steps
         self.ids = [f"image_{i}" for i in range(images)]
         size = self.model.image_size
         self.x = ImageNoise(self.ids).like(torch.empty(images, 3, size, size)).to(self.device)
         self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.reader = read(self.clip, [Prompt(text, 1.0, siblings(text))], source="person" if "directional" in kind else None)
+        self.reader = read(
+            self.clip,
+            [Prompt(text, 1.0, siblings(text))],
+            source="person" if "directional" in kind else None,
+        )
 
     def walk(self, every: int | None) -> dict[str, float]:
         """Seconds of one walk (``wall``, ``cpu``) and of its parts; ``every=None``: without guidance."""
@@ -75,7 +87,9 @@ class Bench:
         eps_fn = clock.wrap("unet", eps_fn)
         if every is not None:
             guide = Guide(
-                OPTIONS["guidance"][self.kind](every=every), ClipObjective(self.kind, [self.reader], [1.0]), self.model.schedule
+                OPTIONS["guidance"][self.kind](every=every),
+                ClipObjective(self.kind, [self.reader], [1.0]),
+                self.model.schedule,
             )
             eps_fn = guide(eps_fn, Context(self.ids, self.x.clamp(-1, 1)))
         self.clip.image_features = clock.wrap("clip_forward", features)  # type: ignore[method-assign]
@@ -103,9 +117,14 @@ def measure(bench: Bench, repeats: int, every: tuple[int, ...] = (1, 2, 4)) -> l
     rows = []
     for variant, done in runs.items():
         name = "none" if variant is None else f"{bench.kind}, every={variant}"
-        row = {"guidance": name, "seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids)}
+        row = {
+            "guidance": name,
+            "seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids),
+        }
         for key, clock in (("ratio", "wall"), ("ratio_cpu", "cpu")):
-            row[key] = statistics.median(d[clock] / free[clock] for d, free in zip(done, runs[None], strict=True))
+            row[key] = statistics.median(
+                d[clock] / free[clock] for d, free in zip(done, runs[None], strict=True)
+            )
         row.update({part: statistics.median(d[part] / d["wall"] for d in done) for part in PARTS})
         rows.append({**row, "other": 1 - sum(row[part] for part in PARTS)})
     return rows
@@ -118,23 +137,34 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         shares = "".join(f"{100 * row[part]:7.1f} %" for part in (*PARTS, "other"))
-        lines.append(f"{row['guidance']:26} {row['seconds_per_image']:8.3f} {row['ratio']:6.2f} {row['ratio_cpu']:6.2f} {shares}")
+        lines.append(
+            f"{row['guidance']:26} {row['seconds_per_image']:8.3f} {row['ratio']:6.2f} {row['ratio_cpu']:6.2f} {shares}"
+        )
     return "\n".join(lines)
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--kind", default="contrastive", choices=sorted(k for k in OPTIONS["guidance"] if k != "none"))
+    parser.add_argument(
+        "--kind",
+        default="contrastive",
+        choices=sorted(k for k in OPTIONS["guidance"] if k != "none"),
+    )
     parser.add_argument("--checkpoint", default="toonfaces")
     parser.add_argument("--clip", default="toonfaces")
     parser.add_argument("--text", default="a person with a beard")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     told = parser.parse_args(words)
-    rows = measure(Bench(told.images, told.steps, told.kind, told.checkpoint, told.clip, told.text), told.repeats)
+    rows = measure(
+        Bench(told.images, told.steps, told.kind, told.checkpoint, told.clip, told.text),
+        told.repeats,
+    )
     print(table(rows))
     settings = {k: v for k, v in vars(told).items() if k != "out"}
     write_json(told.out, {"settings": settings, "rows": rows, "environment": environment()})

@@ -21,23 +21,26 @@ import torch
 from finetuning import table, timed
 
 from dclip.config import Sampler, Solver
-from dclip.data.load import toonfaces
+from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.mix import mix
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import pairs_down
 from dclip.diffusion.solvers import inverter_of, pairs_of
-from dclip.mixing import weights_of
+from dclip.edits.weights import weights_of
+from dclip.files import write_json
 from dclip.models.checkpoints import load_model
 from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
 
 T0 = 500
 LATE = ("up_blocks.2.", "up_blocks.3.")
 
 
 @torch.no_grad()
-def edits(model: DiffusionModel, count: int, where: str | tuple[str, ...] = "") -> list[DiffusionModel]:
+def edits(
+    model: DiffusionModel, count: int, where: str | tuple[str, ...] = ""
+) -> list[DiffusionModel]:
     """Copies whose weights have moved a little, each its own way; ``where``: only those whose names begin so."""
     made = []
     for seed in range(count):
@@ -60,7 +63,12 @@ def late(model: DiffusionModel, count: int) -> list[DiffusionModel]:
 def held_mb(parts: Sequence[DiffusionModel], model: DiffusionModel) -> float:
     """Weights of the networks, each tensor once, without those that equal the original's."""
     known = dict(model.unet.named_parameters())
-    tensors = {id(p): p for part in parts for name, p in part.unet.named_parameters() if not torch.equal(p, known[name])}
+    tensors = {
+        id(p): p
+        for part in parts
+        for name, p in part.unet.named_parameters()
+        if not torch.equal(p, known[name])
+    }
     return sum(p.numel() * p.element_size() for p in tensors.values()) / 1e6
 
 
@@ -68,7 +76,9 @@ def held_mb(parts: Sequence[DiffusionModel], model: DiffusionModel) -> float:
 def soup(model: DiffusionModel, parts: list[DiffusionModel]) -> DiffusionModel:
     """One network with the mean of all changes."""
     merged = copy.deepcopy(model)
-    for target, *values in zip(merged.parameters(), *(part.parameters() for part in parts), strict=True):
+    for target, *values in zip(
+        merged.parameters(), *(part.parameters() for part in parts), strict=True
+    ):
         target.copy_(torch.stack(values).mean(0))
     return merged
 
@@ -78,10 +88,16 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
     model = load_model("toonfaces")
     parts, down = edits(model, most), pairs_down(T0, steps)
     x = torch.randn(images, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    ways: dict[tuple[str, int], tuple[EpsFn, Sequence[DiffusionModel]]] = {("one edit", 1): (parts[0].predict, parts[:1])}
+    ways: dict[tuple[str, int], tuple[EpsFn, Sequence[DiffusionModel]]] = {
+        ("one edit", 1): (parts[0].predict, parts[:1])
+    }
 
-    def mixed(networks: Sequence[DiffusionModel], weights: str | None) -> tuple[EpsFn, Sequence[DiffusionModel]]:
-        return mix([one.predict for one in networks], weights_of(weights, len(networks), T0)), networks
+    def mixed(
+        networks: Sequence[DiffusionModel], weights: str | None
+    ) -> tuple[EpsFn, Sequence[DiffusionModel]]:
+        return mix(
+            [one.predict for one in networks], weights_of(weights, len(networks), T0)
+        ), networks
 
     for count in range(2, most + 1):
         merged = soup(model, parts[:count])
@@ -112,7 +128,8 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
             "cpu_seconds_per_image": statistics.median(r[way, count] for r in rounds) / images,
             "times_one": statistics.median(r[way, count] / r["one edit", 1] for r in rounds),
             "edit_times_one": statistics.median(
-                (r["inversion", 0] + r[way, count]) / (r["inversion", 0] + r["one edit", 1]) for r in rounds
+                (r["inversion", 0] + r[way, count]) / (r["inversion", 0] + r["one edit", 1])
+                for r in rounds
             ),
             "weights_mb": held_mb(held, model),
         }
@@ -122,7 +139,9 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--most", type=int, default=3)

@@ -23,20 +23,23 @@ from torch import Tensor, nn
 
 from dclip.config import DiffusionClip, Loss, ObjectiveName
 from dclip.config import Lora as LoraOptions
-from dclip.data.load import toonfaces
-from dclip.data.pools import atomic_save
+from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.schedule import pairs_down
-from dclip.memory import saved_for_backward
-from dclip.methods.crew import Crew
-from dclip.methods.diffusionclip import Objective
-from dclip.methods.objectives import OBJECTIVES, Work
+from dclip.files import atomic_save
+from dclip.methods.diffusionclip.module import Objective
+from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
+from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.checkpoints import load_clip, load_identity, load_model
 from dclip.models.lora import Lora
+from dclip.models.memory import saved_for_backward
 from dclip.models.unet import DiffusionModel
-from dclip.tracking import environment
+from dclip.record.machine import environment
 
 HERE = Path(__file__).resolve().parent
-ROWS = [(name.value, 0) for name in ObjectiveName] + [("chain", 8), ("onestep", 8)]  # objective, rank of low-rank updates
+ROWS = [(name.value, 0) for name in ObjectiveName] + [
+    ("chain", 8),
+    ("onestep", 8),
+]  # objective, rank of low-rank updates
 
 
 @dataclass
@@ -64,7 +67,9 @@ class Case:
             self.optimizer.step()
 
 
-def make_case(name: str, rank: int, steps: int, checkpoint: str, loss: Objective, latents: Tensor) -> Case:
+def make_case(
+    name: str, rank: int, steps: int, checkpoint: str, loss: Objective, latents: Tensor
+) -> Case:
     """Fresh weights, so that no case trains on another's."""
     model = load_model(checkpoint).to(latents.device)
     model.unet.requires_grad_(rank == 0)
@@ -75,7 +80,9 @@ def make_case(name: str, rank: int, steps: int, checkpoint: str, loss: Objective
         trained = lora.parameters()
     options = DiffusionClip(s_train=steps, objective=ObjectiveName(name))
     index = list(range(len(latents)))
-    work = Work(model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options)
+    work = Work(
+        model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options
+    )
     trained = list(trained)
     label = name + (f" + LoRA {rank}" if rank else "")
     return Case(label, steps, model, work, trained, torch.optim.Adam(trained, 1e-6, fused=True))
@@ -123,7 +130,11 @@ def measure(cases: list[Case], repeats: int) -> list[dict[str, Any]]:
     for case in cases:
         if case.work.latents.is_cuda:
             torch.cuda.reset_peak_memory_stats()
-        line: dict[str, Any] = {"objective": case.name, "steps": case.steps, "kept_mb": kept_bytes(case) / 1e6}
+        line: dict[str, Any] = {
+            "objective": case.name,
+            "steps": case.steps,
+            "kept_mb": kept_bytes(case) / 1e6,
+        }
         if case.work.latents.is_cuda:
             line["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6
         lines.append(line)
@@ -134,7 +145,11 @@ def measure(cases: list[Case], repeats: int) -> list[dict[str, Any]]:
     for line, found in zip(lines, times, strict=True):
         line["seconds"] = min(found)
     for line in lines:
-        chain = next(other for other in lines if other["objective"] == "chain" and other["steps"] == line["steps"])
+        chain = next(
+            other
+            for other in lines
+            if other["objective"] == "chain" and other["steps"] == line["steps"]
+        )
         line["time_vs_chain"] = line["seconds"] / chain["seconds"]
         line["memory_vs_chain"] = line["kept_mb"] / chain["kept_mb"]
     return lines
@@ -143,13 +158,20 @@ def measure(cases: list[Case], repeats: int) -> list[dict[str, Any]]:
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
     keys = list(lines[0])
-    rows = (" | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values()) for line in lines)
-    return "\n".join(["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys), *(f"| {row} |" for row in rows)])
+    rows = (
+        " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values())
+        for line in lines
+    )
+    return "\n".join(
+        ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys), *(f"| {row} |" for row in rows)]
+    )
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="toonfaces")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", default="6,12,24")
@@ -158,14 +180,23 @@ def main() -> None:
     told = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images, clip = toonfaces("train", told.batch), load_clip().to(device)
-    loss = Objective.prepare(Loss(), clip, load_identity().to(device), images, ("person", "person with red hair"))
-    latents = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    loss = Objective.prepare(
+        Loss(), clip, load_identity().to(device), images, ("person", "person with red hair")
+    )
+    latents = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     lines = []
     for steps in map(int, told.steps.split(",")):
         cases = [make_case(name, rank, steps, told.model, loss, latents) for name, rank in ROWS]
         lines += measure(cases, told.repeats)
         print(table(lines[-len(cases) :]), flush=True)
-    content = {"batch": told.batch, "model": told.model, "lines": lines, "environment": environment()}
+    content = {
+        "batch": told.batch,
+        "model": told.model,
+        "lines": lines,
+        "environment": environment(),
+    }
     atomic_save(told.output, lambda p: p.write_text(json.dumps(content, indent=1) + "\n", "utf-8"))
 
 

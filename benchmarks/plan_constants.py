@@ -15,22 +15,41 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dclip.memory import kept_mb
+from dclip.models.memory import kept_mb
 from dclip.models.unet import TOONFACES_UNET, build_unet
 
-DDIM = {"flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6, "downsample_padding": 0, "attention_head_dim": None}
+DDIM = {
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-6,
+    "downsample_padding": 0,
+    "attention_head_dim": None,
+}
 ADM = {
     "resnet_time_scale_shift": "scale_shift", "downsample_type": "resnet", "upsample_type": "resnet", "attention_head_dim": 64,
     "attn_norm_num_groups": 32, "out_channels": 6,
 }  # fmt: skip
 
 
-def unet(size: int, widths: tuple[int, ...], layers: int, attention: tuple[int, ...], own: Mapping[str, object]) -> nn.Module:
+def unet(
+    size: int,
+    widths: tuple[int, ...],
+    layers: int,
+    attention: tuple[int, ...],
+    own: Mapping[str, object],
+) -> nn.Module:
     """A published U-Net, as ``dclip.models.convert`` describes it."""
     plain = "Resnet{}sampleBlock2D" if "downsample_type" in own else "{}Block2D"
     kinds = ["Attn{}Block2D" if level in attention else plain for level in range(len(widths))]
-    down, up = (tuple(k.format(way) for k in order) for way, order in (("Down", kinds), ("Up", kinds[::-1])))
-    shape = {"sample_size": size, "block_out_channels": widths, "layers_per_block": layers, "norm_num_groups": 32}
+    down, up = (
+        tuple(k.format(way) for k in order) for way, order in (("Down", kinds), ("Up", kinds[::-1]))
+    )
+    shape = {
+        "sample_size": size,
+        "block_out_channels": widths,
+        "layers_per_block": layers,
+        "norm_num_groups": 32,
+    }
     return build_unet({**shape, "down_block_types": down, "up_block_types": up, **own})
 
 

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Schedule, pairs_down
+from dclip.files import write_json
 from dclip.models.unet import TOONFACES_UNET, build_unet
-from dclip.tracking import environment, write_json
+from dclip.record.machine import environment
 from dclip.types import batches
 
 SCHEDULE = Schedule()
@@ -37,7 +38,9 @@ class Network:
     def __init__(self, size: int) -> None:
         torch.manual_seed(0)
         self.size = size
-        self.net: nn.Module = build_unet({**TOONFACES_UNET, "sample_size": size}).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: nn.Module = build_unet({**TOONFACES_UNET, "sample_size": size}).to(
+            memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
 
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
         """Predicted noise."""
@@ -46,7 +49,9 @@ class Network:
 
     def noise(self, count: int) -> Tensor:
         """Latents."""
-        return torch.randn(count, 3, self.size, self.size).contiguous(memory_format=torch.channels_last)
+        return torch.randn(count, 3, self.size, self.size).contiguous(
+            memory_format=torch.channels_last
+        )
 
     def generate(self, images: int, steps: int, batch: int) -> None:
         """Images without gradient, ``batch`` at a time."""
@@ -57,7 +62,9 @@ class Network:
 
     def update(self, steps: int, batch: int) -> None:
         """The chain's gradient of one batch."""
-        sample(self.eps, self.noise(batch), pairs_down(500, steps), SCHEDULE).square().mean().backward()
+        sample(
+            self.eps, self.noise(batch), pairs_down(500, steps), SCHEDULE
+        ).square().mean().backward()
         self.net.zero_grad()
 
 
@@ -66,7 +73,9 @@ def slope(values: Sequence[float], times: Sequence[float]) -> float:
     return float(np.polyfit([math.log(v) for v in values], [math.log(s) for s in times], 1)[0])
 
 
-def measure(what: str, values: Sequence[int], run: Callable[[int], None], repeats: int) -> dict[str, Any]:
+def measure(
+    what: str, values: Sequence[int], run: Callable[[int], None], repeats: int
+) -> dict[str, Any]:
     """One quantity, all its values in turns; the first round of the smallest warms up."""
     run(values[0])
     rounds = [[timed(lambda value=value: run(value)) for value in values] for _ in range(repeats)]  # type: ignore[misc]
@@ -91,12 +100,16 @@ def batch_sizes(repeats: int) -> list[dict[str, Any]]:
                 for part in batches(len(x), size):
                     net.eps(x[part], torch.full((size,), 300))
                 best[size] = min(best[size], time.perf_counter() - start)
-    return [{"batch": size, "ms_per_image": 1e3 * seconds / len(x)} for size, seconds in best.items()]
+    return [
+        {"batch": size, "ms_per_image": 1e3 * seconds / len(x)} for size, seconds in best.items()
+    ]
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", default="32,64,128,256")
     parser.add_argument("--size", type=int, default=32, help="image size of everything else")
     parser.add_argument("--repeats", type=int, default=2)
@@ -108,18 +121,37 @@ def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     net, sizes = Network(told.size), [int(s) for s in told.sizes.split(",")]
     nets = {size: Network(size) for size in sizes}
     lines = [
-        measure("steps of a generation (s_gen)", [3, 6, 12, 24], lambda n: net.generate(2, n, 2), told.repeats),
-        measure("steps of an update (s_train)", [3, 6, 12], lambda n: net.update(n, 2), told.repeats),
+        measure(
+            "steps of a generation (s_gen)",
+            [3, 6, 12, 24],
+            lambda n: net.generate(2, n, 2),
+            told.repeats,
+        ),
+        measure(
+            "steps of an update (s_train)", [3, 6, 12], lambda n: net.update(n, 2), told.repeats
+        ),
         measure("batch, an update", [1, 2, 4, 8], lambda n: net.update(3, n), told.repeats),
-        measure("images, four at a time", [4, 8, 16, 32], lambda n: net.generate(n, 3, 4), told.repeats),
-        measure("image size, a generation", sizes, lambda n: nets[n].generate(1, 2, 1), told.repeats),
+        measure(
+            "images, four at a time", [4, 8, 16, 32], lambda n: net.generate(n, 3, 4), told.repeats
+        ),
+        measure(
+            "image size, a generation", sizes, lambda n: nets[n].generate(1, 2, 1), told.repeats
+        ),
         measure("image size, an update", sizes, lambda n: nets[n].update(2, 1), 1),
     ]
     print(table(lines), flush=True)
     by_batch = batch_sizes(told.repeats)
     print(table(by_batch))
     settings = {"size": told.size, "repeats": told.repeats, "threads": torch.get_num_threads()}
-    write_json(told.output, {**settings, "lines": lines, "batch_without_gradient": by_batch, "environment": environment()})
+    write_json(
+        told.output,
+        {
+            **settings,
+            "lines": lines,
+            "batch_without_gradient": by_batch,
+            "environment": environment(),
+        },
+    )
     return lines
 
 

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dclip.tracking import environment, write_json
+from dclip.files import write_json
+from dclip.record.machine import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ["run.py", "experiment=toonfaces_red_hair", "task=plan"]
@@ -39,9 +40,13 @@ def once(words: list[str], folder: str) -> tuple[float, float]:
     words = [str(ROOT / word) if word == "run.py" else word for word in words]
     before, clock = os.times(), time.perf_counter()
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, *words], cwd=folder, env=environ, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environ, capture_output=True, check=False
+    )
     after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
+    used = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return used, time.perf_counter() - clock
 
 
@@ -50,7 +55,12 @@ def heavy(words: list[str], folder: str) -> bool:
     words = [str(ROOT / word) if word == "run.py" else word for word in words]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *words], cwd=folder, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-X", "importtime", *words],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
 
@@ -58,8 +68,12 @@ def heavy(words: list[str], folder: str) -> bool:
 def measure(repeats: int) -> list[dict[str, Any]]:
     """One line a command."""
     with tempfile.TemporaryDirectory() as folder:
-        imports = {name: heavy(words, folder) for name, words in COMMANDS.items()}  # warms the file cache, too
-        rounds = [{name: once(words, folder) for name, words in COMMANDS.items()} for _ in range(repeats)]
+        imports = {
+            name: heavy(words, folder) for name, words in COMMANDS.items()
+        }  # warms the file cache, too
+        rounds = [
+            {name: once(words, folder) for name, words in COMMANDS.items()} for _ in range(repeats)
+        ]
     return [
         {
             "command": name,
@@ -74,7 +88,9 @@ def measure(repeats: int) -> list[dict[str, Any]]:
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     told = parser.parse_args(words)

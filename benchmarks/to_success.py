@@ -27,26 +27,29 @@ from finetuning import table
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from dclip.build import build_networks
-from dclip.checks import to_config
-from dclip.cli import CONF
 from dclip.config import Config, Loss
-from dclip.data.load import toonfaces, truth_of
-from dclip.data.toonfaces import TRUTHS
+from dclip.data.toonfaces.faces import TRUTHS
+from dclip.data.toonfaces.images import toonfaces, truth_of
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.diffusion.solvers import inverter_of, pairs_of
-from dclip.methods.crew import Crew
-from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
-from dclip.methods.walk import encode
-from dclip.metrics.suite import Scorers, measure
+from dclip.encode.invert import encode
+from dclip.files import write_json
+from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.threads import Crew
+from dclip.metrics.suite import measure
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
 from dclip.models.lora import Lora
+from dclip.models.networks import Scorers, build_networks
 from dclip.models.unet import DiffusionModel
-from dclip.tracking import environment, write_json
+from dclip.prepare.checks import to_config
+from dclip.prepare.compose import CONF
+from dclip.record.machine import environment
 from dclip.types import Edited
 
-PUBLISHED = Loss(clip=3, l1=0.3, id=0.3)  # the README's scale of CLIP, the weights of Table 5's red hair; -log((1 + cos) / 2)
+PUBLISHED = Loss(
+    clip=3, l1=0.3, id=0.3
+)  # the README's scale of CLIP, the weights of Table 5's red hair; -log((1 + cos) / 2)
 
 
 def config(edit: str) -> Config:
@@ -89,7 +92,13 @@ class Judge:
     def __call__(self, result: Tensor) -> tuple[float, float]:
         """(success, preservation)."""
         texts = (self.cfg.edit.source, self.cfg.edit.target)
-        scores = measure(Edited(self.images, result.contiguous(), None), self.cfg.metric, self.scorers, texts, self.truth).values
+        scores = measure(
+            Edited(self.images, result.contiguous(), None),
+            self.cfg.metric,
+            self.scorers,
+            texts,
+            self.truth,
+        ).values
         return float(scores["judge_success"]), float(scores["judge_preservation"])
 
 
@@ -97,7 +106,9 @@ def carry(model: DiffusionModel, x: Tensor, pairs: Any, solver: Any = None) -> T
     """A walk in batches of 16, off the clock."""
     with torch.no_grad():
         parts = [p.contiguous(memory_format=torch.channels_last) for p in x.split(16)]
-        return torch.cat([sample(model.eps, part, pairs, model.schedule, solver=solver) for part in parts])
+        return torch.cat(
+            [sample(model.eps, part, pairs, model.schedule, solver=solver) for part in parts]
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,9 @@ class Goal:
     preservation: float
     most: int
 
-    def pursue(self, clock: Clock, learning: Iterator[int], look: Callable[[], tuple[float, float]]) -> dict[str, Any]:
+    def pursue(
+        self, clock: Clock, learning: Iterator[int], look: Callable[[], tuple[float, float]]
+    ) -> dict[str, Any]:
         """Learn until it is reached. ``learning`` yields how many images it has learned from; when it ends, it is given up, too."""
         found: dict[str, Any] = {}
         while not found.get("reached"):
@@ -117,19 +130,33 @@ class Goal:
                 break
             success, preservation = look()
             reached = success >= self.success and preservation >= self.preservation
-            found = {"image_updates": seen, "judge_success": success, "judge_preservation": preservation, "reached": reached}
-            print(f"    {seen} images, {clock.seconds:.1f} s: success {success:.3f}, preservation {preservation:.3f}", flush=True)
+            found = {
+                "image_updates": seen,
+                "judge_success": success,
+                "judge_preservation": preservation,
+                "reached": reached,
+            }
+            print(
+                f"    {seen} images, {clock.seconds:.1f} s: success {success:.3f}, preservation {preservation:.3f}",
+                flush=True,
+            )
         return found
 
 
-def published(cfg: Config, judge: Judge, images: int, rates: Sequence[float], goal: Goal, every: int) -> list[dict[str, Any]]:
+def published(
+    cfg: Config, judge: Judge, images: int, rates: Sequence[float], goal: Goal, every: int
+) -> list[dict[str, Any]]:
     """The transcription, image by image; every rate on the same latents, whose time is part of each."""
     t0 = cfg.sampler.t0
-    criterion = transcription.Criterion(load_clip(), load_identity(), (cfg.edit.source, cfg.edit.target), PUBLISHED)
+    criterion = transcription.Criterion(
+        load_clip(), load_identity(), (cfg.edit.source, cfg.edit.target), PUBLISHED
+    )
     pixels, mine = toonfaces("train", images, judge.truth).pixels, load_model("toonfaces")
     held = carry(mine, judge.images.pixels, pairs_up(t0, 40))
     clock = Clock()
-    latents = clock.run(lambda: transcription.precompute(transcription.Network(mine), pixels, t0, 40))
+    latents = clock.run(
+        lambda: transcription.precompute(transcription.Network(mine), pixels, t0, 40)
+    )
     inverted = clock.seconds
 
     def one(lr: float) -> dict[str, Any]:
@@ -148,7 +175,11 @@ def published(cfg: Config, judge: Judge, images: int, rates: Sequence[float], go
         found = goal.pursue(clock, learning(), look)
         learned = clock.seconds
         with torch.no_grad():
-            clock.run(lambda: transcription.generate(net, transcription.invert(net, judge.images.pixels[:1], t0, 40), t0, 6))
+            clock.run(
+                lambda: transcription.generate(
+                    net, transcription.invert(net, judge.images.pixels[:1], t0, 40), t0, 6
+                )
+            )
         return line("published", images, lr, inverted, learned, clock.seconds, found)
 
     return [one(lr) for lr in rates]
@@ -170,8 +201,12 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     down = pairs_of(cfg.sampler)[1]
 
     def learning() -> Iterator[int]:
-        objective = Objective.prepare(cfg.loss, clip, networks.identity, images, (cfg.edit.source, cfg.edit.target))
-        tuning = DiffusionClipTuning(model, objective, latents, down, cfg.method, cfg.seed, lora=lora)
+        objective = Objective.prepare(
+            cfg.loss, clip, networks.identity, images, (cfg.edit.source, cfg.edit.target)
+        )
+        tuning = DiffusionClipTuning(
+            model, objective, latents, down, cfg.method, cfg.seed, lora=lora
+        )
         (optimizer,), (schedule,) = tuning.configure_optimizers()
         trained, seen = list(lora.parameters()), 0
         for batch in range(cfg.method.epochs * tuning.steps_per_epoch):
@@ -188,28 +223,63 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     learned = clock.seconds
     one = judge.images.pixels[:1].contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        up = clock.run(lambda: sample(original.eps, one, pairs_of(cfg.sampler)[0], model.schedule, solver=inverter_of(cfg.sampler)))
+        up = clock.run(
+            lambda: sample(
+                original.eps,
+                one,
+                pairs_of(cfg.sampler)[0],
+                model.schedule,
+                solver=inverter_of(cfg.sampler),
+            )
+        )
         clock.run(lambda: sample(model.eps, up, down, model.schedule))
     return line("dclip", len(images), cfg.method.lr, inverted, learned, clock.seconds, found)
 
 
-def line(who: str, images: int, lr: float, inverted: float, learned: float, total: float, found: dict[str, Any]) -> dict[str, Any]:
+def line(
+    who: str,
+    images: int,
+    lr: float,
+    inverted: float,
+    learned: float,
+    total: float,
+    found: dict[str, Any],
+) -> dict[str, Any]:
     """One row."""
-    seconds = {"invert_s": inverted, "tune_s": learned - inverted, "edit_s": total - learned, "total_s": total}
+    seconds = {
+        "invert_s": inverted,
+        "tune_s": learned - inverted,
+        "edit_s": total - learned,
+        "total_s": total,
+    }
     return {"procedure": who, "images": images, "lr": lr, **seconds, **found}
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--edit", default="red_hair", choices=sorted(TRUTHS))
     parser.add_argument("--success", type=float, default=0.85)
     parser.add_argument("--preservation", type=float, default=0.85)
-    parser.add_argument("--faces", type=int, default=40, help="validation faces that the judge looks at")
+    parser.add_argument(
+        "--faces", type=int, default=40, help="validation faces that the judge looks at"
+    )
     parser.add_argument("--images", type=int, nargs="+", default=[50])
     parser.add_argument("--lr", type=float, nargs="+", default=[3e-5, 6e-5, 1.2e-4])
-    parser.add_argument("--every", type=int, default=10, help="the judge looks at the published procedure after so many images")
-    parser.add_argument("--most", type=int, default=250, help="image updates at most: five times 50 images, as published")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=10,
+        help="the judge looks at the published procedure after so many images",
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=250,
+        help="image updates at most: five times 50 images, as published",
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     told = parser.parse_args(words)

@@ -31,7 +31,9 @@ class Network:
     """The noise predictor: a copy of the model's U-Net in torch's default layout, and how often it was called."""
 
     def __init__(self, model: DiffusionModel) -> None:
-        self.unet = copy.deepcopy(model.unet).to(memory_format=torch.contiguous_format).requires_grad_(True)  # type: ignore[call-overload]
+        self.unet = (
+            copy.deepcopy(model.unet).to(memory_format=torch.contiguous_format).requires_grad_(True)
+        )  # type: ignore[call-overload]
         self.calls = 0
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
@@ -79,7 +81,9 @@ def generate(net: Network, latent: Tensor, t0: int, steps: int) -> Tensor:
 class Criterion:
     """-log((1 + cos) / 2) of the directional CLIP similarity, L1, identity."""
 
-    def __init__(self, clip: ClipModel, identity: IdentityModel | None, texts: tuple[str, str], weights: Loss) -> None:
+    def __init__(
+        self, clip: ClipModel, identity: IdentityModel | None, texts: tuple[str, str], weights: Loss
+    ) -> None:
         self.clip, self.identity = copy.deepcopy(clip).requires_grad_(True), identity
         self.texts, self.weights = texts, weights
         self.direction: Tensor | None = None
@@ -88,7 +92,10 @@ class Criterion:
         """The loss of one image."""
         w = self.weights
         if self.direction is None:
-            before, after = self.clip.text_features([self.texts[0]]), self.clip.text_features([self.texts[1]])
+            before, after = (
+                self.clip.text_features([self.texts[0]]),
+                self.clip.text_features([self.texts[1]]),
+            )
             self.direction = F.normalize((after - before).mean(0), dim=0)
         change = self.clip.image_features(edited) - self.clip.image_features(source)
         change = change / (change.norm(dim=-1, keepdim=True) + 1e-7)
@@ -110,7 +117,13 @@ def precompute(net: Network, images: Tensor, t0: int, steps: int = 40) -> list[T
 
 
 def images_one_by_one(
-    net: Network, criterion: Criterion, images: Tensor, latents: Sequence[Tensor], t0: int, steps: int = 6, lr: float = 8e-6
+    net: Network,
+    criterion: Criterion,
+    images: Tensor,
+    latents: Sequence[Tensor],
+    t0: int,
+    steps: int = 6,
+    lr: float = 8e-6,
 ) -> Iterator[float]:
     """Fine-tune for ever, one image an update; yields the loss after every one. The rate grows by 1.3 an epoch."""
     optimizer = torch.optim.Adam(net.unet.parameters(), lr)

@@ -13,19 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dclip.config import DclipError, Encode, FinalStep, Grid, Metric, Mix, Sampler, Solver
-from dclip.data.toonfaces import TRUTHS
+from dclip.config import Encode, FinalStep, Grid, Metric, Mix, Sampler, Solver
+from dclip.data.toonfaces.faces import TRUTHS
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import check_steps
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
-from dclip.headers import common_steps
-from dclip.methods.adapter import read_edit
-from dclip.methods.editing import editor_from
-from dclip.methods.walk import noised
-from dclip.metrics.suite import Scorers
+from dclip.edits.editor import editor_from
+from dclip.edits.header import common_steps
+from dclip.edits.saved import read_edit
+from dclip.encode.invert import noised
+from dclip.errors import DclipError
 from dclip.metrics.suite import measure as _measure
 from dclip.models.checkpoints import load_clip, load_model
+from dclip.models.networks import Scorers
 from dclip.models.unet import DiffusionModel
 from dclip.types import Edited, Images
 
@@ -36,7 +37,9 @@ def _images(pixels: Tensor, ids: Sequence[str] | None = None) -> Images:
     return Images(pixels, tuple(ids or (f"image_{i:05d}" for i in range(len(pixels)))))
 
 
-def _options(t0: int, steps: int, solver: str, eta: float, final_step: FinalStep | str, grid: Grid | str) -> Sampler:
+def _options(
+    t0: int, steps: int, solver: str, eta: float, final_step: FinalStep | str, grid: Grid | str
+) -> Sampler:
     check_steps(t0, steps)
     if solver not in list(Solver):
         raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(Solver)}")
@@ -52,7 +55,12 @@ def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
 
 
 def _generate(
-    model: DiffusionModel, eps_fn: EpsFn, latents: Tensor, options: Sampler, ids: Sequence[str] | None, seed: int
+    model: DiffusionModel,
+    eps_fn: EpsFn,
+    latents: Tensor,
+    options: Sampler,
+    ids: Sequence[str] | None,
+    seed: int,
 ) -> Tensor:
     noise = ImageNoise(list(ids or (f"image_{i:05d}" for i in range(len(latents)))), seed)
     down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)
@@ -98,7 +106,9 @@ def generate(
     ``eta`` > 0 adds noise to DDIM, drawn per image from ``seed`` and its id, so that a batch never changes a picture.
     ``final_step``: ``to_clean`` as in the papers' code (ends at the predicted x0), ``to_t0`` as in the paper.
     """
-    return _generate(model, model.predict, latents, _options(t0, steps, solver, eta, final_step, grid), ids, seed)
+    return _generate(
+        model, model.predict, latents, _options(t0, steps, solver, eta, final_step, grid), ids, seed
+    )
 
 
 @torch.no_grad()
@@ -119,12 +129,16 @@ def edit(
     """
     names = [adapter] if isinstance(adapter, str) else list(adapter)
     if not names:
-        raise DclipError("adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several")
+        raise DclipError(
+            "adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several"
+        )
     edits = [read_edit(name) for name in names]
     common_steps([one.header for one in edits])  # refuses edits that were made with different steps
     options = edits[0].sampler
     editor = editor_from(model, edits, Mix(weights, soup), options.t0, gamma)
-    return _generate(model, editor.at(gamma), _encode(model, images, options, seed), options, None, seed)
+    return _generate(
+        model, editor.at(gamma), _encode(model, images, options, seed), options, None, seed
+    )
 
 
 def _encode(model: DiffusionModel, images: Tensor, options: Sampler, seed: int) -> Tensor:

@@ -33,13 +33,20 @@ def templates(name: str) -> list[str]:
 
 
 def text_direction(
-    text_features: Callable[[Sequence[str]], Tensor], source: str, target: str, forms: Sequence[str] = ("{}",)
+    text_features: Callable[[Sequence[str]], Tensor],
+    source: str,
+    target: str,
+    forms: Sequence[str] = ("{}",),
 ) -> Tensor:
     """dT [D]: mean over templates of E_T(target) - E_T(source), normalised. ValueError if the two texts read the same."""
-    difference = text_features([f.format(target) for f in forms]) - text_features([f.format(source) for f in forms])
+    difference = text_features([f.format(target) for f in forms]) - text_features(
+        [f.format(source) for f in forms]
+    )
     direction = difference.mean(0)
     if float(direction.norm()) < 1e-6:
-        raise ValueError(f"CLIP reads {source!r} and {target!r} as the same text; say the edit in other words")
+        raise ValueError(
+            f"CLIP reads {source!r} and {target!r} as the same text; say the edit in other words"
+        )
     return F.normalize(direction, dim=0)
 
 
@@ -50,11 +57,15 @@ def image_direction(source: Tensor, target: Tensor) -> Tensor:
     """
     direction = target.mean(0) - source.mean(0)
     if float(direction.norm()) < 1e-6:
-        raise ValueError("CLIP sees no difference between the example images before and after; choose others")
+        raise ValueError(
+            "CLIP sees no difference between the example images before and after; choose others"
+        )
     return F.normalize(direction, dim=0)
 
 
-def direction_cosine(edited: Tensor, source: Tensor, direction: Tensor, eps: float = 1e-7) -> Tensor:
+def direction_cosine(
+    edited: Tensor, source: Tensor, direction: Tensor, eps: float = 1e-7
+) -> Tensor:
     """cos(dI, dT) per image [N] (DiffusionCLIP, Eq. 30: S_dir)."""
     delta = edited - source
     delta = delta / (delta.norm(dim=-1, keepdim=True) + eps)
@@ -109,12 +120,16 @@ def log_probabilities(features: Tensor, texts: Tensor, temperature: float = 0.01
     return F.log_softmax(features.float() @ texts.float().T / temperature, dim=-1)
 
 
-def contrastive(features: Tensor, target: Tensor, distractors: Tensor, temperature: float = 0.01) -> Tensor:
+def contrastive(
+    features: Tensor, target: Tensor, distractors: Tensor, temperature: float = 0.01
+) -> Tensor:
     """-log p(target) among target [D] and distractors [M, D] (CLIP-guided sampling report, Eq. 5; OpenAI's CLIP: tau = 0.01).
 
     It limits itself: the gradient fades as the target's probability nears 1.
     """
-    return -log_probabilities(features, torch.cat([target[None], distractors]), temperature)[:, 0].mean()
+    return -log_probabilities(features, torch.cat([target[None], distractors]), temperature)[
+        :, 0
+    ].mean()
 
 
 def spherical(features: Tensor, text: Tensor) -> Tensor:

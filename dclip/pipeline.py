@@ -14,24 +14,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip import needs, parallel, plan
-from dclip.build import Networks, build_networks
 from dclip.config import Config, TaskName, planned
 from dclip.data.images import save_pngs
-from dclip.data.load import fetch_data, load_input, true_images, truth_of
-from dclip.methods import sampling
-from dclip.methods.adapter import save_edit
-from dclip.methods.direction import direction_of
-from dclip.methods.drawn import source_images
-from dclip.methods.editing import Editor, apply, editor_of, encode_variants, generate, read_editor, strip
-from dclip.methods.objectives import needs_latents
-from dclip.methods.translate import into_domain, translation_scores
-from dclip.methods.walk import encode
+from dclip.data.load import fetch_data, load_input
+from dclip.data.toonfaces.images import true_images, truth_of
+from dclip.edits.editor import (
+    Editor,
+    apply,
+    editor_of,
+    encode_variants,
+    generate,
+    read_editor,
+    strip,
+)
+from dclip.edits.saved import save_edit
+from dclip.encode.invert import encode
+from dclip.encode.source import source_images
+from dclip.encode.translate import into_domain
+from dclip.files import read_json
+from dclip.methods.diffusionclip.objectives import needs_latents
+from dclip.methods.sampling import draw, results, start
 from dclip.metrics.functional import variety
 from dclip.metrics.suite import measure
+from dclip.metrics.translated import translation_scores
+from dclip.models.networks import Networks, build_networks
 from dclip.models.unet import DiffusionModel
-from dclip.report import grid_picture, sheet_picture, text_table, write_report
-from dclip.tracking import Record, peak_memory_mb, read_json, recording
+from dclip.pages.report import text_table, write_report
+from dclip.prepare import needs, plan
+from dclip.record.machine import peak_memory_mb
+from dclip.record.pictures import grid_picture, sheet_picture
+from dclip.record.record import Record, recording
+from dclip.runtime import parallel
+from dclip.text.direction import direction_of
 from dclip.types import Edited, Images
 
 log = logging.getLogger("dclip")
@@ -49,7 +63,7 @@ def run(cfg: Config) -> Path:
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     if cfg.task.name is TaskName.demo:
-        from dclip.demo import serve
+        from dclip.pages.demo import serve
 
         fetch_data(cfg)
         serve(cfg)
@@ -58,9 +72,15 @@ def run(cfg: Config) -> Path:
         fetch_data(cfg)
         TASKS[cfg.task.name](cfg, record)
     if record.writes:  # last, so that the page shows the run's final status
-        title = cfg.name or (sampling.title_of(cfg) if cfg.task.name is TaskName.sample else _title(cfg))
-        report = write_report(record.folder, title, f"dclip · seed {cfg.seed} · {record.folder.name}")
-        log.info("%s\n%s", text_table(read_json(record.folder / "metrics.json")), f"report: {report}")
+        title = cfg.name or (
+            results.title_of(cfg) if cfg.task.name is TaskName.sample else _title(cfg)
+        )
+        report = write_report(
+            record.folder, title, f"dclip · seed {cfg.seed} · {record.folder.name}"
+        )
+        log.info(
+            "%s\n%s", text_table(read_json(record.folder / "metrics.json")), f"report: {report}"
+        )
     return record.folder
 
 
@@ -70,7 +90,7 @@ def _title(cfg: Config) -> str:
 
 def finetune(cfg: Config, record: Record) -> None:
     """Adapt the model to the edit, apply it to the test images, measure."""
-    from dclip.methods.adapt import adapt
+    from dclip.methods.diffusionclip.fit import adapt
 
     networks = build_networks(cfg)
     model = networks.model
@@ -78,21 +98,32 @@ def finetune(cfg: Config, record: Record) -> None:
     with record.timing("invert"):
         unused = () if needs_latents(cfg.method.objective) else ("train",)
         latents = {
-            split: part.pixels[:0] if split in unused else encode(cfg, model, part, f"{split} images")
+            split: part.pixels[:0]
+            if split in unused
+            else encode(cfg, model, part, f"{split} images")
             for split, part in images.items()
         }
     original = copy.deepcopy(model)
     with record.timing("adapt"):
         lora = adapt(cfg, record, networks, images, latents)
     if record.writes:
-        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora)
+        save_edit(
+            record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora
+        )
     editor = editor_of(original, model)
     edited = apply_edit(cfg, record, editor, images["test"], latents["test"])
     if cfg.input:
         save_pictures(record, images["test"].ids, edited.result)
     scores = finish(cfg, record, networks, edited, latents["test"], editor)
     if record.writes:  # once more, with what it is worth
-        save_edit(record.folder / "adapter.safetensors", cfg, model, record.seconds["seconds_adapt"], lora, scores)
+        save_edit(
+            record.folder / "adapter.safetensors",
+            cfg,
+            model,
+            record.seconds["seconds_adapt"],
+            lora,
+            scores,
+        )
 
 
 def edit(cfg: Config, record: Record) -> None:
@@ -124,12 +155,16 @@ def translate(cfg: Config, record: Record) -> None:
             latents = encode(cfg, model, domain)
         edited = apply_edit(cfg, record, editor, domain, latents)
         shown.append((cfg.edit.name or "edited", edited.result))
-        scores = measure(edited, cfg.metric, networks.scorers(), direction_of(cfg, domain), truth_of(cfg))
+        scores = measure(
+            edited, cfg.metric, networks.scorers(), direction_of(cfg, domain), truth_of(cfg)
+        )
         record.rows(images.ids, scores.rows)
         values |= scores.values
     save_pictures(record, images.ids, shown[-1][1])
     record.picture("before_after", grid_picture(shown))
-    record.metrics({**values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
+    record.metrics(
+        {**values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)}
+    )
 
 
 def reconstruct(cfg: Config, record: Record) -> None:
@@ -144,23 +179,32 @@ def reconstruct(cfg: Config, record: Record) -> None:
     edited = Edited(images, result)
     scores = measure(edited, cfg.metric, networks.scorers())
     record.rows(images.ids, scores.rows)
-    record.picture("before_after", grid_picture([("source", images.pixels), ("reconstruction", result)]))
-    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
+    record.picture(
+        "before_after", grid_picture([("source", images.pixels), ("reconstruction", result)])
+    )
+    record.metrics(
+        {
+            **scores.values,
+            **record.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "images": len(images),
+        }
+    )
 
 
 def sample_noise(cfg: Config, record: Record) -> None:
     """Draw images from noise (or from the latents of images), freely or under guidance; measure what was asked for."""
     networks = build_networks(cfg)
-    asked = sampling.Asked.of(cfg, networks)
+    asked = start.Asked.of(cfg, networks)
     with record.timing("invert"):
-        origin = sampling.origin_of(cfg, networks.model)
-    outcome = sampling.carry_out(cfg, record, networks, asked, origin)
-    sampling.finish(cfg, record, networks, asked, origin, outcome)
+        origin = start.origin_of(cfg, networks.model)
+    outcome = draw.carry_out(cfg, record, networks, asked, origin)
+    results.finish(cfg, record, networks, asked, origin, outcome)
 
 
 def pretrain(cfg: Config, record: Record) -> None:
     """Train one of the embedded networks."""
-    from dclip.methods.pretrain_run import train_network
+    from dclip.pretrain.run import train_network
 
     train_network(cfg, record)
 
@@ -189,11 +233,15 @@ def save_pictures(record: Record, ids: Sequence[str], pictures: Tensor) -> None:
         save_pngs(pictures, ids, record.folder / "samples")
 
 
-def apply_edit(cfg: Config, record: Record, editor: Editor, images: Images, latents: Tensor) -> Edited:
+def apply_edit(
+    cfg: Config, record: Record, editor: Editor, images: Images, latents: Tensor
+) -> Edited:
     """Generate at the degree of change ``gamma``."""
     with record.timing("edit"):
         result = apply(cfg, editor, images, latents, cfg.gamma)
-    whole = cfg.gamma == 1 or len(cfg.edit.adapters) > 1  # several edits, each at half weight, are whole at gamma = 2
+    whole = (
+        cfg.gamma == 1 or len(cfg.edit.adapters) > 1
+    )  # several edits, each at half weight, are whole at gamma = 2
     return Edited(images, result, true_images(images, truth_of(cfg)) if whole else None)
 
 
@@ -202,7 +250,13 @@ def finish(
 ) -> dict[str, float | str]:
     """Measure, draw the pictures, write the numbers; returns the scores."""
     images = edited.source
-    scores = measure(edited, cfg.metric, networks.scorers(), direction_of(cfg, images), truth_of(cfg) if images.faces else None)
+    scores = measure(
+        edited,
+        cfg.metric,
+        networks.scorers(),
+        direction_of(cfg, images),
+        truth_of(cfg) if images.faces else None,
+    )
     if cfg.variants > 1:
         scores.values["variety"] = variety(edited.result, cfg.variants)
     shown = images.take(range(min(12, len(images))))
@@ -215,9 +269,21 @@ def finish(
         made = strip(cfg, editor, few, latents[: len(few)], cfg.degrees).unbind(1)
         record.picture(
             "degree_of_change",
-            grid_picture([("source", few.pixels), *((f"gamma {g:g}", x) for g, x in zip(cfg.degrees, made, strict=True))]),
+            grid_picture(
+                [
+                    ("source", few.pixels),
+                    *((f"gamma {g:g}", x) for g, x in zip(cfg.degrees, made, strict=True)),
+                ]
+            ),
         )
         record.animation("degree_of_change", [sheet_picture(x, len(x), scale=2) for x in made])
     record.rows(images.ids, scores.rows)
-    record.metrics({**scores.values, **record.seconds, "peak_memory_mb": peak_memory_mb(), "images": len(images)})
+    record.metrics(
+        {
+            **scores.values,
+            **record.seconds,
+            "peak_memory_mb": peak_memory_mb(),
+            "images": len(images),
+        }
+    )
     return scores.values

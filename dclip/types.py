@@ -33,9 +33,13 @@ class Images:
         if x.ndim != 4 or x.shape[1] != 3:
             raise ValueError(f"images must be [N,3,H,W], not {list(x.shape)}")
         if not x.is_floating_point() or (len(x) and (x.min() < -1.001 or x.max() > 1.001)):
-            raise ValueError("images must be floats in [-1, 1]; divide bytes by 127.5 and subtract 1")
+            raise ValueError(
+                "images must be floats in [-1, 1]; divide bytes by 127.5 and subtract 1"
+            )
         if len(self.ids) != len(x) or len(set(self.ids)) != len(x):
-            raise ValueError(f"{len(x)} images need as many different ids, not {len(set(self.ids))}")
+            raise ValueError(
+                f"{len(x)} images need as many different ids, not {len(set(self.ids))}"
+            )
         if self.faces and len(self.faces) != len(x):
             raise ValueError(f"{len(x)} images but {len(self.faces)} faces")
         if self.latents is not None and self.latents.shape != x.shape:
@@ -73,7 +77,9 @@ class Edited:
         for name in ("result", "truth"):
             value = getattr(self, name)
             if value is not None and value.shape != self.source.pixels.shape:
-                raise ValueError(f"{name} is {list(value.shape)}, the source {list(self.source.pixels.shape)}")
+                raise ValueError(
+                    f"{name} is {list(value.shape)}, the source {list(self.source.pixels.shape)}"
+                )
 
 
 def batches(count: int, size: int) -> Iterator[slice]:

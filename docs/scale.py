@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dclip import plan
 from dclip.config import Config
-from dclip.models import registry
-from dclip.study import configured
+from dclip.models import registry, sizes
+from dclip.prepare import plan
+from dclip.prepare.compose import configured
 
 PAGE = Path(__file__).with_suffix(".md")
 RUNS = 1000
@@ -18,14 +18,14 @@ RUNS = 1000
 
 def hours(cfg: Config) -> float:
     """GPU hours of a run on the Quadro RTX 6000 of the paper."""
-    size = plan.size_of(cfg)
+    size = sizes.size_of(cfg)
     assert size is not None
     return sum(plan.calls(cfg).values()) * size.gflop / plan.RTX6000_GFLOPS / 3600
 
 
 def memory(cfg: Config) -> str:
     """What is counted, and at most, in GB."""
-    size = plan.size_of(cfg)
+    size = sizes.size_of(cfg)
     assert size is not None
     counted = plan.memory_mb(cfg, size) / 1e3
     return f"{counted:.0f} to {counted * plan.OVERHEAD:.0f}"
@@ -33,7 +33,7 @@ def memory(cfg: Config) -> str:
 
 def disk(cfg: Config) -> tuple[float, float]:
     """GB that a fine-tuning leaves: its edit, and its two checkpoints (weights and Adam's two moments)."""
-    size = plan.size_of(cfg)
+    size = sizes.size_of(cfg)
     assert size is not None
     weights = size.parameters * plan.BYTES / 1e9
     return weights, 2 * 3 * weights
@@ -52,10 +52,15 @@ def page() -> str:
             ["experiment=imagenet", "method.objective=chain_checkpointed"]
         ),
         "celeba": faces,
-        "celeba, `preset=[chain_checkpointed,lora]`": configured(["experiment=celeba", "preset=[chain_checkpointed,lora]"]),
+        "celeba, `preset=[chain_checkpointed,lora]`": configured(
+            ["experiment=celeba", "preset=[chain_checkpointed,lora]"]
+        ),
     }
-    rows = [f"| {name} | {sum(plan.calls(cfg).values()):,.0f} | {hours(cfg):.1f} | {memory(cfg)} |" for name, cfg in tuned.items()]
-    big, small = plan.size_of(imagenet), plan.size_of(faces)
+    rows = [
+        f"| {name} | {sum(plan.calls(cfg).values()):,.0f} | {hours(cfg):.1f} | {memory(cfg)} |"
+        for name, cfg in tuned.items()
+    ]
+    big, small = sizes.size_of(imagenet), sizes.size_of(faces)
     assert big is not None and small is not None
     edit, checkpoints = disk(faces)
     data = faces.dataset

@@ -14,8 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.metrics.functional import HIGHER_IS_BETTER
-from dclip.tracking import read_json
+from dclip.files import read_json
+from dclip.metrics.names import HIGHER_IS_BETTER
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,10 +64,15 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
     keys = [k for k in table[0] if not k.endswith("_std")]
     heads = [k + (arrows[HIGHER_IS_BETTER[k]] if k in HIGHER_IS_BETTER else "") for k in keys]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join(lines + ["| " + " | ".join(cell(line, k) for k in keys) + " |" for line in table]) + "\n"
+    return (
+        "\n".join(lines + ["| " + " | ".join(cell(line, k) for k in keys) + " |" for line in table])
+        + "\n"
+    )
 
 
-def with_kept(path: Path, table: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+def with_kept(
+    path: Path, table: Sequence[dict[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
     """The table, and the lines of an earlier one at ``path`` that it lacks or has from fewer seeds; ``names`` tell lines apart."""
     lines = {tuple(str(line[name]) for name in names): line for line in table}
     if path.is_file():
@@ -89,12 +94,18 @@ def value(text: str) -> Any:
 
 def strips(folders: Sequence[Path], scale: int = 1) -> Image.Image:
     """The first sixteen samples of every run, one row a run: columns share their noise."""
-    rows = [[Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]] for folder in folders]
+    rows = [
+        [Image.open(f) for f in sorted((folder / "samples").glob("image_*.png"))[:16]]
+        for folder in folders
+    ]
     side = scale * rows[0][0].width
     canvas = Image.new("RGB", (16 * (side + 2), len(rows) * (side + 2)), "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            canvas.paste(picture.resize((side, side), Image.Resampling.NEAREST), (x * (side + 2), y * (side + 2)))
+            canvas.paste(
+                picture.resize((side, side), Image.Resampling.NEAREST),
+                (x * (side + 2), y * (side + 2)),
+            )
     return canvas
 
 

@@ -2,11 +2,15 @@
 
 import os
 
+from dclip.prepare import compose
+
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
 os.environ["COLUMNS"] = "120"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as dclip has it; some tests import torch before dclip
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as dclip has it; some tests import torch before dclip
 for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG"):
     os.environ.pop(inherited, None)
 
@@ -18,7 +22,13 @@ import pytest  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = ("objective_", "apply_", "translate_", "single_", "examples")  # experiments of test_presets.py
+ELSEWHERE = (
+    "objective_",
+    "apply_",
+    "translate_",
+    "single_",
+    "examples",
+)  # experiments of test_presets.py
 SMALL = {  # overrides that keep a run in seconds
     "dataset.train": 4,
     "dataset.validation": 2,
@@ -55,7 +65,7 @@ def write_tiny_model(path, size=16, seed=0, variance="fixed_small"):
     """A diffusion model with random weights, on disk as ours are."""
     import torch
 
-    from dclip.models.checkpoints import model_header, save_weights
+    from dclip.models.saved import model_header, save_weights
     from dclip.models.unet import ModelInfo, build_unet
 
     info = ModelInfo("tiny", tiny_unet(size, 6 if variance == "learned_range" else 3), variance)
@@ -69,13 +79,18 @@ def write_tiny_model(path, size=16, seed=0, variance="fixed_small"):
 def write_tiny_clip(path, seed=0):
     import torch
 
-    from dclip.models.checkpoints import save_weights
     from dclip.models.clip import build_clip
+    from dclip.models.saved import save_weights
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build_clip(TINY_CLIP)
-        for name, parameter in net.visual.named_parameters():  # a fresh ResNet sees almost no difference between pictures
+        for (
+            name,
+            parameter,
+        ) in (
+            net.visual.named_parameters()
+        ):  # a fresh ResNet sees almost no difference between pictures
             if "bn" in name and name.endswith("weight"):
                 torch.nn.init.constant_(parameter, 2.0)
     save_weights(path, net, {"kind": "clip", "config": TINY_CLIP})
@@ -92,10 +107,8 @@ def configure(*overrides):
     """The checked configuration of one command line, made as ``cli.precheck`` makes it."""
     from hydra import initialize_config_dir
 
-    from dclip import cli
-
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-        return cli.check_overrides([str(o) for o in overrides])
+    with initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+        return compose.check_overrides([str(o) for o in overrides])
 
 
 def command(*overrides, cwd, **options):
@@ -117,7 +130,7 @@ def command_here(*overrides, cwd):
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    from dclip import cli
+    from dclip.cli import command
 
     logger = logging.getLogger("dclip")
     before = logger.handlers[:], logger.propagate, logger.level
@@ -127,7 +140,7 @@ def command_here(*overrides, cwd):
         patch.setattr(sys, "path", sys.path[:])
         patch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         try:
-            cli.main()
+            command.main()
         finally:
             logger.handlers[:], logger.propagate, level = before
             logger.setLevel(level)
@@ -140,17 +153,21 @@ def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None,
     import torch
 
     from dclip.config import Lora as LoraOptions
-    from dclip.methods.adapter import save_edit
+    from dclip.edits.saved import save_edit
     from dclip.models.checkpoints import load_model
     from dclip.models.lora import Lora
 
-    cfg = configure(*words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings))
+    cfg = configure(
+        *words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings)
+    )
     tuned, updates = load_model(str(net)), None
     if lora:
         updates = Lora(tuned.unet, LoraOptions(2, decoder_from=decoder_from), 0)
         with torch.no_grad():
             for i, update in enumerate(updates.updates.values(), 1000 * (int(lora) - 1)):
-                update.up.copy_(0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i)))
+                update.up.copy_(
+                    0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i))
+                )
         updates.round().merge(tuned.unet)
     with torch.no_grad():
         tuned.unet.conv_out.bias += bias
@@ -179,7 +196,9 @@ def nets(tmp_path_factory):
         "model16": write_tiny_model(folder / "model16.safetensors"),
         "other16": write_tiny_model(folder / "other16.safetensors", seed=1),
         "model64": write_tiny_model(folder / "model64.safetensors", 64),
-        "learned64": write_tiny_model(folder / "learned64.safetensors", 64, variance="learned_range"),
+        "learned64": write_tiny_model(
+            folder / "learned64.safetensors", 64, variance="learned_range"
+        ),
         "clip": write_tiny_clip(folder / "clip.safetensors"),
         "heldout": write_tiny_clip(folder / "heldout.safetensors", seed=1),
     }
@@ -198,12 +217,10 @@ def configure_on(photographs):
     """``configure``, with a tiny root for whatever photographs the command line asks for, and small counts."""
 
     def configured(*overrides):
-        from hydra import compose, initialize_config_dir
+        import hydra
 
-        from dclip import cli
-
-        with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
-            dataset = compose("config", overrides=[str(o) for o in overrides]).dataset
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+            dataset = hydra.compose("config", overrides=[str(o) for o in overrides]).dataset
         kind = OmegaConf.get_type(dataset).__name__
         places = {"dataset.root": photographs[kind]} if kind in photographs else {}
         counts = {"dataset.train": 4, "dataset.validation": 2, "dataset.test": 4}

@@ -12,7 +12,9 @@ WNIDS = ("n01440764", "n04409515")  # tench, tennis ball
 
 def picture(name, size=(40, 36)):
     """A picture that its name decides."""
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:4], "big"))
+    random = np.random.default_rng(
+        int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:4], "big")
+    )
     small = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -27,7 +29,9 @@ def files(folder, count, pattern="{:05d}.png", size=(40, 36)):
     for i in range(count):
         path = folder / pattern.format(i)
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(f"{[part for part in path.parts if part in ('train', 'test', 'val')]} {path.name}", size).save(path)
+        picture(
+            f"{[part for part in path.parts if part in ('train', 'test', 'val')]} {path.name}", size
+        ).save(path)
     return folder
 
 
@@ -39,7 +43,9 @@ def numbered_lmdb(path, count, sizes=(16, 64)):
     with lmdb.open(str(path), map_size=2**24) as env, env.begin(write=True) as out:
         for i in range(count):
             for size in sizes:
-                out.put(f"{size}-{i:05d}".encode(), encoded(f"{path.name} {i}", (size, size), "JPEG"))
+                out.put(
+                    f"{size}-{i:05d}".encode(), encoded(f"{path.name} {i}", (size, size), "JPEG")
+                )
         out.put(b"length", str(count).encode())
 
 
@@ -81,9 +87,25 @@ def cifar_batches(folder, per_class=3):
     md5s = {}
     for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
         labels = [k for k in range(10) for _ in range(per_class)]
-        images = [np.asarray(picture(f"{name}{i}", (32, 32))).transpose(2, 0, 1).ravel() for i in range(len(labels))]
+        images = [
+            np.asarray(picture(f"{name}{i}", (32, 32))).transpose(2, 0, 1).ravel()
+            for i in range(len(labels))
+        ]
         (folder / name).write_bytes(pickle.dumps({"data": np.stack(images), "labels": labels}))
-    names = {"label_names": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]}
+    names = {
+        "label_names": [
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ]
+    }
     (folder / "batches.meta").write_bytes(pickle.dumps(names))
     for file in folder.iterdir():
         md5s[file.name] = hashlib.md5(file.read_bytes()).hexdigest()
@@ -101,5 +123,9 @@ def roots(folder):
         "Afhq": afhq(folder / "afhq"),
         "Lsun": lsun(folder / "lsun", "church_outdoor", "train", 14),
         "ImageNet": imagenet(folder / "imagenet"),
-        "Cifar10": files(files(folder / "cifar10", 9, "train/automobile/{:04d}.jpg"), 5, "test/automobile/{:04d}.jpg"),
+        "Cifar10": files(
+            files(folder / "cifar10", 9, "train/automobile/{:04d}.jpg"),
+            5,
+            "test/automobile/{:04d}.jpg",
+        ),
     }

@@ -95,5 +95,8 @@ def plant(folder, monkeypatch, *names):
 
 def without_hashes(entry):
     """The entry as if nothing were known about its files."""
-    files = (replace(f, sources=tuple(replace(s, size=None, sha256=None, md5=None) for s in f.sources)) for f in entry.files)
+    files = (
+        replace(f, sources=tuple(replace(s, size=None, sha256=None, md5=None) for s in f.sources))
+        for f in entry.files
+    )
     return replace(entry, files=tuple(files), parameters=None)

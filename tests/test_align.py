@@ -10,13 +10,16 @@ import torch
 from conftest import configure
 from PIL import Image, ImageDraw
 
-from dclip.config import DclipError, Folder
+from dclip.config import Folder
 from dclip.data import align as a
 from dclip.data.align import Aligner, align, face_square, four_points, read_landmarks
 from dclip.data.images import read_files
 from dclip.data.load import photographs as read
+from dclip.errors import DclipError
 
-UPRIGHT = np.array([[90.0, 100], [110, 100], [94, 130], [106, 130]])  # eyes 20 apart, the mouth 30 below
+UPRIGHT = np.array(
+    [[90.0, 100], [110, 100], [94, 130], [106, 130]]
+)  # eyes 20 apart, the mouth 30 below
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,7 +51,9 @@ def found(picture):
     places = []
     for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)):
         rows, columns = np.nonzero(np.abs(pixels - colour).sum(-1) < 120)
-        places.append(((columns.mean() + 0.5) / pixels.shape[1], (rows.mean() + 0.5) / pixels.shape[0]))
+        places.append(
+            ((columns.mean() + 0.5) / pixels.shape[1], (rows.mean() + 0.5) / pixels.shape[0])
+        )
     return np.array(places)
 
 
@@ -122,7 +127,8 @@ def test_landmarks_are_read_from_a_file(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.csv", "a,1,2,3\n"), ("a.csv", "a,1,2,x,4\n"), ("a.json", "[1"), ("a.json", '{"a": 3}')]
+    ("name", "text"),
+    [("a.csv", "a,1,2,3\n"), ("a.csv", "a,1,2,x,4\n"), ("a.json", "[1"), ("a.json", '{"a": 3}')],
 )
 def test_an_odd_file_of_landmarks_is_refused(name, text, tmp_path):
     (tmp_path / name).write_text(text)
@@ -130,7 +136,9 @@ def test_an_odd_file_of_landmarks_is_refused(name, text, tmp_path):
         read_landmarks(tmp_path / name)
 
 
-def test_pictures_are_aligned_by_a_file_and_those_without_points_are_left_out_and_named(tmp_path, caplog, monkeypatch):
+def test_pictures_are_aligned_by_a_file_and_those_without_points_are_left_out_and_named(
+    tmp_path, caplog, monkeypatch
+):
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("dclip"), "level", logging.INFO)
     tilted = turned(UPRIGHT, 30)
@@ -138,10 +146,14 @@ def test_pictures_are_aligned_by_a_file_and_those_without_points_are_left_out_an
     drawn(tilted).save(tmp_path / "in" / "a.png")
     layouts.files(tmp_path / "in", 1, "b.png")
     (tmp_path / "points.csv").write_text(f"a,{','.join(map(str, tilted.ravel()))}\n")
-    data = Folder(root=str(tmp_path / "in"), align=True, landmarks=str(tmp_path / "points.csv"), test=2)
+    data = Folder(
+        root=str(tmp_path / "in"), align=True, landmarks=str(tmp_path / "points.csv"), test=2
+    )
     images = read(data, "test", 108)
     assert images.ids == ("a",)
-    picture = Image.fromarray(((images.pixels[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8))
+    picture = Image.fromarray(
+        ((images.pixels[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+    )
     np.testing.assert_allclose(found(picture), (UPRIGHT - [100 - 54, 103 - 54]) / 108, atol=0.02)
     assert "b.png cannot be aligned: it is not in dataset.landmarks" in caplog.text
     assert "aligned the faces of 1 of 2 pictures" in caplog.text
@@ -163,14 +175,25 @@ def test_a_face_is_found_turned_and_cropped(face):
     aligner = Aligner()
     upright = aligner("a", face)
     tilted = aligner("b", face.rotate(25, Image.Resampling.BICUBIC, expand=True))
-    small = [np.asarray(picture.resize((48, 48)), float)[8:40, 8:40] for picture in (upright, tilted)]
+    small = [
+        np.asarray(picture.resize((48, 48)), float)[8:40, 8:40] for picture in (upright, tilted)
+    ]
     alike = np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1]
-    plain = np.asarray(face.rotate(25, Image.Resampling.BICUBIC).resize((48, 48)), float)[8:40, 8:40]
+    plain = np.asarray(face.rotate(25, Image.Resampling.BICUBIC).resize((48, 48)), float)[
+        8:40, 8:40
+    ]
     assert alike > 0.93
-    assert alike > np.corrcoef(np.asarray(face.resize((48, 48)), float)[8:40, 8:40].ravel(), plain.ravel())[0, 1]
+    assert (
+        alike
+        > np.corrcoef(np.asarray(face.resize((48, 48)), float)[8:40, 8:40].ravel(), plain.ravel())[
+            0, 1
+        ]
+    )
 
 
-def test_of_several_faces_the_largest_is_taken_and_said_and_a_picture_without_is_named(face, tmp_path, caplog, monkeypatch):
+def test_of_several_faces_the_largest_is_taken_and_said_and_a_picture_without_is_named(
+    face, tmp_path, caplog, monkeypatch
+):
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     two = Image.new("RGB", (450, 300), (70, 70, 70))
     two.paste(face, (194, 0))
@@ -186,12 +209,20 @@ def test_of_several_faces_the_largest_is_taken_and_said_and_a_picture_without_is
     assert "nobody.png cannot be aligned: no face was found" in caplog.text
 
 
-def test_without_the_detectors_package_alignment_is_refused_early(photographs, monkeypatch, tmp_path):
-    from dclip import needs
-    from dclip.data import listing
+def test_without_the_detectors_package_alignment_is_refused_early(
+    photographs, monkeypatch, tmp_path
+):
+    from dclip.data import missing
+    from dclip.prepare import needs
 
-    monkeypatch.setattr(listing, "find_spec", lambda name: None)
-    asked = ["task=reconstruct", "dataset=folder", f"dataset.root={photographs['Folder']}", "dataset.test=2", "dataset.align=true"]
+    monkeypatch.setattr(missing, "find_spec", lambda name: None)
+    asked = [
+        "task=reconstruct",
+        "dataset=folder",
+        f"dataset.root={photographs['Folder']}",
+        "dataset.test=2",
+        "dataset.align=true",
+    ]
     with pytest.raises(DclipError, match=r"pip install 'dclip\[align\]'"):
         needs.obtain([configure(*asked)])
     (tmp_path / "points.csv").write_text("a,1,2,3,4,5,6,7,8\n")

@@ -6,8 +6,9 @@ import torch
 from conftest import ROOT, configure, words
 
 import dclip
-from dclip.config import DclipError, Metric
-from dclip.methods.adapter import save_edit
+from dclip.config import Metric
+from dclip.edits.saved import save_edit
+from dclip.errors import DclipError
 from dclip.models.judge import Judge
 
 
@@ -35,7 +36,14 @@ def test_importing_dclip_imports_nothing_heavy():
 
 
 def test_every_public_function_is_there_and_described():
-    assert set(dclip.__all__) == {"edit", "generate", "invert", "load_clip", "load_model", "measure"}
+    assert set(dclip.__all__) == {
+        "edit",
+        "generate",
+        "invert",
+        "load_clip",
+        "load_model",
+        "measure",
+    }
     for name in dclip.__all__:
         assert callable(getattr(dclip, name))
         assert getattr(dclip, name).__doc__
@@ -69,7 +77,10 @@ def test_invert_and_generate_come_back_the_closer_the_more_steps_are_taken(model
 
 
 def test_the_final_step_changes_the_result(model, pictures):
-    to_clean, to_t0 = (dclip.generate(model, pictures, t0=300, steps=5, final_step=f) for f in ("to_clean", "to_t0"))
+    to_clean, to_t0 = (
+        dclip.generate(model, pictures, t0=300, steps=5, final_step=f)
+        for f in ("to_clean", "to_t0")
+    )
     assert not torch.equal(to_clean, to_t0)
 
 
@@ -88,12 +99,18 @@ def test_an_edit_uses_the_steps_it_was_made_with(model, pictures, adapter):
     tuned = dclip.load_model(str(adapter / "adapter.safetensors"))
     latents = dclip.invert(model, pictures, t0=300, steps=4)
     expected = dclip.generate(tuned, latents, t0=300, steps=2)
-    torch.testing.assert_close(dclip.edit(model, pictures, str(adapter)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        dclip.edit(model, pictures, str(adapter)), expected, rtol=0, atol=1e-5
+    )
 
 
-def test_an_edit_of_degree_zero_is_the_original_model_and_one_half_is_between(model, pictures, adapter):
+def test_an_edit_of_degree_zero_is_the_original_model_and_one_half_is_between(
+    model, pictures, adapter
+):
     before = {k: v.clone() for k, v in model.unet.state_dict().items()}
-    original = dclip.generate(model, dclip.invert(model, pictures, t0=300, steps=4), t0=300, steps=2)
+    original = dclip.generate(
+        model, dclip.invert(model, pictures, t0=300, steps=4), t0=300, steps=2
+    )
     none, half, full = (dclip.edit(model, pictures, str(adapter), gamma=g) for g in (0.0, 0.5, 1.0))
     torch.testing.assert_close(none, original, rtol=0, atol=1e-5)
     assert float((full - none).abs().mean()) > float((half - none).abs().mean()) > 0.01
@@ -119,7 +136,10 @@ def test_belm_reconstructs_pictures_to_rounding(model, pictures, grid):
 
 
 def test_the_grid_reaches_both_ways(model, pictures):
-    latents = {grid: dclip.invert(model, pictures, t0=500, steps=8, grid=grid) for grid in ("uniform", "quadratic")}
+    latents = {
+        grid: dclip.invert(model, pictures, t0=500, steps=8, grid=grid)
+        for grid in ("uniform", "quadratic")
+    }
     assert not torch.allclose(*latents.values())
     again = [dclip.generate(model, latents["uniform"], steps=8, grid=grid) for grid in latents]
     assert not torch.allclose(*again)
@@ -133,7 +153,10 @@ def test_the_grid_reaches_both_ways(model, pictures):
         (lambda m, x: dclip.invert(m, x, t0=1000), "t0=1000"),
         (lambda m, x: dclip.invert(m, x, steps=1), "steps=1"),
         (lambda m, x: dclip.invert(m, x, t0=5, steps=9), "steps=9"),
-        (lambda m, x: dclip.invert(m, x, solver="euler"), "no solver is called 'euler'; choose from ddim, ddpm, ab2"),
+        (
+            lambda m, x: dclip.invert(m, x, solver="euler"),
+            "no solver is called 'euler'; choose from ddim, ddpm, ab2",
+        ),
         (lambda m, x: dclip.generate(m, x, solver="euler"), "euler"),
         (lambda m, x: dclip.generate(m, x, eta=-1), "eta=-1"),
         (lambda m, x: dclip.generate(m, x, eta=float("nan")), "eta=nan"),
@@ -153,13 +176,17 @@ def test_measure_returns_a_flat_dictionary():
     scores = dclip.measure(x, x)
     assert (scores["mae"], scores["psnr"]) == (0, 100)
     assert all(isinstance(v, (float, str)) for v in scores.values())
-    assert {k for k, v in scores.items() if isinstance(v, str)} >= {"id_absent", "sc_absent", "kid_absent"}
+    assert {k for k, v in scores.items() if isinstance(v, str)} >= {
+        "id_absent",
+        "sc_absent",
+        "kid_absent",
+    }
     assert dclip.measure(x, -x)["mae"] > 0.1
     assert dclip.measure(x, x, truth=-x)["counterfactual_ratio"] == 1
 
 
 def test_measure_with_an_edit_name_says_whether_the_judge_sees_it():
-    from dclip.metrics.suite import Scorers
+    from dclip.models.networks import Scorers
 
     torch.manual_seed(0)
     x = torch.rand(2, 3, 64, 64) * 2 - 1

@@ -28,13 +28,19 @@ def scripts():
 @pytest.fixture
 def learning(model, clip):
     """A tiny network with its loss: (model, objective, latents, weights)."""
-    from dclip.methods.diffusionclip import Objective
+    from dclip.methods.diffusionclip.module import Objective
 
     pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     weights = Loss(clip=1, l1=0.5, id=0)
     texts = ("person", "person with red hair")
     objective = Objective.prepare(weights, clip, None, Images(pixels, ("a", "b", "c")), texts)
-    return model, objective, torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1)), weights, texts
+    return (
+        model,
+        objective,
+        torch.randn(pixels.shape, generator=torch.Generator().manual_seed(1)),
+        weights,
+        texts,
+    )
 
 
 def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
@@ -43,7 +49,10 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
     model, objective, latents, *_ = learning
     net = transcription.Network(model)
     with torch.no_grad():
-        theirs = transcription.generate(net, latents[:1], 401, 6), transcription.invert(net, objective.images[:1], 401, 7)
+        theirs = (
+            transcription.generate(net, latents[:1], 401, 6),
+            transcription.invert(net, objective.images[:1], 401, 7),
+        )
         ours = (
             sample(model.eps, latents[:1], pairs_down(401, 6), model.schedule),
             sample(model.eps, objective.images[:1], pairs_up(401, 7), model.schedule),
@@ -58,17 +67,32 @@ def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
     import transcription
 
     from dclip.config import DiffusionClip
-    from dclip.methods.objectives import OBJECTIVES, Work
+    from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
 
     model, objective, latents, weights, texts = learning
-    net, criterion = transcription.Network(model), transcription.Criterion(objective.clip, None, texts, weights)
+    net, criterion = (
+        transcription.Network(model),
+        transcription.Criterion(objective.clip, None, texts, weights),
+    )
     for image, latent in zip(objective.images.split(1), latents.split(1), strict=True):
         (criterion(transcription.generate(net, latent, 500, 3), image) / 3).backward()
     expected = torch.cat([p.grad.flatten() for p in transcription.parameters(net)])
-    assert any(p.grad is not None for p in criterion.clip.parameters())  # published: CLIP is not frozen
+    assert any(
+        p.grad is not None for p in criterion.clip.parameters()
+    )  # published: CLIP is not frozen
     model.unet.requires_grad_(True).zero_grad()
     options = DiffusionClip(s_train=3, objective=ObjectiveName(name))
-    work = Work(model.eps, objective, model.schedule, pairs_down(500, 3), latents, [0, 1, 2], 0, 0.5, options)
+    work = Work(
+        model.eps,
+        objective,
+        model.schedule,
+        pairs_down(500, 3),
+        latents,
+        [0, 1, 2],
+        0,
+        0.5,
+        options,
+    )
     next(OBJECTIVES[ObjectiveName(name)](work))["total"].backward()
     found = torch.cat([p.grad.flatten() for p in model.unet.parameters()])
     assert float((found - expected).norm() / expected.norm()) < 1e-3
@@ -83,7 +107,9 @@ def test_the_transcriptions_training_lowers_its_loss(learning):
     latents = transcription.precompute(net, objective.images, 300, 3)
     assert net.calls == 3 * (2 + 3)
     criterion = transcription.Criterion(objective.clip, None, texts, Loss(clip=0, l1=1, id=0))
-    running = transcription.images_one_by_one(net, criterion, objective.images, latents, 300, 3, 1e-4)
+    running = transcription.images_one_by_one(
+        net, criterion, objective.images, latents, 300, 3, 1e-4
+    )
     losses = [next(running) for _ in range(4 * 3)]
     assert sum(losses[-3:]) < sum(losses[:3])
 
@@ -111,7 +137,12 @@ def test_nothing_is_cached_where_time_is_taken():
     import to_success
 
     cfg = to_success.config("zombie")
-    assert (cfg.trainer.cache, cfg.edit.name, cfg.method.lora.rank, cfg.sampler.solver.value) == (False, "zombie", 8, "fixed_point")
+    assert (cfg.trainer.cache, cfg.edit.name, cfg.method.lora.rank, cfg.sampler.solver.value) == (
+        False,
+        "zombie",
+        8,
+        "fixed_point",
+    )
 
 
 def test_edits_of_the_last_blocks_are_held_once():
@@ -146,4 +177,9 @@ def test_the_gpu_benchmark_runs_and_without_a_gpu_says_so(model, clip, capsys):
         "edit",
     }
     assert all(line["seconds"] > 0 and line["unet_tflops"] > 0 for line in lines)
-    assert set(gpu.limits(device, 64)) == {"matmul_fp32_tflops", "matmul_tf32_tflops", "matmul_bf16_tflops", "copy_gb_per_s"}
+    assert set(gpu.limits(device, 64)) == {
+        "matmul_fp32_tflops",
+        "matmul_tf32_tflops",
+        "matmul_bf16_tflops",
+        "copy_gb_per_s",
+    }

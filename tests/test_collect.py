@@ -12,9 +12,14 @@ import torch
 from conftest import configure
 from omegaconf import OmegaConf
 
-from dclip import cli, collect, preference, tracking
-from dclip.config import DclipError, plain
+from dclip import files
+from dclip.cli import command as cli
+from dclip.config import plain
 from dclip.data.images import save_png
+from dclip.errors import DclipError
+from dclip.pages import preference
+from dclip.record import identity
+from dclip.study import collect
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +29,18 @@ def runs(tmp_path_factory):
     base = configure("task=reconstruct", "trainer=cpu")
 
     def write(t0, seed, mae, folder, status="finished", sweep="mine", **more):
-        cfg = replace(base, sampler=replace(base.sampler, t0=t0), seed=seed, sweep=sweep, note=folder)
-        who = {"config": tracking.config_hash(cfg), "sweep": sweep, "host": "elsewhere", "pid": 1}
+        cfg = replace(
+            base, sampler=replace(base.sampler, t0=t0), seed=seed, sweep=sweep, note=folder
+        )
+        who = {"config": identity.config_hash(cfg), "sweep": sweep, "host": "elsewhere", "pid": 1}
         place = root / "outputs" / "reconstruct" / folder
-        tracking.write_json(place / "status.json", {"status": status, "seconds": 60, **who, **more, "environment": {"cpus": 2}})
+        files.write_json(
+            place / "status.json",
+            {"status": status, "seconds": 60, **who, **more, "environment": {"cpus": 2}},
+        )
         OmegaConf.save(OmegaConf.create(plain(cfg)), place / "config.yaml")
         if status == "finished":
-            tracking.write_json(place / "metrics.json", {"mae": mae, "ssim": 1 - mae, "images": 3})
+            files.write_json(place / "metrics.json", {"mae": mae, "ssim": 1 - mae, "images": 3})
             save_png(torch.zeros(3, 8, 8), place / "samples" / "before_after.png")
 
     write(300, 0, 0.9, "2026-01-01_00-00-00_a")
@@ -54,7 +64,9 @@ def test_runs_become_rows_of_the_settings_that_differ(runs, tmp_path, capsys):
     assert [float(r["mae"]) for r in rows] == pytest.approx([0.2, 0.5])
     assert float(rows[0]["mae_std"]) == pytest.approx(0.1 * 2**0.5)
     page = (tmp_path / "table.md").read_text("utf-8")
-    assert "failed: ValueError: no" in page and "failed: OSError: disk" in page and "other" not in page
+    assert (
+        "failed: ValueError: no" in page and "failed: OSError: disk" in page and "other" not in page
+    )
     html = (tmp_path / "report.html").read_text("utf-8")
     assert html.count("data:image/png;base64,") == 3  # the plot, and a picture a row
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//|file:)""", html)
@@ -69,7 +81,7 @@ def test_without_a_sweep_all_runs_count_and_columns_can_be_chosen(runs, tmp_path
 
 
 def test_a_repeated_configuration_counts_once(runs):
-    from dclip.runs import find_runs
+    from dclip.record.runs import find_runs
 
     kept = collect.chosen(find_runs([runs]), "mine")
     assert len(kept) == 5
@@ -79,7 +91,9 @@ def test_a_repeated_configuration_counts_once(runs):
 def test_as_few_settings_as_tell_runs_apart():
     one = {"edit.name": "a", "edit.target": "x", "lr": "1"}
     assert collect.differing([one, {**one, "edit.name": "b", "edit.target": "y"}]) == ["edit.name"]
-    assert collect.differing([one, {**one, "lr": "2"}, {**one, "edit.name": "b", "edit.target": "y"}]) == ["edit.name", "lr"]
+    assert collect.differing(
+        [one, {**one, "lr": "2"}, {**one, "edit.name": "b", "edit.target": "y"}]
+    ) == ["edit.name", "lr"]
     assert collect.differing([one, one]) == []
 
 
@@ -99,10 +113,19 @@ def test_a_bad_report_is_refused_in_one_line(words, said, runs, tmp_path):
 
 
 def test_words_find_their_command():
-    assert cli._command(["task=report", "runs=x"]) == cli._command(["report", "runs=x"]) == "collect"
-    assert cli._command(["task=preference", "a=x"]) == "preference"
-    assert cli._command(["study=toonfaces_table1"]) == "study"
-    assert cli._command(["experiment=celeba"]) is cli._command([]) is cli._command(["task=edit"]) is None
+    assert (
+        cli._command(["task=report", "runs=x"])
+        == cli._command(["report", "runs=x"])
+        == "study.collect"
+    )
+    assert cli._command(["task=preference", "a=x"]) == "pages.preference"
+    assert cli._command(["study=toonfaces_table1"]) == "study.command"
+    assert (
+        cli._command(["experiment=celeba"])
+        is cli._command([])
+        is cli._command(["task=edit"])
+        is None
+    )
     with pytest.raises(DclipError, match="leave -m away"):
         cli._command(["-m", "study=a,b"])
 
@@ -146,7 +169,9 @@ def brightness(address):
 def test_the_page_is_whole_blinded_and_shuffled(asked):
     page = (asked / "preference.html").read_text("utf-8")
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//|file:)""", page)
-    assert "<script src" not in page and "@import" not in page and "Which is &lt;better&gt;?" in page
+    assert (
+        "<script src" not in page and "@import" not in page and "Which is &lt;better&gt;?" in page
+    )
     key = json.loads((asked / "key.json").read_text("utf-8"))
     for hidden in (key["a"], key["b"], *(pair["name"] for pair in key["pairs"].values())):
         assert hidden not in page
@@ -157,7 +182,9 @@ def test_the_page_is_whole_blinded_and_shuffled(asked):
         dark = "left" if brightness(item["left"]) < brightness(item["right"]) else "right"
         assert dark == key["pairs"][item["id"]]["a"]
         assert 120 < brightness(item["source"]) < 136
-    assert [pair["name"] for pair in key["pairs"].values()] != sorted(pair["name"] for pair in key["pairs"].values())
+    assert [pair["name"] for pair in key["pairs"].values()] != sorted(
+        pair["name"] for pair in key["pairs"].values()
+    )
 
 
 def test_the_same_seed_makes_the_same_page():
@@ -171,7 +198,9 @@ def answers(asked, voter, choose, exported="2026-01-01"):
     given = {}
     for k, (number, pair) in enumerate(key["pairs"].items()):
         choice = choose(k)
-        given[number] = "equal" if choice == "equal" else pair["a"] if choice == "a" else other[pair["a"]]
+        given[number] = (
+            "equal" if choice == "equal" else pair["a"] if choice == "a" else other[pair["a"]]
+        )
     return {"page": key["page"], "voter": voter, "answers": given, "exported": exported}
 
 
@@ -183,8 +212,15 @@ def test_the_tally_knows_who_was_left_and_how_sure_it_is(asked, tmp_path):
     }
     for voter, choose in ballots.items():
         (tmp_path / f"{voter}.json").write_text(json.dumps(answers(asked, voter, choose)))
-    (tmp_path / "again.json").write_text(json.dumps(answers(asked, "cy", lambda k: "a", "2026-01-02")))  # cy changed the mind
-    assert preference.main([f"tally={tmp_path}", f"key={asked / 'key.json'}", f"output={tmp_path / 'out'}"]) == 0
+    (tmp_path / "again.json").write_text(
+        json.dumps(answers(asked, "cy", lambda k: "a", "2026-01-02"))
+    )  # cy changed the mind
+    assert (
+        preference.main(
+            [f"tally={tmp_path}", f"key={asked / 'key.json'}", f"output={tmp_path / 'out'}"]
+        )
+        == 0
+    )
     result = json.loads((tmp_path / "out" / "tally.json").read_text("utf-8"))
     assert result["votes"] == {"a": 14, "b": 3, "equal": 1} and result["voters"] == 3
     assert result["share_a"] == pytest.approx(14 / 17)
@@ -235,11 +271,19 @@ console.log(JSON.stringify({kept, exported: JSON.parse(exported()), text: made.p
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_the_page_keeps_answers_goes_on_and_exports_them(asked):
-    script = re.search(r"<script>(.*)</script>", (asked / "preference.html").read_text("utf-8"), re.S)[1]
+    script = re.search(
+        r"<script>(.*)</script>", (asked / "preference.html").read_text("utf-8"), re.S
+    )[1]
 
     def played(presses, store):
-        code = STUB.replace("STORE", json.dumps(store)).replace("PRESSES", json.dumps(presses)).replace("SCRIPT", script)
-        done = subprocess.run(["node", "-e", code.replace('"use strict";', "")], capture_output=True, text=True)
+        code = (
+            STUB.replace("STORE", json.dumps(store))
+            .replace("PRESSES", json.dumps(presses))
+            .replace("SCRIPT", script)
+        )
+        done = subprocess.run(
+            ["node", "-e", code.replace('"use strict";', "")], capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

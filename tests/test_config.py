@@ -6,11 +6,26 @@ import pytest
 from conftest import ELSEWHERE, ROOT, command, configure
 from omegaconf import OmegaConf
 
-from dclip import cli, needs
-from dclip.config import OPTIONS, Config, DclipError, DiffusionClip, Net, TaskName, ToonFaces, option_name, plain
+from dclip.cli import command as cli
+from dclip.config import (
+    OPTIONS,
+    Config,
+    DiffusionClip,
+    Net,
+    TaskName,
+    ToonFaces,
+    option_name,
+    plain,
+)
+from dclip.errors import DclipError
+from dclip.prepare import needs
 
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
-SAMPLING = [e for e in EXPERIMENTS if "/task: sample" in (ROOT / "conf" / "experiment" / f"{e}.yaml").read_text("utf-8")]
+SAMPLING = [
+    e
+    for e in EXPERIMENTS
+    if "/task: sample" in (ROOT / "conf" / "experiment" / f"{e}.yaml").read_text("utf-8")
+]
 EDITS = sorted(p.stem for p in (ROOT / "conf" / "edit").glob("*.yaml"))
 
 
@@ -18,7 +33,9 @@ def refusal(*overrides):
     with pytest.raises(DclipError) as caught:
         needs.obtain([configure(*overrides)])
     message = str(caught.value)
-    assert "\n" not in message or isinstance(caught.value, needs.MissingFilesError)  # a list, one line a file
+    assert "\n" not in message or isinstance(
+        caught.value, needs.MissingFilesError
+    )  # a list, one line a file
     assert len(message) > 10
     return message
 
@@ -44,7 +61,9 @@ def test_every_experiment_composes_and_is_possible(name, configure_on):
     else:
         assert cfg.task.name is TaskName.finetune
         assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces")
-        assert cfg.clip.name == ("toonfaces" if isinstance(cfg.dataset, ToonFaces) else "openai_vit_b_16")
+        assert cfg.clip.name == (
+            "toonfaces" if isinstance(cfg.dataset, ToonFaces) else "openai_vit_b_16"
+        )
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -54,14 +73,25 @@ def test_an_experiment_file_begins_with_its_own_command(name):
     assert any(f"python run.py experiment={name}" in line for line in comments[:2])
 
 
-WITH_EDITS = [n for n in EXPERIMENTS if "_" in n and not n.startswith(("pretrain_", *ELSEWHERE)) and n not in SAMPLING]
+WITH_EDITS = [
+    n
+    for n in EXPERIMENTS
+    if "_" in n and not n.startswith(("pretrain_", *ELSEWHERE)) and n not in SAMPLING
+]
 
 
 @pytest.mark.parametrize("name", WITH_EDITS)
 def test_an_experiment_with_an_edits_name_has_that_edit(name, configure_on):
     edit = configure_on(f"experiment={name}").edit.name
-    words = name.removeprefix("toonfaces_").removeprefix("celeba_").removeprefix("cifar10_").removeprefix("ffhq_")
-    assert edit == {"sampled": "tanned", "imagenet_tennis_ball": "tennis_ball_orange"}.get(words, words)
+    words = (
+        name.removeprefix("toonfaces_")
+        .removeprefix("celeba_")
+        .removeprefix("cifar10_")
+        .removeprefix("ffhq_")
+    )
+    assert edit == {"sampled": "tanned", "imagenet_tennis_ball": "tennis_ball_orange"}.get(
+        words, words
+    )
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -86,33 +116,64 @@ def test_every_edit_has_two_different_texts_and_its_own_name(name):
         (["experiment=celeba", "edit=old"], ("old", 400, 1, 0.3, 0.3)),
         (["experiment=celeba_tanned"], ("tanned", 300, 1, 0.3, 0.3)),
         (["experiment=celeba_tanned", "edit=frida"], ("frida", 600, 1, 0.3, 0)),
-        (["experiment=celeba", "edit=old", "sampler.t0=350", "loss.id=0.7"], ("old", 350, 1, 0.3, 0.7)),
+        (
+            ["experiment=celeba", "edit=old", "sampler.t0=350", "loss.id=0.7"],
+            ("old", 350, 1, 0.3, 0.7),
+        ),
         (["experiment=celeba_tanned", "dataset=sampled"], ("tanned", 300, 1, 0.3, 0.3)),
-        (["experiment=toonfaces_tanned"], ("tanned", 500, 1, 5, 1)),  # tuned for the cartoons, so it holds
+        (
+            ["experiment=toonfaces_tanned"],
+            ("tanned", 500, 1, 5, 1),
+        ),  # tuned for the cartoons, so it holds
         (["experiment=toonfaces_tanned", "sampler.t0=321"], ("tanned", 321, 1, 5, 1)),
         (["experiment=celeba", "edit=old", "preset=faithful"], ("old", 400, 3, 0.3, 0.3)),
-        (["experiment=celeba", "edit=old", "preset=faithful", "loss.clip=2"], ("old", 400, 2, 0.3, 0.3)),
-        (["experiment=celeba", "edit.source=a man", "edit.target=a man with a hat"], ("", 300, 1, 0.3, 0.3)),
+        (
+            ["experiment=celeba", "edit=old", "preset=faithful", "loss.clip=2"],
+            ("old", 400, 2, 0.3, 0.3),
+        ),
+        (
+            ["experiment=celeba", "edit.source=a man", "edit.target=a man with a hat"],
+            ("", 300, 1, 0.3, 0.3),
+        ),
     ],
 )
-def test_the_command_line_wins_over_the_preset_the_experiment_and_the_edit(overrides, expected, configure_on):
+def test_the_command_line_wins_over_the_preset_the_experiment_and_the_edit(
+    overrides, expected, configure_on
+):
     cfg = configure_on(*overrides)
     assert (cfg.edit.name, cfg.sampler.t0, cfg.loss.clip, cfg.loss.l1, cfg.loss.id) == expected
 
 
 def test_the_presets_differ_as_the_published_code_differs_from_ours(configure_on):
-    faithful, fixed, default = (configure_on("experiment=celeba", *more) for more in (["preset=faithful"], ["preset=fixed"], []))
-    assert (faithful.loss.templates, faithful.loss.form.value, faithful.loss.clip) == ("imagenet79", "neg_log", 3)
+    faithful, fixed, default = (
+        configure_on("experiment=celeba", *more)
+        for more in (["preset=faithful"], ["preset=fixed"], [])
+    )
+    assert (faithful.loss.templates, faithful.loss.form.value, faithful.loss.clip) == (
+        "imagenet79",
+        "neg_log",
+        3,
+    )
     assert (faithful.method.batch, faithful.method.lr_schedule.value) == (1, "code")
     assert (faithful.clip.antialias, faithful.sampler.final_step.value) == (False, "to_clean")
     assert plain(fixed) == plain(default)
     assert (faithful.sampler.solver.value, fixed.sampler.solver.value) == ("ddim", "ab2")
-    assert configure_on("experiment=celeba", "preset=faithful", "sampler=heun").sampler.solver.value == "heun"
-    assert (fixed.clip.antialias, fixed.loss.templates, fixed.method.lr_schedule.value) == (True, "none", "constant")
+    assert (
+        configure_on("experiment=celeba", "preset=faithful", "sampler=heun").sampler.solver.value
+        == "heun"
+    )
+    assert (fixed.clip.antialias, fixed.loss.templates, fixed.method.lr_schedule.value) == (
+        True,
+        "none",
+        "constant",
+    )
 
 
 def test_a_preset_works_on_the_cartoons(configure_on):
-    assert configure_on("experiment=toonfaces_red_hair", "preset=faithful").loss.templates == "imagenet79"
+    assert (
+        configure_on("experiment=toonfaces_red_hair", "preset=faithful").loss.templates
+        == "imagenet79"
+    )
     fixed = configure_on("experiment=toonfaces_red_hair", "preset=fixed")
     assert (fixed.method.lr, fixed.sampler.solver.value) == (1.2e-4, "fixed_point")
 
@@ -154,26 +215,50 @@ def test_without_any_word_the_demo_is_configured():
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group, photographs):
     needs = {"pretrain": ["task.net=ddpm"], "belm": ["task=reconstruct"]}
-    needs |= {name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"}
+    needs |= {
+        name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"
+    }
     for name, cls in OPTIONS[group].items():
         if cls.__name__ in photographs:
-            counts = ["dataset.train=2", "dataset.validation=1", "dataset.test=2", "clip.name=openai_vit_b_16"]
+            counts = [
+                "dataset.train=2",
+                "dataset.validation=1",
+                "dataset.test=2",
+                "clip.name=openai_vit_b_16",
+            ]
             category = ["dataset.category=automobile"] if name == "cifar10" else []
             needs[name] = [f"dataset.root={photographs[cls.__name__]}", *counts, *category]
-        if (group, name) in (("task", "edit"), ("method", "none")):  # these need more, and are refused without it
+        if (group, name) in (
+            ("task", "edit"),
+            ("method", "none"),
+        ):  # these need more, and are refused without it
             assert "needs" in refusal(f"{group}={name}")
             continue
         assert type(getattr(configure(f"{group}={name}", *needs.get(name, ())), group)) is cls
 
 
 def test_values_from_the_command_line_arrive():
-    cfg = configure("sampler.t0=300", "loss.clip=1.5", "gamma=0.5", "edit.target=person with green eyes", "trainer.devices=1")
-    assert (cfg.sampler.t0, cfg.loss.clip, cfg.gamma, cfg.edit.target) == (300, 1.5, 0.5, "person with green eyes")
+    cfg = configure(
+        "sampler.t0=300",
+        "loss.clip=1.5",
+        "gamma=0.5",
+        "edit.target=person with green eyes",
+        "trainer.devices=1",
+    )
+    assert (cfg.sampler.t0, cfg.loss.clip, cfg.gamma, cfg.edit.target) == (
+        300,
+        1.5,
+        0.5,
+        "person with green eyes",
+    )
 
 
 def test_a_configuration_survives_the_way_to_yaml_and_back():
     settings = plain(configure("experiment=toonfaces_zombie"))
-    assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(settings)))) == settings
+    assert (
+        OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(settings))))
+        == settings
+    )
     assert settings["sampler"]["final_step"] == "to_clean"
 
 
@@ -252,8 +337,14 @@ REFUSALS = [
         ["experiment=pretrain_cifar10_ddpm", "task.net=judge"],
         "task.net=judge learns the attributes of ToonFaces; with dataset=cifar10",
     ),
-    (["experiment=pretrain_cifar10_clip", "dataset.category=cat"], "dataset.category=cat leaves CLIP a single caption"),
-    (["experiment=pretrain_cifar10_clip", "task.publish=true"], "task.publish=true is for the package's own networks"),
+    (
+        ["experiment=pretrain_cifar10_clip", "dataset.category=cat"],
+        "dataset.category=cat leaves CLIP a single caption",
+    ),
+    (
+        ["experiment=pretrain_cifar10_clip", "task.publish=true"],
+        "task.publish=true is for the package's own networks",
+    ),
     (["metric.features=lpips"], "metric.features"),
     (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),
     (["task=sample", "task.count=0"], "task.count=0"),
@@ -268,7 +359,16 @@ def test_what_cannot_work_is_refused_in_one_line_that_names_the_setting(override
 
 @pytest.mark.parametrize(
     "word",
-    ["edit=null", "task=null", "dataset=null", "method=null", "sampler=null", "loss=null", "trainer=null", "sampler.t0=null"],
+    [
+        "edit=null",
+        "task=null",
+        "dataset=null",
+        "method=null",
+        "sampler=null",
+        "loss=null",
+        "trainer=null",
+        "sampler.t0=null",
+    ],
 )
 def test_nothing_is_not_a_choice(word):
     assert word.split("=")[0].split(".")[-1] in refusal(word)
@@ -298,7 +398,9 @@ def test_a_typo_is_answered_with_the_choices(word, expected):
         assert part in message
 
 
-@pytest.mark.parametrize("word", ["+x=1", "++sampler.t0=400", "+sampler.more=1", "~edit", "~sampler.eta"])
+@pytest.mark.parametrize(
+    "word", ["+x=1", "++sampler.t0=400", "+sampler.more=1", "~edit", "~sampler.eta"]
+)
 def test_adding_and_deleting_settings_is_refused(word):
     assert word in refusal(word)
     assert "not supported" in refusal(word)
@@ -324,7 +426,14 @@ def test_help_is_left_to_hydra():
 
 def test_the_command_line_answers_without_torch():
     program = "import sys, dclip, dclip.cli; print(sorted(set(sys.modules) & {'torch', 'lightning', 'diffusers', 'open_clip'}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert ast.literal_eval(done.stdout) == []
 
 

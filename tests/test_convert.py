@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 from dclip.models import convert as c
+from dclip.models import foreign
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import build_unet
 
@@ -34,7 +35,10 @@ class DdimBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(32, cin, eps=1e-6), nn.Conv2d(cin, cout, 3, padding=1)
         self.temb_proj = nn.Linear(emb, cout)
-        self.norm2, self.conv2 = nn.GroupNorm(32, cout, eps=1e-6), nn.Conv2d(cout, cout, 3, padding=1)
+        self.norm2, self.conv2 = (
+            nn.GroupNorm(32, cout, eps=1e-6),
+            nn.Conv2d(cout, cout, 3, padding=1),
+        )
         if cin != cout:
             self.nin_shortcut = nn.Conv2d(cin, cout, 1)
 
@@ -54,7 +58,9 @@ class DdimAttention(nn.Module):
         n, width, height, side = x.shape
         q, k, v = (layer(self.norm(x)).reshape(n, width, -1) for layer in (self.q, self.k, self.v))
         weights = torch.softmax(torch.einsum("nci,ncj->nij", q, k) / math.sqrt(width), dim=-1)
-        return x + self.proj_out(torch.einsum("nij,ncj->nci", weights, v).reshape(n, width, height, side))
+        return x + self.proj_out(
+            torch.einsum("nij,ncj->nci", weights, v).reshape(n, width, height, side)
+        )
 
 
 class Holder(nn.Module):
@@ -87,7 +93,11 @@ class DdimNet(nn.Module):
             if level < len(widths) - 1:
                 self.down[-1].downsample = Holder(conv=nn.Conv2d(width, width, 3, stride=2))
                 skips.append(width)
-        self.mid = Holder(block_1=DdimBlock(width, width, emb), attn_1=DdimAttention(width), block_2=DdimBlock(width, width, emb))
+        self.mid = Holder(
+            block_1=DdimBlock(width, width, emb),
+            attn_1=DdimAttention(width),
+            block_2=DdimBlock(width, width, emb),
+        )
         for level in reversed(range(len(widths))):
             blocks, attn = nn.ModuleList(), nn.ModuleList()
             for _ in range(layers + 1):
@@ -98,11 +108,16 @@ class DdimNet(nn.Module):
             self.up.insert(0, Holder(block=blocks, attn=attn))
             if level:
                 self.up[0].upsample = Holder(conv=nn.Conv2d(width, width, 3, padding=1))
-        self.norm_out, self.conv_out = nn.GroupNorm(32, width, eps=1e-6), nn.Conv2d(width, out, 3, padding=1)
+        self.norm_out, self.conv_out = (
+            nn.GroupNorm(32, width, eps=1e-6),
+            nn.Conv2d(width, out, 3, padding=1),
+        )
 
     def forward(self, x, t):
         half = self.ch // 2
-        angles = t.float()[:, None] * torch.exp(torch.arange(half) * -(math.log(10000) / (half - 1)))
+        angles = t.float()[:, None] * torch.exp(
+            torch.arange(half) * -(math.log(10000) / (half - 1))
+        )
         emb = self.temb.dense[0](torch.cat([angles.sin(), angles.cos()], 1))
         emb = self.temb.dense[1](F.silu(emb))
         h = self.conv_in(x)
@@ -132,9 +147,13 @@ class AdmBlock(nn.Module):
     def __init__(self, cin, cout, emb, change=None, scale_shift=True):
         super().__init__()
         self.change, self.scale_shift = change, scale_shift
-        self.in_layers = nn.Sequential(nn.GroupNorm(32, cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(32, cin), nn.SiLU(), nn.Conv2d(cin, cout, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, (2 if scale_shift else 1) * cout))
-        self.out_layers = nn.Sequential(nn.GroupNorm(32, cout), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(cout, cout, 3, padding=1))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(32, cout), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(cout, cout, 3, padding=1)
+        )
         self.skip_connection = nn.Identity() if cin == cout else nn.Conv2d(cin, cout, 1)
 
     def resample(self, x):
@@ -197,7 +216,18 @@ def run(layers, h, emb):
 
 
 class AdmNet(nn.Module):
-    def __init__(self, ch, mult, layers, attention, head_dim=32, out=6, classes=None, updown=True, scale_shift=True):
+    def __init__(
+        self,
+        ch,
+        mult,
+        layers,
+        attention,
+        head_dim=32,
+        out=6,
+        classes=None,
+        updown=True,
+        scale_shift=True,
+    ):
         super().__init__()
         widths, emb = [int(ch * m) for m in mult], 4 * ch
         self.ch, top = ch, len(mult) - 1
@@ -218,9 +248,13 @@ class AdmNet(nn.Module):
                 width = wide
                 skips.append(width)
             if level < top:
-                self.input_blocks.append(nn.ModuleList([block(width, width, "down") if updown else AdmDown(width)]))
+                self.input_blocks.append(
+                    nn.ModuleList([block(width, width, "down") if updown else AdmDown(width)])
+                )
                 skips.append(width)
-        self.middle_block = nn.ModuleList([block(width, width), AdmAttention(width, head_dim), block(width, width)])
+        self.middle_block = nn.ModuleList(
+            [block(width, width), AdmAttention(width, head_dim), block(width, width)]
+        )
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for j in range(layers + 1):
@@ -230,7 +264,9 @@ class AdmNet(nn.Module):
                 if level and j == layers:
                     parts.append(block(width, width, "up") if updown else AdmUp(width))
                 self.output_blocks.append(nn.ModuleList(parts))
-        self.out = nn.Sequential(nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1))
+        self.out = nn.Sequential(
+            nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1)
+        )
 
     def forward(self, x, t):
         half = self.ch // 2
@@ -325,7 +361,9 @@ def test_an_adm_network_converts_to_the_same_function(more):
 
 def test_time_channels_that_differ_from_the_first_width_convert_to_the_same_function():
     # as ImageNet-512: 256 time channels, 128 in the first level
-    net = random_net(AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3)
+    net = random_net(
+        AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
+    )
     unet = built(net.state_dict())
     assert unet.time_proj.weight.shape == (1000, 128)
     assert difference(net, unet, size=8, times=(0, 1, 2, 333, 601, 998, 999)) < 1e-5
@@ -340,7 +378,9 @@ def test_more_time_channels_than_the_first_level_can_hold_are_refused():
 def test_a_wrong_head_dim_loads_without_a_word_and_computes_something_else(adm):
     state = adm.state_dict()
     right, wrong = built(state, head_dim=32), built(state, head_dim=64)
-    assert {k: v.shape for k, v in right.state_dict().items()} == {k: v.shape for k, v in wrong.state_dict().items()}
+    assert {k: v.shape for k, v in right.state_dict().items()} == {
+        k: v.shape for k, v in wrong.state_dict().items()
+    }
     assert difference(adm, right) < 1e-5
     assert difference(adm, wrong) > 1e-3
 
@@ -376,14 +416,24 @@ def test_a_ddim_state_dict_is_recognised_from_names_and_shapes(ddim):
 def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
     found = c.recognise(adm.state_dict(), head_dim=32, image_size=64)
     assert (found.format, found.variance) == ("adm", "learned_range")
-    assert found.unet["down_block_types"] == ("ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D")
-    assert found.unet["up_block_types"] == ("AttnUpBlock2D", "ResnetUpsampleBlock2D", "ResnetUpsampleBlock2D")
+    assert found.unet["down_block_types"] == (
+        "ResnetDownsampleBlock2D",
+        "ResnetDownsampleBlock2D",
+        "AttnDownBlock2D",
+    )
+    assert found.unet["up_block_types"] == (
+        "AttnUpBlock2D",
+        "ResnetUpsampleBlock2D",
+        "ResnetUpsampleBlock2D",
+    )
     assert found.unet["resnet_time_scale_shift"] == "scale_shift"
     assert (found.unet["out_channels"], found.unet["sample_size"]) == (6, 64)
 
 
 def test_scale_shift_and_resampling_are_read_from_the_weights():
-    plain = c.recognise(random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(), head_dim=32)
+    plain = c.recognise(
+        random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(), head_dim=32
+    )
     assert plain.variance == "fixed_small"
     assert plain.unet["resnet_time_scale_shift"] == "default"
     assert (plain.unet["downsample_type"], plain.unet["upsample_type"]) == ("conv", "conv")
@@ -403,7 +453,9 @@ def test_the_class_embedding_is_left_out_on_purpose_and_said():
 
 
 def test_strangers_and_nothing_are_refused():
-    with pytest.raises(DclipError, match=r"no known diffusion format \(conv.weight\); known: ddim, adm, diffusers"):
+    with pytest.raises(
+        DclipError, match=r"no known diffusion format \(conv.weight\); known: ddim, adm, diffusers"
+    ):
         c.recognise({"conv.weight": torch.zeros(1)})
     with pytest.raises(DclipError, match="no tensors"):
         c.recognise({})
@@ -411,9 +463,39 @@ def test_strangers_and_nothing_are_refused():
 
 SIX = (1, 1, 2, 2, 4, 4)
 PUBLISHED = {  # facts/upstream.md 3.1 and 3.2: parameters, tensors; then what must be recognised
-    "celeba_hq": (DdimNet, (128, SIX, 2, (4,)), {}, 113_673_219, 450, "CelebA-HQ or LSUN 256", 256, "fixed_small", 0.0),
-    "cifar10": (DdimNet, (128, (1, 2, 2, 2), 2, (1,)), {}, 35_746_307, 328, "CIFAR-10", 32, "fixed_large", 0.1),
-    "afhq": (AdmNet, (128, SIX, 1, (4,), 64), {}, 93_563_910, 362, "AFHQ or FFHQ 256 (ADM)", 256, "learned_range", 0.0),
+    "celeba_hq": (
+        DdimNet,
+        (128, SIX, 2, (4,)),
+        {},
+        113_673_219,
+        450,
+        "CelebA-HQ or LSUN 256",
+        256,
+        "fixed_small",
+        0.0,
+    ),
+    "cifar10": (
+        DdimNet,
+        (128, (1, 2, 2, 2), 2, (1,)),
+        {},
+        35_746_307,
+        328,
+        "CIFAR-10",
+        32,
+        "fixed_large",
+        0.1,
+    ),
+    "afhq": (
+        AdmNet,
+        (128, SIX, 1, (4,), 64),
+        {},
+        93_563_910,
+        362,
+        "AFHQ or FFHQ 256 (ADM)",
+        256,
+        "learned_range",
+        0.0,
+    ),
     "imagenet": (
         AdmNet,
         (256, (0.5, 1, 1, 2, 2, 4, 4), 2, (4, 5, 6), 64),
@@ -436,13 +518,21 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(name):
         found = c.recognise(state)
         unet = build_unet(found.unet)
     assert (sum(v.numel() for v in state.values()), len(state)) == (parameters, tensors)
-    assert (found.notes["model"], found.unet["sample_size"], found.variance) == (model, size, variance)
+    assert (found.notes["model"], found.unet["sample_size"], found.variance) == (
+        model,
+        size,
+        variance,
+    )
     assert found.unet["dropout"] == dropout
     # ours: without 1000 classes x 1024, and with a table of 1000 x 128 where theirs has a layer of 1024 x 256, ours of 1024 x 128
-    expected = parameters - 1000 * 1024 - 1024 * 128 + 1000 * 128 if name == "imagenet" else parameters
+    expected = (
+        parameters - 1000 * 1024 - 1024 * 128 + 1000 * 128 if name == "imagenet" else parameters
+    )
     assert sum(p.numel() for p in unet.parameters()) == expected
     origins = c.key_map(found, state, unet.state_dict())
-    assert set(unet.state_dict()) - set(origins) == ({"time_proj.weight"} if name == "imagenet" else set())
+    assert set(unet.state_dict()) - set(origins) == (
+        {"time_proj.weight"} if name == "imagenet" else set()
+    )
     assert set(state) - {o.key for o in origins.values()} == set(found.unused)
 
 
@@ -454,7 +544,13 @@ def without(state, key):
 
 
 @pytest.mark.parametrize(
-    "key", ["mid.attn_1.q.weight", "up.2.block.1.nin_shortcut.bias", "conv_out.weight", "down.1.downsample.conv.bias"]
+    "key",
+    [
+        "mid.attn_1.q.weight",
+        "up.2.block.1.nin_shortcut.bias",
+        "conv_out.weight",
+        "down.1.downsample.conv.bias",
+    ],
 )
 def test_a_missing_key_is_refused_by_name(ddim, key):
     with pytest.raises(DclipError, match=key.replace(".", r"\.")):
@@ -462,7 +558,13 @@ def test_a_missing_key_is_refused_by_name(ddim, key):
 
 
 @pytest.mark.parametrize(
-    "key", ["output_blocks.2.0.emb_layers.1.bias", "middle_block.1.qkv.weight", "out.0.weight", "time_embed.0.bias"]
+    "key",
+    [
+        "output_blocks.2.0.emb_layers.1.bias",
+        "middle_block.1.qkv.weight",
+        "out.0.weight",
+        "time_embed.0.bias",
+    ],
 )
 def test_a_missing_adm_key_is_refused_by_name(adm, key):
     with pytest.raises(DclipError, match=key.replace(".", r"\.")):
@@ -483,7 +585,10 @@ def test_an_extra_key_is_refused_by_name(ddim, adm):
 def test_a_renamed_key_is_refused_under_both_names(adm):
     state = adm.state_dict()
     state["middle_block.2.norm.bias"] = state.pop("middle_block.2.in_layers.0.bias")
-    with pytest.raises(DclipError, match=r"missing middle_block\.2\.in_layers\.0\.bias; unknown middle_block\.2\.norm\.bias"):
+    with pytest.raises(
+        DclipError,
+        match=r"missing middle_block\.2\.in_layers\.0\.bias; unknown middle_block\.2\.norm\.bias",
+    ):
         built(state, head_dim=32)
 
 
@@ -534,33 +639,41 @@ def same(one, other):
         lambda s: {"model": s, "ema": {}},
         lambda s: {"module." + k: v for k, v in s.items()},
         lambda s: {"state_dict": {"module.module." + k: v for k, v in s.items()}},
-        lambda s: [{"module." + k: v for k, v in s.items()}, {"lr": 0.1}, 3, 1000],  # as the ddim code saves it
+        lambda s: [
+            {"module." + k: v for k, v in s.items()},
+            {"lr": 0.1},
+            3,
+            1000,
+        ],  # as the ddim code saves it
     ],
 )
 @pytest.mark.parametrize("suffix", [".ckpt", ".pth", ".pt"])
 def test_wrappers_and_prefixes_are_taken_off(adm, tmp_path, wrap, suffix):
     path = tmp_path / f"net{suffix}"
     torch.save(wrap(adm.state_dict()), path)
-    assert same(c.read_foreign(path), adm.state_dict())
+    assert same(foreign.read_foreign(path), adm.state_dict())
 
 
 def test_files_of_the_old_torch_format_are_read(adm, tmp_path):
     torch.save(adm.state_dict(), tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
-    assert same(c.read_foreign(str(tmp_path / "old.ckpt")), adm.state_dict())
+    assert same(foreign.read_foreign(str(tmp_path / "old.ckpt")), adm.state_dict())
 
 
 def test_the_averaged_copy_is_read_only_when_asked_for(tmp_path):
     raw, ema = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
-    for name, content in (("dict", {"state_dict": raw, "ema": ema}), ("list", [raw, {}, 0, 0, ema])):
+    for name, content in (
+        ("dict", {"state_dict": raw, "ema": ema}),
+        ("list", [raw, {}, 0, 0, ema]),
+    ):
         torch.save(content, tmp_path / name)
-        assert same(c.read_foreign(tmp_path / name), raw)
-        assert same(c.read_foreign(tmp_path / name, ema=True), ema)
+        assert same(foreign.read_foreign(tmp_path / name), raw)
+        assert same(foreign.read_foreign(tmp_path / name, ema=True), ema)
     torch.save(raw, tmp_path / "bare")
     with pytest.raises(DclipError, match="no averaged copy"):
-        c.read_foreign(tmp_path / "bare", ema=True)
+        foreign.read_foreign(tmp_path / "bare", ema=True)
     torch.save({"ema": ema}, tmp_path / "only")
     with pytest.raises(DclipError, match="ema=True reads ema"):
-        c.read_foreign(tmp_path / "only")
+        foreign.read_foreign(tmp_path / "only")
 
 
 class Evil:
@@ -577,12 +690,17 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, how):
     if isinstance(how, int):
         path.write_bytes(pickle.dumps(Evil(mark), protocol=how))
     else:
-        content = {"state_dict": {"a": torch.zeros(2)}, "x": Evil(mark)} if how == "nested" else {"a": Evil(mark)}
+        content = (
+            {"state_dict": {"a": torch.zeros(2)}, "x": Evil(mark)}
+            if how == "nested"
+            else {"a": Evil(mark)}
+        )
         torch.save(content, path, _use_new_zipfile_serialization=how != "old")
     with pytest.raises(
-        DclipError, match=r"carries code or other objects.*convert it to safetensors on a machine where you trust it"
+        DclipError,
+        match=r"carries code or other objects.*convert it to safetensors on a machine where you trust it",
     ) as caught:
-        c.read_foreign(path)
+        foreign.read_foreign(path)
     assert not mark.exists()
     assert "\n" not in str(caught.value)
     pickle.loads(pickle.dumps(Evil(mark)))  # the trap does work
@@ -592,14 +710,17 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, how):
 def test_a_whole_module_is_refused_with_the_name_of_its_class(tmp_path):
     torch.save(nn.Linear(2, 2), tmp_path / "net.pth")
     with pytest.raises(DclipError, match=r"\(torch\.nn\.modules\.linear\.Linear\)"):
-        c.read_foreign(tmp_path / "net.pth")
+        foreign.read_foreign(tmp_path / "net.pth")
 
 
-@pytest.mark.parametrize("content", [{"a": torch.zeros(1), "epoch": 3}, {"state_dict": {}}, {}, [1, 2], torch.zeros(3), []])
+@pytest.mark.parametrize(
+    "content",
+    [{"a": torch.zeros(1), "epoch": 3}, {"state_dict": {}}, {}, [1, 2], torch.zeros(3), []],
+)
 def test_what_is_no_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "net.pth")
     with pytest.raises(DclipError, match=r"net\.pth"):
-        c.read_foreign(tmp_path / "net.pth")
+        foreign.read_foreign(tmp_path / "net.pth")
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -610,33 +731,47 @@ def test_a_truncated_pickle_is_refused(adm, tmp_path, part, old):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(DclipError, match="truncated, damaged or no checkpoint") as caught:
-        c.read_foreign(path)
+        foreign.read_foreign(path)
     assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "content", [b"hello, this is no checkpoint", bytes(range(256)) * 4, b"\x89PNG\r\n\x1a\n" + bytes(99), b"PK\x03\x04"]
+    "content",
+    [
+        b"hello, this is no checkpoint",
+        bytes(range(256)) * 4,
+        b"\x89PNG\r\n\x1a\n" + bytes(99),
+        b"PK\x03\x04",
+    ],
 )
 @pytest.mark.parametrize("name", ["net.ckpt", "net.safetensors"])
 def test_foreign_files_are_refused(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DclipError, match="truncated, damaged or no checkpoint"):
-        c.read_foreign(tmp_path / name)
+        foreign.read_foreign(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["net.ckpt", "net.safetensors"])
 @pytest.mark.parametrize(
     "page",
-    ["<!DOCTYPE html><html>Google Drive - Virus scan warning", "\n <html>", "\ufeff<?xml version='1.0'?><Error><Code>AccessDenied"],
+    [
+        "<!DOCTYPE html><html>Google Drive - Virus scan warning",
+        "\n <html>",
+        "\ufeff<?xml version='1.0'?><Error><Code>AccessDenied",
+    ],
 )
 def test_a_page_saved_as_weights_is_named_as_such(tmp_path, page, name):
     (tmp_path / name).write_text(page, encoding="utf-8")
-    with pytest.raises(DclipError, match=r"is a web page \(HTML or XML\), not weights.*fetch it again"):
-        c.read_foreign(tmp_path / name)
+    with pytest.raises(
+        DclipError, match=r"is a web page \(HTML or XML\), not weights.*fetch it again"
+    ):
+        foreign.read_foreign(tmp_path / name)
 
 
 def test_pointers_empty_files_and_missing_files_are_named_as_such(tmp_path):
-    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    (tmp_path / "pointer.pth").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    )
     (tmp_path / "empty.pth").write_bytes(b"")
     for name, said in (
         ("pointer.pth", "Git LFS pointer"),
@@ -645,23 +780,28 @@ def test_pointers_empty_files_and_missing_files_are_named_as_such(tmp_path):
         ("", "holds no diff"),
     ):
         with pytest.raises(DclipError, match=said):
-            c.read_foreign(tmp_path / name)
+            foreign.read_foreign(tmp_path / name)
 
 
 def test_safetensors_are_read_and_truncated_ones_refused(adm, tmp_path):
     path = tmp_path / "net.safetensors"
     save_file(adm.state_dict(), path)
-    assert same(c.read_foreign(path), adm.state_dict())
+    assert same(foreign.read_foreign(path), adm.state_dict())
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DclipError, match="truncated"):
-        c.read_foreign(path)
+        foreign.read_foreign(path)
 
 
 # ---------------------------------------------------------------------------------------------------- diffusers folders
 
 
 def old_names(state):
-    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+    for new, old in (
+        ("to_q", "query"),
+        ("to_k", "key"),
+        ("to_v", "value"),
+        ("to_out.0", "proj_attn"),
+    ):
         state = {k.replace(f".{new}.", f".{old}."): v for k, v in state.items()}
     return state
 
@@ -675,10 +815,16 @@ def test_a_diffusers_folder_loads_as_saved(ddim, tmp_path, where, old):
         torch.save(old_names(unet.state_dict()), tmp_path / where / "diffusion_pytorch_model.bin")
     net, info = c.load_foreign(tmp_path)
     assert difference(ddim, net) < 1e-5
-    assert (info.notes["format"], info.variance, info.unet["sample_size"]) == ("diffusers", "fixed_small", 32)
+    assert (info.notes["format"], info.variance, info.unet["sample_size"]) == (
+        "diffusers",
+        "fixed_small",
+        32,
+    )
     assert difference(ddim, load_model(str(c.converted(tmp_path))).unet) < 1e-5
     file = next((tmp_path / where).glob("diffusion_pytorch_model.*"))
-    assert difference(ddim, c.load_foreign(file)[0]) < 1e-5  # the file alone, its config.json beside it
+    assert (
+        difference(ddim, c.load_foreign(file)[0]) < 1e-5
+    )  # the file alone, its config.json beside it
 
 
 @pytest.fixture
@@ -693,24 +839,49 @@ def change(path, **settings):
 
 
 def test_the_schedule_and_the_variance_come_from_the_folder(folder):
-    change(folder / "scheduler_config.json", num_train_timesteps=500, beta_end=0.03, variance_type="fixed_large")
+    change(
+        folder / "scheduler_config.json",
+        num_train_timesteps=500,
+        beta_end=0.03,
+        variance_type="fixed_large",
+    )
     _, info = c.load_foreign(folder)
-    assert (info.schedule.steps, info.schedule.beta_start, info.schedule.beta_end) == (500, 1e-4, 0.03)
+    assert (info.schedule.steps, info.schedule.beta_start, info.schedule.beta_end) == (
+        500,
+        1e-4,
+        0.03,
+    )
     assert info.variance == "fixed_large"
 
 
 @pytest.mark.parametrize(
     ("file", "settings", "said"),
     [
-        ("scheduler_config.json", {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule=squaredcos"),
-        ("scheduler_config.json", {"prediction_type": "v_prediction"}, "prediction_type=v_prediction"),
-        ("config.json", {"_class_name": "UNet2DConditionModel"}, "describes a UNet2DConditionModel"),
+        (
+            "scheduler_config.json",
+            {"beta_schedule": "squaredcos_cap_v2"},
+            "beta_schedule=squaredcos",
+        ),
+        (
+            "scheduler_config.json",
+            {"prediction_type": "v_prediction"},
+            "prediction_type=v_prediction",
+        ),
+        (
+            "config.json",
+            {"_class_name": "UNet2DConditionModel"},
+            "describes a UNet2DConditionModel",
+        ),
         ("config.json", {"num_head_channels": 8}, "does not take .num_head_channels"),
         ("config.json", {"time_embedding_type": "fourier"}, "time_embedding_type=fourier"),
         ("config.json", {"sample_size": None}, "sample_size=None is no square; give image_size"),
         ("config.json", {"sample_size": [16, 32]}, "is no square"),
         ("config.json", {"layers_per_block": 1}, "unknown down_blocks.0.resnets.1"),
-        ("config.json", {"down_block_types": ["DownBlock2D"]}, "UNet2DModel refuses this configuration"),
+        (
+            "config.json",
+            {"down_block_types": ["DownBlock2D"]},
+            "UNet2DModel refuses this configuration",
+        ),
     ],
 )
 def test_a_folder_that_describes_something_else_is_refused(folder, file, settings, said):
@@ -720,7 +891,7 @@ def test_a_folder_that_describes_something_else_is_refused(folder, file, setting
 
 
 def test_diffusers_weights_without_their_configuration_are_recognised_but_not_converted(folder):
-    state = c.read_foreign(folder)
+    state = foreign.read_foreign(folder)
     found = c.recognise(state)
     assert (found.format, found.unet) == ("diffusers", {})
     with pytest.raises(DclipError, match=r"need the config\.json"):
@@ -739,16 +910,27 @@ def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
     unet, info = c.load_foreign(path, head_dim=32, image_size=16)
     assert not unet.training
     assert difference(adm, unet) < 1e-5
-    assert (info.name, info.variance, info.notes["t0"], info.notes["source"]) == ("dog_bear_t500", "learned_range", 500, path.name)
+    assert (info.name, info.variance, info.notes["t0"], info.notes["source"]) == (
+        "dog_bear_t500",
+        "learned_range",
+        500,
+        path.name,
+    )
     model = load_model(str(c.converted(path, head_dim=32, image_size=16)))
-    assert (model.image_size, model.info.variance, model.info.notes["t0"]) == (16, "learned_range", 500)
+    assert (model.image_size, model.info.variance, model.info.notes["t0"]) == (
+        16,
+        "learned_range",
+        500,
+    )
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
     assert torch.allclose(model.eps(x, t), adm(x, t)[:, :3], atol=1e-5)
     assert torch.allclose(model.predict(x, t)[1], adm(x, t)[:, 3:], atol=1e-5)
 
 
 def test_the_time_table_and_the_class_embedding_survive_the_file(tmp_path):
-    net = random_net(AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3)
+    net = random_net(
+        AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
+    )
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     model = load_model(str(c.converted(tmp_path / "net.safetensors")))
     assert model.info.notes["unused"] == ["label_emb.weight"]
@@ -769,7 +951,9 @@ def test_a_conversion_is_made_once_for_a_source_and_its_options(ddim, tmp_path, 
     assert load_model(str(c.converted(path))).image_size == 32
     torch.save({k: v + 1 for k, v in ddim.state_dict().items()}, tmp_path / "net.ckpt")
     assert c.converted(path) != first
-    assert not [p for p in first.parent.iterdir() if p.suffix != ".safetensors" or p.name.startswith(".")]
+    assert not [
+        p for p in first.parent.iterdir() if p.suffix != ".safetensors" or p.name.startswith(".")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -790,12 +974,12 @@ def test_t0_is_read_from_published_names(name, expected):
 
 
 def test_ours_are_told_from_foreign_ones(nets, folder, tmp_path):
-    assert not c.is_foreign(nets["model16"])
-    assert not c.is_foreign("toonfaces")
-    assert c.is_foreign(folder)
-    assert c.is_foreign(folder / "diffusion_pytorch_model.safetensors")
+    assert not foreign.is_foreign(nets["model16"])
+    assert not foreign.is_foreign("toonfaces")
+    assert foreign.is_foreign(folder)
+    assert foreign.is_foreign(folder / "diffusion_pytorch_model.safetensors")
     (tmp_path / "net.pth").write_bytes(b"x")
-    assert c.is_foreign(tmp_path / "net.pth")
+    assert foreign.is_foreign(tmp_path / "net.pth")
     damaged = tmp_path / "ours.safetensors"
     damaged.write_bytes(nets["model16"].read_bytes()[:-3])
-    assert not c.is_foreign(damaged)  # load_model says what is wrong with it
+    assert not foreign.is_foreign(damaged)  # load_model says what is wrong with it

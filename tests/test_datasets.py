@@ -16,11 +16,15 @@ import torch
 from conftest import ROOT, configure, words
 from PIL import Image
 
-from dclip.config import Afhq, CelebaHq, Cifar10, DclipError, Ffhq, Folder, ImageNet, Lsun, Order
-from dclip.data import cifar10, listing
+from dclip.config import Afhq, CelebaHq, Cifar10, Ffhq, Folder, ImageNet, Lsun, Order
+from dclip.data import cifar10
+from dclip.data import pools as listing
 from dclip.data.imagenet import classes, wnid
-from dclip.data.listing import deal, missing, missing_data, pools
 from dclip.data.load import photographs as read
+from dclip.data.missing import missing, missing_data
+from dclip.data.pools import pools
+from dclip.data.splits import deal
+from dclip.errors import DclipError
 
 COUNTS = {"test": 4, "train": 5, "validation": 2}
 
@@ -42,7 +46,9 @@ def load(data, split="test", size=16):
 
 
 def names_of(data, **counts):
-    return {split: [name for _, name in part] for split, part in deal(data, counts or COUNTS).items()}
+    return {
+        split: [name for _, name in part] for split, part in deal(data, counts or COUNTS).items()
+    }
 
 
 def refusal(function, *args):
@@ -88,7 +94,9 @@ def cifar_folders(root):
 
 
 LAYOUTS = {
-    "folder": lambda root: Folder(root=str(layouts.files(layouts.files(root, 9), 5, "deep/{}.webp"))),
+    "folder": lambda root: Folder(
+        root=str(layouts.files(layouts.files(root, 9), 5, "deep/{}.webp"))
+    ),
     "ffhq": lambda root: Ffhq(root=str(layouts.files(root, 14, "0{0}/{0:05d}.png"))),
     "celeba_hq, any folder": lambda root: CelebaHq(root=str(layouts.files(root, 14, "{}.jpg"))),
     "celeba_hq, StyleMapGAN's folders": celeba_folders,
@@ -99,10 +107,14 @@ LAYOUTS = {
     "afhq, StyleMapGAN's folders": afhq_mixed,
     "afhq, LMDB": lambda root: Afhq(root=str(layouts.celeba_lmdb(root))),
     "lsun": lsun,
-    "lsun, training images only": lambda root: Lsun(root=str(layouts.lsun(root, "bedroom", "train", 14))),
+    "lsun, training images only": lambda root: Lsun(
+        root=str(layouts.lsun(root, "bedroom", "train", 14))
+    ),
     "imagenet, a class": lambda root: ImageNet(root=str(layouts.imagenet(root)), category="852"),
     "imagenet, all": lambda root: ImageNet(root=str(layouts.imagenet(root))),
-    "imagenet, validation images only": lambda root: ImageNet(root=str(only_val(root)), category="tennis ball"),
+    "imagenet, validation images only": lambda root: ImageNet(
+        root=str(only_val(root)), category="tennis ball"
+    ),
     "cifar10, folders": cifar_folders,
 }
 
@@ -128,21 +140,26 @@ def test_images_are_read_from_every_layout(layout, tmp_path):
     assert torch.equal(again.pixels, images["train"].pixels)
 
 
-@pytest.mark.parametrize("layout", ["celeba_hq, LMDB", "celeba_hq, StarGAN's folders", "afhq", "lsun", "imagenet, a class"])
+@pytest.mark.parametrize(
+    "layout",
+    ["celeba_hq, LMDB", "celeba_hq, StarGAN's folders", "afhq", "lsun", "imagenet, a class"],
+)
 def test_test_images_come_from_the_data_sets_own_test_images(layout, tmp_path):
     found = pools(LAYOUTS[layout](tmp_path))
     assert set(found) == {"train", "test"}
     dealt = deal(LAYOUTS[layout](tmp_path / "more"), COUNTS)
     held = {"celeba_hq, LMDB": "LMDB_test", "lsun": "bedroom_val_lmdb"}.get(layout, "val")
     assert {held in str(pool.place) for pool, _ in dealt["test"]} == {True}
-    assert {held in str(pool.place) for split in ("train", "validation") for pool, _ in dealt[split]} == {False}
+    assert {
+        held in str(pool.place) for split in ("train", "validation") for pool, _ in dealt[split]
+    } == {False}
 
 
 def test_only_the_animal_that_is_asked_for_is_read(tmp_path):
     for data in (afhq_mixed(tmp_path / "a"), Afhq(root=str(layouts.afhq(tmp_path / "b")))):
         assert all("dog" in name for part in names_of(data).values() for name in part)
         data.category = "wild"
-        assert bool(pools(data)) == (tmp_path / "a" == listing.Path(data.root))
+        assert bool(pools(data)) == (tmp_path / "a" == pools.Path(data.root))
 
 
 def test_an_lmdb_gives_the_size_that_loses_least(tmp_path):
@@ -160,15 +177,21 @@ def test_the_first_images_can_be_asked_for_by_name(tmp_path):
     assert names_of(data)["test"] != ["00000", "00001", "00002", "00003"]
 
 
-def test_all_of_imagenet_is_dealt_class_by_class_and_listed_only_as_far_as_needed(tmp_path, monkeypatch):
+def test_all_of_imagenet_is_dealt_class_by_class_and_listed_only_as_far_as_needed(
+    tmp_path, monkeypatch
+):
     layouts.imagenet(tmp_path)
     names = names_of(ImageNet(root=str(tmp_path)), test=4)["test"]
     assert sorted(name.split("/")[0] for name in names) == sorted(2 * layouts.WNIDS)
     looked = []
-    monkeypatch.setattr(listing, "find_images", lambda root, seen=listing.find_images: looked.append(root.name) or seen(root))
-    assert len(listing._classes(tmp_path / "train", Order.hash).first(1)) == 1
+    monkeypatch.setattr(
+        listing,
+        "find_images",
+        lambda root, seen=listing.find_images: looked.append(root.name) or seen(root),
+    )
+    assert len(pools._classes(tmp_path / "train", Order.hash).first(1)) == 1
     assert len(looked) == 1
-    assert len(listing._classes(tmp_path / "train", Order.hash).first(100)) == 18
+    assert len(pools._classes(tmp_path / "train", Order.hash).first(100)) == 18
 
 
 @pytest.mark.parametrize("category", ["852", "n04409515", "tennis ball", "Tennis_Ball"])
@@ -182,7 +205,10 @@ def test_a_broken_picture_in_an_lmdb_is_skipped_with_its_key(tmp_path, caplog, m
 
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     layouts.numbered_lmdb(tmp_path / "LMDB_test", 4, (64,))
-    with lmdb.open(str(tmp_path / "LMDB_test"), map_size=2**24) as env, env.begin(write=True) as out:
+    with (
+        lmdb.open(str(tmp_path / "LMDB_test"), map_size=2**24) as env,
+        env.begin(write=True) as out,
+    ):
         out.put(b"64-00002", b"no picture")
     with caplog.at_level("WARNING", "dclip"):
         images = load(CelebaHq(root=str(tmp_path)))
@@ -195,7 +221,14 @@ def test_a_broken_picture_in_an_lmdb_is_skipped_with_its_key(tmp_path, caplog, m
 
 
 def test_missing_images_are_said_with_folder_layout_and_source(tmp_path):
-    for data in (CelebaHq(root=str(tmp_path / "no")), Afhq(), Lsun(category="church_outdoor"), ImageNet(), Cifar10(), Ffhq()):
+    for data in (
+        CelebaHq(root=str(tmp_path / "no")),
+        Afhq(),
+        Lsun(category="church_outdoor"),
+        ImageNet(),
+        Cifar10(),
+        Ffhq(),
+    ):
         (line,) = missing(data)
         for part in (data.root, data.LAYOUT, data.SOURCE, "dataset=sampled"):
             assert part in line
@@ -227,7 +260,13 @@ def test_missing_images_are_refused_before_torch_is_loaded(tmp_path):
         "import sys; sys.argv = ['run.py', 'experiment=celeba_tanned', 'dataset.root=nothing']; from dclip.cli import main\n"
         "try: main()\nfinally: print(sorted(set(sys.modules) & {'torch', 'diffusers', 'timm', 'torchvision'}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2
     assert done.stdout.strip() == "[]"
     assert "dataset.root=nothing is not a folder" in done.stderr
@@ -242,7 +281,12 @@ def environment():
 
 def test_a_task_asks_only_for_the_images_it_looks_at(tmp_path):
     layouts.files(tmp_path, 6)
-    common = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.test=6", "clip=openai_vit_b_16"]
+    common = [
+        "dataset=folder",
+        f"dataset.root={tmp_path}",
+        "dataset.test=6",
+        "clip=openai_vit_b_16",
+    ]
     assert configure("task=reconstruct", *common).dataset.test == 6
     configure("task=sample", "dataset=celeba_hq", "dataset.root=/nowhere")
     message = refusal(configure, *common)
@@ -279,7 +323,14 @@ def test_a_list_names_the_images_and_their_order(tmp_path, folder):
 
 
 def test_a_list_may_name_some_splits_and_the_others_get_the_rest(tmp_path, folder):
-    dealt = listed(tmp_path, folder, "[test]\nsub/0.jpg\nsub/3.jpg\n[validation]\n00000\n", test=2, train=9, validation=1)
+    dealt = listed(
+        tmp_path,
+        folder,
+        "[test]\nsub/0.jpg\nsub/3.jpg\n[validation]\n00000\n",
+        test=2,
+        train=9,
+        validation=1,
+    )
     assert dealt["test"] == ["sub/0.jpg", "sub/3.jpg"]
     assert dealt["validation"] == ["00000.png"]
     assert len(set(dealt["train"])) == 9
@@ -292,7 +343,9 @@ def test_the_keys_of_an_lmdb_are_listed_too(tmp_path):
     (tmp_path / "ids.txt").write_text("[train]\n" + "\n".join(keys[::-1]))
     data.ids = str(tmp_path / "ids.txt")
     assert names_of(data, train=3)["train"] == keys[::-1][:3]
-    celeba = CelebaHq(root=str(layouts.celeba_lmdb(tmp_path / "celeba")), ids=str(tmp_path / "more.txt"))
+    celeba = CelebaHq(
+        root=str(layouts.celeba_lmdb(tmp_path / "celeba")), ids=str(tmp_path / "more.txt")
+    )
     (tmp_path / "more.txt").write_text("[test]\n00003\n1\n")
     assert names_of(celeba, test=2)["test"] == ["00003", "00001"]
     assert len(names_of(celeba, test=2, train=9)["train"]) == 9  # the rest
@@ -307,7 +360,10 @@ def test_the_keys_of_an_lmdb_are_listed_too(tmp_path):
         ("00001\nnothing.png\n", "1 lines are not in"),
         ("00001\n00001.png\n", "00001.png twice"),
         ("[test]\n00001\n", "has 1 images for test, but dataset.test=4"),
-        ("00001\n00002\n00003\n00004\n00005\n", "has 1 images for train, but dataset.train=5 are asked for after 4 test"),
+        (
+            "00001\n00002\n00003\n00004\n00005\n",
+            "has 1 images for train, but dataset.train=5 are asked for after 4 test",
+        ),
     ],
 )
 def test_an_impossible_list_is_refused(tmp_path, folder, text, expected):
@@ -334,7 +390,9 @@ def small_cifar(tmp_path, monkeypatch):
     archive = tmp_path / "server" / CIFAR10.filename
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(tmp_path / "made" / "cifar-10-batches-py", "cifar-10-batches-py")
-    monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{k}", md5s[f"data_batch_{k}"]] for k in range(1, 6)])
+    monkeypatch.setattr(
+        CIFAR10, "train_list", [[f"data_batch_{k}", md5s[f"data_batch_{k}"]] for k in range(1, 6)]
+    )
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5s["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5s["batches.meta"]})
     monkeypatch.setattr(CIFAR10, "tgz_md5", layouts.hashlib.md5(archive.read_bytes()).hexdigest())
@@ -357,12 +415,20 @@ def test_cifar10_is_fetched_checked_and_read_by_class(small_cifar):
     from dclip.data.load import fetch_data
 
     root = small_cifar / "fetched"
-    settings = {"dataset": "cifar10", "dataset.root": root, "dataset.category": "ship", "task": "reconstruct", "dataset.test": 3}
+    settings = {
+        "dataset": "cifar10",
+        "dataset.root": root,
+        "dataset.category": "ship",
+        "task": "reconstruct",
+        "dataset.test": 3,
+    }
     cfg = configure(*words(settings))  # it may be fetched, so nothing is missing
     fetch_data(cfg)
     images = read(cfg.dataset, "test", 32)
     assert sorted(images.ids) == ["ship_0000", "ship_0001", "ship_0002"]
-    expected = np.asarray(layouts.picture("test_batch25", (32, 32)))  # ships are class 8: pictures 24 to 26
+    expected = np.asarray(
+        layouts.picture("test_batch25", (32, 32))
+    )  # ships are class 8: pictures 24 to 26
     found = images.pixels[images.ids.index("ship_0001")]
     np.testing.assert_allclose(found.permute(1, 2, 0), expected / 127.5 - 1, atol=1e-5)
     whole = load(Cifar10(root=str(root)), "train", 32)
@@ -398,18 +464,30 @@ def test_damaged_batches_are_refused(small_cifar):
 def sampled(nets):
     def configured(**more):
         counts = {"dataset.train": 3, "dataset.validation": 0, "dataset.test": 4}
-        settings = {"dataset": "sampled", "dataset.steps": 5, "checkpoint.name": nets["model16"], "sampler.s_for": 6, **counts}
-        return configure(*words({**settings, "trainer": "cpu", "trainer.progress": "false"}, **more))
+        settings = {
+            "dataset": "sampled",
+            "dataset.steps": 5,
+            "checkpoint.name": nets["model16"],
+            "sampler.s_for": 6,
+            **counts,
+        }
+        return configure(
+            *words({**settings, "trainer": "cpu", "trainer.progress": "false"}, **more)
+        )
 
     return configured
 
 
 def test_images_are_drawn_without_any_data(sampled, model):
-    from dclip.methods.drawn import drawn_images
+    from dclip.encode.source import drawn_images
 
     cfg = sampled()
     images = {split: drawn_images(cfg, model, split) for split in ("train", "validation", "test")}
-    assert {split: len(part) for split, part in images.items()} == {"train": 3, "validation": 0, "test": 4}
+    assert {split: len(part) for split, part in images.items()} == {
+        "train": 3,
+        "validation": 0,
+        "test": 4,
+    }
     assert images["test"].latents is None
     assert not torch.allclose(images["test"].pixels[:3], images["train"].pixels)
     more = drawn_images(sampled(dataset__train=3, dataset__test=6, trainer__batch=2), model, "test")
@@ -419,17 +497,17 @@ def test_images_are_drawn_without_any_data(sampled, model):
 
 
 def test_drawn_images_are_remembered(sampled, model, monkeypatch):
-    from dclip.methods import drawn
+    from dclip.encode import source
 
-    first = drawn.drawn_images(sampled(seed=5), model, "test")
-    monkeypatch.setattr(drawn, "run_walk", lambda *_: pytest.fail("drawn again"))
-    assert torch.equal(drawn.drawn_images(sampled(seed=5), model, "test").pixels, first.pixels)
+    first = source.drawn_images(sampled(seed=5), model, "test")
+    monkeypatch.setattr(source, "run_walk", lambda *_: pytest.fail("drawn again"))
+    assert torch.equal(source.drawn_images(sampled(seed=5), model, "test").pixels, first.pixels)
 
 
 def test_drawn_images_may_keep_their_latents_instead_of_being_inverted(sampled, model):
     import dclip
-    from dclip.methods.drawn import drawn_images
-    from dclip.methods.walk import encode
+    from dclip.encode.invert import encode
+    from dclip.encode.source import drawn_images
 
     cfg = sampled(dataset__invert="false", sampler__t0=400)
     images = drawn_images(cfg, model, "test")

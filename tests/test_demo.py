@@ -15,10 +15,12 @@ import pytest
 from conftest import ROOT, configure, words, write_edit
 from PIL import Image
 
-from dclip import demo, needs, pipeline
-from dclip.config import DclipError
-from dclip.methods import editing
-from dclip.tracking import write_json
+from dclip import pipeline
+from dclip.edits import editor
+from dclip.errors import DclipError
+from dclip.files import write_json
+from dclip.pages import demo
+from dclip.prepare import needs
 
 GUARDED = """
 import socket, sys
@@ -66,7 +68,9 @@ def made_by_task_edit(settings, folder, images, **more):
     """The PNG that ``task=edit`` writes of one picture (or of its last variant)."""
     file = folder / f"{images.ids[0]}.png"
     demo.picture(images.pixels[0]).save(file)
-    cfg = configure(*words({**settings, "output": folder}, task="edit", input=file, degrees="[]", **more))
+    cfg = configure(
+        *words({**settings, "output": folder}, task="edit", input=file, degrees="[]", **more)
+    )
     return np.asarray(Image.open(max((pipeline.run(cfg) / "samples").glob("image_*.png"))))
 
 
@@ -92,7 +96,9 @@ def test_it_finds_the_finished_edits_of_this_checkpoint_newest_first(studio, tin
     assert list(labels.values()) == found
 
 
-def test_edits_that_are_given_are_the_ones_that_are_offered(settings, learned, nets, tiny, tmp_path):
+def test_edits_that_are_given_are_the_ones_that_are_offered(
+    settings, learned, nets, tiny, tmp_path
+):
     told = words(settings, edit__adapter="smiling", dataset__test=1)
     only = demo.Studio(configure("task=demo", *told), told)
     assert list(only.edits()) == ["smiling"]
@@ -101,7 +107,9 @@ def test_edits_that_are_given_are_the_ones_that_are_offered(settings, learned, n
 
 
 def test_an_edit_of_another_checkpoint_is_refused_at_the_start(settings, nets, learned):
-    told = words({**settings, "checkpoint.name": nets["learned64"]}, edit__adapter="smiling", dataset__test=1)
+    told = words(
+        {**settings, "checkpoint.name": nets["learned64"]}, edit__adapter="smiling", dataset__test=1
+    )
     with pytest.raises(DclipError, match="not from this checkpoint"):
         demo.Studio(configure("task=demo", *told), told)
 
@@ -109,7 +117,9 @@ def test_an_edit_of_another_checkpoint_is_refused_at_the_start(settings, nets, l
 def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
     image, chosen = studio.images.take([2]), list(studio.edits().values())
     outcome = studio.edit(image, chosen, 0.6)
-    expected = made_by_task_edit(settings, tmp_path, image, edit__adapter=f"[{','.join(chosen)}]", gamma=0.6)
+    expected = made_by_task_edit(
+        settings, tmp_path, image, edit__adapter=f"[{','.join(chosen)}]", gamma=0.6
+    )
     assert np.array_equal(np.asarray(demo.picture(outcome.result[0])), expected)
     assert set(outcome.scores) >= {"s_dir", "id", "mae"}
     assert "kid" not in outcome.scores
@@ -126,7 +136,7 @@ def test_variants_are_those_of_task_edit_too(studio, settings, tmp_path):
 
 def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, monkeypatch):
     walks = []
-    real = editing.run_walk
+    real = editor.run_walk
     image, chosen = studio.images.take([3]), [studio.edits()["smiling"]]
     first = studio.edit(image, chosen, 0.5)
 
@@ -134,8 +144,8 @@ def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, mon
         walks.append(what)
         return real(cfg, walk, ids, x, what)
 
-    monkeypatch.setattr(editing, "run_walk", counted)
-    monkeypatch.setattr("dclip.methods.walk.run_walk", counted)
+    monkeypatch.setattr(editor, "run_walk", counted)
+    monkeypatch.setattr("dclip.encode.invert.run_walk", counted)
     second = studio.edit(image, chosen, 1.0)
     assert walks == ["generating"]
     assert not first.result.equal(second.result)
@@ -145,8 +155,12 @@ def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, mon
 
 
 def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, tmp_path):
-    path = write_edit(tmp_path / "edit", tiny, nets["model64"], "beard", 0.1, sampler__s_gen=3, sampler__t0=300)
-    told = [word for word in words(settings, dataset__test=1) if not word.startswith("sampler.s_gen")]
+    path = write_edit(
+        tmp_path / "edit", tiny, nets["model64"], "beard", 0.1, sampler__s_gen=3, sampler__t0=300
+    )
+    told = [
+        word for word in words(settings, dataset__test=1) if not word.startswith("sampler.s_gen")
+    ]
     studio = demo.Studio(configure("task=demo", *told), told)
     cfg = studio.settings([path], 1.0)
     assert (cfg.sampler.t0, cfg.sampler.s_gen, cfg.edit.name) == (300, 3, "beard")
@@ -157,7 +171,9 @@ def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, 
 
 def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
     image, chosen = studio.images.take([0]), list(studio.edits().values())
-    with pytest.raises(DclipError, match=r"^gamma=2.5 is out of range; choose 0 \(original\) to 2$"):
+    with pytest.raises(
+        DclipError, match=r"^gamma=2.5 is out of range; choose 0 \(original\) to 2$"
+    ):
         studio.edit(image, chosen, 2.5)
     with pytest.raises(DclipError, match="no edit is chosen; choose one or more"):
         studio.edit(image, [], 1.0)
@@ -165,7 +181,8 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
         studio.edit(image, chosen, 1.0, variants=2)
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
     with pytest.raises(
-        DclipError, match=r"^upload: broken.png cannot be read as an image \(not an image\); give a PNG, JPEG or WebP"
+        DclipError,
+        match=r"^upload: broken.png cannot be read as an image \(not an image\); give a PNG, JPEG or WebP",
     ):
         studio.upload(tmp_path / "broken.png")
     monkeypatch.setattr(studio, "edits", dict)
@@ -173,16 +190,24 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
         studio.edit(image, [], 1.0)
 
 
-def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(settings, monkeypatch):
+def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
+    settings, monkeypatch
+):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         cfg = configure("task=demo", *words(settings, task__port=other.getsockname()[1]))
         monkeypatch.setattr(needs, "find_spec", lambda name: object())
-        with pytest.raises(DclipError, match=r"task.port=\d+ cannot be used \(Address already in use\); choose another port"):
+        with pytest.raises(
+            DclipError,
+            match=r"task.port=\d+ cannot be used \(Address already in use\); choose another port",
+        ):
             needs.obtain([cfg])
     monkeypatch.setattr(needs, "find_spec", lambda name: None)
-    with pytest.raises(DclipError, match=r"^task=demo needs Gradio, which is not installed: pip install 'dclip\[demo\]'"):
+    with pytest.raises(
+        DclipError,
+        match=r"^task=demo needs Gradio, which is not installed: pip install 'dclip\[demo\]'",
+    ):
         needs.obtain([cfg])
     with pytest.raises(DclipError, match=r"task.port=70000 is no port"):
         configure("task=demo", *words(settings, task__port=70000))
@@ -191,7 +216,7 @@ def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(se
 
 
 def test_the_judge_says_what_changed():
-    from dclip.data.load import class_images
+    from dclip.data.toonfaces.images import class_images
     from dclip.models.checkpoints import load_judge
 
     judge = load_judge("toonfaces_judge")
@@ -206,10 +231,15 @@ def test_the_judge_says_what_changed():
 @pytest.fixture
 def browser(tmp_path):
     """Headless Chromium."""
-    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    program, driver = (
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    )
     if not (program and driver):
         pytest.skip("no browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no driver of browsers: pip install selenium")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="no driver of browsers: pip install selenium"
+    )
     options = webdriver.ChromeOptions()
     options.binary_location = program
     for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
@@ -267,13 +297,20 @@ class Page:
         return self.wait.until(lambda _: self.all(selector))[0]
 
     def text(self, selector):
-        return self.browser.execute_script("return document.querySelector(arguments[0])?.innerText || ''", selector)
+        return self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.innerText || ''", selector
+        )
 
     def says(self, words):
-        self.wait.until(lambda _: words in self.text("#note"), f"{words!r} is not on the page: {self.text('#note')}")
+        self.wait.until(
+            lambda _: words in self.text("#note"),
+            f"{words!r} is not on the page: {self.text('#note')}",
+        )
 
     def source(self, place):
-        return self.browser.execute_script("return document.querySelector(arguments[0])?.src || ''", f"#{place} img")
+        return self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.src || ''", f"#{place} img"
+        )
 
     def picture(self, place):
         with urllib.request.urlopen(self.source(place), timeout=20) as stream:
@@ -283,7 +320,9 @@ class Page:
         """Edit, and wait for another picture than the one before."""
         before = self.source("after")
         self.one("#button").click()
-        self.wait.until(lambda _: self.source("after") not in ("", before), f"no picture: {self.text('#note')}")
+        self.wait.until(
+            lambda _: self.source("after") not in ("", before), f"no picture: {self.text('#note')}"
+        )
 
 
 def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
@@ -293,7 +332,9 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     faces = page.wait.until(lambda _: len(found := page.all("#faces button img")) == 4 and found)
     faces[2].click()
     page.says(f"picture {studio.images.ids[2]}")
-    boxes = page.wait.until(lambda _: len(found := page.all("#edits input[type=checkbox]")) == 2 and found)
+    boxes = page.wait.until(
+        lambda _: len(found := page.all("#edits input[type=checkbox]")) == 2 and found
+    )
     assert [box.is_selected() for box in boxes] == [True, False]
     boxes[1].click()
     page.press()
@@ -327,6 +368,8 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
         box.click()
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    loaded = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
     assert loaded
     assert all(name.startswith((served, "data:", "blob:")) for name in loaded), loaded

@@ -8,17 +8,24 @@ import pytest
 from conftest import ROOT, command_here, words
 from hydra.core.config_store import ConfigStore
 
-from dclip import extend
 from dclip.config import OPTIONS
+from dclip.files import read_json
+from dclip.metrics import names
 from dclip.metrics.names import HIGHER_IS_BETTER
-from dclip.tracking import read_json
+from dclip.prepare import plugins
+from dclip.record import identity
+from dclip.study import jobs
 
 PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 
 
 def blocks(text, *languages):
-    return [body for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if language in languages]
+    return [
+        body
+        for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        if language in languages
+    ]
 
 
 def commands(text):
@@ -28,12 +35,17 @@ def commands(text):
 @pytest.fixture
 def untouched(monkeypatch, tmp_path):
     """Whatever a page's modules register is gone afterwards."""
-    from dclip.diffusion import guidance
+    from dclip.methods.sampling import guidance
 
     for group in OPTIONS:
         monkeypatch.setitem(OPTIONS, group, dict(OPTIONS[group]))
-        monkeypatch.setitem(ConfigStore.instance().repo, group, dict(ConfigStore.instance().repo[group]))
-    kept = [(registry, dict(registry)) for registry in (extend.METRICS, HIGHER_IS_BETTER, guidance.LOSSES)]
+        monkeypatch.setitem(
+            ConfigStore.instance().repo, group, dict(ConfigStore.instance().repo[group])
+        )
+    kept = [
+        (registry, dict(registry))
+        for registry in (names.METRICS, HIGHER_IS_BETTER, guidance.LOSSES)
+    ]
     yield
     for registry, before in kept:
         registry.clear()
@@ -47,7 +59,12 @@ def run(given, tiny, folder):
     """One command of a page, small; returns its run's folder."""
     assert given[:2] == ["python", "run.py"]
     small = {k: v for k, v in tiny.items() if k not in ("experiment", "sampler", "metric.kid")}
-    small |= {"dataset.train": 2, "dataset.validation": 1, "dataset.test": 2, "metric.identity": "false"}
+    small |= {
+        "dataset.train": 2,
+        "dataset.validation": 1,
+        "dataset.test": 2,
+        "metric.identity": "false",
+    }
     if any(word.startswith(("task=", "experiment=toonfaces_contrastive")) for word in given):
         small = {k: v for k, v in small.items() if not k.startswith("method.")}
     if "guidance=contrastive_margin" in given:
@@ -91,7 +108,7 @@ def check_data_set(found, _):
 
 
 def check_edit(found, _):
-    by_words, by_file = (extend.OmegaConf.load(folder / "config.yaml") for folder in found)
+    by_words, by_file = (plugins.OmegaConf.load(folder / "config.yaml") for folder in found)
     assert by_words.edit.name == by_file.edit.name == "green_eyes"
     assert by_words.edit.target == by_file.edit.target
     assert (by_file.sampler.t0, by_file.loss.l1) == (400, 3)
@@ -106,7 +123,10 @@ def check_sampler(found, folder):
     sys.path.remove(str(folder))
     for up in (True, False):
         ours, ddim = errors(MidpointRule(), up), errors(DDIM(), up)
-        assert all(one < other / 2 for one, other in zip(ours[:3], ddim[1:], strict=True)), (ours, ddim)
+        assert all(one < other / 2 for one, other in zip(ours[:3], ddim[1:], strict=True)), (
+            ours,
+            ddim,
+        )
 
 
 def check_guidance(found, _):
@@ -124,47 +144,51 @@ def test_a_plugin_that_fails_says_what_failed(tmp_path, monkeypatch):
     (tmp_path / "breaks.py").write_text("raise RuntimeError('of its own')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    with pytest.raises(extend.DclipError, match=r"plugins=breaks cannot be imported \(RuntimeError: of its own\)"):
-        extend.load(["breaks"])
+    with pytest.raises(
+        plugins.DclipError, match=r"plugins=breaks cannot be imported \(RuntimeError: of its own\)"
+    ):
+        plugins.load(["breaks"])
 
 
 def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
     """So that runs from before there were any are found again."""
     from conftest import configure
 
-    from dclip import tracking
+    from dclip.record import record
 
-    cfg, before = configure(), tracking.plain
-    now = tracking.config_hash(cfg)
-    monkeypatch.setattr(tracking, "plain", lambda c: {k: v for k, v in before(c).items() if k != "plugins"})
-    assert tracking.config_hash(cfg) == now
+    cfg, before = configure(), record.plain
+    now = identity.config_hash(cfg)
+    monkeypatch.setattr(
+        identity, "plain", lambda c: {k: v for k, v in before(c).items() if k != "plugins"}
+    )
+    assert identity.config_hash(cfg) == now
     monkeypatch.undo()
     cfg.plugins = "mine"
-    assert tracking.config_hash(cfg) != now
+    assert identity.config_hash(cfg) != now
 
 
 def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):
-    from dclip import tune
+    from dclip.study import search
 
     (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "yaml")
     (tmp_path / "mine.yaml").write_text(text, "utf-8")
-    search = tune.read_search(str(tmp_path / "mine.yaml"))
-    tune.check(search)
+    search = search.read_search(str(tmp_path / "mine.yaml"))
+    search.check(search)
     assert search.by_epoch and not search.maximize
 
 
 def test_every_launcher_and_study_on_the_page_about_sweeps_exists():
     from hydra import compose, initialize_config_dir
 
-    from dclip import cli, launchers, study
+    from dclip.prepare import launchers
 
     given = commands((ROOT / "docs" / "sweeps.md").read_text("utf-8"))
     assert len(given) > 5
     launchers.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
         for words_given in given:
             asked = [word for word in words_given if word.startswith("study=")]
-            assert all(word.removeprefix("study=") in study.studies() for word in asked)
+            assert all(word.removeprefix("study=") in jobs.studies() for word in asked)
             own = [word for word in words_given if word.startswith("hydra")]
             name = launchers.PLUGINS.keys() & {word.removeprefix("hydra/launcher=") for word in own}
             if name and launchers.installed(*name):

@@ -8,12 +8,12 @@ from conftest import configure, words
 from PIL import Image
 
 from dclip import losses
-from dclip.config import DclipError
 from dclip.data.images import read_image
-from dclip.methods.adapter import read_edit
-from dclip.methods.direction import direction_of
+from dclip.edits.saved import read_edit
+from dclip.errors import DclipError
+from dclip.files import read_json
 from dclip.pipeline import run
-from dclip.tracking import read_json
+from dclip.text.direction import direction_of
 from dclip.types import Images
 
 
@@ -26,7 +26,11 @@ def paint(path, color, size=(64, 64)):
 @pytest.fixture
 def settings(tiny):
     """Settings that do not say where images come from."""
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "sampler", "method")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "sampler", "method")
+    }
     return {**keep, "metric.kid": "false", "metric.lpips": "false"}
 
 
@@ -35,8 +39,17 @@ def settings(tiny):
 
 def test_a_single_photograph_is_learned_from_and_edited(settings, tmp_path):
     photo = paint(tmp_path / "me.png", (120, 130, 90), (90, 70))
-    single = {"method__objective": "onestep", "method__lora__rank": 2, "method__batch": 1, "method__epochs": 4}
-    folder = run(configure(*words({**settings, "method.lr": 0.02}, input=photo, output=tmp_path / "out", **single)))
+    single = {
+        "method__objective": "onestep",
+        "method__lora__rank": 2,
+        "method__batch": 1,
+        "method__epochs": 4,
+    }
+    folder = run(
+        configure(
+            *words({**settings, "method.lr": 0.02}, input=photo, output=tmp_path / "out", **single)
+        )
+    )
     assert {p.name for p in (folder / "samples").iterdir()} == {
         "image_me.png", "before_after.png", "degree_of_change.png", "degree_of_change.gif",
     }  # fmt: skip
@@ -78,7 +91,9 @@ def test_the_direction_of_examples_is_that_of_their_means():
         losses.image_direction(before, before)
 
 
-def test_examples_are_compared_with_source_examples_or_with_the_images_at_hand(settings, clip, tmp_path):
+def test_examples_are_compared_with_source_examples_or_with_the_images_at_hand(
+    settings, clip, tmp_path
+):
     for i, color in enumerate([(200, 30, 30), (220, 60, 40)]):
         paint(tmp_path / "after" / f"{i}.png", color)
     paint(tmp_path / "before" / "0.png", (30, 30, 200))
@@ -91,7 +106,11 @@ def test_examples_are_compared_with_source_examples_or_with_the_images_at_hand(s
     cfg = configure(*words(settings, edit__examples=tmp_path / "after"))
     expected = losses.image_direction(clip.image_features(images.pixels), after)
     torch.testing.assert_close(direction_of(cfg, images)(clip), expected)
-    cfg = configure(*words(settings, edit__examples=tmp_path / "after", edit__source_examples=tmp_path / "before"))
+    cfg = configure(
+        *words(
+            settings, edit__examples=tmp_path / "after", edit__source_examples=tmp_path / "before"
+        )
+    )
     expected = losses.image_direction(features(tmp_path / "before" / "0.png"), after)
     torch.testing.assert_close(direction_of(cfg, images)(clip), expected)
     assert cfg.edit.name == "after"
@@ -99,18 +118,29 @@ def test_examples_are_compared_with_source_examples_or_with_the_images_at_hand(s
 
 def test_texts_are_the_direction_without_examples(settings):
     cfg = configure(*words(settings, edit="zombie"))
-    assert direction_of(cfg, Images(torch.zeros(1, 3, 64, 64), ("a",))) == (cfg.edit.source, cfg.edit.target)
+    assert direction_of(cfg, Images(torch.zeros(1, 3, 64, 64), ("a",))) == (
+        cfg.edit.source,
+        cfg.edit.target,
+    )
 
 
 def test_a_run_learns_from_examples_and_knows_them_later(settings, tmp_path):
     examples = paint(tmp_path / "reddish" / "0.png", (210, 40, 30)).parent
     small = {"dataset__train": 4, "dataset__validation": 2, "dataset__test": 2, "method__epochs": 1}
-    folder = run(configure(*words(settings, edit__examples=examples, output=tmp_path / "out", **small)))
+    folder = run(
+        configure(*words(settings, edit__examples=examples, output=tmp_path / "out", **small))
+    )
     header = read_edit(str(folder)).header["edit"]
-    assert (header["name"], header["target"], header["examples"]) == ("reddish", "images like reddish", str(examples))
+    assert (header["name"], header["target"], header["examples"]) == (
+        "reddish",
+        "images like reddish",
+        str(examples),
+    )
     assert -1 <= read_json(folder / "metrics.json")["s_dir"] <= 1
     apply = words(
-        {k: v for k, v in settings.items() if k.split(".")[0] not in ("sampler", "method")}, task="edit", edit__adapter=folder
+        {k: v for k, v in settings.items() if k.split(".")[0] not in ("sampler", "method")},
+        task="edit",
+        edit__adapter=folder,
     )
     assert configure(*apply).edit.examples == str(examples)
     shutil.rmtree(examples)

@@ -7,14 +7,18 @@ from conftest import ELSEWHERE, ROOT, SMALL, configure, words
 from safetensors.torch import load_file
 from test_convert import AdmNet, DdimNet, random_net
 
-from dclip.config import DclipError
 from dclip.data.images import read_image
-from dclip.tracking import read_json
+from dclip.errors import DclipError
+from dclip.files import read_json
 
 ALL = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
 ADM = ("dog", "ffhq", "imagenet")  # whose published checkpoints are ADM's
 DEBUG = {**SMALL, "dataset.train": 2, "dataset.validation": 0, "dataset.test": 2, "method.batch": 1}
-SAMPLING = [name for name in ALL if "/task: sample" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8")]
+SAMPLING = [
+    name
+    for name in ALL
+    if "/task: sample" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8")
+]
 
 
 def run(*overrides):
@@ -45,7 +49,8 @@ def published(tmp_path_factory):
     for kind, net in nets.items():
         torch.save(net.state_dict(), files[kind])
         changed = {
-            k: v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1)) for k, v in net.state_dict().items()
+            k: v + 0.02 * torch.randn(v.shape, generator=torch.Generator().manual_seed(1))
+            for k, v in net.state_dict().items()
         }
         torch.save(changed, tuned[kind])
     return files | {f"tuned_{kind}": path for kind, path in tuned.items()} | {"folder": folder}
@@ -58,20 +63,35 @@ def at_hand(published, nets):
     def settings(name):
         file = published["adm" if name.startswith(ADM) else "ddim"]
         shape = {"checkpoint.name": file, "checkpoint.image_size": 16, "checkpoint.head_dim": 32}
-        return {**DEBUG, "clip.name": nets["clip"], "clip.heldout": nets["heldout"], **shape, "loss.id": 0, "metric": "none"}
+        return {
+            **DEBUG,
+            "clip.name": nets["clip"],
+            "clip.heldout": nets["heldout"],
+            **shape,
+            "loss.id": 0,
+            "metric": "none",
+        }
 
     return settings
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("toonfaces") and name not in SAMPLING])
+@pytest.mark.parametrize(
+    "name", [name for name in ALL if name.startswith("toonfaces") and name not in SAMPLING]
+)
 def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
-    keep = {k: v for k, v in tiny.items() if k not in SMALL and k.split(".")[0] not in ("experiment", "sampler", "method")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k not in SMALL and k.split(".")[0] not in ("experiment", "sampler", "method")
+    }
     folder = run(*words({"experiment": name, **DEBUG, **keep}, metric="none", output=tmp_path))
     assert read_json(folder / "status.json")["status"] == "finished"
     assert (folder / "report.html").is_file()
 
 
-PHOTOGRAPHS = [n for n in ALL if not n.startswith(("toonfaces", "pretrain_", *ELSEWHERE)) and n not in SAMPLING]
+PHOTOGRAPHS = [
+    n for n in ALL if not n.startswith(("toonfaces", "pretrain_", *ELSEWHERE)) and n not in SAMPLING
+]
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -90,13 +110,27 @@ def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, confi
 def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, configure_on, tmp_path):
     from dclip.pipeline import run as run_pipeline
 
-    settings = at_hand(name) if name.startswith("cifar10") else {k: v for k, v in tiny.items() if k not in SMALL}
-    settings = {k: v for k, v in settings.items() if not k.startswith(("method", "experiment", "metric"))}
+    settings = (
+        at_hand(name)
+        if name.startswith("cifar10")
+        else {k: v for k, v in tiny.items() if k not in SMALL}
+    )
+    settings = {
+        k: v for k, v in settings.items() if not k.startswith(("method", "experiment", "metric"))
+    }
     settings |= {k: v for k, v in SMALL.items() if k.startswith(("trainer", "logger"))}
     if "/method: latent_opt" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8"):
         settings |= {"method.steps": 1, "method.s_opt": 2}
-    few = {"task.count": 2, "sampler.s_gen": 3, "dataset.test": 2, "metric.kid": "false", "metric.bootstrap": 0}
-    folder = run_pipeline(configure_on(*words({"experiment": name, **settings, **few}, output=tmp_path)))
+    few = {
+        "task.count": 2,
+        "sampler.s_gen": 3,
+        "dataset.test": 2,
+        "metric.kid": "false",
+        "metric.bootstrap": 0,
+    }
+    folder = run_pipeline(
+        configure_on(*words({"experiment": name, **settings, **few}, output=tmp_path))
+    )
     assert read_json(folder / "status.json")["status"] == "finished"
     assert read_json(folder / "metrics.json")["count"] == 2
     assert (folder / "report.html").is_file()
@@ -104,15 +138,30 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.startswith("pretrain_cifar10_")])
 def test_every_training_on_cifar10_runs_to_the_report(name, tmp_path, monkeypatch):
-    from dclip.metrics import cards
+    from dclip.pretrain import cards
 
     down = cards.pairs_down
-    monkeypatch.setattr(cards, "pairs_down", lambda t0, steps: down(t0, min(steps, 2)))  # 64 samples in seconds
+    monkeypatch.setattr(
+        cards, "pairs_down", lambda t0, steps: down(t0, min(steps, 2))
+    )  # 64 samples in seconds
     for split in ("train", "test"):
         for category in ("cat", "ship"):
             layouts.files(tmp_path / "data" / split / category, 2, category + "{}.png", (32, 32))
-    small = {"task.steps": 2, "task.batch": 2, "task.compile": "false", "dataset.train": 4, "dataset.test": 4, "trainer.threads": 1}
-    settings = {**small, "dataset.root": tmp_path / "data", "trainer": "cpu", "trainer.progress": "false", "logger": "csv"}
+    small = {
+        "task.steps": 2,
+        "task.batch": 2,
+        "task.compile": "false",
+        "dataset.train": 4,
+        "dataset.test": 4,
+        "trainer.threads": 1,
+    }
+    settings = {
+        **small,
+        "dataset.root": tmp_path / "data",
+        "trainer": "cpu",
+        "trainer.progress": "false",
+        "logger": "csv",
+    }
     folder = run(*words({"experiment": name, **settings}, output=tmp_path / "out"))
     assert read_json(folder / "status.json")["status"] == "finished"
     assert (folder / f"{name.removeprefix('pretrain_')}.safetensors").is_file()
@@ -144,11 +193,16 @@ def applied(published, nets, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ddim", "adm"])
-def test_a_fine_tuned_file_that_somebody_published_is_applied_with_the_t0_of_its_name(kind, applied, published, tmp_path):
+def test_a_fine_tuned_file_that_somebody_published_is_applied_with_the_t0_of_its_name(
+    kind, applied, published, tmp_path
+):
     import dclip
 
     cfg = configure(*applied(kind))
-    expected = {"ddim": ("human_zombie", "Human", "Zombie", 601), "adm": ("dog_bear", "Dog", "Bear", 500)}[kind]
+    expected = {
+        "ddim": ("human_zombie", "Human", "Zombie", 601),
+        "adm": ("dog_bear", "Dog", "Bear", 500),
+    }[kind]
     assert (cfg.edit.name, cfg.edit.source, cfg.edit.target, cfg.sampler.t0) == expected
     assert (cfg.sampler.s_for, cfg.sampler.s_gen, cfg.metric.clip) == (40, 40, False)
     folder = run(*applied(kind, sampler__s_for=5, sampler__s_gen=4))
@@ -158,8 +212,12 @@ def test_a_fine_tuned_file_that_somebody_published_is_applied_with_the_t0_of_its
     assert "s_dir" not in metrics
     result = read_image(folder / "samples" / "image_photo.png", 16)
     models = [dclip.load_model(str(published[name]), 32, 16) for name in (kind, f"tuned_{kind}")]
-    latents = dclip.invert(models[0], read_image(tmp_path / "photo.jpg", 16)[None], t0=expected[3], steps=5)
-    again = [dclip.generate(model, latents, t0=expected[3], steps=4)[0].clamp(-1, 1) for model in models]
+    latents = dclip.invert(
+        models[0], read_image(tmp_path / "photo.jpg", 16)[None], t0=expected[3], steps=5
+    )
+    again = [
+        dclip.generate(model, latents, t0=expected[3], steps=4)[0].clamp(-1, 1) for model in models
+    ]
     assert float((again[1] - result).abs().mean()) < 0.01
     assert float((again[0] - result).abs().mean()) > 0.05
 
@@ -168,7 +226,9 @@ def test_a_photograph_is_aligned_before_it_is_edited(applied, tmp_path):
     from dclip.data.load import load_input
 
     (tmp_path / "points.csv").write_text("photo,12,8,18,8,13,14,17,14\n")
-    cfg = configure(*applied("ddim", dataset__align="true", dataset__landmarks=tmp_path / "points.csv"))
+    cfg = configure(
+        *applied("ddim", dataset__align="true", dataset__landmarks=tmp_path / "points.csv")
+    )
     aligned, plain = (load_input(c, 16).pixels for c in (cfg, configure(*applied("ddim"))))
     assert aligned.shape == plain.shape
     assert not torch.equal(aligned, plain)
@@ -181,7 +241,9 @@ def test_the_api_applies_published_files_too(published):
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     edited = dclip.edit(model, images, str(published["tuned_ddim"]))
     assert edited.shape == images.shape
-    assert not torch.allclose(edited, dclip.edit(model, images, str(published["tuned_ddim"]), gamma=0))
+    assert not torch.allclose(
+        edited, dclip.edit(model, images, str(published["tuned_ddim"]), gamma=0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,9 +266,19 @@ def test_the_name_of_a_published_file_tells_t0_and_texts(name, edit, scored, pub
     assert (cfg.edit.name, cfg.edit.target, cfg.sampler.t0) == edit
     assert cfg.metric.clip == scored
     told = configure(
-        "task=edit", f"edit.adapter={path}", "clip.name=openai_vit_b_16", "edit=old", "sampler.t0=222", "sampler.s_gen=9"
+        "task=edit",
+        f"edit.adapter={path}",
+        "clip.name=openai_vit_b_16",
+        "edit=old",
+        "sampler.t0=222",
+        "sampler.s_gen=9",
     )
-    assert (told.edit.name, told.sampler.t0, told.sampler.s_gen, told.metric.clip) == ("old", 222, 9, True)
+    assert (told.edit.name, told.sampler.t0, told.sampler.s_gen, told.metric.clip) == (
+        "old",
+        222,
+        9,
+        True,
+    )
 
 
 def test_a_published_file_without_t0_in_its_name_needs_it_said(published, tmp_path):
@@ -217,7 +289,9 @@ def test_a_published_file_without_t0_in_its_name_needs_it_said(published, tmp_pa
     assert configure("task=edit", f"edit.adapter={path}", "sampler.t0=345").sampler.t0 == 345
 
 
-def test_a_published_file_of_another_base_is_refused_before_images_are_inverted(applied, published, monkeypatch):
+def test_a_published_file_of_another_base_is_refused_before_images_are_inverted(
+    applied, published, monkeypatch
+):
     from dclip import pipeline
 
     monkeypatch.setattr(pipeline, "encode", lambda *_: pytest.fail("inverted"))
@@ -229,10 +303,13 @@ def test_a_published_file_of_another_base_is_refused_before_images_are_inverted(
 
 
 def test_the_base_tells_how_wide_the_heads_of_a_fine_tuned_file_are(published):
-    from dclip.methods.adapter import read_edit
+    from dclip.edits.saved import read_edit
     from dclip.models.checkpoints import load_model
 
     model = load_model(str(published["adm"]), 32, 16)
     read_edit(str(published["tuned_adm"])).put_on(model)
     expected = load_model(str(published["tuned_adm"]), 32, 16)
-    assert all(torch.equal(a, b) for a, b in zip(model.unet.parameters(), expected.unet.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.unet.parameters(), expected.unet.parameters(), strict=True)
+    )

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 from dclip.models import fetch, registry
 from dclip.models.registry import File, Source, Weights
 
@@ -29,7 +29,9 @@ class Site:
     ranges: bool = True
     etag: str = '"one"'
     kind: str = "application/octet-stream"
-    cut: list[int] = field(default_factory=list)  # bytes after which a transfer breaks, for the first transfers
+    cut: list[int] = field(
+        default_factory=list
+    )  # bytes after which a transfer breaks, for the first transfers
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
     sent: int = 0
     gate: threading.Event | None = None
@@ -47,7 +49,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(404)
         if site.gate:
             site.gate.wait(10)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
+        )
         if start and self.headers.get("If-Range", site.etag) != site.etag:
             start = 0
         if start >= len(site.body) and start:
@@ -60,10 +64,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(part)))
         self.send_header("ETag", site.etag)
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}")
+            self.send_header(
+                "Content-Range", f"bytes {start}-{len(site.body) - 1}/{len(site.body)}"
+            )
         self.end_headers()
         part = part[: site.cut.pop(0)] if site.cut else part
-        site.sent += len(part)  # before it is written: who has read it all may look at the count at once
+        site.sent += len(
+            part
+        )  # before it is written: who has read it all may look at the count at once
         self.wfile.write(part)
         return None
 
@@ -75,7 +83,9 @@ class Handler(BaseHTTPRequestHandler):
 def serving(**settings):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.site = Site(**settings, url=f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield server.site
@@ -94,7 +104,9 @@ def site(monkeypatch):
 
 
 def entry(*sources, name="net.ckpt", **more):
-    return Weights("some", "ddpm", (File(name, tuple(sources)),), "ddim", 0.5, "MIT", "a test", **more)
+    return Weights(
+        "some", "ddpm", (File(name, tuple(sources)),), "ddim", 0.5, "MIT", "a test", **more
+    )
 
 
 def closed_port():
@@ -115,14 +127,18 @@ def part_of(folder, url, name="net.ckpt"):
 # ---------------------------------------------------------------------------------------------------- one source
 
 
-@pytest.mark.parametrize("known", [{}, {"sha256": SHA}, {"md5": MD5}, {"sha256": SHA, "size": len(BODY)}])
+@pytest.mark.parametrize(
+    "known", [{}, {"sha256": SHA}, {"md5": MD5}, {"sha256": SHA, "size": len(BODY)}]
+)
 def test_a_file_comes_whole_and_nothing_else_is_left(site, tmp_path, known):
     path = fetch.fetch(entry(Source(f"{site.url}/a?b=1", **known)), tmp_path, progress=False)
     assert path == tmp_path / "net.ckpt"
     assert path.read_bytes() == BODY
     assert left(tmp_path) == ["net.ckpt"]
     assert site.asked == [("/a?b=1", None)]
-    assert fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False) == path  # not again
+    assert (
+        fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False) == path
+    )  # not again
     assert len(site.asked) == 1
 
 
@@ -145,10 +161,14 @@ def test_a_part_of_an_earlier_process_is_resumed(site, tmp_path):
 
 def test_what_has_come_is_kept_when_a_source_keeps_breaking(site, tmp_path):
     site.cut = [1000, 1000, 1000]
-    with pytest.raises(DclipError, match=r"ended after 3,000 of 512,000 bytes; 3 attempts, what has come is kept"):
+    with pytest.raises(
+        DclipError, match=r"ended after 3,000 of 512,000 bytes; 3 attempts, what has come is kept"
+    ):
         fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False)
     assert part_of(tmp_path, f"{site.url}/a").stat().st_size == 3000
-    assert fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False).read_bytes() == BODY
+    assert (
+        fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False).read_bytes() == BODY
+    )
     assert site.sent == len(BODY)
 
 
@@ -201,9 +221,15 @@ def test_another_file_than_the_published_one_is_refused_and_not_kept(site, tmp_p
 
 def test_a_source_without_hash_is_held_to_the_other_sources_hash(site, tmp_path):
     good = Source("http://127.0.0.1:1/never", sha256=SHA)
-    assert fetch.fetch(entry(Source(f"{site.url}/a"), good), tmp_path / "good", progress=False).is_file()
+    assert fetch.fetch(
+        entry(Source(f"{site.url}/a"), good), tmp_path / "good", progress=False
+    ).is_file()
     with pytest.raises(DclipError, match="sha256"):
-        fetch.fetch(entry(Source(f"{site.url}/a"), replace(good, sha256="0" * 64)), tmp_path / "bad", progress=False)
+        fetch.fetch(
+            entry(Source(f"{site.url}/a"), replace(good, sha256="0" * 64)),
+            tmp_path / "bad",
+            progress=False,
+        )
     assert left(tmp_path / "bad") == []
 
 
@@ -222,7 +248,9 @@ def test_a_dead_source_is_said_and_the_next_one_asked(site, tmp_path, caplog, mo
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="dclip"):
         path = fetch.fetch(
-            entry(Source(f"{site.url}/missing"), Source(f"{dead}/a"), Source(f"{site.url}/a")), tmp_path, progress=False
+            entry(Source(f"{site.url}/missing"), Source(f"{dead}/a"), Source(f"{site.url}/a")),
+            tmp_path,
+            progress=False,
         )
     assert path.read_bytes() == BODY
     said = [r.getMessage() for r in caplog.records]
@@ -233,7 +261,9 @@ def test_a_dead_source_is_said_and_the_next_one_asked(site, tmp_path, caplog, mo
 def test_when_every_source_fails_all_are_named_in_one_line(site, tmp_path):
     dead = closed_port()
     with pytest.raises(DclipError) as caught:
-        fetch.fetch(entry(Source(f"{dead}/a"), Source(f"{site.url}/missing")), tmp_path, progress=False)
+        fetch.fetch(
+            entry(Source(f"{dead}/a"), Source(f"{site.url}/missing")), tmp_path, progress=False
+        )
     message = str(caught.value)
     assert "\n" not in message
     for part in ("some", "net.ckpt", dead.removeprefix("http://"), "HTTP 404", str(tmp_path)):
@@ -242,12 +272,20 @@ def test_when_every_source_fails_all_are_named_in_one_line(site, tmp_path):
 
 def test_a_source_that_is_known_to_be_silent_is_not_asked(site, tmp_path):
     with pytest.raises(DclipError, match="asleep"):
-        fetch.fetch(entry(Source(f"{site.url}/a")), tmp_path, progress=False, skip={fetch.host(site.url): "asleep"})
+        fetch.fetch(
+            entry(Source(f"{site.url}/a")),
+            tmp_path,
+            progress=False,
+            skip={fetch.host(site.url): "asleep"},
+        )
     assert site.asked == []
 
 
 def test_a_source_may_have_another_local_name(site, tmp_path):
-    sources = (Source(f"{site.url}/missing.safetensors"), Source(f"{site.url}/a.bin", name="net.bin"))
+    sources = (
+        Source(f"{site.url}/missing.safetensors"),
+        Source(f"{site.url}/a.bin", name="net.bin"),
+    )
     some = entry(*sources, name="net.safetensors")
     assert fetch.fetch(some, tmp_path, progress=False).name == "net.bin"
     assert some.files[0].inside(tmp_path) == tmp_path / "net.bin"
@@ -255,7 +293,10 @@ def test_a_source_may_have_another_local_name(site, tmp_path):
 
 
 def test_an_optional_file_that_is_nowhere_is_not_missed(site, tmp_path):
-    files = (File("config.json", (Source(f"{site.url}/c"),)), File("more.json", (Source(f"{site.url}/missing"),), optional=True))
+    files = (
+        File("config.json", (Source(f"{site.url}/c"),)),
+        File("more.json", (Source(f"{site.url}/missing"),), optional=True),
+    )
     some = replace(entry(), files=files, folder="net")
     assert fetch.fetch(some, tmp_path, progress=False) == tmp_path / "net"
     assert left(tmp_path / "net") == ["config.json"]
@@ -263,7 +304,9 @@ def test_an_optional_file_that_is_nowhere_is_not_missed(site, tmp_path):
 
 def test_the_users_mirror_is_asked_first_under_the_local_path(site, tmp_path, monkeypatch):
     monkeypatch.setenv("DCLIP_MIRROR", f"{site.url}/lab/")
-    fetch.fetch(replace(entry(Source(f"{closed_port()}/a")), folder="net"), tmp_path, progress=False)
+    fetch.fetch(
+        replace(entry(Source(f"{closed_port()}/a")), folder="net"), tmp_path, progress=False
+    )
     assert site.asked == [("/lab/net/net.ckpt", None)]
 
 
@@ -284,7 +327,10 @@ def test_two_at_once_fetch_once(site, tmp_path):
     site.gate = threading.Event()
     found = []
     some = entry(Source(f"{site.url}/a", sha256=SHA))
-    workers = [threading.Thread(target=lambda: found.append(fetch.fetch(some, tmp_path, progress=False))) for _ in range(3)]
+    workers = [
+        threading.Thread(target=lambda: found.append(fetch.fetch(some, tmp_path, progress=False)))
+        for _ in range(3)
+    ]
     for worker in workers:
         worker.start()
     site.gate.set()
@@ -319,7 +365,8 @@ def test_a_wrong_file_in_the_way_is_not_overwritten(site, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variable", "reason"), [("1", "HF_HUB_OFFLINE=1"), ("true", "HF_HUB_OFFLINE=true"), ("0", None), ("", None)]
+    ("variable", "reason"),
+    [("1", "HF_HUB_OFFLINE=1"), ("true", "HF_HUB_OFFLINE=true"), ("0", None), ("", None)],
 )
 def test_offline_is_respected(monkeypatch, variable, reason):
     monkeypatch.setenv("HF_HUB_OFFLINE", variable)
@@ -332,7 +379,8 @@ def test_a_name_is_fetched_when_first_used_but_not_offline(site, tmp_path, monke
     monkeypatch.setenv("DCLIP_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(
-        DclipError, match=r"some is not here and may not be fetched \(HF_HUB_OFFLINE=1\); put net.ckpt into pretrained"
+        DclipError,
+        match=r"some is not here and may not be fetched \(HF_HUB_OFFLINE=1\); put net.ckpt into pretrained",
     ):
         fetch.ensure("some")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
@@ -355,13 +403,17 @@ def test_a_file_is_hashed_once_until_it_changes(site, tmp_path, monkeypatch):
     assert fetch.ensure("some") == fetch.ensure("some") == path
     assert len(hashed) == 1
     path.write_bytes(BODY[:-1] + b"!")
-    with pytest.raises(DclipError, match=r"net.ckpt is not the published some: its sha256 is .*; delete it") as caught:
+    with pytest.raises(
+        DclipError, match=r"net.ckpt is not the published some: its sha256 is .*; delete it"
+    ) as caught:
         fetch.ensure("some")
     assert "\n" not in str(caught.value)
 
 
 def test_who_does_not_answer_is_known_soon(site):
     dead = closed_port()
-    silent = fetch.silent_hosts([f"{site.url}/a", f"{dead}/a", f"{dead}/b", "http://nowhere.invalid/a"], 2)
+    silent = fetch.silent_hosts(
+        [f"{site.url}/a", f"{dead}/a", f"{dead}/b", "http://nowhere.invalid/a"], 2
+    )
     assert set(silent) == {fetch.host(dead), "nowhere.invalid"}
     assert "refused" in silent[fetch.host(dead)].lower()

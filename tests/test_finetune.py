@@ -7,15 +7,16 @@ import pytest
 import torch
 from conftest import configure, words
 
-from dclip import build
-from dclip.config import DclipError, DiffusionClip, Loss, LrSchedule
+from dclip.config import DiffusionClip, Loss, LrSchedule
 from dclip.diffusion.schedule import pairs_down, pairs_up
-from dclip.methods import adapt
-from dclip.methods.adapter import read_edit, save_edit
-from dclip.methods.diffusionclip import DiffusionClipTuning, Objective, lr_factor
-from dclip.methods.walk import encode, latent_path
+from dclip.edits.saved import read_edit, save_edit
+from dclip.encode.invert import encode, latent_path
+from dclip.errors import DclipError
+from dclip.methods.diffusionclip import fit
+from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective, lr_factor
 from dclip.models.checkpoints import load_model
-from dclip.tracking import Record
+from dclip.record.record import Record
+from dclip.runtime import trainer
 from dclip.types import Images
 
 TEXTS = ("person", "person with red hair")
@@ -31,7 +32,14 @@ def make(nets, clip, tiny, tmp_path):
     """A configuration, a record and a tuning module with fresh tiny networks."""
 
     def build(folder="run", weights=None, validated=False, **settings):
-        cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}, method__lr=0.002, method__batch=2, **settings))
+        cfg = configure(
+            *words(
+                {**tiny, "checkpoint.name": nets["model16"]},
+                method__lr=0.002,
+                method__batch=2,
+                **settings,
+            )
+        )
         record = Record(tmp_path / folder, cfg, False)
         record.folder.mkdir(exist_ok=True)
         model = load_model(str(nets["model16"]))
@@ -39,9 +47,17 @@ def make(nets, clip, tiny, tmp_path):
         weights = weights or Loss(clip=1.0, l1=0.3, id=0)
         images, latents = images16(), images16(seed=9).pixels
         objective = Objective.prepare(weights, clip, None, images, TEXTS)
-        held = (Objective.prepare(weights, clip, None, images16(2, 5), TEXTS), latents[:2]) if validated else None
-        tuning = DiffusionClipTuning(model, objective, latents, pairs_down(500, 3), cfg.method, cfg.seed, held)
-        return SimpleNamespace(cfg=cfg, record=record, model=model, tuning=tuning, objective=objective, latents=latents)
+        held = (
+            (Objective.prepare(weights, clip, None, images16(2, 5), TEXTS), latents[:2])
+            if validated
+            else None
+        )
+        tuning = DiffusionClipTuning(
+            model, objective, latents, pairs_down(500, 3), cfg.method, cfg.seed, held
+        )
+        return SimpleNamespace(
+            cfg=cfg, record=record, model=model, tuning=tuning, objective=objective, latents=latents
+        )
 
     return build
 
@@ -61,7 +77,7 @@ def test_fine_tuning_lowers_its_loss(make, form):
 
     made = make(method__epochs=5, weights=Loss(clip=1.0, l1=0.3, id=0, form=ClipForm(form)))
     before = total_loss(made)
-    adapt.fit(made.cfg, made.record, made.tuning, False)
+    fit.fit(made.cfg, made.record, made.tuning, False)
     assert total_loss(made) < before - 0.02
 
 
@@ -69,8 +85,12 @@ def test_the_objective_is_the_weighted_sum_of_its_terms(make):
     made = make(weights=Loss(clip=2.0, l1=0.5, id=0))
     terms = made.objective(images16(2, 3).pixels, [0, 4])
     assert set(terms) == {"clip", "l1", "total"}
-    assert float(terms["total"]) == pytest.approx(2 * float(terms["clip"]) + 0.5 * float(terms["l1"]), rel=1e-5)
-    assert float(terms["l1"]) == pytest.approx(float((images16(2, 3).pixels - images16().pixels[[0, 4]]).abs().mean()), rel=1e-5)
+    assert float(terms["total"]) == pytest.approx(
+        2 * float(terms["clip"]) + 0.5 * float(terms["l1"]), rel=1e-5
+    )
+    assert float(terms["l1"]) == pytest.approx(
+        float((images16(2, 3).pixels - images16().pixels[[0, 4]]).abs().mean()), rel=1e-5
+    )
 
 
 def test_a_term_without_weight_is_not_computed(make):
@@ -111,7 +131,9 @@ def test_learning_rate_schedules():
     constant = lr_factor(LrSchedule.constant, 4, 8)
     assert [constant(s) for s in (0, 8, 500)] == [1, 1, 1]
     paper = lr_factor(LrSchedule.paper, 1, 50)
-    assert [paper(s) for s in (0, 49, 50, 99, 100, 250)] == pytest.approx([1, 1, 1.2, 1.2, 1.4, 2.0])
+    assert [paper(s) for s in (0, 49, 50, 99, 100, 250)] == pytest.approx(
+        [1, 1, 1.2, 1.2, 1.4, 2.0]
+    )
     batched = lr_factor(LrSchedule.paper, 5, 10)
     assert [batched(s) for s in (0, 9, 10, 20)] == pytest.approx([1, 1, 1.2, 1.4])
     cosine = lr_factor(LrSchedule.cosine, 4, 10, 4)
@@ -137,25 +159,27 @@ class Stop(L.Callback):
 
 @pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end"])
 @pytest.mark.parametrize("validated", [False, True])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(make, monkeypatch, hook, validated):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    make, monkeypatch, hook, validated
+):
     settings = {"method__epochs": 3, "method__lr_schedule": "code", "validated": validated}
     whole = make("whole", **settings)
-    adapt.fit(whole.cfg, whole.record, whole.tuning, validated)
+    fit.fit(whole.cfg, whole.record, whole.tuning, validated)
 
     first = make("broken", **settings)
     start = state(first)
     with monkeypatch.context() as patch:
-        original = adapt.checkpointing
-        patch.setattr(adapt, "checkpointing", lambda *a: [Stop(5, hook), *original(*a)])
+        original = fit.checkpointing
+        patch.setattr(fit, "checkpointing", lambda *a: [Stop(5, hook), *original(*a)])
         with pytest.raises(RuntimeError, match="power cut"):
-            adapt.fit(first.cfg, first.record, first.tuning, validated)
+            fit.fit(first.cfg, first.record, first.tuning, validated)
     assert (first.record.folder / "checkpoints" / "last.ckpt").is_file()
 
     second = make("broken", **settings)
     steps = []
     seen = second.tuning.images_of
     second.tuning.images_of = lambda step: steps.append(step) or seen(step)
-    adapt.fit(second.cfg, second.record, second.tuning, validated)
+    fit.fit(second.cfg, second.record, second.tuning, validated)
     assert steps == [3, 4, 5, 6, 7, 8]  # from the last whole epoch
     end, resumed = state(whole), state(second)
     assert not all(torch.equal(end[k], start[k]) for k in end)
@@ -172,17 +196,19 @@ def test_every_epoch_leaves_a_checkpoint_to_resume_from(make, monkeypatch, valid
 
     class Look(L.Callback):
         def on_train_epoch_start(self, trainer, *_):
-            found.append(torch.load(last, weights_only=True)["global_step"] if last.is_file() else None)
+            found.append(
+                torch.load(last, weights_only=True)["global_step"] if last.is_file() else None
+            )
 
-    original = adapt.checkpointing
-    monkeypatch.setattr(adapt, "checkpointing", lambda *a: [Look(), *original(*a)])
-    adapt.fit(made.cfg, made.record, made.tuning, validated)
+    original = fit.checkpointing
+    monkeypatch.setattr(fit, "checkpointing", lambda *a: [Look(), *original(*a)])
+    fit.fit(made.cfg, made.record, made.tuning, validated)
     assert found == [None, 3, 6, 9]
 
 
 def test_frozen_networks_are_not_in_the_checkpoint(make):
     made = make(validated=True)
-    adapt.fit(made.cfg, made.record, made.tuning, True)
+    fit.fit(made.cfg, made.record, made.tuning, True)
     saved = torch.load(made.record.folder / "checkpoints" / "best.ckpt", weights_only=True)
     keys = {f"unet.{k}" for k in made.model.unet.state_dict()}
     assert set(saved["state_dict"]) == keys
@@ -191,7 +217,7 @@ def test_frozen_networks_are_not_in_the_checkpoint(make):
 def test_frozen_networks_are_not_changed(make, clip):
     before = {k: v.clone() for k, v in clip.state_dict().items()}
     made = make()
-    adapt.fit(made.cfg, made.record, made.tuning, False)
+    fit.fit(made.cfg, made.record, made.tuning, False)
     assert all(torch.equal(v, before[k]) for k, v in clip.state_dict().items())
     assert not any(p.requires_grad for p in clip.parameters())
 
@@ -201,7 +227,7 @@ def test_a_training_that_diverges_is_an_error_and_says_what_to_do(make):
     with torch.no_grad():
         next(made.model.unet.parameters()).fill_(float("nan"))
     with pytest.raises(DclipError, match=r"lower method\.lr"):
-        adapt.fit(made.cfg, made.record, made.tuning, False)
+        fit.fit(made.cfg, made.record, made.tuning, False)
 
 
 # ------------------------------------------------------------------------------------------- the edit's file
@@ -216,7 +242,10 @@ def test_an_edit_survives_the_way_to_disk(make, nets, tmp_path):
         saved = read_edit(str(name))
         fresh = load_model(str(nets["model16"]))
         saved.put_on(fresh)
-        assert all(torch.equal(v, made.model.unet.state_dict()[k]) for k, v in fresh.unet.state_dict().items())
+        assert all(
+            torch.equal(v, made.model.unet.state_dict()[k])
+            for k, v in fresh.unet.state_dict().items()
+        )
     assert saved.header["edit"]["target"] == "person with red hair"
     assert saved.header["sampler"]["t0"] == 500
     assert saved.header["seconds_adapt"] == 12.5
@@ -229,7 +258,9 @@ def test_an_edit_can_be_loaded_as_a_model(make, tmp_path):
         made.model.unet.conv_out.bias += 1
     save_edit(tmp_path / "adapter.safetensors", made.cfg, made.model, 0.0)
     tuned = load_model(str(tmp_path / "adapter.safetensors"))
-    assert all(torch.equal(v, made.model.unet.state_dict()[k]) for k, v in tuned.unet.state_dict().items())
+    assert all(
+        torch.equal(v, made.model.unet.state_dict()[k]) for k, v in tuned.unet.state_dict().items()
+    )
 
 
 def test_an_edit_of_another_base_is_refused(make, nets, tmp_path):
@@ -268,7 +299,9 @@ def test_latents_are_read_from_the_cache_the_second_time(nets, tiny, model):
     second = encode(cfg, model, images)
     assert len(calls) == 3
     assert torch.equal(first, second)
-    some = images16(8, seed=101)  # the first image is the same; the others are drawn from the same stream
+    some = images16(
+        8, seed=101
+    )  # the first image is the same; the others are drawn from the same stream
     encode(cfg, model, Images(torch.cat([images.pixels[:4], some.pixels[6:]]), tuple("abcdef")))
     assert calls[3:] == [2, 2, 2]
 
@@ -282,7 +315,11 @@ def test_another_model_other_steps_or_other_pixels_miss_the_cache(nets, tiny, mo
     assert len(calls) == 3
     assert not torch.allclose(latents, encode(cfg, model, images))
     mine = counted(model)
-    encode(configure(*words({**tiny, "checkpoint.name": nets["model16"]}, sampler__t0=400)), model, images)
+    encode(
+        configure(*words({**tiny, "checkpoint.name": nets["model16"]}, sampler__t0=400)),
+        model,
+        images,
+    )
     assert len(mine) == 3
     encode(cfg, model, images16(seed=103))
     assert len(mine) == 6
@@ -305,7 +342,7 @@ def test_no_images_have_no_latents(tiny, model):
 
 def test_a_checkpoint_is_whole_or_stays_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    build.WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    trainer.WholeCheckpoints().save_checkpoint({"step": 1}, path)
 
     def half(_, target):
         target.write_bytes(b"half")
@@ -313,6 +350,6 @@ def test_a_checkpoint_is_whole_or_stays_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(OSError, match="no space"):
-        build.WholeCheckpoints().save_checkpoint({"step": 2}, path)
+        trainer.WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]

@@ -9,17 +9,20 @@ from conftest import configure, words
 from PIL import Image
 
 from dclip import losses
-from dclip.config import OPTIONS, ClipRange, DclipError, Guided, Normalise, Sees
-from dclip.data.load import toonfaces
-from dclip.diffusion.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views, read
+from dclip.config import CIFAR10, OPTIONS, ClipRange, Guided, Normalise, Sees
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.words import parse_attributes, siblings
 from dclip.diffusion.noise import ImageNoise, image_seed
 from dclip.diffusion.sampler import DDIM, DDPM, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.diffusion.solvers import solver_of
-from dclip.methods.sampling import origin_of
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.methods.sampling.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views
+from dclip.methods.sampling.start import origin_of
 from dclip.models.checkpoints import load_model
-from dclip.prompts import CIFAR10, Prompt, parse_attributes, siblings
-from dclip.tracking import read_json
+from dclip.text.prompts import Prompt
+from dclip.text.reader import read
 
 KINDS = sorted(name for name, cls in OPTIONS["guidance"].items() if issubclass(cls, Guided))
 SOLVERS = {"ddim": DDIM(), "eta": DDIM(0.6), "ddpm": DDPM()}
@@ -34,8 +37,15 @@ def noise_like(n=3, seed=0):
 
 def make_guide(clip, kind="contrastive", prompts=(PROMPT,), **options):
     chosen = OPTIONS["guidance"][kind](**options)
-    reader = read(clip, prompts, temperature=chosen.temperature, source="person" if "directional" in kind else None)
-    return Guide(chosen, ClipObjective(kind, [reader], [p.weight for p in prompts]), SCHEDULE, seed=3)
+    reader = read(
+        clip,
+        prompts,
+        temperature=chosen.temperature,
+        source="person" if "directional" in kind else None,
+    )
+    return Guide(
+        chosen, ClipObjective(kind, [reader], [p.weight for p in prompts]), SCHEDULE, seed=3
+    )
 
 
 def run_down(model, guide, solver=None, n=3, steps=3, context=None, **more):
@@ -84,7 +94,9 @@ def test_scale_zero_is_no_guidance_bit_for_bit_and_more_is_not(model, clip, kind
 @pytest.mark.parametrize("sees", list(Sees))
 def test_a_batch_of_one_gives_the_picture_of_a_batch_of_eight(model, clip, solver, sees):
     options = {"sees": sees, "cutouts": 2, "noise": 0.1, "every": 2, "tv": 0.1, "range": 0.1}
-    whole = run_down(model, make_guide(clip, "contrastive_directional", **options), SOLVERS[solver], n=8)
+    whole = run_down(
+        model, make_guide(clip, "contrastive_directional", **options), SOLVERS[solver], n=8
+    )
     sources = torch.tanh(noise_like(8, seed=9))
     for i in (0, 5):
         guide = make_guide(clip, "contrastive_directional", **options)
@@ -94,7 +106,9 @@ def test_a_batch_of_one_gives_the_picture_of_a_batch_of_eight(model, clip, solve
                 eps_fn, noise_like(8)[i : i + 1], pairs_down(900, 3), SCHEDULE,
                 solver=SOLVERS[solver], noise=ImageNoise([IDS[i]], 1), clip_x0=True,
             )  # fmt: skip
-        torch.testing.assert_close(one[0], whole[i], rtol=2e-3, atol=5e-3)  # random weights: values up to 10
+        torch.testing.assert_close(
+            one[0], whole[i], rtol=2e-3, atol=5e-3
+        )  # random weights: values up to 10
 
 
 @pytest.mark.parametrize("option", [
@@ -107,7 +121,9 @@ def test_every_option_changes_the_picture(model, clip, option):
         guide = make_guide(clip, **options)
         eps_fn = guide(model.predict, Context(IDS[:3]))
         o = guide.options
-        travel = TimeTravel(DDIM(), ImageNoise(IDS[:3], 5), o.time_travel, o.travel_start, o.travel_end)
+        travel = TimeTravel(
+            DDIM(), ImageNoise(IDS[:3], 5), o.time_travel, o.travel_start, o.travel_end
+        )
         with torch.no_grad():
             return sample(eps_fn, noise_like(), pairs_down(900, 4), SCHEDULE, solver=travel)
 
@@ -133,7 +149,9 @@ def test_a_network_that_predicts_its_variance_is_guided_too(nets, clip):
 
 def transcription(model, clip, x, gamma, ids, start):
     """The report's ancestral sampling (Eq. 5) with its code's placement of the constants, written down plainly."""
-    texts = F.normalize(clip.clip.encode_text(clip.tokenizer([PROMPT.text, *PROMPT.distractors])), dim=-1).detach()
+    texts = F.normalize(
+        clip.clip.encode_text(clip.tokenizer([PROMPT.text, *PROMPT.distractors])), dim=-1
+    ).detach()
     betas = np.linspace(1e-4, 0.02, 1000)
     bars = np.cumprod(1 - betas)
     posterior = betas[1:] * (1 - bars[:-1]) / (1 - bars[1:])
@@ -148,14 +166,19 @@ def transcription(model, clip, x, gamma, ids, start):
         score = torch.log_softmax(100 * image @ texts.T, dim=1)[:, 0].sum()
         (gradient,) = torch.autograd.grad(score, seen)
         z = torch.stack([torch.randn(x.shape[1:], generator=g) for g in drawers])
-        x = (x - betas[t] / np.sqrt(1 - bars[t]) * eps + gamma * betas[t] * gradient) / np.sqrt(1 - betas[t])
+        x = (x - betas[t] / np.sqrt(1 - bars[t]) * eps + gamma * betas[t] * gradient) / np.sqrt(
+            1 - betas[t]
+        )
         x = (x + np.sqrt(variance[t]) * z).float()
     return x
 
 
 def test_the_faithful_preset_is_equation_5_as_published(model, clip):
     cfg = configure(
-        "guidance=contrastive_faithful", "sampler.variance=fixed_large", "guidance.targets=x", "guidance.distractors=[y]"
+        "guidance=contrastive_faithful",
+        "sampler.variance=fixed_large",
+        "guidance.targets=x",
+        "guidance.distractors=[y]",
     )
     assert cfg.guidance.scale == 100
     assert not cfg.task.clip_x0
@@ -176,7 +199,8 @@ def test_the_faithful_preset_is_equation_5_as_published(model, clip):
 
 def test_spherical_faithful_differs_in_its_loss_and_strength_only():
     one, other = (
-        configure(f"guidance={k}_faithful", "guidance.targets=x", "guidance.distractors=[y]") for k in ("contrastive", "spherical")
+        configure(f"guidance={k}_faithful", "guidance.targets=x", "guidance.distractors=[y]")
+        for k in ("contrastive", "spherical")
     )
     assert other.guidance.scale == 1000
     assert {k: v for k, v in vars(one.guidance).items() if k != "scale"} == {
@@ -200,14 +224,23 @@ def test_a_shift_of_eps_is_the_reports_shift_of_the_mean_at_any_stride():
                    solver=DDPM(), noise=Zero())
             for s in (0.0, gamma)
         )  # fmt: skip
-        torch.testing.assert_close(shifted - plain, gamma * beta * gradient / math.sqrt(1 - beta), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            shifted - plain, gamma * beta * gradient / math.sqrt(1 - beta), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_noise_on_the_last_step_has_the_published_variance():
     x = torch.zeros(1, 3, 8, 8)
 
     def last(**options):
-        return sample(lambda x, t: torch.zeros_like(x), x, [(0, -1)], SCHEDULE, solver=DDPM(**options), noise=ImageNoise("a"))
+        return sample(
+            lambda x, t: torch.zeros_like(x),
+            x,
+            [(0, -1)],
+            SCHEDULE,
+            solver=DDPM(**options),
+            noise=ImageNoise("a"),
+        )
 
     assert torch.equal(last(), x)
     z = ImageNoise("a").like(x)
@@ -227,7 +260,10 @@ def test_one_step_along_the_gradient_raises_the_target(model, clip, kind):
     x, t = torch.tanh(noise_like(3, seed=2)), torch.full((3,), 500)
     with torch.no_grad():
         step = model.predict(x, t) - guided(x, t)  # eps - eps' points along the gradient
-        features = [guide.objective.features(y) for y in (x, x + 0.3 * step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1))]
+        features = [
+            guide.objective.features(y)
+            for y in (x, x + 0.3 * step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
+        ]
         sources = guide.objective.features(source)
         before, after = (guide.objective.loss(f, sources) for f in features)
     assert float(after) < float(before)
@@ -238,7 +274,9 @@ def test_one_step_along_the_gradient_raises_the_target(model, clip, kind):
 
 @pytest.mark.parametrize("sees", list(Sees))
 def test_the_gradient_is_that_of_what_clip_sees(model, clip, sees):
-    guide = make_guide(clip, scale=1.0, flip=False, normalise=Normalise.none, sees=sees, temperature=1.0)
+    guide = make_guide(
+        clip, scale=1.0, flip=False, normalise=Normalise.none, sees=sees, temperature=1.0
+    )
     t, a = torch.tensor([400]), SCHEDULE.alpha_bar(400)
     x = noise_like(1, seed=2)
     with torch.no_grad():
@@ -252,7 +290,11 @@ def test_the_gradient_is_that_of_what_clip_sees(model, clip, sees):
             share = {Sees.x_t: 0.0, Sees.blend: math.sqrt(1 - a)}.get(sees, 1.0)
             features = clip.image_features(share * x0 + (1 - share) * x)
             return losses.log_probabilities(
-                features, torch.cat([guide.objective.readers[0].targets, guide.objective.readers[0].distractors[0]]), 1.0
+                features,
+                torch.cat(
+                    [guide.objective.readers[0].targets, guide.objective.readers[0].distractors[0]]
+                ),
+                1.0,
             )[0, 0]
 
     along = gradient / gradient.norm()
@@ -269,7 +311,9 @@ def test_a_normalised_step_is_as_long_as_it_says(model, clip, normalise, expecte
     with torch.no_grad():
         eps = model.predict(x, t)
         length = (eps - guided(x, t)).flatten(1).norm(dim=1)
-    torch.testing.assert_close(length, expected(eps.flatten(1).norm(dim=1), SCHEDULE.alpha_bar(400)), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        length, expected(eps.flatten(1).norm(dim=1), SCHEDULE.alpha_bar(400)), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_capped_step_is_the_published_one_unless_it_is_too_long(model, clip):
@@ -277,14 +321,19 @@ def test_a_capped_step_is_the_published_one_unless_it_is_too_long(model, clip):
 
     def step(**options):
         with torch.no_grad():
-            return model.predict(x, t) - make_guide(clip, cutouts=0, flip=False, **options)(model.predict, Context(IDS[:3]))(x, t)
+            return model.predict(x, t) - make_guide(clip, cutouts=0, flip=False, **options)(
+                model.predict, Context(IDS[:3])
+            )(x, t)
 
     published = step(scale=1.0, normalise=Normalise.none)
     torch.testing.assert_close(step(scale=1.0, normalise=Normalise.cap, cap=1e6), published)
     with torch.no_grad():
         length = model.predict(x, t).flatten(1).norm(dim=1)
     torch.testing.assert_close(
-        step(scale=1e6, normalise=Normalise.cap, cap=0.1).flatten(1).norm(dim=1), 0.1 * length, rtol=1e-3, atol=0
+        step(scale=1e6, normalise=Normalise.cap, cap=0.1).flatten(1).norm(dim=1),
+        0.1 * length,
+        rtol=1e-3,
+        atol=0,
     )
 
 
@@ -297,18 +346,24 @@ def test_the_contrastive_loss_is_minus_the_log_of_a_softmax():
     features = torch.tensor([[0.6, 0.8], [1.0, 0.0]])
     logits = features.double() @ TEXTS.double().T / 0.1
     expected = -(logits.exp()[:, 0] / logits.exp().sum(1)).log().mean()
-    assert float(losses.contrastive(features, TEXTS[0], TEXTS[1:], 0.1)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(losses.contrastive(features, TEXTS[0], TEXTS[1:], 0.1)) == pytest.approx(
+        float(expected), rel=1e-5
+    )
 
 
 def test_the_contrastive_loss_does_not_underflow():
     features = torch.tensor([[-1.0, 0.0]], dtype=torch.float16)
-    assert float(losses.contrastive(features, TEXTS[0].half(), TEXTS[2:].half(), 0.01)) == pytest.approx(200, rel=1e-3)
+    assert float(
+        losses.contrastive(features, TEXTS[0].half(), TEXTS[2:].half(), 0.01)
+    ) == pytest.approx(200, rel=1e-3)
 
 
 def test_the_contrastive_gradient_fades_where_the_target_has_won():
     def pull(angle):
         features = torch.tensor([[math.cos(angle), math.sin(angle)]], requires_grad=True)
-        (g,) = torch.autograd.grad(losses.contrastive(features, TEXTS[0], TEXTS[1:2], 0.1), features)
+        (g,) = torch.autograd.grad(
+            losses.contrastive(features, TEXTS[0], TEXTS[1:2], 0.1), features
+        )
         return float(g.norm())
 
     assert pull(0.0) < 1e-3 < pull(1.2)
@@ -316,10 +371,17 @@ def test_the_contrastive_gradient_fades_where_the_target_has_won():
 
 def test_spherical_single_and_contrastive_directional_losses_by_hand():
     features = torch.tensor([[0.0, 1.0]])
-    assert float(losses.spherical(features, TEXTS[0])) == pytest.approx(2 * (math.pi / 4) ** 2, rel=1e-5)
+    assert float(losses.spherical(features, TEXTS[0])) == pytest.approx(
+        2 * (math.pi / 4) ** 2, rel=1e-5
+    )
     assert float(losses.spherical(TEXTS[:1], TEXTS[0])) == pytest.approx(0, abs=1e-6)
-    assert float(losses.single(features, TEXTS[1])) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
-    edited, source = torch.tensor([[0.0, 2.0]]), torch.tensor([[0.0, -1.0]])  # the change is along the second text
+    assert float(losses.single(features, TEXTS[1])) == pytest.approx(
+        math.log(1 + math.exp(-1)), rel=1e-5
+    )
+    edited, source = (
+        torch.tensor([[0.0, 2.0]]),
+        torch.tensor([[0.0, -1.0]]),
+    )  # the change is along the second text
     loss = losses.contrastive_directional(edited, source, TEXTS[1], TEXTS[:1], 0.5)
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-2)), rel=1e-5)
 
@@ -371,12 +433,18 @@ def test_several_clips_guide_together_and_each_weighs_the_same(model, clip, nets
     readers = [read(clip, [PROMPT]), read(load_clip(str(nets["heldout"])), [PROMPT])]
 
     def step(*chosen):
-        guided = Guide(options, ClipObjective("contrastive", chosen, [1.0]), SCHEDULE)(model.predict, Context(IDS[:2]))
+        guided = Guide(options, ClipObjective("contrastive", chosen, [1.0]), SCHEDULE)(
+            model.predict, Context(IDS[:2])
+        )
         with torch.no_grad():
-            return model.predict(noise_like(2), torch.tensor([400, 400])) - guided(noise_like(2), torch.tensor([400, 400]))
+            return model.predict(noise_like(2), torch.tensor([400, 400])) - guided(
+                noise_like(2), torch.tensor([400, 400])
+            )
 
     together = step(*readers)
-    torch.testing.assert_close(together, (step(readers[0]) + step(readers[1])) / 2, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        together, (step(readers[0]) + step(readers[1])) / 2, rtol=1e-3, atol=1e-5
+    )
     assert not torch.allclose(together, step(readers[0]), atol=1e-4)
 
 
@@ -392,7 +460,10 @@ def test_several_targets_pull_by_their_weights(clip):
 def test_templates_are_averaged(clip):
     plain, averaged = (read(clip, [PROMPT], templates) for templates in ("none", "imagenet79"))
     assert not torch.allclose(plain.targets, averaged.targets, atol=1e-3)
-    mean = F.normalize(clip.text_features([t.format(PROMPT.text) for t in losses.templates("imagenet79")]).mean(0), dim=0)
+    mean = F.normalize(
+        clip.text_features([t.format(PROMPT.text) for t in losses.templates("imagenet79")]).mean(0),
+        dim=0,
+    )
     torch.testing.assert_close(averaged.targets[0], mean)
 
 
@@ -402,12 +473,18 @@ def test_a_view_of_the_whole_is_the_image_and_a_flipped_one_its_mirror():
     views = Views(options, IDS[:2], 0)
     seen = [views.cut(images, views.boxes(), 16) for _ in range(8)]
     mirrored = [torch.allclose(s[0], images[0].flip(-1), atol=1e-4) for s in seen]
-    assert all(m or torch.allclose(s[0], images[0], atol=1e-4) for m, s in zip(mirrored, seen, strict=True))
+    assert all(
+        m or torch.allclose(s[0], images[0], atol=1e-4) for m, s in zip(mirrored, seen, strict=True)
+    )
     assert 0 < sum(mirrored) < 8
 
 
 def test_cutouts_are_squares_inside_the_image():
-    views = Views(OPTIONS["guidance"]["contrastive"](cutouts=50, cut_min=0.3, cut_max=0.6, flip=False), ["a"], 0)
+    views = Views(
+        OPTIONS["guidance"]["contrastive"](cutouts=50, cut_min=0.3, cut_max=0.6, flip=False),
+        ["a"],
+        0,
+    )
     boxes = views.boxes()
     sides, centers = boxes[..., 0, 0], boxes[..., :, 2]
     torch.testing.assert_close(sides, boxes[..., 1, 1])
@@ -448,7 +525,9 @@ def test_time_travel_repeats_the_steps_of_its_range_with_noise_of_its_own(model)
     used = ImageNoise(IDS[:2], 1)
     for _ in range(3):
         used.like(noise_like(2))
-    assert torch.equal(noise.like(noise_like(2)), used.like(noise_like(2))), "other methods must see the same step noise"
+    assert torch.equal(noise.like(noise_like(2)), used.like(noise_like(2))), (
+        "other methods must see the same step noise"
+    )
 
 
 def test_directional_guidance_needs_its_sources(model, clip):
@@ -480,7 +559,8 @@ def test_the_attributes_that_a_text_names_are_read(text, expected):
 
 
 def test_every_caption_is_read_back():
-    from dclip.data.toonfaces import caption, sample_face
+    from dclip.data.toonfaces.captions import caption
+    from dclip.data.toonfaces.faces import sample_face
 
     rng = np.random.default_rng(0)
     for i in range(300):
@@ -488,7 +568,18 @@ def test_every_caption_is_read_back():
         text = caption(face, rng)
         named = parse_attributes(text)
         assert all(face[name] == value for name, value in named.items()), text
-        words = ("hair", "beard", "skin", "clothes", "moustache", "goatee", "sketch", "pixel", "zombie", "drawing")
+        words = (
+            "hair",
+            "beard",
+            "skin",
+            "clothes",
+            "moustache",
+            "goatee",
+            "sketch",
+            "pixel",
+            "zombie",
+            "drawing",
+        )
         assert named or not any(word in text for word in words), text
 
 
@@ -501,18 +592,35 @@ def test_siblings_change_one_attribute_and_keep_the_wording():
     assert "pale person" in siblings("zombie")
     assert siblings("airplane") == ()
     for text in found:
-        assert len(set(parse_attributes(text).items()) ^ {("expression", "smiling"), ("beard", "full")}) == 2
+        assert (
+            len(
+                set(parse_attributes(text).items()) ^ {("expression", "smiling"), ("beard", "full")}
+            )
+            == 2
+        )
 
 
 def test_named_distractors():
-    cfg = configure("task=sample", "guidance=contrastive", "guidance.targets=airplane", "guidance.distractors=cifar10")
-    from dclip.prompts import resolve
+    cfg = configure(
+        "task=sample",
+        "guidance=contrastive",
+        "guidance.targets=airplane",
+        "guidance.distractors=cifar10",
+    )
+    from dclip.text.prompts import resolve
 
     (prompt,) = resolve(cfg)
     assert set(prompt.distractors) == set(CIFAR10) - {"airplane"}
-    cfg = configure("task=sample", "guidance=contrastive", "guidance.targets=red truck", "guidance.distractors=cifar10")
+    cfg = configure(
+        "task=sample",
+        "guidance=contrastive",
+        "guidance.targets=red truck",
+        "guidance.distractors=cifar10",
+    )
     assert "truck" not in resolve(cfg)[0].distractors
-    cfg = configure("task=sample", "guidance=contrastive", "edit=smiling", "guidance.distractors=source")
+    cfg = configure(
+        "task=sample", "guidance=contrastive", "edit=smiling", "guidance.distractors=source"
+    )
     assert resolve(cfg) == (Prompt("smiling face", 1.0, ("face",), {"expression": "smiling"}),)
 
 
@@ -525,8 +633,14 @@ REFUSALS = [
     ([*SAMPLE, "guidance.targets=['  ']"], "empty text"),
     ([*SAMPLE, "guidance.targets=7"], "guidance.targets"),
     ([*SAMPLE, "guidance.targets=[7]"], "7 is not a text"),
-    ([*SAMPLE, "guidance.targets=a cat", "guidance.distractors=[a dog,A cat]"], "holds the target itself"),
-    ([*SAMPLE, "guidance.targets=a cat", "guidance.distractors=sibling"], "guidance.distractors=sibling is no set of texts"),
+    (
+        [*SAMPLE, "guidance.targets=a cat", "guidance.distractors=[a dog,A cat]"],
+        "holds the target itself",
+    ),
+    (
+        [*SAMPLE, "guidance.targets=a cat", "guidance.distractors=sibling"],
+        "guidance.distractors=sibling is no set of texts",
+    ),
     ([*SAMPLE, "guidance.targets=[a sad face,an angry face]"], "at once"),
     ([*SAMPLE, "guidance.weights=[1,2]"], "guidance.weights"),
     ([*SAMPLE, "guidance.weights=[0]"], "all 0"),
@@ -569,14 +683,19 @@ REFUSALS = [
     (["task=sample", "input=/tmp"], "task.start=images"),
     (["task=sample", "sampler=ddpm", "sampler.variance=large"], "sampler.variance"),
     (["guidance=contrastive_faithful", "sampler=ddim"], "sampler.noise_last=True"),
-    ([*SAMPLE, "guidance.clips=[nothing_known]"], "guidance.clips=nothing_known is neither a file nor a known name"),
+    (
+        [*SAMPLE, "guidance.clips=[nothing_known]"],
+        "guidance.clips=nothing_known is neither a file nor a known name",
+    ),
     (["metric.kid_sizes=[1]"], "metric.kid_sizes"),
     (["metric.reference=0"], "metric.reference=0"),
     (["metric.bootstrap=-1"], "metric.bootstrap=-1"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "expected"), REFUSALS, ids=[" ".join(o) for o, _ in REFUSALS])
+@pytest.mark.parametrize(
+    ("overrides", "expected"), REFUSALS, ids=[" ".join(o) for o, _ in REFUSALS]
+)
 def test_bad_guidance_is_refused_in_one_line(overrides, expected):
     with pytest.raises(DclipError) as caught:
         configure(*overrides)
@@ -591,7 +710,15 @@ def test_a_text_longer_than_clips_context_is_refused_before_sampling(clip, tiny,
     with pytest.raises(DclipError, match="too long for the CLIP"):
         read(clip, [Prompt("a person", 1.0, (text,))])
     with pytest.raises(DclipError, match="too long"):
-        run(*words(tiny, task="sample", guidance="contrastive", guidance__targets=text.strip(), output=tmp_path))
+        run(
+            *words(
+                tiny,
+                task="sample",
+                guidance="contrastive",
+                guidance__targets=text.strip(),
+                output=tmp_path,
+            )
+        )
     assert read_json(tmp_path / "latest" / "status.json")["status"] == "failed"
 
 
@@ -620,7 +747,9 @@ def table(folder, name):
 
 
 def pictures(folder):
-    return {p.name: Image.open(p).tobytes() for p in sorted((folder / "samples").glob("image_*.png"))}
+    return {
+        p.name: Image.open(p).tobytes() for p in sorted((folder / "samples").glob("image_*.png"))
+    }
 
 
 def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
@@ -639,9 +768,15 @@ def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
     for name in ("p_target_guide", "p_target_heldout", "judge_success", "kid_2", "fid"):
         assert math.isfinite(metrics[name]), name
         assert math.isfinite(metrics[f"{name}_free"]), name
-    assert metrics["p_target_guide_low"] <= metrics["p_target_guide"] <= metrics["p_target_guide_high"]
+    assert (
+        metrics["p_target_guide_low"] <= metrics["p_target_guide"] <= metrics["p_target_guide_high"]
+    )
     assert "fewer" in metrics["kid_50_absent"]
-    assert (metrics["network_calls"], metrics["clip_calls"], metrics["count"]) == (4, 3, 2)  # not below t = 200
+    assert (metrics["network_calls"], metrics["clip_calls"], metrics["count"]) == (
+        4,
+        3,
+        2,
+    )  # not below t = 200
     assert metrics["time_ratio"] > 0
     rows = table(folder, "rows.csv")
     assert len(rows) == 2
@@ -654,8 +789,22 @@ def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
 
 def test_scale_zero_leaves_the_pictures_of_a_run_without_guidance(tiny, tmp_path):
     free = sampled(tiny, tmp_path / "free", sampler="ddim", sampler__eta=0.5)
-    off = sampled(tiny, tmp_path / "off", sampler="ddim", sampler__eta=0.5, guidance="contrastive", guidance__scale=0)
-    on = sampled(tiny, tmp_path / "on", sampler="ddim", sampler__eta=0.5, guidance="contrastive", guidance__time_travel=1)
+    off = sampled(
+        tiny,
+        tmp_path / "off",
+        sampler="ddim",
+        sampler__eta=0.5,
+        guidance="contrastive",
+        guidance__scale=0,
+    )
+    on = sampled(
+        tiny,
+        tmp_path / "on",
+        sampler="ddim",
+        sampler__eta=0.5,
+        guidance="contrastive",
+        guidance__time_travel=1,
+    )
     assert pictures(free) == pictures(off)
     assert pictures(free) != pictures(on)
     for folder in (free, off):
@@ -666,7 +815,14 @@ def test_scale_zero_leaves_the_pictures_of_a_run_without_guidance(tiny, tmp_path
 
 
 def test_directional_guidance_from_noise_edits_the_unguided_sample(tiny, tmp_path):
-    folder = sampled(tiny, tmp_path, guidance="directional", task__paired="false", edit__source="person", guidance__every=2)
+    folder = sampled(
+        tiny,
+        tmp_path,
+        guidance="directional",
+        task__paired="false",
+        edit__source="person",
+        guidance__every=2,
+    )
     assert "p_target_heldout_free" in read_json(folder / "metrics.json")
     assert (folder / "samples" / "before_after.png").is_file()
 
@@ -688,7 +844,9 @@ def test_test_images_are_edited_and_judged(tiny, tmp_path):
         guidance__targets="null", dataset__test=2, task__paired="false",
     )  # fmt: skip
     metrics = read_json(folder / "metrics.json")
-    assert {"judge_success", "judge_preservation", "counterfactual_ratio"} - set(metrics) == {"counterfactual_ratio"}
+    assert {"judge_success", "judge_preservation", "counterfactual_ratio"} - set(metrics) == {
+        "counterfactual_ratio"
+    }
     assert metrics["count"] == 2
 
 
@@ -706,17 +864,31 @@ def test_without_prompts_nothing_is_asked(tiny, tmp_path):
 
 
 def test_a_leak_puts_the_mean_of_training_images_into_the_noise(tiny, nets):
-    settings = {**tiny, "task": "sample", "task.count": 400, "sampler.t0": 500, "guidance.targets": "null"}
+    settings = {
+        **tiny,
+        "task": "sample",
+        "task.count": 400,
+        "sampler.t0": 500,
+        "guidance.targets": "null",
+    }
     model = load_model(str(nets["model64"]))
     plain = origin_of(configure(*words(settings)), model).latents
     leaked = origin_of(configure(*words(settings, task__leak=3)), model).latents
     mean = toonfaces("train", 3).pixels.mean(0)
     a = model.schedule.alpha_bar(500)
     torch.testing.assert_close(leaked, (1 - a) ** 0.5 * plain + a**0.5 * mean)
-    assert F.mse_loss(leaked.mean(0), a**0.5 * mean) < 0.01 < F.mse_loss(plain.mean(0), a**0.5 * mean)
+    assert (
+        F.mse_loss(leaked.mean(0), a**0.5 * mean) < 0.01 < F.mse_loss(plain.mean(0), a**0.5 * mean)
+    )
 
 
 def test_a_leak_without_training_images_is_refused(tiny, nets):
-    settings = {**tiny, "task": "sample", "task.leak": 3, "dataset": "sampled", "guidance.targets": "null"}
+    settings = {
+        **tiny,
+        "task": "sample",
+        "task.leak": 3,
+        "dataset": "sampled",
+        "guidance.targets": "null",
+    }
     with pytest.raises(DclipError, match=r"task\.leak=0"):
         origin_of(configure(*words(settings)), load_model(str(nets["model64"])))

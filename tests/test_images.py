@@ -5,9 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dclip.config import DclipError, Folder
+from dclip.config import Folder
 from dclip.data.images import read_files, read_image, save_png
-from dclip.data.listing import deal, find_images
+from dclip.data.pools import find_images
+from dclip.data.splits import deal
+from dclip.errors import DclipError
 from dclip.types import Edited, Images, batches, from_uint8, to_uint8
 
 SIDE = 32
@@ -55,7 +57,9 @@ def test_a_palette_picture_keeps_its_colours_and_its_transparency(tmp_path):
 
 def test_a_grey_picture_has_three_equal_channels(tmp_path):
     for mode in ("L", "1", "LA"):
-        half_and_half(left=(255, 255, 255), right=(0, 0, 0)).convert(mode).save(tmp_path / f"{mode}.png")
+        half_and_half(left=(255, 255, 255), right=(0, 0, 0)).convert(mode).save(
+            tmp_path / f"{mode}.png"
+        )
         x = read_image(tmp_path / f"{mode}.png", SIDE)
         assert color_at(x, 5, 2) == (255, 255, 255)
         assert color_at(x, 5, SIDE - 2) == (0, 0, 0)
@@ -76,7 +80,9 @@ def test_cmyk_pictures_become_rgb(tmp_path):
     assert color_at(read_image(tmp_path / "a.jpg", SIDE), 5, 2) == pytest.approx((255, 0, 0), abs=6)
 
 
-@pytest.mark.parametrize(("orientation", "red"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")])
+@pytest.mark.parametrize(
+    ("orientation", "red"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")]
+)
 def test_a_picture_is_turned_as_its_exif_says(tmp_path, orientation, red):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -161,7 +167,11 @@ def test_images_are_found_in_sub_folders_and_whatever_the_case(tmp_path):
     (tmp_path / "x").mkdir()
     for name in ("x/a.JPG", "b.PNG", "c.jpeg"):
         half_and_half().save(tmp_path / name)
-    assert [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)] == ["b.PNG", "c.jpeg", "x/a.JPG"]
+    assert [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)] == [
+        "b.PNG",
+        "c.jpeg",
+        "x/a.JPG",
+    ]
     assert set(read_files(tmp_path, SIDE).ids) == {"b", "c", "x_a"}
 
 
@@ -186,7 +196,10 @@ def folder(tmp_path):
 
 
 def split_folder(root, counts):
-    return {split: [pool.place / name for pool, name in part] for split, part in deal(Folder(root=str(root)), counts).items()}
+    return {
+        split: [pool.place / name for pool, name in part]
+        for split, part in deal(Folder(root=str(root)), counts).items()
+    }
 
 
 def test_splits_are_disjoint_and_as_large_as_asked(folder):
@@ -207,16 +220,23 @@ def test_splits_do_not_depend_on_where_the_folder_is(folder, tmp_path_factory):
     folder.rename(other)
     before = [p.relative_to(other) for p in split_folder(other, {"test": 6, "train": 6})["test"]]
     other.rename(folder)
-    assert [p.relative_to(folder) for p in split_folder(folder, {"test": 6, "train": 6})["test"]] == before
+    assert [
+        p.relative_to(folder) for p in split_folder(folder, {"test": 6, "train": 6})["test"]
+    ] == before
 
 
 def test_asking_for_more_training_images_leaves_the_test_images_alone(folder):
-    few, many = (split_folder(folder, {"test": 5, "train": n, "validation": 1})["test"] for n in (2, 14))
+    few, many = (
+        split_folder(folder, {"test": 5, "train": n, "validation": 1})["test"] for n in (2, 14)
+    )
     assert few == many
 
 
 def test_a_folder_with_too_few_images_is_refused_with_the_numbers(folder):
-    with pytest.raises(DclipError, match=r"has 10 images for train, but dataset.train=12 are asked for after 10 test"):
+    with pytest.raises(
+        DclipError,
+        match=r"has 10 images for train, but dataset.train=12 are asked for after 10 test",
+    ):
         split_folder(folder, {"test": 10, "train": 12})
 
 
@@ -247,8 +267,18 @@ def test_pixels_out_of_range_are_clamped_when_written():
         (lambda: Images(torch.zeros(2, 3, 8, 8), ("a", "a")), "different ids"),
         (lambda: Images(torch.zeros(2, 3, 8, 8), ("a",)), "different ids"),
         (lambda: Images(torch.zeros(1, 3, 8, 8), ("a",), (1, 2)), "faces"),
-        (lambda: Edited(Images(torch.zeros(1, 3, 8, 8), ("a",)), torch.zeros(2, 3, 8, 8)), "result"),
-        (lambda: Edited(Images(torch.zeros(1, 3, 8, 8), ("a",)), torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4)), "truth"),
+        (
+            lambda: Edited(Images(torch.zeros(1, 3, 8, 8), ("a",)), torch.zeros(2, 3, 8, 8)),
+            "result",
+        ),
+        (
+            lambda: Edited(
+                Images(torch.zeros(1, 3, 8, 8), ("a",)),
+                torch.zeros(1, 3, 8, 8),
+                torch.zeros(1, 3, 4, 4),
+            ),
+            "truth",
+        ),
     ],
 )
 def test_impossible_images_are_refused(make, words):
@@ -258,5 +288,7 @@ def test_impossible_images_are_refused(make, words):
 
 def test_batches_cover_everything_once():
     for count, size in ((0, 3), (1, 3), (7, 3), (6, 3), (5, 100)):
-        assert [i for part in batches(count, size) for i in range(count)[part]] == list(range(count))
+        assert [i for part in batches(count, size) for i in range(count)[part]] == list(
+            range(count)
+        )
         assert all(len(range(count)[part]) <= size for part in batches(count, size))

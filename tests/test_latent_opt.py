@@ -7,13 +7,15 @@ import torch
 from conftest import configure, words
 from safetensors import safe_open
 
-from dclip.config import DclipError, LatentOpt
-from dclip.diffusion.guidance import ClipObjective, read
+from dclip.config import LatentOpt
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import pairs_down
-from dclip.methods.latent_opt import LatentChain, _Pull, optimise_batch
-from dclip.prompts import Prompt
-from dclip.tracking import read_json
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.methods.latent import LatentChain, _Pull, optimise_batch
+from dclip.methods.sampling.guidance import ClipObjective
+from dclip.text.prompts import Prompt
+from dclip.text.reader import read
 from dclip.types import to_uint8
 
 PROMPT = Prompt("a person with a beard", 1.0, ("a person with no beard", "a zombie"))
@@ -24,18 +26,31 @@ def latents(n=2):
     return ImageNoise(IDS[:n]).like(torch.empty(n, 3, 16, 16))
 
 
-def optimised(model, clip, start=None, kind="contrastive", prompts=(PROMPT,), temperature=0.05, **options):
+def optimised(
+    model, clip, start=None, kind="contrastive", prompts=(PROMPT,), temperature=0.05, **options
+):
     options = LatentOpt(**{"steps": 4, "lr": 0.05, "s_opt": 2, "stop_at": 1.0, **options})
     start = latents() if start is None else start
     chain = LatentChain(model, pairs_down(999, options.s_opt), checkpointing=options.checkpointing)
-    reader = read(clip, prompts, temperature=temperature, source="person" if "directional" in kind else None)
+    reader = read(
+        clip, prompts, temperature=temperature, source="person" if "directional" in kind else None
+    )
     with torch.no_grad():
         before = chain(start)
-    pull = _Pull(options, ClipObjective(kind, [reader], [p.weight for p in prompts]), start, before, before, None)
+    pull = _Pull(
+        options,
+        ClipObjective(kind, [reader], [p.weight for p in prompts]),
+        start,
+        before,
+        before,
+        None,
+    )
     return optimise_batch(chain, pull, options)
 
 
-@pytest.mark.parametrize("kind", ["contrastive", "spherical", "single", "global", "contrastive_directional"])
+@pytest.mark.parametrize(
+    "kind", ["contrastive", "spherical", "single", "global", "contrastive_directional"]
+)
 def test_the_loss_falls_and_the_latent_moves(model, clip, kind):
     found = optimised(model, clip, kind=kind, norm=0.0)
     assert found.curves[-1]["loss_total"] < found.curves[0]["loss_total"]
@@ -86,7 +101,11 @@ def test_the_penalty_keeps_the_latents_length(model, clip):
     start = latents(1)
     ratio = [
         float(
-            (optimised(model, clip, start, norm=norm, lr=0.3).latents.flatten(1).norm(dim=1) / start.flatten(1).norm(dim=1) - 1)
+            (
+                optimised(model, clip, start, norm=norm, lr=0.3).latents.flatten(1).norm(dim=1)
+                / start.flatten(1).norm(dim=1)
+                - 1
+            )
             .abs()
             .max()
         )
@@ -96,7 +115,10 @@ def test_the_penalty_keeps_the_latents_length(model, clip):
 
 
 def test_l1_keeps_the_image(model, clip):
-    change = [float((f.images - f.before).abs().mean()) for f in (optimised(model, clip, latents(1), l1=w) for w in (0.0, 100.0))]
+    change = [
+        float((f.images - f.before).abs().mean())
+        for f in (optimised(model, clip, latents(1), l1=w) for w in (0.0, 100.0))
+    ]
     assert change[1] < change[0]
 
 
@@ -147,7 +169,13 @@ def run(tiny, tmp_path, **more):
         "sampler.s_gen": 3,
         "guidance.targets": "a person with a beard",
     }
-    settings |= {"method": "latent_opt", "method.steps": 2, "method.s_opt": 2, "method.batch": 2, "metric.bootstrap": 0}
+    settings |= {
+        "method": "latent_opt",
+        "method.steps": 2,
+        "method.s_opt": 2,
+        "method.batch": 2,
+        "metric.bootstrap": 0,
+    }
     return run_pipeline(configure(*words(settings, output=tmp_path, **more)))
 
 
@@ -196,8 +224,14 @@ def test_the_batch_size_changes_nothing(tiny, tmp_path):
 
     found = []
     for batch in (1, 2):
-        folder = run(tiny, tmp_path / str(batch), method__batch=batch, method__steps=1, metric="none")
-        found.append(torch.stack([read_image(p, 64) for p in sorted((folder / "samples").glob("image_*.png"))]))
+        folder = run(
+            tiny, tmp_path / str(batch), method__batch=batch, method__steps=1, metric="none"
+        )
+        found.append(
+            torch.stack(
+                [read_image(p, 64) for p in sorted((folder / "samples").glob("image_*.png"))]
+            )
+        )
     different = (to_uint8(found[0]).int() - to_uint8(found[1]).int()).abs()
     assert float((different <= 3).float().mean()) > 0.98
 
@@ -208,19 +242,27 @@ REFUSALS = [
     ([*OPT, "method.lr=nan"], "method.lr=nan"),
     ([*OPT, "method.steps=0"], "method.steps=0"),
     ([*OPT, "method.s_opt=1"], "method.s_opt=1"),
-    ([*OPT, "sampler.t0=10", "sampler.s_for=5", "method.s_opt=12"], "method.s_opt=12 is impossible with sampler.t0=10"),
+    (
+        [*OPT, "sampler.t0=10", "sampler.s_for=5", "method.s_opt=12"],
+        "method.s_opt=12 is impossible with sampler.t0=10",
+    ),
     ([*OPT, "method.stop_at=1.5"], "method.stop_at=1.5"),
     ([*OPT, "method.patience=0"], "method.patience=0"),
     ([*OPT, "method.norm=-1"], "method.norm=-1"),
     ([*OPT, "method.batch=0"], "method.batch=0"),
     ([*OPT, "method.objective=cosine"], "method.objective"),
     ([*OPT, "guidance.targets=airplane"], "no distractors"),
-    ([*OPT, "method.objective=directional", "edit.source=face", "guidance.targets=face"], "edit.source=face"),
+    (
+        [*OPT, "method.objective=directional", "edit.source=face", "guidance.targets=face"],
+        "edit.source=face",
+    ),
     (["method=latent_opt"], "method=diffusionclip"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "expected"), REFUSALS, ids=[" ".join(o) for o, _ in REFUSALS])
+@pytest.mark.parametrize(
+    ("overrides", "expected"), REFUSALS, ids=[" ".join(o) for o, _ in REFUSALS]
+)
 def test_impossible_latent_optimisation_is_refused_in_one_line(overrides, expected):
     with pytest.raises(DclipError) as caught:
         configure(*overrides)
@@ -229,7 +271,13 @@ def test_impossible_latent_optimisation_is_refused_in_one_line(overrides, expect
 
 
 def test_a_target_without_distractors_can_be_pulled_at_by_distance(tiny, tmp_path):
-    folder = run(tiny, tmp_path, guidance__targets="airplane", method__objective="global", clip__heldout="null")
+    folder = run(
+        tiny,
+        tmp_path,
+        guidance__targets="airplane",
+        method__objective="global",
+        clip__heldout="null",
+    )
     metrics = read_json(folder / "metrics.json")
     assert "nothing competes" in metrics["p_target_heldout_absent"]
     assert metrics["optimiser_steps"] >= 1

@@ -17,27 +17,42 @@ SOURCE = unit([[0.3, 0.1, 0.9], [-0.5, 0.4, 0.1]])
 
 def moved(cosine, length=0.3):
     """Features whose change from SOURCE has this cosine with DIRECTION."""
-    across = F.normalize(torch.linalg.cross(DIRECTION, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)), dim=0)
+    across = F.normalize(
+        torch.linalg.cross(DIRECTION, torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)), dim=0
+    )
     return SOURCE + length * (cosine * DIRECTION + math.sqrt(1 - cosine**2) * across)
 
 
 @pytest.mark.parametrize("length", [0.01, 0.3, 5.0])
 def test_directional_loss_is_zero_along_the_direction_and_two_against_it(length):
-    assert float(losses.directional(moved(1.0, length), SOURCE, DIRECTION)) == pytest.approx(0, abs=1e-4)
-    assert float(losses.directional(moved(-1.0, length), SOURCE, DIRECTION)) == pytest.approx(2, abs=1e-4)
+    assert float(losses.directional(moved(1.0, length), SOURCE, DIRECTION)) == pytest.approx(
+        0, abs=1e-4
+    )
+    assert float(losses.directional(moved(-1.0, length), SOURCE, DIRECTION)) == pytest.approx(
+        2, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("cosine", [-0.6, 0.0, 0.2, 0.5, 0.9])
 def test_directional_loss_is_one_minus_the_cosine(cosine):
-    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION)) == pytest.approx(1 - cosine, abs=1e-5)
+    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION)) == pytest.approx(
+        1 - cosine, abs=1e-5
+    )
     torch.testing.assert_close(
-        losses.direction_cosine(moved(cosine), SOURCE, DIRECTION), torch.full((2,), cosine).double(), rtol=0, atol=1e-5
+        losses.direction_cosine(moved(cosine), SOURCE, DIRECTION),
+        torch.full((2,), cosine).double(),
+        rtol=0,
+        atol=1e-5,
     )
 
 
-@pytest.mark.parametrize(("cosine", "expected"), [(0.0, 0.693), (0.2, 0.511), (0.5, 0.288), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("cosine", "expected"), [(0.0, 0.693), (0.2, 0.511), (0.5, 0.288), (1.0, 0.0)]
+)
 def test_neg_log_form_has_the_published_values(cosine, expected):
-    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION, "neg_log")) == pytest.approx(expected, abs=5e-4)
+    assert float(losses.directional(moved(cosine), SOURCE, DIRECTION, "neg_log")) == pytest.approx(
+        expected, abs=5e-4
+    )
 
 
 def test_shift_asks_for_a_length_along_the_direction_and_then_is_silent():
@@ -46,7 +61,9 @@ def test_shift_asks_for_a_length_along_the_direction_and_then_is_silent():
     faint, plain = (source + torch.tensor([[0.0, length, 0.5]]) for length in (0.1, 0.4))
     assert float(losses.shift(faint, source, direction, 0.3)) == pytest.approx(0.2)
     assert float(losses.shift(plain, source, direction, 0.3)) == 0
-    assert float(losses.shift(torch.cat([faint, plain]), source, direction, 0.3)) == pytest.approx(0.1)
+    assert float(losses.shift(torch.cat([faint, plain]), source, direction, 0.3)) == pytest.approx(
+        0.1
+    )
     moving = source.clone().requires_grad_()
     losses.shift(moving, source, direction, 0.3).backward()
     torch.testing.assert_close(moving.grad, -direction[None])
@@ -78,9 +95,15 @@ def test_an_unknown_form_is_refused_with_the_choices():
 def test_the_gradient_reaches_the_pixels_through_clip(clip, form):
     generator = torch.Generator().manual_seed(0)
     source = torch.rand(2, 3, 64, 64, generator=generator) * 2 - 1
-    edited = (source + 0.2 * torch.randn(source.shape, generator=generator)).clamp(-1, 1).requires_grad_()
+    edited = (
+        (source + 0.2 * torch.randn(source.shape, generator=generator))
+        .clamp(-1, 1)
+        .requires_grad_()
+    )
     direction = losses.text_direction(clip.text_features, "person", "person with red hair")
-    losses.directional(clip.image_features(edited), clip.image_features(source), direction, form).backward()
+    losses.directional(
+        clip.image_features(edited), clip.image_features(source), direction, form
+    ).backward()
     assert bool(torch.isfinite(edited.grad).all())
     assert bool((edited.grad.abs().amax((1, 2, 3)) > 0).all())
 
@@ -92,7 +115,9 @@ def test_a_step_against_the_gradient_lowers_the_loss(clip):
     direction = losses.text_direction(clip.text_features, "person", "zombie")
 
     def loss():
-        return losses.directional(clip.image_features(edited), clip.image_features(source), direction)
+        return losses.directional(
+            clip.image_features(edited), clip.image_features(source), direction
+        )
 
     before = loss()
     before.backward()
@@ -105,7 +130,9 @@ def test_clip_features_are_unit_vectors_for_pictures_of_any_size(clip):
     for shape in ((1, 3, 64, 64), (2, 3, 16, 16), (1, 3, 100, 70)):
         features = clip.image_features(torch.rand(shape) * 2 - 1)
         torch.testing.assert_close(features.norm(dim=-1), torch.ones(shape[0]), rtol=0, atol=1e-5)
-    torch.testing.assert_close(clip.text_features(["a", "red hair"]).norm(dim=-1), torch.ones(2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        clip.text_features(["a", "red hair"]).norm(dim=-1), torch.ones(2), rtol=0, atol=1e-5
+    )
 
 
 def test_text_direction_is_a_unit_vector_and_turns_round_with_the_texts(clip):
@@ -122,7 +149,9 @@ def test_identical_texts_are_refused(clip):
 
 def test_templates_are_averaged_before_the_direction_is_normalised():
     table = {"x a": [1.0, 0.0], "x b": [0.0, 1.0], "y a": [0.0, 0.0], "y b": [3.0, 0.0]}
-    direction = losses.text_direction(lambda texts: torch.tensor([table[t] for t in texts]), "a", "b", ["x {}", "y {}"])
+    direction = losses.text_direction(
+        lambda texts: torch.tensor([table[t] for t in texts]), "a", "b", ["x {}", "y {}"]
+    )
     torch.testing.assert_close(direction, F.normalize(torch.tensor([2.0, 1.0]), dim=0))
 
 
@@ -151,4 +180,6 @@ def test_global_l1_and_identity_losses_by_hand():
     assert float(losses.identity(features, features)) == pytest.approx(0)
     assert float(losses.identity(features, -features)) == pytest.approx(2)
     assert float(losses.identity(features, features.flip(1))) == pytest.approx((1 + 1 + 1) / 3)
-    assert float(losses.l1(torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25))) == pytest.approx(0.75)
+    assert float(
+        losses.l1(torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25))
+    ) == pytest.approx(0.75)

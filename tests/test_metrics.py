@@ -6,12 +6,14 @@ import torch
 from scipy.ndimage import correlate1d
 
 from dclip.config import Metric
-from dclip.data.load import toonfaces, true_images
-from dclip.data.toonfaces import ATTRIBUTES, TRUTHS, Truth, labels, sample_face
+from dclip.data.toonfaces.faces import ATTRIBUTES, TRUTHS, Truth, labels, sample_face
+from dclip.data.toonfaces.images import toonfaces, true_images
 from dclip.metrics import functional as F
-from dclip.metrics.suite import JudgeFeatures, Scorers, measure
+from dclip.metrics.features import JudgeFeatures
+from dclip.metrics.suite import measure
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
 from dclip.models.judge import Judge
+from dclip.models.networks import Scorers
 from dclip.types import Edited, Images
 
 
@@ -35,7 +37,9 @@ def judge():
 @pytest.fixture(scope="module")
 def identity():
     torch.manual_seed(0)
-    return IdentityModel(IrSe(IrSeConfig(64, 8, ((8, 1), (8, 1), (8, 1)), 16, 0.2)).eval().requires_grad_(False))
+    return IdentityModel(
+        IrSe(IrSeConfig(64, 8, ((8, 1), (8, 1), (8, 1)), 16, 0.2)).eval().requires_grad_(False)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def test_mae_and_psnr_are_numpys_on_eight_bits():
     a, b = random_images(seed=1), random_images(seed=2) * 0.4
     x, y = bytes_of(a) / 255, bytes_of(b) / 255
     np.testing.assert_allclose(F.mae(a, b).numpy(), np.abs(x - y).mean((1, 2, 3)), rtol=1e-5)
-    np.testing.assert_allclose(F.psnr(a, b).numpy(), 10 * np.log10(1 / ((x - y) ** 2).mean((1, 2, 3))), rtol=1e-5)
+    np.testing.assert_allclose(
+        F.psnr(a, b).numpy(), 10 * np.log10(1 / ((x - y) ** 2).mean((1, 2, 3))), rtol=1e-5
+    )
 
 
 def test_pixels_out_of_range_count_as_the_file_would_hold_them():
@@ -73,14 +79,18 @@ def ssim_by_hand(a, b):
         mx, my = blur(x), blur(y)
         vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
         c1, c2 = 0.01**2, 0.03**2
-        values.append((((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+        values.append(
+            (((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+        )
     return np.mean(values)
 
 
 def test_ssim_is_that_of_an_independent_implementation(faces):
     a = faces.pixels[:4]
     b = (a + 0.3 * random_images(4, 64, seed=3)).clamp(-1, 1)
-    expected = [ssim_by_hand(x, y) for x, y in zip(bytes_of(a) / 255, bytes_of(b) / 255, strict=True)]
+    expected = [
+        ssim_by_hand(x, y) for x, y in zip(bytes_of(a) / 255, bytes_of(b) / 255, strict=True)
+    ]
     assert 0.1 < min(expected) < 0.99
     np.testing.assert_allclose(F.ssim(a, b).numpy(), expected, atol=2e-4)
     np.testing.assert_allclose(F.ssim(a[:1], b[:1]).numpy(), expected[:1], atol=2e-4)
@@ -129,7 +139,15 @@ def test_kid_over_the_whole_set_is_the_plain_polynomial_kernel(judge, faces):
 def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_truth):
     result = (faces.pixels * 0.5 + 0.3).clamp(-1, 1)
     truth = true_images(faces, TRUTHS["red_hair"]) if with_truth else None
-    options = Metric(pixels=False, lpips=False, clip=False, identity=False, judge=False, kid_subsets=1, kid_subset=4)
+    options = Metric(
+        pixels=False,
+        lpips=False,
+        clip=False,
+        identity=False,
+        judge=False,
+        kid_subsets=1,
+        kid_subset=4,
+    )
     scores = measure(Edited(faces, result, truth), options, Scorers(judge=judge)).values
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2020)
@@ -137,7 +155,9 @@ def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_t
     reference = truth if with_truth else faces.pixels
     expected = kid_by_hand(features_of(judge, reference)[real], features_of(judge, result)[fake])
     assert scores["kid"] == pytest.approx(expected, rel=2e-3, abs=1e-6)
-    assert scores["kid_features"] == f"judge, 4 of 8, against {'truth' if with_truth else 'sources'}"
+    assert (
+        scores["kid_features"] == f"judge, 4 of 8, against {'truth' if with_truth else 'sources'}"
+    )
 
 
 def test_measuring_leaves_the_global_random_numbers_alone(judge, faces):
@@ -158,7 +178,9 @@ def seen_as(*faces):
 
 def test_judged_success_counts_the_target_value_only():
     face = sample_face("test", 0)
-    seen = seen_as(face.with_(hair_color="red"), face.with_(hair_color="brown"), face.with_(hair_color="blue"))
+    seen = seen_as(
+        face.with_(hair_color="red"), face.with_(hair_color="brown"), face.with_(hair_color="blue")
+    )
     assert F.judged_success(seen, TRUTHS["red_hair"]).tolist() == [1, 0, 0]
 
 
@@ -166,20 +188,24 @@ def test_judged_preservation_is_the_share_of_all_other_visible_attributes():
     face = sample_face("test", 0).with_(expression="smiling", background="white", clothes="dress")
     others = len(ATTRIBUTES) - 1
     changed = face.with_(hair_color="red", background="mint", clothes="shirt")
-    shares = F.judged_preservation(seen_as(face, face.with_(hair_color="red"), changed), (face,) * 3, TRUTHS["red_hair"])
+    shares = F.judged_preservation(
+        seen_as(face, face.with_(hair_color="red"), changed), (face,) * 3, TRUTHS["red_hair"]
+    )
     assert shares.tolist() == pytest.approx([1, 1, (others - 2) / others])
 
 
 def test_eyes_that_cannot_be_seen_do_not_count():
     surprised = sample_face("test", 0).with_(expression="surprised", eyes="open")
     assert labels(surprised)["eyes"] == -1
-    assert F.judged_preservation(seen_as(surprised.with_(eyes="closed")), (surprised,), TRUTHS["red_hair"]).tolist() == [1]
+    assert F.judged_preservation(
+        seen_as(surprised.with_(eyes="closed")), (surprised,), TRUTHS["red_hair"]
+    ).tolist() == [1]
     calm = surprised.with_(expression="neutral")
     seen = seen_as(calm.with_(expression="surprised", eyes="closed"))
     assert F.judged_preservation(seen, (calm,), TRUTHS["surprised"]).tolist() == [1]
-    assert F.judged_preservation(seen_as(calm.with_(eyes="closed")), (calm,), TRUTHS["red_hair"]).tolist() == pytest.approx(
-        [1 - 1 / (len(ATTRIBUTES) - 1)]
-    )
+    assert F.judged_preservation(
+        seen_as(calm.with_(eyes="closed")), (calm,), TRUTHS["red_hair"]
+    ).tolist() == pytest.approx([1 - 1 / (len(ATTRIBUTES) - 1)])
 
 
 # ------------------------------------------------------------------------------------------- measure
@@ -188,7 +214,9 @@ def test_eyes_that_cannot_be_seen_do_not_count():
 def test_an_edit_that_changes_nothing_scores_as_nothing(clip, judge, identity, faces):
     edited = Edited(faces, faces.pixels.clone(), true_images(faces, TRUTHS["red_hair"]))
     texts = ("person", "person with red hair")
-    scores = measure(edited, Metric(), Scorers(clip, clip, identity, judge), texts, TRUTHS["red_hair"])
+    scores = measure(
+        edited, Metric(), Scorers(clip, clip, identity, judge), texts, TRUTHS["red_hair"]
+    )
     assert scores.values["mae"] == 0
     assert scores.values["psnr"] == 100
     assert scores.values["ssim"] == pytest.approx(1, abs=1e-5)
@@ -218,7 +246,11 @@ def test_s_dir_is_the_mean_cosine_of_the_two_changes(clip, faces):
     scores = measure(Edited(faces, result), Metric(), Scorers(clip=clip), texts)
     text = clip.text_features(texts).numpy().astype(np.float64)
     with torch.no_grad():
-        change = (clip.image_features(result) - clip.image_features(faces.pixels)).numpy().astype(np.float64)
+        change = (
+            (clip.image_features(result) - clip.image_features(faces.pixels))
+            .numpy()
+            .astype(np.float64)
+        )
     direction = (text[1] - text[0]) / np.linalg.norm(text[1] - text[0])
     expected = (change / np.linalg.norm(change, axis=1, keepdims=True)) @ direction
     assert scores.values["s_dir"] == pytest.approx(expected.mean(), abs=1e-4)
@@ -227,7 +259,9 @@ def test_s_dir_is_the_mean_cosine_of_the_two_changes(clip, faces):
 
 def test_what_cannot_be_computed_is_absent_with_its_reason(faces, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    scores = measure(Edited(faces, faces.pixels), Metric(), Scorers(), ("a", "b"), TRUTHS["red_hair"]).values
+    scores = measure(
+        Edited(faces, faces.pixels), Metric(), Scorers(), ("a", "b"), TRUTHS["red_hair"]
+    ).values
     for name in ("s_dir", "s_dir_heldout", "id", "sc", "kid", "lpips"):
         assert name not in scores
         reason = scores[f"{name}_absent"]
@@ -238,7 +272,9 @@ def test_what_cannot_be_computed_is_absent_with_its_reason(faces, tmp_path, monk
 
 
 def test_a_style_edit_has_no_preservation_and_an_unknown_one_no_success(judge, faces):
-    style = measure(Edited(faces, faces.pixels), Metric(), Scorers(judge=judge), truth=Truth("style", "sketch")).values
+    style = measure(
+        Edited(faces, faces.pixels), Metric(), Scorers(judge=judge), truth=Truth("style", "sketch")
+    ).values
     assert "judge_success" in style
     assert "style" in style["judge_preservation_absent"]
     unknown = measure(Edited(faces, faces.pixels), Metric(), Scorers(judge=judge)).values
@@ -256,7 +292,10 @@ def test_too_few_images_have_no_kid(judge, faces):
 def test_families_can_be_switched_off(judge, identity, clip, faces):
     off = Metric(clip=False, identity=False, pixels=False, lpips=False, kid=False, judge=False)
     every = Scorers(clip, clip, identity, judge)
-    assert measure(Edited(faces, faces.pixels), off, every, ("a", "b"), TRUTHS["red_hair"]).values == {}
+    assert (
+        measure(Edited(faces, faces.pixels), off, every, ("a", "b"), TRUTHS["red_hair"]).values
+        == {}
+    )
 
 
 def test_no_images_give_no_scores():
@@ -273,28 +312,51 @@ def test_the_batch_size_never_changes_a_score(monkeypatch, clip, judge, identity
     for size in (1, 3, 64):
         monkeypatch.setattr(suite, "batches", lambda count, _size, size=size: batches(count, size))
         scores = measure(
-            edited, Metric(kid_subsets=3), Scorers(clip, None, identity, judge), ("person", "zombie"), TRUTHS["red_hair"]
+            edited,
+            Metric(kid_subsets=3),
+            Scorers(clip, None, identity, judge),
+            ("person", "zombie"),
+            TRUTHS["red_hair"],
         )
         found.append(scores)
     for other in found[1:]:
         assert other.values.keys() == found[0].values.keys()
         for name, value in found[0].values.items():
-            assert other.values[name] == (pytest.approx(value, abs=5e-5, rel=1e-3) if isinstance(value, float) else value)
+            assert other.values[name] == (
+                pytest.approx(value, abs=5e-5, rel=1e-3) if isinstance(value, float) else value
+            )
         for name, row in found[0].rows.items():
-            assert other.rows[name] == pytest.approx(row, abs=3e-4)  # a CLIP of random weights makes much of rounding
+            assert other.rows[name] == pytest.approx(
+                row, abs=3e-4
+            )  # a CLIP of random weights makes much of rounding
 
 
 def test_a_score_is_the_mean_of_its_rows(clip, judge, identity, faces):
     edited = Edited(faces, faces.pixels.flip(3), true_images(faces, TRUTHS["red_hair"]))
-    scores = measure(edited, Metric(), Scorers(clip, clip, identity, judge), ("person", "zombie"), TRUTHS["red_hair"])
+    scores = measure(
+        edited,
+        Metric(),
+        Scorers(clip, clip, identity, judge),
+        ("person", "zombie"),
+        TRUTHS["red_hair"],
+    )
     for name, row in scores.rows.items():
         assert len(row) == 8
         if name in scores.values:
             assert scores.values[name] == pytest.approx(np.mean(row), abs=1e-5)
-    assert {"mae", "psnr", "ssim", "id", "sc", "s_dir", "judge_success", "judge_preservation"} <= set(scores.rows)
+    assert {
+        "mae",
+        "psnr",
+        "ssim",
+        "id",
+        "sc",
+        "s_dir",
+        "judge_success",
+        "judge_preservation",
+    } <= set(scores.rows)
 
 
 def test_every_metric_has_an_arrow_and_a_meaning():
-    from dclip.report import MEANING
+    from dclip.metrics.names import MEANING
 
     assert set(MEANING) == set(F.HIGHER_IS_BETTER)

@@ -13,11 +13,11 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from scipy.ndimage import correlate1d
 
-from dclip import metrics_cli
-from dclip.config import DclipError
+from dclip.cli import metrics
 from dclip.data.images import exact, save_png
-from dclip.data.load import toonfaces, true_images
-from dclip.data.toonfaces import TRUTHS
+from dclip.data.toonfaces.faces import TRUTHS
+from dclip.data.toonfaces.images import toonfaces, true_images
+from dclip.errors import DclipError
 from dclip.metrics import functional as F
 from dclip.metrics.presets import NOTES, PRESETS, described
 
@@ -25,7 +25,9 @@ COUNT = 6
 
 
 def pictures_of(folder):
-    return [np.asarray(Image.open(p)).astype(np.float64) / 255 for p in sorted(folder.glob("*.png"))]
+    return [
+        np.asarray(Image.open(p)).astype(np.float64) / 255 for p in sorted(folder.glob("*.png"))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +44,41 @@ def folders(tmp_path_factory):
 
 
 def scored(folders, out, *words):
-    code = metrics_cli.main(
-        ["--real", str(folders / "real"), "--edited", str(folders / "edited"), "--output", str(out), "--device", "cpu", *words]
+    code = metrics.main(
+        [
+            "--real",
+            str(folders / "real"),
+            "--edited",
+            str(folders / "edited"),
+            "--output",
+            str(out),
+            "--device",
+            "cpu",
+            *words,
+        ]
     )
     content = json.loads((out / "metrics.json").read_text("utf-8"))
     rows = {}
     if (out / "rows.csv").is_file():
         with (out / "rows.csv").open(encoding="utf-8") as stream:
             lines = list(csv.DictReader(stream))
-        rows = {name: [line[name] if name == "image" else float(line[name]) for line in lines] for name in lines[0]}
+        rows = {
+            name: [line[name] if name == "image" else float(line[name]) for line in lines]
+            for name in lines[0]
+        }
     return code, content, rows
 
 
-TOON = ("--domain", "toonfaces", "--source-text", "person", "--text", "person with red hair", "--kid-subset", "4")
+TOON = (
+    "--domain",
+    "toonfaces",
+    "--source-text",
+    "person",
+    "--text",
+    "person with red hair",
+    "--kid-subset",
+    "4",
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +108,15 @@ def test_pixel_metrics_are_numpys(folders, toon):
     _, content, rows = toon
     real, edited = pictures_of(folders / "real"), pictures_of(folders / "edited")
     mse = [np.square(a - b).mean() for a, b in zip(real, edited, strict=True)]
-    np.testing.assert_allclose(rows["mae"], [np.abs(a - b).mean() for a, b in zip(real, edited, strict=True)], atol=2e-6)
+    np.testing.assert_allclose(
+        rows["mae"], [np.abs(a - b).mean() for a, b in zip(real, edited, strict=True)], atol=2e-6
+    )
     np.testing.assert_allclose(rows["mse"], mse, atol=2e-6)
     np.testing.assert_allclose(rows["psnr"], -10 * np.log10(mse), atol=1e-3)
-    expected = [np.mean([ssim_by_hand(a[..., c], b[..., c]) for c in range(3)]) for a, b in zip(real, edited, strict=True)]
+    expected = [
+        np.mean([ssim_by_hand(a[..., c], b[..., c]) for c in range(3)])
+        for a, b in zip(real, edited, strict=True)
+    ]
     np.testing.assert_allclose(rows["ssim"], expected, atol=2e-4)
     luma = [[p @ np.array([0.299, 0.587, 0.114]) for p in side] for side in (real, edited)]
     expected = [ssim_by_hand(a, b, valid=True) for a, b in zip(*luma, strict=True)]
@@ -99,20 +128,40 @@ def test_pixel_metrics_are_numpys(folders, toon):
 def test_kid_and_fid_are_numpys_on_the_same_features(folders, tmp_path):
     from dclip.models.checkpoints import load_judge
 
-    _, content, _ = scored(folders, tmp_path, *TOON, "--kid-subset", str(COUNT), "--kid-subsets", "1", "--metrics", "kid", "fid")
+    _, content, _ = scored(
+        folders,
+        tmp_path,
+        *TOON,
+        "--kid-subset",
+        str(COUNT),
+        "--kid-subsets",
+        "1",
+        "--metrics",
+        "kid",
+        "fid",
+    )
     x, y = (
-        load_judge().features(torch.stack([exact(Image.open(p)) for p in sorted((folders / name).glob("*.png"))])).double().numpy()
+        load_judge()
+        .features(
+            torch.stack([exact(Image.open(p)) for p in sorted((folders / name).glob("*.png"))])
+        )
+        .double()
+        .numpy()
         for name in ("real", "edited")
     )
 
     def kernel(p, q):
         return (p @ q.T / p.shape[1] + 1) ** 3
 
-    within = sum((k.sum() - np.trace(k)) / (COUNT * (COUNT - 1)) for k in (kernel(x, x), kernel(y, y)))
+    within = sum(
+        (k.sum() - np.trace(k)) / (COUNT * (COUNT - 1)) for k in (kernel(x, x), kernel(y, y))
+    )
     assert content["scores"]["kid"] == pytest.approx(within - 2 * kernel(x, y).mean(), rel=1e-4)
     cov = [np.cov(z, rowvar=False) for z in (x, y)]
     root = sqrtm(cov[0] @ cov[1])
-    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(cov[0] + cov[1] - 2 * np.real(root))
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(
+        cov[0] + cov[1] - 2 * np.real(root)
+    )
     assert content["scores"]["fid"] == pytest.approx(expected, rel=1e-3)
 
 
@@ -120,7 +169,10 @@ def test_s_dir_clip_text_id_and_sc_are_those_of_the_networks_by_hand(folders, to
     from dclip.models.checkpoints import load_clip, load_identity, load_judge
 
     _, _, rows = toon
-    a, b = (torch.stack([exact(Image.open(p)) for p in sorted((folders / n).glob("*.png"))]) for n in ("real", "edited"))
+    a, b = (
+        torch.stack([exact(Image.open(p)) for p in sorted((folders / n).glob("*.png"))])
+        for n in ("real", "edited")
+    )
     clip, identity, judge = load_clip("toonfaces_heldout"), load_identity(), load_judge()
     with torch.no_grad():
         text = clip.text_features(["person", "person with red hair"]).double().numpy()
@@ -148,14 +200,23 @@ def test_lpips_is_the_published_sum_over_layers_of_its_trunk(folders, tmp_path, 
     place.mkdir(parents=True)
     torch.save(trunk.state_dict(), place / "squeezenet1_1-b8a52dc0.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    code, content, rows = scored(folders, tmp_path / "out", "--preset", "piebench", "--metrics", "lpips")
+    code, content, rows = scored(
+        folders, tmp_path / "out", "--preset", "piebench", "--metrics", "lpips"
+    )
     assert code == 0
     heads = torch.load(
-        Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / "squeeze.pth",
+        Path(torchmetrics.__file__).parent
+        / "functional"
+        / "image"
+        / "lpips_models"
+        / "squeeze.pth",
         map_location="cpu",
         weights_only=True,
     )
-    shift, scale = torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1), torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1)
+    shift, scale = (
+        torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1),
+        torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1),
+    )
 
     def layers(x):
         seen = []
@@ -166,12 +227,21 @@ def test_lpips_is_the_published_sum_over_layers_of_its_trunk(folders, tmp_path, 
         return seen
 
     expected = []
-    for before, after in zip(pictures_of(folders / "real"), pictures_of(folders / "edited"), strict=True):
+    for before, after in zip(
+        pictures_of(folders / "real"), pictures_of(folders / "edited"), strict=True
+    ):
         x, y = (torch.from_numpy(p).permute(2, 0, 1).float() * 2 - 1 for p in (before, after))
         with torch.no_grad():
-            found = zip(layers(((x - shift) / scale)[None]), layers(((y - shift) / scale)[None]), strict=True)
+            found = zip(
+                layers(((x - shift) / scale)[None]),
+                layers(((y - shift) / scale)[None]),
+                strict=True,
+            )
             expected.append(
-                sum(float(((p - q).square() * heads[f"lin{k}.model.1.weight"]).sum(1).mean()) for k, (p, q) in enumerate(found))
+                sum(
+                    float(((p - q).square() * heads[f"lin{k}.model.1.weight"]).sum(1).mean())
+                    for k, (p, q) in enumerate(found)
+                )
             )
     np.testing.assert_allclose(rows["lpips"], expected, rtol=1e-3, atol=2e-6)
     assert min(expected) > 0
@@ -181,19 +251,42 @@ def test_lpips_is_the_published_sum_over_layers_of_its_trunk(folders, tmp_path, 
 def test_torchmetrics_preset_is_torchmetrics(folders, tmp_path):
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
-    _, content, rows = scored(folders, tmp_path, "--preset", "torchmetrics", "--metrics", "psnr", "ssim", "mse")
-    a, b = (torch.from_numpy(np.stack(pictures_of(folders / n))).permute(0, 3, 1, 2) for n in ("real", "edited"))
+    _, content, rows = scored(
+        folders, tmp_path, "--preset", "torchmetrics", "--metrics", "psnr", "ssim", "mse"
+    )
+    a, b = (
+        torch.from_numpy(np.stack(pictures_of(folders / n))).permute(0, 3, 1, 2)
+        for n in ("real", "edited")
+    )
     a, b = a * 0.5 + 0.2, b * 0.5 + 0.2  # a data range below one
     for index, name in enumerate(rows["image"]):
         for side, x in (("real", a), ("edited", b)):
             save_png(x[index].float() * 2 - 1, tmp_path / "grey" / side / f"{name}.png")
-    _, content, rows = scored(tmp_path / "grey", tmp_path / "out", "--preset", "torchmetrics", "--metrics", "psnr", "ssim", "mse")
-    a, b = (torch.from_numpy(np.stack(pictures_of(tmp_path / "grey" / n))).permute(0, 3, 1, 2) for n in ("real", "edited"))
+    _, content, rows = scored(
+        tmp_path / "grey",
+        tmp_path / "out",
+        "--preset",
+        "torchmetrics",
+        "--metrics",
+        "psnr",
+        "ssim",
+        "mse",
+    )
+    a, b = (
+        torch.from_numpy(np.stack(pictures_of(tmp_path / "grey" / n))).permute(0, 3, 1, 2)
+        for n in ("real", "edited")
+    )
     psnr, ssim = PeakSignalNoiseRatio(data_range=1.0), StructuralSimilarityIndexMeasure()
     assert content["scores"]["psnr"] == pytest.approx(float(psnr(b, a)), abs=1e-3)
-    np.testing.assert_allclose(rows["ssim"], [float(ssim(y[None], x[None])) for x, y in zip(a, b, strict=True)], atol=1e-4)
-    assert content["scores"]["psnr_low"] < content["scores"]["psnr"] < content["scores"]["psnr_high"]
-    assert content["scores"]["ssim"] != pytest.approx(float(F.ssim(b * 2 - 1, a * 2 - 1).mean()), abs=1e-3)
+    np.testing.assert_allclose(
+        rows["ssim"], [float(ssim(y[None], x[None])) for x, y in zip(a, b, strict=True)], atol=1e-4
+    )
+    assert (
+        content["scores"]["psnr_low"] < content["scores"]["psnr"] < content["scores"]["psnr_high"]
+    )
+    assert content["scores"]["ssim"] != pytest.approx(
+        float(F.ssim(b * 2 - 1, a * 2 - 1).mean()), abs=1e-3
+    )
 
 
 def test_intervals_hold_the_means_and_are_those_of_a_bootstrap(toon):
@@ -206,7 +299,9 @@ def test_intervals_hold_the_means_and_are_those_of_a_bootstrap(toon):
         low, high = np.quantile(random.choice(row, (4000, len(row))).mean(1), [0.025, 0.975])
         width = max(high - low, 1e-6)
         assert content["scores"][f"{name}_low"] == pytest.approx(low, abs=0.15 * width + 1e-6), name
-        assert content["scores"][f"{name}_high"] == pytest.approx(high, abs=0.15 * width + 1e-6), name
+        assert content["scores"][f"{name}_high"] == pytest.approx(high, abs=0.15 * width + 1e-6), (
+            name
+        )
 
 
 # ------------------------------------------------------------------------------------------- what is written
@@ -218,8 +313,10 @@ def test_every_choice_is_written_beside_the_scores(toon, folders, tmp_path):
     assert content["counts"] == {"real": COUNT, "edited": COUNT, "pairs": COUNT}
     assert content["left_out"] == []
     scores = content["scores"]
-    assert {n for n in metrics_cli.NAMES if n in scores} == set(metrics_cli.NAMES) - {"lpips"} or "lpips" in scores
-    for name in metrics_cli.NAMES:
+    assert {n for n in metrics.NAMES if n in scores} == set(metrics.NAMES) - {
+        "lpips"
+    } or "lpips" in scores
+    for name in metrics.NAMES:
         assert name in scores or len(scores[f"{name}_absent"]) > 10
         assert len(content["choices"][name]) > 10
     assert len(rows["image"]) == COUNT
@@ -232,26 +329,42 @@ def test_every_choice_is_written_beside_the_scores(toon, folders, tmp_path):
 def test_the_presets_say_what_differs():
     told = {name: described(choices, "faces", None) for name, choices in PRESETS.items()}
     assert "alex" in told["dclip"]["lpips"] and "squeeze" in told["piebench"]["lpips"]
-    assert "openai_vit_l_14" in told["piebench"]["clip_text"] and "openai_vit_b_16" in told["dclip"]["s_dir"]
-    assert "subsets of 1000" in told["torchmetrics"]["kid"] and "subsets of 50 " in told["dclip"]["kid"]
-    assert "data range 1" in told["dclip"]["ssim"] and "range of the two" in told["torchmetrics"]["ssim"]
-    assert "of 48 pixels" not in told["dclip"]["pixels"] and "to 48 pixels" in described(PRESETS["dclip"], "faces", 48)["pixels"]
+    assert (
+        "openai_vit_l_14" in told["piebench"]["clip_text"]
+        and "openai_vit_b_16" in told["dclip"]["s_dir"]
+    )
+    assert (
+        "subsets of 1000" in told["torchmetrics"]["kid"]
+        and "subsets of 50 " in told["dclip"]["kid"]
+    )
+    assert (
+        "data range 1" in told["dclip"]["ssim"]
+        and "range of the two" in told["torchmetrics"]["ssim"]
+    )
+    assert (
+        "of 48 pixels" not in told["dclip"]["pixels"]
+        and "to 48 pixels" in described(PRESETS["dclip"], "faces", 48)["pixels"]
+    )
 
 
-def test_parquet_is_written_where_pyarrow_is_installed_and_the_lack_is_said(folders, tmp_path, capsys, monkeypatch):
+def test_parquet_is_written_where_pyarrow_is_installed_and_the_lack_is_said(
+    folders, tmp_path, capsys, monkeypatch
+):
     import types
 
     scored(folders, tmp_path / "a", "--metrics", "mae")
     without = capsys.readouterr().out
-    if metrics_cli.find_spec("pyarrow") is None:
+    if metrics.find_spec("pyarrow") is None:
         assert "pip install pyarrow" in without
         assert not (tmp_path / "a" / "rows.parquet").exists()
         written = {}
-        parquet = types.SimpleNamespace(write_table=lambda table, path: (written.update(table), path.write_bytes(b"P"))[1])
+        parquet = types.SimpleNamespace(
+            write_table=lambda table, path: (written.update(table), path.write_bytes(b"P"))[1]
+        )
         fake = types.SimpleNamespace(table=dict, parquet=parquet)
         monkeypatch.setitem(sys.modules, "pyarrow", fake)
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
-        monkeypatch.setattr(metrics_cli, "find_spec", lambda _: True)
+        monkeypatch.setattr(metrics, "find_spec", lambda _: True)
         scored(folders, tmp_path / "b", "--metrics", "mae")
         assert len(written["image"]) == len(written["mae"]) == COUNT
         assert (tmp_path / "b" / "rows.parquet").is_file()
@@ -263,7 +376,9 @@ def test_parquet_is_written_where_pyarrow_is_installed_and_the_lack_is_said(fold
 def test_the_batch_size_never_changes_a_score(folders, toon, tmp_path, batch):
     _, content, rows = scored(folders, tmp_path, *TOON, "--batch", batch)
     for name, value in toon[1]["scores"].items():
-        assert content["scores"][name] == (pytest.approx(value, rel=2e-4, abs=2e-5) if isinstance(value, float) else value), name
+        assert content["scores"][name] == (
+            pytest.approx(value, rel=2e-4, abs=2e-5) if isinstance(value, float) else value
+        ), name
     for name, row in toon[2].items():
         assert rows[name] == (row if name == "image" else pytest.approx(row, abs=2e-5)), name
 
@@ -271,14 +386,18 @@ def test_the_batch_size_never_changes_a_score(folders, toon, tmp_path, batch):
 # ------------------------------------------------------------------------------------------- what can be wrong
 
 
-def test_broken_files_other_sizes_and_missing_pairs_are_said_and_the_rest_is_scored(folders, tmp_path):
+def test_broken_files_other_sizes_and_missing_pairs_are_said_and_the_rest_is_scored(
+    folders, tmp_path
+):
     import shutil
 
     for side in ("real", "edited"):
         shutil.copytree(folders / side, tmp_path / side)
     names = sorted(p.name for p in (tmp_path / "real").iterdir())
     (tmp_path / "real" / names[0]).write_bytes(b"not a picture")
-    (tmp_path / "edited" / names[1]).write_bytes((tmp_path / "edited" / names[1]).read_bytes()[:200])
+    (tmp_path / "edited" / names[1]).write_bytes(
+        (tmp_path / "edited" / names[1]).read_bytes()[:200]
+    )
     (tmp_path / "edited" / names[2]).write_bytes(b"")
     Image.open(tmp_path / "edited" / names[3]).resize((48, 40)).save(tmp_path / "edited" / names[3])
     (tmp_path / "edited" / names[4]).unlink()
@@ -309,9 +428,12 @@ def test_broken_files_other_sizes_and_missing_pairs_are_said_and_the_rest_is_sco
 
 def test_pictures_of_many_sizes_can_be_brought_to_one(tmp_path):
     for k, size in enumerate([(50, 80), (64, 64), (200, 40)]):
-        Image.new("RGB", size, (40 * k, 100, 30)).save((tmp_path / "real").mkdir(exist_ok=True) or tmp_path / "real" / f"{k}.png")
+        Image.new("RGB", size, (40 * k, 100, 30)).save(
+            (tmp_path / "real").mkdir(exist_ok=True) or tmp_path / "real" / f"{k}.png"
+        )
         Image.new("RGB", (64, 64), (40 * k, 100, 60)).save(
-            (tmp_path / "edited").mkdir(exist_ok=True) or tmp_path / "edited" / f"{k}.webp", lossless=True
+            (tmp_path / "edited").mkdir(exist_ok=True) or tmp_path / "edited" / f"{k}.webp",
+            lossless=True,
         )
     code, content, _ = scored(tmp_path, tmp_path / "a", "--metrics", "mae")
     assert code == 1 and content["counts"]["pairs"] == 1
@@ -319,9 +441,23 @@ def test_pictures_of_many_sizes_can_be_brought_to_one(tmp_path):
     assert code == 0 and content["counts"]["pairs"] == 3
     assert rows["mae"] == pytest.approx([30 / 255 / 3] * 3, abs=1e-5)
     code, content, rows = scored(
-        tmp_path, tmp_path / "c", "--metrics", "kid", "fid", "--sets", "--domain", "toonfaces", "--kid-subset", "2"
+        tmp_path,
+        tmp_path / "c",
+        "--metrics",
+        "kid",
+        "fid",
+        "--sets",
+        "--domain",
+        "toonfaces",
+        "--kid-subset",
+        "2",
     )
-    assert code == 0 and content["counts"] == {"real": 3, "edited": 3, "real_scored": 3, "edited_scored": 3}
+    assert code == 0 and content["counts"] == {
+        "real": 3,
+        "edited": 3,
+        "real_scored": 3,
+        "edited_scored": 3,
+    }
 
 
 def test_sets_need_no_common_names(folders, tmp_path):
@@ -334,7 +470,9 @@ def test_sets_need_no_common_names(folders, tmp_path):
     (tmp_path / "edited" / "bad.png").write_text("bad")
     with pytest.raises(DclipError, match=r"no name in common.*--sets"):
         scored(tmp_path, tmp_path / "a")
-    code, content, rows = scored(tmp_path, tmp_path / "b", "--sets", "--domain", "toonfaces", "--kid-subset", "4")
+    code, content, rows = scored(
+        tmp_path, tmp_path / "b", "--sets", "--domain", "toonfaces", "--kid-subset", "4"
+    )
     assert code == 1 and "bad.png" in content["left_out"][0]
     assert rows == {}
     assert content["counts"]["edited_scored"] == 5
@@ -377,22 +515,35 @@ def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkey
 )
 def test_a_bad_word_is_refused_in_one_line(folders, tmp_path, words, said):
     with pytest.raises(DclipError) as caught:
-        metrics_cli.main(["--real", str(folders / "real"), "--edited", str(folders / "edited"), "--output", str(tmp_path), *words])
+        metrics.main(
+            [
+                "--real",
+                str(folders / "real"),
+                "--edited",
+                str(folders / "edited"),
+                "--output",
+                str(tmp_path),
+                *words,
+            ]
+        )
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_folders_that_are_none_are_refused(folders, tmp_path):
     (tmp_path / "empty").mkdir()
-    for real, said in ((tmp_path / "nowhere", "is not a folder"), (tmp_path / "empty", "holds no pictures")):
+    for real, said in (
+        (tmp_path / "nowhere", "is not a folder"),
+        (tmp_path / "empty", "holds no pictures"),
+    ):
         with pytest.raises(DclipError, match=said):
-            metrics_cli.main(["--real", str(real), "--edited", str(folders / "edited")])
+            metrics.main(["--real", str(real), "--edited", str(folders / "edited")])
     (tmp_path / "empty" / "test_00000.png").write_text("no")
     name = sorted((folders / "edited").iterdir())[0].name
     (tmp_path / "empty" / name).write_text("no")
     with pytest.raises(DclipError, match=r"none of .* can be scored"):
-        metrics_cli.main(["--real", str(tmp_path / "empty"), "--edited", str(folders / "edited")])
+        metrics.main(["--real", str(tmp_path / "empty"), "--edited", str(folders / "edited")])
 
 
 def test_help_needs_no_torch():
-    code = "import sys\nfrom dclip.metrics_cli import _parser\n_parser().format_help()\nsys.exit('torch' in sys.modules)"
+    code = "import sys\nfrom dclip.cli.metrics import _parser\n_parser().format_help()\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -8,16 +8,17 @@ from conftest import configure, words, write_edit
 from PIL import Image
 
 import dclip
-from dclip.config import DclipError, Mix
-from dclip.data.toonfaces import TRUTHS, counterfactual, sample_face, truth_named
+from dclip.config import Mix
+from dclip.data.toonfaces.faces import TRUTHS, counterfactual, sample_face, truth_named
 from dclip.diffusion.mix import degree, degrees
-from dclip.headers import find_edit, joined, read_edit_header
-from dclip.methods.adapter import read_edit
-from dclip.methods.editing import apply as apply_to
-from dclip.methods.editing import editor_from, encode_variants, read_editor, soup, strip
-from dclip.mixing import constant_weights, weights_of
+from dclip.edits.editor import apply as apply_to
+from dclip.edits.editor import editor_from, encode_variants, read_editor, soup, strip
+from dclip.edits.header import find_edit, joined, read_edit_header
+from dclip.edits.saved import read_edit
+from dclip.edits.weights import constant_weights, weights_of
+from dclip.errors import DclipError
+from dclip.files import read_json
 from dclip.models.checkpoints import load_model
-from dclip.tracking import read_json
 from dclip.types import Images
 
 
@@ -47,10 +48,17 @@ def editing(tiny, nets):
     """Settings of task=edit on the tiny 16-pixel model."""
 
     def build(*names, **settings):
-        keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "metric")}
+        keep = {
+            k: v
+            for k, v in tiny.items()
+            if k.split(".")[0] in ("trainer", "logger", "clip", "metric")
+        }
         chosen = names[0] if len(names) == 1 else f"[{','.join(names)}]"
         return configure(
-            *words({**keep, "checkpoint.name": nets["model16"]}, **{"task": "edit", "edit__adapter": chosen, **settings})
+            *words(
+                {**keep, "checkpoint.name": nets["model16"]},
+                **{"task": "edit", "edit__adapter": chosen, **settings},
+            )
         )
 
     return build
@@ -133,7 +141,9 @@ def test_a_schedule_of_one_edit_and_a_soup_that_changes_are_refused():
         ({"variants": 2}, "nothing is random"),
     ],
 )
-def test_impossible_mixtures_are_refused_in_one_line_before_anything_is_built(editing, edits, settings, said):
+def test_impossible_mixtures_are_refused_in_one_line_before_anything_is_built(
+    editing, edits, settings, said
+):
     with pytest.raises(DclipError) as caught:
         editing(edits["red"], edits["beard"], **settings)
     assert said in str(caught.value)
@@ -157,7 +167,9 @@ def test_several_edits_bring_their_steps_and_one_text(editing, edits):
 
 
 def test_edits_made_with_different_steps_are_refused_unless_told(editing, edits):
-    with pytest.raises(DclipError, match=r"different sampler\.t0 \(500, 300\); choose one: sampler\.t0=500"):
+    with pytest.raises(
+        DclipError, match=r"different sampler\.t0 \(500, 300\); choose one: sampler\.t0=500"
+    ):
         editing(edits["red"], edits["later"])
     assert editing(edits["red"], edits["later"], sampler__t0=400).sampler.t0 == 400
     with pytest.raises(DclipError, match=r"different sampler\.t0"):
@@ -171,7 +183,10 @@ def test_another_sampler_keeps_the_steps_of_the_edit(editing, edits):
 
 
 def test_targets_are_joined_where_they_begin_to_differ():
-    assert joined(["person with red hair", "person with a beard"]) == "person with red hair and a beard"
+    assert (
+        joined(["person with red hair", "person with a beard"])
+        == "person with red hair and a beard"
+    )
     assert joined(["zombie", "person with a beard"]) == "zombie and person with a beard"
     assert joined(["smiling person"]) == "smiling person"
 
@@ -201,7 +216,7 @@ def test_the_truth_of_several_edits_is_all_of_them():
 
 
 def test_the_judge_counts_faces_that_show_every_edit():
-    from dclip.data.toonfaces import ATTRIBUTES
+    from dclip.data.toonfaces.faces import ATTRIBUTES
     from dclip.metrics.functional import judged_preservation, judged_success
 
     def seen(**values):
@@ -227,12 +242,27 @@ def eps(fn, seed=5):
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
-    red, beard = (editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned for n in ("red", "beard"))
-    mixed = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix([0.3, 0.7]), 500)
-    torch.testing.assert_close(eps(mixed.tuned), 0.3 * eps(red) + 0.7 * eps(beard), rtol=0, atol=1e-6)
-    faded = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix("linear"), 500)
-    torch.testing.assert_close(eps(faded.tuned), 0.5 * eps(red) + 0.5 * eps(beard), rtol=0, atol=1e-6)
-    sharp = editor_from(model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix({251: [1, 0], 0: [0, 1]}), 500)
+    red, beard = (
+        editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned for n in ("red", "beard")
+    )
+    mixed = editor_from(
+        model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix([0.3, 0.7]), 500
+    )
+    torch.testing.assert_close(
+        eps(mixed.tuned), 0.3 * eps(red) + 0.7 * eps(beard), rtol=0, atol=1e-6
+    )
+    faded = editor_from(
+        model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix("linear"), 500
+    )
+    torch.testing.assert_close(
+        eps(faded.tuned), 0.5 * eps(red) + 0.5 * eps(beard), rtol=0, atol=1e-6
+    )
+    sharp = editor_from(
+        model,
+        [read_edit(edits["red"]), read_edit(edits["beard"])],
+        Mix({251: [1, 0], 0: [0, 1]}),
+        500,
+    )
     assert torch.equal(eps(sharp.tuned), eps(beard))
 
 
@@ -261,7 +291,9 @@ def test_a_soup_is_the_weighted_sum_of_the_changes_of_weights(model, edits, nets
         read_edit(edits[name]).put_on(tuned[name])
     merged = soup(model, [read_edit(edits["red"]), read_edit(edits["low"])], [0.5, 1.5])
     for key, start in before.items():
-        change = 0.5 * (tuned["red"].unet.state_dict()[key] - start) + 1.5 * (tuned["low"].unet.state_dict()[key] - start)
+        change = 0.5 * (tuned["red"].unet.state_dict()[key] - start) + 1.5 * (
+            tuned["low"].unet.state_dict()[key] - start
+        )
         torch.testing.assert_close(merged.unet.state_dict()[key], start + change, rtol=0, atol=1e-5)
         assert torch.equal(model.unet.state_dict()[key], start)
 
@@ -295,14 +327,18 @@ def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
     made = strip(cfg, editor, images, images.pixels, gammas)
     assert made.shape == (3, 4, 3, 16, 16)
     torch.testing.assert_close(made, torch.stack(single, 1), rtol=1e-4, atol=1e-4)
-    assert calls == [9, 9] * cfg.sampler.s_gen  # the original is not asked for degree 1, nor the edit for degree 0
+    assert (
+        calls == [9, 9] * cfg.sampler.s_gen
+    )  # the original is not asked for degree 1, nor the edit for degree 0
 
 
 def test_a_strip_of_a_soup_ends_where_the_soup_does(model, edits, editing):
     cfg, images = editing(edits["red"], edits["low"], mix__soup="true", gamma=2), named()
     editor = read_editor(cfg, model)
     made = strip(cfg, editor, images, images.pixels, [0.0, 2.0])
-    torch.testing.assert_close(made[:, 1], apply_to(cfg, editor, images, images.pixels, 2.0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        made[:, 1], apply_to(cfg, editor, images, images.pixels, 2.0), rtol=1e-4, atol=1e-4
+    )
     assert float((made[:, 1] - made[:, 0]).abs().mean()) > 1e-3
 
 
@@ -321,7 +357,9 @@ def test_degrees_of_a_network_that_predicts_its_variance():
 # ------------------------------------------------------------------------------------------- variants
 
 
-@pytest.mark.parametrize("settings", [{"sampler__eta": 1.0}, {"sampler": "ddpm"}, {"sampler__encode": "stochastic"}])
+@pytest.mark.parametrize(
+    "settings", [{"sampler__eta": 1.0}, {"sampler": "ddpm"}, {"sampler__encode": "stochastic"}]
+)
 def test_variants_of_an_image_differ_and_belong_to_its_name(model, edits, editing, settings):
     cfg, images = editing(edits["red"], variants=3, sampler__s_gen=3, **settings), named()
     editor = read_editor(cfg, model)
@@ -339,13 +377,23 @@ def test_variants_of_an_image_differ_and_belong_to_its_name(model, edits, editin
     torch.testing.assert_close(alone, result[3:6], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("settings", [{"mix__weights": "cosine", "sampler__eta": 0.7}, {"mix__soup": "true"}])
+@pytest.mark.parametrize(
+    "settings", [{"mix__weights": "cosine", "sampler__eta": 0.7}, {"mix__soup": "true"}]
+)
 def test_the_batch_size_never_changes_a_mixed_picture(model, edits, editing, settings):
     found = []
     for batch in (1, 2, 25):
-        cfg, images = editing(edits["red"], edits["low"], trainer__batch=batch, sampler__s_gen=3, **settings), named()
+        cfg, images = (
+            editing(edits["red"], edits["low"], trainer__batch=batch, sampler__s_gen=3, **settings),
+            named(),
+        )
         editor = read_editor(cfg, model)
-        found.append((apply_to(cfg, editor, images, images.pixels, 1.0), strip(cfg, editor, images, images.pixels, [0.0, 1.0])))
+        found.append(
+            (
+                apply_to(cfg, editor, images, images.pixels, 1.0),
+                strip(cfg, editor, images, images.pixels, [0.0, 1.0]),
+            )
+        )
     for result, degrees_ in found[1:]:
         torch.testing.assert_close(result, found[0][0], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(degrees_, found[0][1], rtol=1e-3, atol=1e-3)
@@ -360,7 +408,11 @@ def test_a_photograph_gets_two_edits_its_degrees_and_an_animation(tiny, nets, tm
     red = write_edit(tmp_path / "red", tiny, nets["model64"], "red_hair", 0.3)
     low = write_edit(tmp_path / "low", tiny, nets["model64"], "beard", lora=True)
     Image.new("RGB", (90, 70), (120, 130, 90)).save(tmp_path / "me.png")
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "metric", "checkpoint")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "metric", "checkpoint")
+    }
     folder = run(
         configure(
             *words(keep, task="edit", edit__adapter=f"[{red},{low}]", input=tmp_path / "me.png", output=tmp_path / "out"),
@@ -382,12 +434,33 @@ def test_a_photograph_gets_two_edits_its_degrees_and_an_animation(tiny, nets, tm
 def test_edits_of_test_faces_are_measured_against_both_truths(tiny, nets, tmp_path):
     from dclip.pipeline import run
 
-    edits = [write_edit(tmp_path / n, tiny, nets["model64"], n, b) for n, b in (("red_hair", 0.3), ("beard", -0.2))]
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "dataset")}
-    settings = words(keep, task="edit", edit__adapter=f"[{','.join(edits)}]", output=tmp_path, gamma=2, metric__kid="false")
+    edits = [
+        write_edit(tmp_path / n, tiny, nets["model64"], n, b)
+        for n, b in (("red_hair", 0.3), ("beard", -0.2))
+    ]
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "dataset")
+    }
+    settings = words(
+        keep,
+        task="edit",
+        edit__adapter=f"[{','.join(edits)}]",
+        output=tmp_path,
+        gamma=2,
+        metric__kid="false",
+    )
     metrics = read_json(run(configure(*settings)) / "metrics.json")
-    assert {"judge_success", "judge_success_hair_color", "judge_success_beard", "counterfactual_ratio"} <= set(metrics)
-    assert metrics["judge_success"] <= min(metrics["judge_success_hair_color"], metrics["judge_success_beard"])
+    assert {
+        "judge_success",
+        "judge_success_hair_color",
+        "judge_success_beard",
+        "counterfactual_ratio",
+    } <= set(metrics)
+    assert metrics["judge_success"] <= min(
+        metrics["judge_success_hair_color"], metrics["judge_success_beard"]
+    )
 
 
 def test_a_link_to_a_file_keeps_its_name_and_one_to_a_folder_is_followed(tmp_path):
@@ -396,5 +469,7 @@ def test_a_link_to_a_file_keeps_its_name_and_one_to_a_folder_is_followed(tmp_pat
     (tmp_path / "human_tanned_t201.pth").symlink_to("blob")
     (tmp_path / "run").mkdir()
     (tmp_path / "latest").symlink_to("run")
-    assert find_edit(str(tmp_path / "human_tanned_t201.pth")) == str(tmp_path / "human_tanned_t201.pth")
+    assert find_edit(str(tmp_path / "human_tanned_t201.pth")) == str(
+        tmp_path / "human_tanned_t201.pth"
+    )
     assert find_edit(str(tmp_path / "latest")) == str(tmp_path / "run")

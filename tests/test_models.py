@@ -7,34 +7,39 @@ from conftest import ROOT, TINY_CLIP, configure, tiny_unet, write_tiny_model
 from safetensors.torch import save_file
 from torch import nn
 
-from dclip.build import build_networks
-from dclip.config import DclipError, Sampler, Solver
-from dclip.data.load import toonfaces
+from dclip.config import Sampler, Solver
+from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
-from dclip.methods.walk import latent_path
+from dclip.encode.invert import latent_path
+from dclip.errors import DclipError
 from dclip.metrics import functional
 from dclip.models.checkpoints import (
-    SHIPPED,
     load_clip,
     load_identity,
     load_judge,
     load_model,
     locate,
-    model_header,
-    read_header,
-    read_weights,
-    save_weights,
     weights_dir,
 )
 from dclip.models.clip import build_clip
+from dclip.models.header import read_header
 from dclip.models.identity import IR_SE50, IdentityModel, IrSe, IrSeConfig
 from dclip.models.judge import Judge
+from dclip.models.networks import build_networks
+from dclip.models.registry import SHIPPED
+from dclip.models.saved import model_header, read_weights, save_weights
 from dclip.models.unet import ModelInfo, build_unet
 
 LOADERS = {"ddpm": load_model, "clip": load_clip, "identity": load_identity, "judge": load_judge}
-SMALL_IDENTITY = {"input_size": 64, "stem": 8, "stages": [[8, 1], [12, 1], [8, 1]], "embedding": 16, "dropout": 0.2}
+SMALL_IDENTITY = {
+    "input_size": 64,
+    "stem": 8,
+    "stages": [[8, 1], [12, 1], [8, 1]],
+    "embedding": 16,
+    "dropout": 0.2,
+}
 
 
 def identity_net():
@@ -43,8 +48,14 @@ def identity_net():
 
 @pytest.fixture
 def files(tmp_path, nets):
-    save_weights(tmp_path / "identity.safetensors", identity_net(), {"kind": "identity", "config": SMALL_IDENTITY})
-    save_weights(tmp_path / "judge.safetensors", Judge(4), {"kind": "judge", "config": {"width": 4}})
+    save_weights(
+        tmp_path / "identity.safetensors",
+        identity_net(),
+        {"kind": "identity", "config": SMALL_IDENTITY},
+    )
+    save_weights(
+        tmp_path / "judge.safetensors", Judge(4), {"kind": "judge", "config": {"width": 4}}
+    )
     return {
         "ddpm": nets["model16"],
         "clip": nets["clip"],
@@ -54,12 +65,19 @@ def files(tmp_path, nets):
 
 
 def state_of(loaded):
-    net = getattr(loaded, "unet", None) or getattr(loaded, "clip", None) or getattr(loaded, "net", None) or loaded
+    net = (
+        getattr(loaded, "unet", None)
+        or getattr(loaded, "clip", None)
+        or getattr(loaded, "net", None)
+        or loaded
+    )
     return net.state_dict()
 
 
 def test_a_diffusion_model_survives_the_way_to_disk(tmp_path):
-    info = ModelInfo("mine", tiny_unet(), "fixed_large", Schedule(100, 1e-3, 0.1), {"source": "a test"})
+    info = ModelInfo(
+        "mine", tiny_unet(), "fixed_large", Schedule(100, 1e-3, 0.1), {"source": "a test"}
+    )
     net = build_unet(info.unet)
     save_weights(tmp_path / "a.safetensors", net, model_header(info))
     loaded = load_model(str(tmp_path / "a.safetensors"))
@@ -72,7 +90,9 @@ def test_a_diffusion_model_survives_the_way_to_disk(tmp_path):
     assert (loaded.image_size, loaded.channels) == (16, 3)
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 99])
     with torch.no_grad():
-        torch.testing.assert_close(loaded.eps(x, t), net.eval()(x, t, return_dict=False)[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            loaded.eps(x, t), net.eval()(x, t, return_dict=False)[0], rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("kind", LOADERS)
@@ -97,12 +117,17 @@ def test_a_header_survives_and_half_precision_halves_the_file(tmp_path):
     save_weights(tmp_path / "half.safetensors", net, header, torch.float16)
     assert read_header(tmp_path / "full.safetensors") == header
     assert read_header(tmp_path / "half.safetensors") == header
-    half, full = read_weights(tmp_path / "half.safetensors"), read_weights(tmp_path / "full.safetensors")
+    half, full = (
+        read_weights(tmp_path / "half.safetensors"),
+        read_weights(tmp_path / "full.safetensors"),
+    )
     assert half["0.weight"].dtype == torch.float32
     assert half["1.num_batches_tracked"].dtype == torch.int64
     torch.testing.assert_close(half["0.weight"], full["0.weight"], rtol=1e-3, atol=1e-4)
     assert not torch.equal(half["0.weight"], full["0.weight"])
-    assert (tmp_path / "half.safetensors").stat().st_size < 0.7 * (tmp_path / "full.safetensors").stat().st_size
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.7 * (
+        tmp_path / "full.safetensors"
+    ).stat().st_size
 
 
 def refused(load, path):
@@ -124,7 +149,9 @@ def test_a_truncated_file_is_refused(tmp_path, files, kind, keep):
 @pytest.mark.parametrize("kind", LOADERS)
 def test_a_foreign_file_is_refused(tmp_path, kind):
     save_file({"x": torch.zeros(3)}, str(tmp_path / "foreign.safetensors"))
-    words = "no known diffusion format" if kind == "ddpm" else "not written by dclip"  # a diffusion model may be a foreign one
+    words = (
+        "no known diffusion format" if kind == "ddpm" else "not written by dclip"
+    )  # a diffusion model may be a foreign one
     assert words in refused(LOADERS[kind], tmp_path / "foreign.safetensors")
     (tmp_path / "text.safetensors").write_text("hello, I am a text and not a tensor")
     assert "text.safetensors" in refused(LOADERS[kind], tmp_path / "text.safetensors")
@@ -157,14 +184,19 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
 
 
 def test_two_models_have_two_digests(tmp_path):
-    digests = {load_model(str(write_tiny_model(tmp_path / f"{s}.safetensors", seed=s))).digest for s in (0, 1)}
+    digests = {
+        load_model(str(write_tiny_model(tmp_path / f"{s}.safetensors", seed=s))).digest
+        for s in (0, 1)
+    }
     assert len(digests) == 2
     again = load_model(str(write_tiny_model(tmp_path / "again.safetensors", seed=0)))
     assert again.digest in digests
 
 
 def test_predict_returns_the_two_halves_of_a_learned_variance(tmp_path):
-    learned = load_model(str(write_tiny_model(tmp_path / "a.safetensors", variance="learned_range")))
+    learned = load_model(
+        str(write_tiny_model(tmp_path / "a.safetensors", variance="learned_range"))
+    )
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 20])
     with torch.no_grad():
         whole = learned.unet(x, t, return_dict=False)[0]
@@ -203,7 +235,8 @@ def test_identity_features_are_unit_vectors_of_the_crop():
 
 
 def test_the_judge_answers_for_every_attribute_at_any_size():
-    from dclip.data.toonfaces import ATTRIBUTES, PARTS
+    from dclip.data.toonfaces.drawing import PARTS
+    from dclip.data.toonfaces.faces import ATTRIBUTES
 
     judge = Judge(4).eval()
     for size in (64, 100):
@@ -244,10 +277,16 @@ def test_no_file_is_unpickled_anywhere():
                 given = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 called = ast.unparse(node.func)
                 calls.append(called)
-                if called == "torch.load" or node.func.attr == "load_from_checkpoint" or "ckpt_path" in given:
+                if (
+                    called == "torch.load"
+                    or node.func.attr == "load_from_checkpoint"
+                    or "ckpt_path" in given
+                ):
                     assert given.get("weights_only") == "True", f"{path}:{node.lineno}"
                 assert given.get("allow_pickle", "False") == "False", f"{path}:{node.lineno}"
-                assert not called.startswith(("pickle.load", "joblib.load", "dill.load")), f"{path}:{node.lineno}"
+                assert not called.startswith(("pickle.load", "joblib.load", "dill.load")), (
+                    f"{path}:{node.lineno}"
+                )
     assert "trainer.fit" in calls
 
 
@@ -270,14 +309,24 @@ def test_fast_calls_move_no_picture_and_no_metric_beyond_the_stated_tolerance():
     made, latents = {}, {}
     for model.fast in (False, True):
         up, down = pairs_of(options)
-        latents[model.fast] = sample(model.eps, pictures, up, model.schedule, solver=inverter_of(options))
-        made[model.fast] = sample(model.eps, latents[model.fast], down, model.schedule, solver=solver_of(options))
+        latents[model.fast] = sample(
+            model.eps, pictures, up, model.schedule, solver=inverter_of(options)
+        )
+        made[model.fast] = sample(
+            model.eps, latents[model.fast], down, model.schedule, solver=solver_of(options)
+        )
     moved = float(functional.mae(made[False], made[True]).mean())
     assert 0 < moved < 0.002
     assert made[True].dtype == torch.float32
     before, after = (float(functional.mae(pictures, made[fast]).mean()) for fast in (False, True))
     assert abs(before - after) < 0.001
-    assert functional.psnr(pictures, made[True]).sub(functional.psnr(pictures, made[False])).abs().max() < 0.5
+    assert (
+        functional.psnr(pictures, made[True])
+        .sub(functional.psnr(pictures, made[False]))
+        .abs()
+        .max()
+        < 0.5
+    )
 
 
 def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():

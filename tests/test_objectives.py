@@ -9,20 +9,30 @@ import pytest
 import torch
 from conftest import configure, words
 
-from dclip.config import DclipError, DiffusionClip, Loss, ObjectiveName, Precision
+from dclip.config import DiffusionClip, Loss, ObjectiveName, Precision
 from dclip.config import Lora as Options
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import predict_x0, sample
 from dclip.diffusion.schedule import pairs_down
-from dclip.memory import saved_for_backward
-from dclip.methods import adapt
-from dclip.methods.crew import Crew, shares
-from dclip.methods.diffusionclip import DiffusionClipTuning, Objective
-from dclip.methods.objectives import OBJECTIVES, Work, annealed, chain, chain_checkpointed, gpu_efficient, last_k, onestep
+from dclip.errors import DclipError
+from dclip.methods.diffusionclip import fit as fitting
+from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.objectives import (
+    OBJECTIVES,
+    Work,
+    annealed,
+    chain,
+    chain_checkpointed,
+    gpu_efficient,
+    last_k,
+    onestep,
+)
+from dclip.methods.diffusionclip.threads import Crew, shares
 from dclip.models.checkpoints import load_model
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
 from dclip.models.lora import Lora
-from dclip.tracking import Record
+from dclip.models.memory import saved_for_backward
+from dclip.record.record import Record
 from dclip.types import Images
 
 TEXTS = ("person", "person with red hair")
@@ -53,7 +63,9 @@ def make(model, clip, identity):
     """A batch of work for an objective, on fresh tiny networks."""
 
     def build(steps=4, weights=None, index=(0, 2), batch=0, progress=0.0, seed=0, **options):
-        loss = Objective.prepare(weights or Loss(clip=1.0, l1=0.3, id=0.5), clip, identity, images16(), TEXTS)
+        loss = Objective.prepare(
+            weights or Loss(clip=1.0, l1=0.3, id=0.5), clip, identity, images16(), TEXTS
+        )
         latents = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))[list(index)]
         settings = DiffusionClip(s_train=steps, **options)
         return Work(
@@ -77,7 +89,10 @@ def test_every_objective_has_a_function_and_a_description():
 
 
 def test_the_checkpointed_chain_has_the_gradient_of_the_chain(model, make):
-    plain, checkpointed = gradient(model, chain(make())), gradient(model, chain_checkpointed(make()))
+    plain, checkpointed = (
+        gradient(model, chain(make())),
+        gradient(model, chain_checkpointed(make())),
+    )
     assert float(plain.abs().max()) > 1e-4
     torch.testing.assert_close(checkpointed, plain, rtol=1e-5, atol=1e-7)
 
@@ -94,7 +109,9 @@ def test_last_k_is_the_gradient_of_the_last_k_steps(model, make, k):
     work = make(steps=4, k=k)
     with torch.no_grad():
         x = sample(work.eps, work.latents, work.pairs[: 4 - k], work.schedule)
-    expected = gradient(model, [work.loss(sample(work.eps, x, work.pairs[4 - k :], work.schedule), work.index)])
+    expected = gradient(
+        model, [work.loss(sample(work.eps, x, work.pairs[4 - k :], work.schedule), work.index)]
+    )
     assert torch.equal(gradient(model, last_k(work)), expected)
     assert torch.equal(expected, gradient(model, chain(make(steps=4)))) == (k == 4)
 
@@ -149,9 +166,13 @@ def test_gpu_efficient_makes_one_update_a_step_on_the_predicted_x0(model, make):
     assert all(float(g.abs().max()) > 1e-5 for g in seen)
 
 
-def test_the_identity_loss_of_gpu_efficient_has_a_gradient_unless_the_published_flaw_is_asked_for(model, make):
+def test_the_identity_loss_of_gpu_efficient_has_a_gradient_unless_the_published_flaw_is_asked_for(
+    model, make
+):
     for faithful in (False, True):
-        for terms in gpu_efficient(make(steps=3, objective=ObjectiveName.gpu_efficient, faithful_id=faithful)):
+        for terms in gpu_efficient(
+            make(steps=3, objective=ObjectiveName.gpu_efficient, faithful_id=faithful)
+        ):
             assert terms["id"].requires_grad is not faithful
             assert terms["clip"].requires_grad
             assert terms["l1"].requires_grad
@@ -175,7 +196,9 @@ def test_the_noise_of_onestep_belongs_to_seed_batch_and_image(make):
 
     assert total() == total()
     assert len({total(), total(seed=1), total(batch=1)}) == 3
-    both, first, second = (next(terms["l1"] for terms in onestep(make(index=i))) for i in ((0, 2), (0,), (2,)))
+    both, first, second = (
+        next(terms["l1"] for terms in onestep(make(index=i))) for i in ((0, 2), (0,), (2,))
+    )
     assert float(both) == pytest.approx((float(first) + float(second)) / 2, abs=1e-6)
 
 
@@ -198,7 +221,10 @@ def training(nets, clip, tiny, tmp_path):
 
     def build(folder="run", **settings):
         cfg = configure(
-            *words({**tiny, "checkpoint.name": nets["model16"]}, **{"method__lr": 0.002, "method__batch": 2, **settings})
+            *words(
+                {**tiny, "checkpoint.name": nets["model16"]},
+                **{"method__lr": 0.002, "method__batch": 2, **settings},
+            )
         )
         record = Record(tmp_path / folder, cfg, False)
         record.folder.mkdir(exist_ok=True)
@@ -214,7 +240,7 @@ def training(nets, clip, tiny, tmp_path):
 
 
 def fit(made):
-    adapt.fit(made.cfg, made.record, made.tuning, False)
+    fitting.fit(made.cfg, made.record, made.tuning, False)
     return torch.cat([p.detach().flatten() for p in made.model.unet.parameters()])
 
 
@@ -230,17 +256,19 @@ class Watch(L.Callback):
 
 
 @pytest.mark.parametrize("objective", ["gpu_efficient", "onestep", "annealed"])
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(training, monkeypatch, objective):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    training, monkeypatch, objective
+):
     settings = {"method__epochs": 3, "method__objective": objective, "method__lr_schedule": "code"}
-    watch, original = Watch(), adapt.checkpointing
+    watch, original = Watch(), fitting.checkpointing
     with monkeypatch.context() as patch:
-        patch.setattr(adapt, "checkpointing", lambda *a: [watch, *original(*a)])
+        patch.setattr(fitting, "checkpointing", lambda *a: [watch, *original(*a)])
         whole = fit(training("whole", **settings))
     updates = 3 if objective == "gpu_efficient" else 1
     assert watch.steps == [updates * n for n in range(1, 7)]
     assert watch.lr == pytest.approx([0.002, 0.0026, 0.0026, 0.00338, 0.00338, 0.004394])
     with monkeypatch.context() as patch:
-        patch.setattr(adapt, "checkpointing", lambda *a: [Watch(3), *original(*a)])
+        patch.setattr(fitting, "checkpointing", lambda *a: [Watch(3), *original(*a)])
         with pytest.raises(RuntimeError, match="power cut"):
             fit(training("broken", **settings))
     second, seen = training("broken", **settings), []
@@ -253,7 +281,10 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(training, mo
 def loss_of(made):
     """Mean loss of one-step predictions, over fixed noise."""
     with torch.no_grad():
-        return sum(float(t["total"]) for batch in range(2) for t in onestep(made.tuning.work(batch))) / 2
+        return (
+            sum(float(t["total"]) for batch in range(2) for t in onestep(made.tuning.work(batch)))
+            / 2
+        )
 
 
 def test_onestep_lowers_its_loss(training):
@@ -276,7 +307,12 @@ def test_bf16_works_with_every_objective_and_keeps_weights_in_fp32(training, obj
 
 def test_an_update_in_bf16_is_seen_by_the_next_step_of_its_batch(training):
     """Autocast keeps bf16 copies of the weights while it is on: they must not outlive an update."""
-    made = training(method__epochs=1, method__objective="gpu_efficient", trainer__precision="bf16", method__lr=0.05)
+    made = training(
+        method__epochs=1,
+        method__objective="gpu_efficient",
+        trainer__precision="bf16",
+        method__lr=0.05,
+    )
     made.model.unet.requires_grad_(False)
     made.model.unet.conv_out.weight.requires_grad_(True)
     x, seen, gradients = images16(seed=3).pixels, [], made.tuning._gradients
@@ -309,7 +345,12 @@ def trajectory(model, updates, trained):
     """Gradients and terms of every update of one batch, with plain steps of gradient descent in between."""
     found = []
     for terms in updates:
-        found.append((torch.cat([p.grad.flatten() for p in trained]), {k: float(v.detach()) for k, v in terms.items()}))
+        found.append(
+            (
+                torch.cat([p.grad.flatten() for p in trained]),
+                {k: float(v.detach()) for k, v in terms.items()},
+            )
+        )
         with torch.no_grad():
             for parameter in trained:
                 parameter -= 1e-2 * parameter.grad
@@ -333,7 +374,13 @@ def test_a_shared_batch_has_the_gradient_and_terms_of_the_whole(name, index, mod
     for updates in (alone, crew.updates):
         for parameter, value in zip(trained, start, strict=True):
             parameter.data.copy_(value)
-        found.append(trajectory(model, updates(make(steps=3, index=index, objective=ObjectiveName(name)), trained), trained))
+        found.append(
+            trajectory(
+                model,
+                updates(make(steps=3, index=index, objective=ObjectiveName(name)), trained),
+                trained,
+            )
+        )
     whole, shared = found
     assert len(whole) == len(shared) == (3 if name == "gpu_efficient" else 1)
     for (gradient, terms), (other, others) in zip(whole, shared, strict=True):
@@ -366,7 +413,9 @@ def test_low_rank_updates_are_shared_too(model, make, crew):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_them_up(model, make, crew, layout):
+def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_them_up(
+    model, make, crew, layout
+):
     model.unet.to(memory_format=layout)
     trained = list(model.unet.parameters())
     start = [p.detach().clone() for p in trained]
@@ -380,7 +429,11 @@ def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_
             for _ in updates(make(steps=2, index=(0, 1, 2, 3), batch=batch), trained):
                 assert all(p.grad.stride() == p.stride() for p in trained)
                 adam.step()
-        found.append(torch.cat([(p.detach() - value).flatten() for p, value in zip(trained, start, strict=True)]))
+        found.append(
+            torch.cat(
+                [(p.detach() - value).flatten() for p, value in zip(trained, start, strict=True)]
+            )
+        )
     assert float((found[0] - found[1]).norm() / found[0].norm()) < 1e-2
 
 
@@ -390,7 +443,9 @@ def test_shares_are_even_and_cover_the_batch(make):
         parts = shares(work, count)
         assert sorted(len(p.index) for p in parts) == sorted(sizes)
         assert [i for p in parts for i in p.index] == [3, 1, 0, 2]
-        torch.testing.assert_close(torch.cat([p.latents for p in parts]), work.latents, rtol=0, atol=0)
+        torch.testing.assert_close(
+            torch.cat([p.latents for p in parts]), work.latents, rtol=0, atol=0
+        )
 
 
 def test_an_error_in_one_share_is_the_batchs_error(model, make, crew):
@@ -415,7 +470,12 @@ def test_an_error_in_one_share_is_the_batchs_error(model, make, crew):
         ({"method__lora__alpha": 0}, "method.lora.alpha=0"),
         ({"sampler__encode": "both"}, "sampler.encode"),
         (
-            {"method__faithful_id": "true", "method__objective": "gpu_efficient", "loss__clip": 0, "loss__l1": 0},
+            {
+                "method__faithful_id": "true",
+                "method__objective": "gpu_efficient",
+                "loss__clip": 0,
+                "loss__l1": 0,
+            },
             "method.faithful_id=true leaves nothing with a gradient",
         ),
     ],

@@ -20,7 +20,7 @@ from published import (
 from safetensors.torch import save_file
 from torch import nn
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 from dclip.models import registry
 from dclip.models.checkpoints import load_clip, load_identity, load_parser
 from dclip.models.clip import build_clip, published_config
@@ -61,14 +61,29 @@ def test_bisenet_has_resnet18_inside_and_the_published_size():
     assert names == {k: v.shape for k, v in trunk.state_dict().items() if not k.startswith("fc.")}
     assert count(net) == registry.TABLE["bisenet"].parameters
     tensors = sum(v.numel() * v.element_size() for v in net.state_dict().values())
-    assert 0 < registry.TABLE["bisenet"].files[0].sources[0].size - tensors < 100_000  # the published file holds exactly these
+    assert (
+        0 < registry.TABLE["bisenet"].files[0].sources[0].size - tensors < 100_000
+    )  # the published file holds exactly these
 
 
 def test_the_scene_encoder_is_resnet50_but_for_its_stem():
     with torch.device("meta"):
         net, trunk = SceneSegmenter(), torchvision.models.resnet50()
-    stem = ("conv1.", "bn1.", "conv2.", "bn2.", "conv3.", "bn3.", "fc.", "layer1.0.conv1.", "layer1.0.downsample.0.")
-    ours, theirs = ({k: v.shape for k, v in each.state_dict().items() if not k.startswith(stem)} for each in (net.encoder, trunk))
+    stem = (
+        "conv1.",
+        "bn1.",
+        "conv2.",
+        "bn2.",
+        "conv3.",
+        "bn3.",
+        "fc.",
+        "layer1.0.conv1.",
+        "layer1.0.downsample.0.",
+    )
+    ours, theirs = (
+        {k: v.shape for k, v in each.state_dict().items() if not k.startswith(stem)}
+        for each in (net.encoder, trunk)
+    )
     assert ours == theirs
     assert net.encoder.layer1[0].conv1.weight.shape == (64, 128, 1, 1)
     assert net.decoder.conv_last[0].weight.shape == (512, 2048 + 4 * 512, 3, 3)
@@ -88,7 +103,11 @@ def test_a_published_clip_has_its_size_and_its_activation(name):
     assert ("QuickGELU" in kinds) == ("laion" not in name)
     size = entry.files[0].sources[0].size
     if size is not None:
-        assert 0 < size - sum(v.numel() * v.element_size() for v in net.state_dict().values()) < 500_000
+        assert (
+            0
+            < size - sum(v.numel() * v.element_size() for v in net.state_dict().values())
+            < 500_000
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- what they compute
@@ -114,14 +133,22 @@ def test_bisenets_trunk_computes_what_torchvisions_resnet18_does():
 def test_the_scene_encoder_dilates_as_torchvisions_does():
     ours = randomised(SceneSegmenter(width=8)).encoder
     theirs = torchvision.models.ResNet(
-        torchvision.models.resnet.Bottleneck, [3, 4, 6, 3], width_per_group=64, replace_stride_with_dilation=[False, True, True]
+        torchvision.models.resnet.Bottleneck,
+        [3, 4, 6, 3],
+        width_per_group=64,
+        replace_stride_with_dilation=[False, True, True],
     )
     shapes = {}
     for name, mine in ours.named_modules():  # the same strides and dilations, layer by layer
         if isinstance(mine, nn.Conv2d) and name.startswith("layer"):
             other = theirs.get_submodule(name)
             shapes[name] = (mine.stride, mine.dilation, mine.padding, mine.kernel_size)
-            assert shapes[name] == (other.stride, other.dilation, other.padding, other.kernel_size), name
+            assert shapes[name] == (
+                other.stride,
+                other.dilation,
+                other.padding,
+                other.kernel_size,
+            ), name
     assert len(shapes) == 52
     assert ours(images(1, 64)).shape == (1, 256, 8, 8)
 
@@ -136,7 +163,11 @@ def test_bisenet_computes_what_its_description_says():
     def cbr(name, v):
         conv, bn = p[f"{name}.conv"], p[f"{name}.bn"]
         return F.batch_norm(
-            F.conv2d(v, conv.weight, padding=conv.weight.shape[-1] // 2), bn.running_mean, bn.running_var, bn.weight, bn.bias
+            F.conv2d(v, conv.weight, padding=conv.weight.shape[-1] // 2),
+            bn.running_mean,
+            bn.running_var,
+            bn.weight,
+            bn.bias,
         ).relu()
 
     def arm(name, v):
@@ -147,10 +178,17 @@ def test_bisenet_computes_what_its_description_says():
 
     f8, f16, f32 = net.cp.resnet(x)
     avg = cbr("cp.conv_avg", F.adaptive_avg_pool2d(f32, 1))
-    up32 = cbr("cp.conv_head32", F.interpolate(arm("cp.arm32", f32) + avg, f16.shape[2:], mode="nearest"))
-    up16 = cbr("cp.conv_head16", F.interpolate(arm("cp.arm16", f16) + up32, f8.shape[2:], mode="nearest"))
+    up32 = cbr(
+        "cp.conv_head32", F.interpolate(arm("cp.arm32", f32) + avg, f16.shape[2:], mode="nearest")
+    )
+    up16 = cbr(
+        "cp.conv_head16", F.interpolate(arm("cp.arm16", f16) + up32, f8.shape[2:], mode="nearest")
+    )
     fused = cbr("ffm.convblk", torch.cat([f8, up16], 1))
-    gate = F.conv2d(F.conv2d(F.adaptive_avg_pool2d(fused, 1), p["ffm.conv1"].weight).relu(), p["ffm.conv2"].weight).sigmoid()
+    gate = F.conv2d(
+        F.conv2d(F.adaptive_avg_pool2d(fused, 1), p["ffm.conv1"].weight).relu(),
+        p["ffm.conv2"].weight,
+    ).sigmoid()
     expected = F.conv2d(cbr("conv_out.conv", fused * gate + fused), p["conv_out.conv_out"].weight)
     torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -162,11 +200,24 @@ def test_the_scene_decoder_pools_at_four_scales():
 
     def cbr(seq, v, padding):
         conv, bn = [m for m in seq if isinstance(m, nn.Conv2d | nn.BatchNorm2d)][:2]
-        return F.batch_norm(F.conv2d(v, conv.weight, padding=padding), bn.running_mean, bn.running_var, bn.weight, bn.bias).relu()
+        return F.batch_norm(
+            F.conv2d(v, conv.weight, padding=padding),
+            bn.running_mean,
+            bn.running_var,
+            bn.weight,
+            bn.bias,
+        ).relu()
 
     pieces = [x]
     for side, level in zip((1, 2, 3, 6), net.ppm, strict=True):
-        pieces.append(F.interpolate(cbr(level, F.adaptive_avg_pool2d(x, side), 0), (6, 6), mode="bilinear", align_corners=False))
+        pieces.append(
+            F.interpolate(
+                cbr(level, F.adaptive_avg_pool2d(x, side), 0),
+                (6, 6),
+                mode="bilinear",
+                align_corners=False,
+            )
+        )
     last = net.conv_last[4]
     expected = F.conv2d(cbr(net.conv_last, torch.cat(pieces, 1), 1), last.weight, last.bias)
     torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
@@ -219,8 +270,12 @@ def test_a_clip_loads_by_name_with_openais_mean_std_tokens_and_quickgelu(tmp_pat
     clip = load_clip("openai_vit_b_16")
     assert (clip.name, clip.size, clip.training) == ("openai_vit_b_16", 32, False)
     assert not any(p.requires_grad for p in clip.parameters())
-    torch.testing.assert_close(clip.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073]))
-    torch.testing.assert_close(clip.std.flatten(), torch.tensor([0.26862954, 0.26130258, 0.27577711]))
+    torch.testing.assert_close(
+        clip.mean.flatten(), torch.tensor([0.48145466, 0.4578275, 0.40821073])
+    )
+    torch.testing.assert_close(
+        clip.std.flatten(), torch.tensor([0.26862954, 0.26130258, 0.27577711])
+    )
     assert clip.tokenizer(["a face"]).shape == (1, 77)
     texts = clip.text_features(["a face", "a church"])
     assert not torch.equal(texts[0], texts[1])
@@ -231,14 +286,20 @@ def test_a_clip_loads_by_name_with_openais_mean_std_tokens_and_quickgelu(tmp_pat
     plain.load_state_dict(clip.clip.state_dict())  # loads without a word ...
     with torch.no_grad():
         given = clip.preprocess(images(2, 48))
-        assert float((plain.eval().encode_image(given) - clip.clip.encode_image(given)).abs().max()) > 1e-3  # ... and differs
+        assert (
+            float((plain.eval().encode_image(given) - clip.clip.encode_image(given)).abs().max())
+            > 1e-3
+        )  # ... and differs
 
 
 def test_a_clip_loads_from_a_folder_of_open_clip(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     write_clip(folder / "open_clip_model.safetensors")
-    described = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}}
+    described = {
+        "model_cfg": TINY_CLIP,
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(described))
     clip = load_clip(str(folder))
     assert (clip.name, clip.size) == ("mine", 32)
@@ -292,7 +353,11 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, kind):
     state = torch.load(path, weights_only=True)
     first, some = next(iter(state)), next(k for k in state if k.endswith("running_mean"))
     missing = {k: v for k, v in state.items() if k != some}
-    for changed in (missing, {**missing, "renamed": state[some]}, {**state, first: state[first][..., :1]}):
+    for changed in (
+        missing,
+        {**missing, "renamed": state[some]},
+        {**state, first: state[first][..., :1]},
+    ):
         torch.save(changed, path)
         refused(load, path)
     mark = tmp_path / "executed"
@@ -337,7 +402,13 @@ def test_another_clip_than_the_name_says_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("load", "name"), [(load_identity, "bisenet"), (load_clip, "arcface"), (load_parser, "celeba_hq"), (load_clip, "celeba_hq")]
+    ("load", "name"),
+    [
+        (load_identity, "bisenet"),
+        (load_clip, "arcface"),
+        (load_parser, "celeba_hq"),
+        (load_clip, "celeba_hq"),
+    ],
 )
 def test_a_name_of_another_kind_is_refused(load, name):
     with pytest.raises(DclipError, match=f"{name} is a network of kind"):

@@ -9,17 +9,28 @@ from conftest import ROOT, SMALL, configure, words, write_edit
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.config import DclipError, Encode, ObjectiveName, TaskName, plain
-from dclip.methods.adapter import read_edit
-from dclip.tracking import read_json
+from dclip.config import Encode, ObjectiveName, TaskName, plain
+from dclip.edits.saved import read_edit
+from dclip.errors import DclipError
+from dclip.files import read_json
 
-PRESETS = sorted(p.stem for p in (ROOT / "conf" / "preset").glob("*.yaml") if "objective" in p.read_text() or p.stem == "lora")
-APPLIED = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml") if p.stem.startswith(("apply_", "translate_")))
+PRESETS = sorted(
+    p.stem
+    for p in (ROOT / "conf" / "preset").glob("*.yaml")
+    if "objective" in p.read_text() or p.stem == "lora"
+)
+APPLIED = sorted(
+    p.stem
+    for p in (ROOT / "conf" / "experiment").glob("*.yaml")
+    if p.stem.startswith(("apply_", "translate_"))
+)
 
 
 def script(name):
     """A script under experiments/, as a module."""
-    spec = importlib.util.spec_from_file_location(f"{name}_run", ROOT / "experiments" / name / "run.py")
+    spec = importlib.util.spec_from_file_location(
+        f"{name}_run", ROOT / "experiments" / name / "run.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,14 +41,20 @@ def learned(tiny, nets, tmp_path_factory):
     """An output folder in which red hair and beards were learned."""
     output = tmp_path_factory.mktemp("learned")
     for name, bias in (("red_hair", 0.3), ("beard", -0.2)):
-        write_edit(output / f"finetune_{name}" / "2026-01-01_00-00-00_a", tiny, nets["model64"], name, bias)
+        write_edit(
+            output / f"finetune_{name}" / "2026-01-01_00-00-00_a", tiny, nets["model64"], name, bias
+        )
     return output
 
 
 @pytest.fixture
 def hand(learned, tiny):
     """Settings with which an application runs in seconds on the tiny networks."""
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "metric")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint", "metric")
+    }
     return words({**keep, "dataset.test": 2, "output": learned}, metric__lpips="false")
 
 
@@ -46,14 +63,30 @@ def hand(learned, tiny):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_an_experiment_and_changes_how_any_edit_is_learned(name):
-    first, second = (ROOT / "conf" / "experiment" / f"objective_{name}.yaml").read_text("utf-8").splitlines()[:2]
+    first, second = (
+        (ROOT / "conf" / "experiment" / f"objective_{name}.yaml")
+        .read_text("utf-8")
+        .splitlines()[:2]
+    )
     assert first == "# @package _global_"
     assert f"python run.py experiment=objective_{name}" in second
-    own, other = configure(f"experiment=objective_{name}"), configure("experiment=toonfaces_zombie", f"preset={name}")
+    own, other = (
+        configure(f"experiment=objective_{name}"),
+        configure("experiment=toonfaces_zombie", f"preset={name}"),
+    )
     assert (own.edit.name, other.edit.name) == ("red_hair", "zombie")
-    assert plain(own)["method"] | {"epochs": 0, "lr": 0} == plain(other)["method"] | {"epochs": 0, "lr": 0}
-    learned_as = configure("experiment=toonfaces_red_hair").method.objective.value if name == "lora" else name
-    assert own.method.objective.value == learned_as.removesuffix("_faithful").removesuffix("_invert").removesuffix("_lora")
+    assert plain(own)["method"] | {"epochs": 0, "lr": 0} == plain(other)["method"] | {
+        "epochs": 0,
+        "lr": 0,
+    }
+    learned_as = (
+        configure("experiment=toonfaces_red_hair").method.objective.value
+        if name == "lora"
+        else name
+    )
+    assert own.method.objective.value == learned_as.removesuffix("_faithful").removesuffix(
+        "_invert"
+    ).removesuffix("_lora")
     assert (own.method.lora.rank > 0) is name.endswith("lora")
 
 
@@ -63,14 +96,24 @@ def test_every_objective_has_a_preset():
 
 def test_presets_combine():
     cfg = configure("experiment=toonfaces_zombie", "preset=[onestep,lora]")
-    assert (cfg.method.objective, cfg.method.lora.rank, cfg.sampler.encode) == (ObjectiveName.onestep, 8, Encode.stochastic)
+    assert (cfg.method.objective, cfg.method.lora.rank, cfg.sampler.encode) == (
+        ObjectiveName.onestep,
+        8,
+        Encode.stochastic,
+    )
 
 
 def test_an_objective_is_learned_at_debug_size(tiny, tmp_path):
     from dclip.pipeline import run
 
-    settings = {k: v for k, v in tiny.items() if k in SMALL or k.split(".")[0] not in ("experiment", "sampler", "method")}
-    overrides = words({"experiment": "objective_onestep", **settings}, output=tmp_path, metric="none")
+    settings = {
+        k: v
+        for k, v in tiny.items()
+        if k in SMALL or k.split(".")[0] not in ("experiment", "sampler", "method")
+    }
+    overrides = words(
+        {"experiment": "objective_onestep", **settings}, output=tmp_path, metric="none"
+    )
     folder = run(configure(*overrides, "preset=[onestep,lora]"))
     assert read_edit(str(folder)).is_lora
     assert read_json(folder / "status.json")["status"] == "finished"
@@ -113,7 +156,11 @@ def test_a_single_image_and_examples_ask_for_their_pictures(tmp_path, monkeypatc
         configure("experiment=examples")
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     cfg = configure("experiment=single_image")
-    assert (cfg.method.objective, cfg.method.lora.rank, cfg.method.batch) == (ObjectiveName.onestep, 8, 1)
+    assert (cfg.method.objective, cfg.method.lora.rank, cfg.method.batch) == (
+        ObjectiveName.onestep,
+        8,
+        1,
+    )
 
 
 # ------------------------------------------------------------------------------------------- grids
@@ -126,7 +173,9 @@ def test_equal_budgets_mean_equal_network_calls():
         spent = grid.epochs("red_hair", preset, 1.0) * grid.calls(preset, chain.s_train)
         one_epoch = grid.calls(preset, chain.s_train)
         assert abs(spent - chain.epochs * 3 * chain.s_train) <= one_epoch / 2, preset
-    assert grid.epochs("red_hair", "onestep_lora", 0.25) < grid.epochs("red_hair", "onestep_lora", 1.0)
+    assert grid.epochs("red_hair", "onestep_lora", 0.25) < grid.epochs(
+        "red_hair", "onestep_lora", 1.0
+    )
     assert set(grid.PRESETS.split(",")) == set(PRESETS)
 
 
@@ -144,10 +193,22 @@ def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_pat
     grid = script("finetuning")
     monkeypatch.setattr(grid, "HERE", tmp_path)
     for seed, success in ((0, 0.8), (1, 0.6)):
-        finished_run(tmp_path / "red_hair_chain" / str(seed), f"finetuning / red_hair / chain / 1 / {seed}", judge_success=success)
-    finished_run(tmp_path / "red_hair_lora" / "0", "finetuning / red_hair / lora / 0.25 / 0", judge_success=0.5)
+        finished_run(
+            tmp_path / "red_hair_chain" / str(seed),
+            f"finetuning / red_hair / chain / 1 / {seed}",
+            judge_success=success,
+        )
+    finished_run(
+        tmp_path / "red_hair_lora" / "0",
+        "finetuning / red_hair / lora / 0.25 / 0",
+        judge_success=0.5,
+    )
     runs = grid.cells(tmp_path)
-    assert set(runs) == {("red_hair", "chain", 1.0, 0), ("red_hair", "chain", 1.0, 1), ("red_hair", "lora", 0.25, 0)}
+    assert set(runs) == {
+        ("red_hair", "chain", 1.0, 0),
+        ("red_hair", "chain", 1.0, 1),
+        ("red_hair", "lora", 0.25, 0),
+    }
     table = grid.rows(runs)
     assert [(line["objective"], line["seeds"]) for line in table] == [("chain", 2), ("lora", 1)]
     assert table[0]["judge_success"] == pytest.approx(0.7)
@@ -156,7 +217,9 @@ def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_pat
     assert "0.7 ±0.14" in text
     assert "| - |" in text
     assert grid.montage(runs, "red_hair").size == (8, 36)
-    grid.write_csv(tmp_path / "table.csv", table)  # what is not run anew, or only from fewer seeds, stays
+    grid.write_csv(
+        tmp_path / "table.csv", table
+    )  # what is not run anew, or only from fewer seeds, stays
     fewer = {key: folder for key, folder in runs.items() if key[1] == "chain" and key[3] == 0}
     assert [(line["objective"], line["seeds"], line["budget"]) for line in grid.rows(fewer)] == [
         ("chain", 2, 1.0),
@@ -170,13 +233,22 @@ def test_every_row_of_the_applications_is_a_possible_command(learned, hand, tmp_
     assert len(list((tmp_path / "red_hair").glob("*.png"))) == 16
     for rows in grid.SECTIONS.values():
         for command in rows.values():
-            configure(*[word.replace("{work}", str(tmp_path)) for word in command], f"output={learned}", "dataset.test=2")
+            configure(
+                *[word.replace("{work}", str(tmp_path)) for word in command],
+                f"output={learned}",
+                "dataset.test=2",
+            )
 
 
 def test_the_applications_become_a_table_a_section(tmp_path, monkeypatch, capsys):
     grid = script("applications")
     monkeypatch.setattr(grid, "HERE", tmp_path)
-    finished_run(tmp_path / "mix_3" / "0", "applications / mix / mixed, gamma 2", judge_success=0.75, judge_success_beard=0.9)
+    finished_run(
+        tmp_path / "mix_3" / "0",
+        "applications / mix / mixed, gamma 2",
+        judge_success=0.75,
+        judge_success_beard=0.9,
+    )
     finished_run(tmp_path / "mix_8" / "0", "applications / mix / soup, gamma 2", judge_success=0.5)
     grid.collect(tmp_path)
     table = grid.cells(grid.earlier(), "mix")
@@ -192,10 +264,16 @@ def test_the_applications_become_a_table_a_section(tmp_path, monkeypatch, capsys
     ("name", "cell", "made"),
     [
         ("sde_table1.run", "sde_table1 / beard / contrastive / 0", ("table.md", "beard.png")),
-        ("sde_table1_cifar10.own", "sde_table1_cifar10_own / airplane / contrastive", ("own.md", "airplane.png")),
+        (
+            "sde_table1_cifar10.own",
+            "sde_table1_cifar10_own / airplane / contrastive",
+            ("own.md", "airplane.png"),
+        ),
     ],
 )
-def test_guided_samples_become_a_table_and_a_picture_that_only_grows(name, cell, made, tmp_path, monkeypatch):
+def test_guided_samples_become_a_table_and_a_picture_that_only_grows(
+    name, cell, made, tmp_path, monkeypatch
+):
     grid = importlib.import_module(f"experiments.{name}")
     monkeypatch.setattr(grid, "HERE", tmp_path)
     finished_run(tmp_path / "runs" / "0", cell, count=16, kid_10=2.5)

@@ -16,9 +16,10 @@ from conftest import ROOT, SMALL, command, configure, words
 from PIL import Image
 from safetensors.torch import load_file
 
-from dclip.config import DclipError, Net
+from dclip.config import Net
 from dclip.data.images import read_image
-from dclip.tracking import read_json
+from dclip.errors import DclipError
+from dclip.files import read_json
 
 
 def run(*overrides):
@@ -45,12 +46,22 @@ def tuned(tiny, tmp_path_factory):
     """A fine-tuning of the tiny networks whose texts, steps and seed are not the defaults."""
     output = tmp_path_factory.mktemp("tuned")
     return run(
-        *words({**tiny, "experiment": "toonfaces_zombie"}, output=output, sampler__t0=300, sampler__s_gen=3, method__lr=0.01)
+        *words(
+            {**tiny, "experiment": "toonfaces_zombie"},
+            output=output,
+            sampler__t0=300,
+            sampler__s_gen=3,
+            method__lr=0.01,
+        )
     )
 
 
 def applied(tuned, tiny, output, **more):
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "checkpoint", "clip", "dataset", "metric")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "checkpoint", "clip", "dataset", "metric")
+    }
     return run(*words(keep, task="edit", edit__adapter=tuned, output=output, **more))
 
 
@@ -59,7 +70,15 @@ def applied(tuned, tiny, output, **more):
 
 def test_the_demo_leaves_everything_behind(demo):
     assert demo.is_symlink()
-    for name in ("config.yaml", "metrics.json", "status.json", "rows.csv", "curves.jsonl", "run.log", "report.html"):
+    for name in (
+        "config.yaml",
+        "metrics.json",
+        "status.json",
+        "rows.csv",
+        "curves.jsonl",
+        "run.log",
+        "report.html",
+    ):
         assert (demo / name).stat().st_size > 0, name
     for name in ("before_after", "degree_of_change", "epoch_01"):
         assert Image.open(demo / "samples" / f"{name}.png").size[0] > 64
@@ -72,8 +91,24 @@ def test_the_demos_numbers_are_flat_and_finite(demo):
     metrics = read_json(demo / "metrics.json")
     assert all(isinstance(v, (int, float, str)) for v in metrics.values())
     assert all(math.isfinite(v) for v in metrics.values() if isinstance(v, float))
-    expected = {"s_dir", "s_dir_heldout", "id", "sc", "mae", "psnr", "ssim", "kid", "judge_success", "judge_preservation"}
-    assert expected | {"counterfactual_ratio", "seconds_adapt", "seconds_invert", "seconds_edit"} <= set(metrics)
+    expected = {
+        "s_dir",
+        "s_dir_heldout",
+        "id",
+        "sc",
+        "mae",
+        "psnr",
+        "ssim",
+        "kid",
+        "judge_success",
+        "judge_preservation",
+    }
+    assert expected | {
+        "counterfactual_ratio",
+        "seconds_adapt",
+        "seconds_invert",
+        "seconds_edit",
+    } <= set(metrics)
     assert metrics["images"] == 4
     rows = (demo / "rows.csv").read_text().splitlines()
     assert len(rows) == 1 + 4
@@ -83,14 +118,19 @@ def test_the_demos_numbers_are_flat_and_finite(demo):
 def test_the_demos_status_says_finished_and_on_what_machine(demo):
     status = read_json(demo / "status.json")
     assert status["status"] == "finished"
-    assert status["environment"]["versions"]["torch"] == torch.__version__.split("+")[0] or torch.__version__
+    assert (
+        status["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
+        or torch.__version__
+    )
     assert status["environment"]["cpus"] == os.cpu_count()
 
 
 def test_the_report_needs_no_other_file(demo):
     page = (demo / "report.html").read_text("utf-8")
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//|file:)""", page)
-    assert not re.search(r"<script|@import|url\((?!#)", page)  # url(#...) points into the page itself
+    assert not re.search(
+        r"<script|@import|url\((?!#)", page
+    )  # url(#...) points into the page itself
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) >= 3
     assert all(re.match(r"data:image/(png|gif);base64,", s) for s in sources)
@@ -109,7 +149,10 @@ def test_the_run_can_be_repeated_from_its_own_configuration(tuned):
 
 def test_a_run_writes_only_below_its_output(tiny, tmp_path):
     (tmp_path / "here").mkdir()
-    done = command(*words(tiny, output=tmp_path / "out", dataset__validation=0, metric="none"), cwd=tmp_path / "here")
+    done = command(
+        *words(tiny, output=tmp_path / "out", dataset__validation=0, metric="none"),
+        cwd=tmp_path / "here",
+    )
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "here").iterdir()) == []
     assert read_json(tmp_path / "out" / "latest" / "status.json")["status"] == "finished"
@@ -123,9 +166,9 @@ def test_the_same_run_twice_gives_the_same_edit(tiny, tmp_path):
 
 
 def test_two_runs_of_one_second_get_two_folders(tiny, tmp_path, monkeypatch):
-    from dclip import tracking
+    from dclip.record import record
 
-    monkeypatch.setattr(tracking.time, "strftime", lambda _: "2026-01-01_00-00-00")
+    monkeypatch.setattr(record.time, "strftime", lambda _: "2026-01-01_00-00-00")
     settings = words(tiny, task="sample", task__count=1, output=tmp_path)
     first, second = run(*settings), run(*settings)
     assert first != second
@@ -157,7 +200,9 @@ def test_an_edit_is_applied_to_a_folder_of_odd_images(tuned, tiny, tmp_path):
 
 def test_an_edit_is_applied_to_one_file(tuned, tiny, tmp_path):
     Image.new("RGB", (50, 80), (120, 130, 90)).save(tmp_path / "me.webp")
-    folder = applied(tuned / "adapter.safetensors", tiny, tmp_path / "out", input=tmp_path / "me.webp")
+    folder = applied(
+        tuned / "adapter.safetensors", tiny, tmp_path / "out", input=tmp_path / "me.webp"
+    )
     assert set(pixels_of(folder)) == {"image_me"}
     assert read_json(folder / "metrics.json")["images"] == 1
 
@@ -172,16 +217,20 @@ def test_an_edit_applied_later_gives_the_numbers_of_its_own_run(tuned, tiny, tmp
 
 def test_degree_zero_is_the_original_model_and_degree_one_is_not(tuned, tiny, nets, tmp_path):
     import dclip
-    from dclip.data.load import toonfaces
-    from dclip.data.toonfaces import TRUTHS
+    from dclip.data.toonfaces.faces import TRUTHS
+    from dclip.data.toonfaces.images import toonfaces
     from dclip.types import to_uint8
 
     images = toonfaces("test", 4, TRUTHS["zombie"])
     model = dclip.load_model(str(nets["model64"]))
-    original = dclip.generate(model, dclip.invert(model, images.pixels, t0=300, steps=4), t0=300, steps=3)
+    original = dclip.generate(
+        model, dclip.invert(model, images.pixels, t0=300, steps=4), t0=300, steps=3
+    )
     found = {}
     for gamma in (0, 1):
-        pictures = pixels_of(applied(tuned, tiny, tmp_path / str(gamma), gamma=gamma, metric="none"))
+        pictures = pixels_of(
+            applied(tuned, tiny, tmp_path / str(gamma), gamma=gamma, metric="none")
+        )
         result = torch.stack([pictures[f"image_{name}"] for name in images.ids])
         found[gamma] = (to_uint8(result).int() - to_uint8(original).int()).abs()
     assert int(found[0].max()) <= 1
@@ -200,10 +249,10 @@ def test_an_edit_of_another_base_is_refused_and_the_run_says_so(tuned, tiny, net
 
 
 def test_the_batch_size_never_changes_a_picture(tiny, monkeypatch, tmp_path):
-    from dclip.build import build_networks
     from dclip.data.load import load_images
-    from dclip.methods.walk import encode
-    from dclip.pipeline import generate
+    from dclip.edits.editor import generate
+    from dclip.encode.invert import encode
+    from dclip.models.networks import build_networks
 
     found = []
     for batch in (1, 3, 4):
@@ -212,14 +261,20 @@ def test_the_batch_size_never_changes_a_picture(tiny, monkeypatch, tmp_path):
         networks = build_networks(cfg)
         images = load_images(cfg, "test", 64)
         latents = encode(cfg, networks.model, images)
-        found.append((latents, generate(cfg, networks.model, networks.model.predict, images, latents)))
+        found.append(
+            (latents, generate(cfg, networks.model, networks.model.predict, images, latents))
+        )
     for other in found[1:]:
         torch.testing.assert_close(other[0], found[0][0], rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(other[1], found[0][1], rtol=2e-3, atol=5e-3)  # random weights: values up to 10
+        torch.testing.assert_close(
+            other[1], found[0][1], rtol=2e-3, atol=5e-3
+        )  # random weights: values up to 10
 
 
 def test_two_processes_give_the_edit_of_one(tiny, tmp_path):
-    settings = words(tiny, output=tmp_path, method__epochs=2, method__lr=0.001, metric="none", trainer__threads=1)
+    settings = words(
+        tiny, output=tmp_path, method__epochs=2, method__lr=0.001, metric="none", trainer__threads=1
+    )
     one = run(*settings)
     start = load_file(str(tiny["checkpoint.name"]))
     done = command(*settings, "trainer.devices=2", cwd=tmp_path)
@@ -229,7 +284,9 @@ def test_two_processes_give_the_edit_of_one(tiny, tmp_path):
     a, b = (load_file(str(f / "adapter.safetensors")) for f in (one, two))
     assert max(float((a[k] - start[k]).abs().max()) for k in a) > 1e-3
     for key, value in a.items():
-        torch.testing.assert_close(b[key], value, rtol=0, atol=5e-4)  # Adam turns rounding of tiny gradients into steps
+        torch.testing.assert_close(
+            b[key], value, rtol=0, atol=5e-4
+        )  # Adam turns rounding of tiny gradients into steps
     assert len([f for f in one.parent.iterdir() if f.is_dir()]) == 2
 
 
@@ -252,7 +309,9 @@ def test_images_are_reconstructed(tiny, nets, tmp_path, sampler, net):
     settings = {**tiny, "checkpoint.name": nets[net], "sampler.s_gen": 4}
     folder = run(*words(settings, task="reconstruct", sampler=sampler, output=tmp_path))
     metrics = read_json(folder / "metrics.json")
-    assert metrics["mae"] == 0 if sampler == "belm" else 0 < metrics["mae"] < 1  # belm: every byte comes back
+    assert (
+        metrics["mae"] == 0 if sampler == "belm" else 0 < metrics["mae"] < 1
+    )  # belm: every byte comes back
     assert (folder / "samples" / "before_after.png").is_file()
     assert read_json(folder / "status.json")["status"] == "finished"
 
@@ -268,7 +327,14 @@ def test_a_folder_of_images_is_tuned_on(tiny, tmp_path):
     for i in range(10):
         Image.new("RGB", (70, 64), (25 * i, 100, 255 - 25 * i)).save(tmp_path / "in" / f"{i}.png")
     folder = run(
-        *words(tiny, dataset="folder", dataset__root=tmp_path / "in", loss__id=0, output=tmp_path / "out", metric="default")
+        *words(
+            tiny,
+            dataset="folder",
+            dataset__root=tmp_path / "in",
+            loss__id=0,
+            output=tmp_path / "out",
+            metric="default",
+        )
     )
     metrics = read_json(folder / "metrics.json")
     assert metrics["images"] == 4
@@ -278,17 +344,36 @@ def test_a_folder_of_images_is_tuned_on(tiny, tmp_path):
 
 @pytest.mark.parametrize("net", list(Net))
 def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
-    from dclip.methods import pretrain_run
-    from dclip.metrics import cards
     from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
+    from dclip.pretrain import cards
+    from dclip.pretrain import run as pretrain_run
 
-    load = {Net.ddpm: load_model, Net.identity: load_identity, Net.judge: load_judge}.get(net, load_clip)
-    monkeypatch.setitem(cards.SCORES, net.value, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {}))
-    settings = {"task.steps": 2, "task.batch": 4, "task.pool": 24, "task.compile": "false", "trainer": "cpu", "logger": "csv"}
-    settings = {"experiment": f"pretrain_toonfaces_{net.value}", **settings, "trainer.progress": "false", "trainer.threads": 0}
+    load = {Net.ddpm: load_model, Net.identity: load_identity, Net.judge: load_judge}.get(
+        net, load_clip
+    )
+    monkeypatch.setitem(
+        cards.SCORES, net.value, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {})
+    )
+    settings = {
+        "task.steps": 2,
+        "task.batch": 4,
+        "task.pool": 24,
+        "task.compile": "false",
+        "trainer": "cpu",
+        "logger": "csv",
+    }
+    settings = {
+        "experiment": f"pretrain_toonfaces_{net.value}",
+        **settings,
+        "trainer.progress": "false",
+        "trainer.threads": 0,
+    }
     folder = run(*words(settings, output=tmp_path))
     name = pretrain_run.FILES[net]
-    assert all(bool(torch.isfinite(p).all()) for p in load(str(folder / f"{name}.safetensors")).parameters())
+    assert all(
+        bool(torch.isfinite(p).all())
+        for p in load(str(folder / f"{name}.safetensors")).parameters()
+    )
     card = (folder / f"{name}.md").read_text("utf-8")
     assert f"experiment=pretrain_toonfaces_{net.value}" in card
     assert "| parameters | 1.0000 |" in card
@@ -314,8 +399,18 @@ def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_two(tiny, tm
 
 def test_a_text_file_as_input_is_one_line_and_exit_code_two(tuned, tiny, tmp_path):
     (tmp_path / "letter.txt").write_text("dear reader")
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "checkpoint", "clip", "metric")}
-    settings = words(keep, task="edit", edit__adapter=tuned, input=tmp_path / "letter.txt", output=tmp_path / "out")
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "checkpoint", "clip", "metric")
+    }
+    settings = words(
+        keep,
+        task="edit",
+        edit__adapter=tuned,
+        input=tmp_path / "letter.txt",
+        output=tmp_path / "out",
+    )
     assert "letter.txt cannot be read as an image" in one_line(command(*settings, cwd=tmp_path))
     assert read_json(tmp_path / "out" / "latest" / "status.json")["status"] == "failed"
 
@@ -348,7 +443,9 @@ def test_a_finished_run_is_not_resumed(tiny, tmp_path):
 
 
 def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp_path):
-    settings = words(tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=2)
+    settings = words(
+        tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=2
+    )
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *settings, f"output={tmp_path / 'killed'}"],
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

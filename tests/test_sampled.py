@@ -4,17 +4,28 @@ import pytest
 import torch
 
 from dclip.config import Metric
-from dclip.diffusion.guidance import read
 from dclip.metrics import distribution as D
-from dclip.metrics.sampled import INCEPTION, measure_samples, target_probability
+from dclip.metrics.features import INCEPTION
+from dclip.metrics.sampled import measure_samples
 from dclip.models.judge import Judge
-from dclip.prompts import Prompt
+from dclip.text.prompts import Prompt
+from dclip.text.reader import read, target_probability
 
-PROMPTS = [Prompt("a smiling person with a beard", 1.0, ("a person", "a zombie"), {"expression": "smiling", "beard": "full"})]
+PROMPTS = [
+    Prompt(
+        "a smiling person with a beard",
+        1.0,
+        ("a person", "a zombie"),
+        {"expression": "smiling", "beard": "full"},
+    )
+]
 
 
 def features(n, shift=0.0, seed=0, d=6):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+    return (
+        torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        + shift
+    )
 
 
 def images(n, seed=0):
@@ -84,12 +95,17 @@ def test_the_frechet_distance_is_that_of_torchmetrics_and_of_the_closed_form():
 
 def measured(clip=None, judge=None, prompts=PROMPTS, reference="none given", n=6, **options):
     readers = {"guide": read(clip, prompts) if clip else None, "heldout": None}
-    return measure_samples(images(n), prompts, Metric(bootstrap=10, **options), readers, judge, reference)
+    return measure_samples(
+        images(n), prompts, Metric(bootstrap=10, **options), readers, judge, reference
+    )
 
 
 def test_the_judge_wants_every_attribute_at_once(monkeypatch):
     judge = Judge(8).eval()
-    seen = {"expression": torch.tensor([1, 1, 0, 1, 1, 1]), "beard": torch.tensor([3, 3, 3, 0, 0, 3])}
+    seen = {
+        "expression": torch.tensor([1, 1, 0, 1, 1, 1]),
+        "beard": torch.tensor([3, 3, 3, 0, 0, 3]),
+    }
     monkeypatch.setattr(judge, "attributes", lambda x: seen)
     scores = measured(judge=judge, kid=False)
     assert scores.rows["judge_success"] == [1, 1, 0, 0, 0, 1]
@@ -105,7 +121,10 @@ def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tm
     assert "give guidance.distractors" in values["p_target_guide_absent"]
     assert "ToonFaces only" in values["judge_success_absent"]
     assert INCEPTION in values["kid_10_absent"]
-    assert "no attribute" in measured(judge=Judge(8).eval(), prompts=alone, kid=False).values["judge_success_absent"]
+    assert (
+        "no attribute"
+        in measured(judge=Judge(8).eval(), prompts=alone, kid=False).values["judge_success_absent"]
+    )
     values = measured(clip).values
     assert values["p_target_heldout_absent"].startswith("no held-out CLIP")
     assert values["fid_absent"] == "none given"
@@ -123,7 +142,9 @@ def test_several_prompts_must_all_hold(clip):
 
 
 def test_toonfaces_are_compared_by_the_judges_features():
-    values = measured(judge=Judge(8).eval(), reference=images(8, seed=1), kid_sizes=[2, 6, 50]).values
+    values = measured(
+        judge=Judge(8).eval(), reference=images(8, seed=1), kid_sizes=[2, 6, 50]
+    ).values
     assert values["kid_features"] == "judge, 6 images against 8 true ones"
     assert "6 images are fewer" in values["kid_50_absent"]
     assert values["kid_low"] <= values["kid_high"]
@@ -131,7 +152,7 @@ def test_toonfaces_are_compared_by_the_judges_features():
 
 
 def test_the_reference_faces_truly_show_what_is_asked_for():
-    from dclip.data.load import class_images
+    from dclip.data.toonfaces.images import class_images
 
     faces = class_images({"expression": "smiling", "hair_color": "red"}, 5).faces
     assert all(face["expression"] == "smiling" and face["hair_color"] == "red" for face in faces)

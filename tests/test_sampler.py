@@ -15,7 +15,9 @@ A = SCHEDULE.alpha_bar
 
 
 def start(n=2, seed=0):
-    return torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        n, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def constant(value):
@@ -61,7 +63,9 @@ def test_a_constant_eps_is_reconstructed_exactly(s_for, s_gen):
     again = sample(constant(-0.4), latent, pairs_down(601, s_gen, "to_t0"), SCHEDULE)
     torch.testing.assert_close(again, x, rtol=0, atol=1e-10)
     clean = sample(constant(-0.4), latent, pairs_down(601, s_gen, "to_clean"), SCHEDULE)
-    torch.testing.assert_close(clean, (x + 0.4 * math.sqrt(1 - A(0))) / math.sqrt(A(0)), rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        clean, (x + 0.4 * math.sqrt(1 - A(0))) / math.sqrt(A(0)), rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("final", ["to_t0", "to_clean"])
@@ -72,7 +76,9 @@ def test_the_linear_eps_turns_by_the_angles_of_the_schedule(final):
 
     x, up, down = start(), pairs_up(500, 40), pairs_down(500, 6, final)
     factor = math.prod(math.cos(theta(b) - theta(a)) for a, b in [*up, *down])
-    end = sample(optimal_for_normal_data, sample(optimal_for_normal_data, x, up, SCHEDULE), down, SCHEDULE)
+    end = sample(
+        optimal_for_normal_data, sample(optimal_for_normal_data, x, up, SCHEDULE), down, SCHEDULE
+    )
     torch.testing.assert_close(end, factor * x, rtol=0, atol=1e-10)
 
 
@@ -97,7 +103,9 @@ def test_inversion_asks_the_network_at_the_lower_timestep_of_every_pair():
 
 def test_predict_x0_undoes_the_forward_process():
     x0, eps, a = start(seed=1), start(seed=2), A(321)
-    torch.testing.assert_close(predict_x0(math.sqrt(a) * x0 + math.sqrt(1 - a) * eps, eps, a), x0, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        predict_x0(math.sqrt(a) * x0 + math.sqrt(1 - a) * eps, eps, a), x0, rtol=0, atol=1e-10
+    )
 
 
 def test_gradients_flow_through_the_whole_chain():
@@ -121,7 +129,9 @@ def test_ddpm_over_all_steps_is_the_algorithm_of_ho_et_al():
         eps = 0.5 * np.sin(2 * y) + t / 2000
         y = (y - betas[t] / np.sqrt(1 - bars[t]) * eps) / np.sqrt(alphas[t])
         if t > 0:
-            z = np.stack([torch.randn(3, 4, 4, generator=g).numpy() for g in drawers]).astype(np.float64)
+            z = np.stack([torch.randn(3, 4, 4, generator=g).numpy() for g in drawers]).astype(
+                np.float64
+            )
             y = y + np.sqrt((1 - bars[t - 1]) / (1 - bars[t]) * betas[t]) * z
     np.testing.assert_allclose(ours.numpy(), y, rtol=1e-7, atol=1e-7)
 
@@ -152,7 +162,9 @@ def test_a_strided_ddpm_keeps_normal_data_normal():
     mean = DDPM("fixed_large").advance(step, SCHEDULE, Fixed(0.0))
     torch.testing.assert_close(mean, math.sqrt(A(t) / A(t_next)) * x, rtol=0, atol=1e-10)
     sigma = sigma_of(DDPM("fixed_large"), t, t_next)
-    torch.testing.assert_close(A(t) / A(t_next) + sigma**2, torch.ones_like(sigma), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        A(t) / A(t_next) + sigma**2, torch.ones_like(sigma), rtol=0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("value", [-1.0, -0.3, 0.0, 0.6, 1.0])
@@ -171,15 +183,27 @@ def test_the_sampler_passes_a_networks_fraction_on():
     fraction = torch.ones(2, 3, 4, 4, dtype=torch.float64)
     pairs = [(500, 400)]
     learned = sample(
-        lambda x, t: (wavy(x, t), fraction), start(), pairs, SCHEDULE, solver=DDPM("learned_range"), noise=ImageNoise("ab")
+        lambda x, t: (wavy(x, t), fraction),
+        start(),
+        pairs,
+        SCHEDULE,
+        solver=DDPM("learned_range"),
+        noise=ImageNoise("ab"),
     )
-    large = sample(wavy, start(), pairs, SCHEDULE, solver=DDPM("fixed_large"), noise=ImageNoise("ab"))
+    large = sample(
+        wavy, start(), pairs, SCHEDULE, solver=DDPM("fixed_large"), noise=ImageNoise("ab")
+    )
     torch.testing.assert_close(learned, large)
 
 
-@pytest.mark.parametrize("pairs", [pairs_down(999, 1000)[:60], pairs_down(600, 7)], ids=["full grid", "strided"])
+@pytest.mark.parametrize(
+    "pairs", [pairs_down(999, 1000)[:60], pairs_down(600, 7)], ids=["full grid", "strided"]
+)
 def test_ddim_with_eta_one_is_ddpm_with_the_small_variance(pairs):
-    one, other = (sample(wavy, start(), pairs, SCHEDULE, solver=s, noise=ImageNoise("ab", 5)) for s in (DDIM(1.0), DDPM()))
+    one, other = (
+        sample(wavy, start(), pairs, SCHEDULE, solver=s, noise=ImageNoise("ab", 5))
+        for s in (DDIM(1.0), DDPM())
+    )
     torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
     assert not torch.allclose(one, sample(wavy, start(), pairs, SCHEDULE))
 
@@ -194,7 +218,14 @@ def test_stochastic_steps_refuse_to_go_up_or_without_noise(solver):
 
 def test_learned_range_without_a_fraction_is_refused():
     with pytest.raises(ValueError, match="learned_range"):
-        sample(wavy, start(), [(500, 400)], SCHEDULE, solver=DDPM("learned_range"), noise=ImageNoise("ab"))
+        sample(
+            wavy,
+            start(),
+            [(500, 400)],
+            SCHEDULE,
+            solver=DDPM("learned_range"),
+            noise=ImageNoise("ab"),
+        )
 
 
 # ------------------------------------------------------------------------------------------- noise, clipping
@@ -204,7 +235,10 @@ def test_learned_range_without_a_fraction_is_refused():
 def test_a_batch_of_one_gives_the_picture_of_a_batch_of_four(solver):
     ids, x, pairs = list("abcd"), start(4), pairs_down(700, 12)
     whole = sample(wavy, x, pairs, SCHEDULE, solver=solver, noise=ImageNoise(ids, 1))
-    singles = [sample(wavy, x[i : i + 1], pairs, SCHEDULE, solver=solver, noise=ImageNoise([ids[i]], 1)) for i in range(4)]
+    singles = [
+        sample(wavy, x[i : i + 1], pairs, SCHEDULE, solver=solver, noise=ImageNoise([ids[i]], 1))
+        for i in range(4)
+    ]
     torch.testing.assert_close(whole, torch.cat(singles), rtol=0, atol=1e-12)
 
 
@@ -269,7 +303,9 @@ def test_a_network_without_weight_is_not_called():
 
 def test_degree_goes_from_the_original_to_the_tuned_model_and_beyond():
     for gamma, expected in ((0, 1.0), (0.5, 2.0), (1, 3.0), (1.5, 4.0)):
-        assert float(degree(constant(1.0), constant(3.0), gamma)(start(), torch.tensor([1, 1])).mean()) == pytest.approx(expected)
+        assert float(
+            degree(constant(1.0), constant(3.0), gamma)(start(), torch.tensor([1, 1])).mean()
+        ) == pytest.approx(expected)
 
 
 def test_a_mixture_without_any_weight_or_with_too_few_is_refused():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from dclip.config import FinalStep, Grid
-from dclip.diffusion.schedule import CLEAN, Schedule, check_steps, grid, mirrored, pairs_down, pairs_up
+from dclip.diffusion.schedule import (
+    CLEAN,
+    Schedule,
+    check_steps,
+    grid,
+    mirrored,
+    pairs_down,
+    pairs_up,
+)
 
 
 @pytest.mark.parametrize(("t", "expected"), [(0, 0.9999), (500, 0.0778), (999, 4.04e-5)])
@@ -26,8 +34,12 @@ def test_the_clean_image_has_all_of_the_signal():
 
 def test_tables_are_float64_and_belong_to_their_own_schedule():
     assert Schedule().alpha_bars.numpy().dtype == np.float64
-    assert Schedule(steps=10).alpha_bar(9) == pytest.approx(float(np.prod(1 - np.linspace(1e-4, 0.02, 10))))
-    assert Schedule().alpha_bar(9) == pytest.approx(float(np.prod(1 - np.linspace(1e-4, 0.02, 1000)[:10])))
+    assert Schedule(steps=10).alpha_bar(9) == pytest.approx(
+        float(np.prod(1 - np.linspace(1e-4, 0.02, 10)))
+    )
+    assert Schedule().alpha_bar(9) == pytest.approx(
+        float(np.prod(1 - np.linspace(1e-4, 0.02, 1000)[:10]))
+    )
 
 
 @pytest.mark.parametrize("t", [-2, 1000, 5000])
@@ -80,7 +92,9 @@ def test_the_final_step_is_taken_or_left_as_asked():
 
 
 @pytest.mark.parametrize("kind", list(Grid))
-@pytest.mark.parametrize(("t0", "steps"), [(500, 6), (500, 40), (300, 301), (7, 8), (999, 2), (40, 39)])
+@pytest.mark.parametrize(
+    ("t0", "steps"), [(500, 6), (500, 40), (300, 301), (7, 8), (999, 2), (40, 39)]
+)
 def test_every_kind_of_grid_goes_up_from_zero_to_t0_without_repeating_itself(kind, t0, steps):
     taus = grid(t0, steps, kind)
     assert (taus[0], taus[-1], len(taus)) == (0, t0, steps)

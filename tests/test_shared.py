@@ -8,8 +8,8 @@ from conftest import write_edit
 
 from dclip.config import Mix
 from dclip.diffusion.mix import mix
-from dclip.methods.adapter import read_edit
-from dclip.methods.editing import editor_from, on_top
+from dclip.edits.editor import editor_from, on_top
+from dclip.edits.saved import read_edit
 from dclip.models.checkpoints import load_model
 from dclip.models.shared import Remembered, common_beginning, share, stages
 
@@ -20,8 +20,14 @@ NAMES = ("one", "two", "three")
 def edits(tiny, nets, tmp_path_factory):
     """Low-rank edits of the tiny model: three in its last block only, one everywhere."""
     root = tmp_path_factory.mktemp("shared")
-    made = {n: write_edit(root / n, tiny, nets["model16"], "red_hair", lora=i, decoder_from=1) for i, n in enumerate(NAMES, 1)}
-    return {**made, "everywhere": write_edit(root / "everywhere", tiny, nets["model16"], "beard", lora=True)}
+    made = {
+        n: write_edit(root / n, tiny, nets["model16"], "red_hair", lora=i, decoder_from=1)
+        for i, n in enumerate(NAMES, 1)
+    }
+    return {
+        **made,
+        "everywhere": write_edit(root / "everywhere", tiny, nets["model16"], "beard", lora=True),
+    }
 
 
 @pytest.fixture
@@ -39,16 +45,22 @@ def watch(*nets):
     """Which layers compute: one of the beginning, one of the end."""
     seen = []
     for net in nets:
-        net.get_submodule("down_blocks.0.resnets.0.conv1").register_forward_hook(lambda *_: seen.append("beginning"))
-        net.get_submodule("up_blocks.1.resnets.0.conv1").register_forward_hook(lambda *_: seen.append("end"))
+        net.get_submodule("down_blocks.0.resnets.0.conv1").register_forward_hook(
+            lambda *_: seen.append("beginning")
+        )
+        net.get_submodule("up_blocks.1.resnets.0.conv1").register_forward_hook(
+            lambda *_: seen.append("end")
+        )
     return seen
 
 
 def test_stages_are_all_of_the_network_but_its_output(model):
     named = set(stages(model.unet))
-    assert {n for n in {name.split(".")[0] for name, _ in model.unet.named_parameters()} if "out" not in n} == {
-        name.split(".")[0] for name in named
-    }
+    assert {
+        n
+        for n in {name.split(".")[0] for name, _ in model.unet.named_parameters()}
+        if "out" not in n
+    } == {name.split(".")[0] for name in named}
 
 
 def test_the_common_beginning_ends_at_the_first_difference(model, edits):
@@ -88,7 +100,9 @@ def test_the_callers_network_is_left_alone(model, edits):
 
 
 def test_edits_that_change_everything_share_nothing(model, edits):
-    editor = editor_from(model, [read_edit(edits["one"]), read_edit(edits["everywhere"])], Mix(), 500)
+    editor = editor_from(
+        model, [read_edit(edits["one"]), read_edit(edits["everywhere"])], Mix(), 500
+    )
     assert editor.original is model
     assert not any("forward" in vars(module) for part in editor.parts for module in part.modules())
 
@@ -141,7 +155,9 @@ def test_a_tensor_that_was_changed_in_place_is_another_question(counted):
         x += 1
         assert torch.equal(remembered(x), 2 * x)
         x += 1
-        assert torch.equal(remembered(x.clone()), 2 * x)  # equal to what the remembered one has become, not to what it was
+        assert torch.equal(
+            remembered(x.clone()), 2 * x
+        )  # equal to what the remembered one has become, not to what it was
     assert len(calls) == 3
 
 

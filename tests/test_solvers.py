@@ -15,7 +15,9 @@ SECOND_ORDER = [AB2(), Heun(), DPMPP2M()]
 
 
 def start(n=2, seed=0):
-    return torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        n, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def optimal_for_normal_data(x, t):
@@ -64,8 +66,16 @@ def test_ddim_converges_at_first_order_and_is_far_behind(up):
 @pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint()], ids=name)
 def test_a_constant_eps_is_followed_exactly_whatever_the_steps(solver):
     x = start()
-    latent = sample(lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 7), SCHEDULE, solver=solver)
-    again = sample(lambda x, t: torch.full_like(x, 0.7), latent, pairs_down(600, 3, "to_t0"), SCHEDULE, solver=solver)
+    latent = sample(
+        lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 7), SCHEDULE, solver=solver
+    )
+    again = sample(
+        lambda x, t: torch.full_like(x, 0.7),
+        latent,
+        pairs_down(600, 3, "to_t0"),
+        SCHEDULE,
+        solver=solver,
+    )
     if isinstance(solver, DPMPP2M):  # exact for a constant x0, not for a constant eps
         assert float((again - x).abs().max()) < 1
     else:
@@ -81,7 +91,11 @@ def test_dpm_solver_follows_a_constant_x0_exactly():
     torch.testing.assert_close(end, torch.full_like(end, 0.3), rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("solver", "calls"), [(DDIM(), 10), (AB2(), 11), (DPMPP2M(), 10), (Heun(), 19)], ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("solver", "calls"),
+    [(DDIM(), 10), (AB2(), 11), (DPMPP2M(), 10), (Heun(), 19)],
+    ids=lambda v: str(v),
+)
 def test_network_calls_of_a_generation_of_ten_steps(solver, calls):
     seen, eps_fn = counted(wavy)
     sample(eps_fn, start(), pairs_down(500, 10), SCHEDULE, solver=solver)
@@ -106,8 +120,16 @@ def test_fixed_point_stops_early_and_every_image_by_itself():
     sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPoint(50, 1e-6))
     easy = len(seen)
     rows = []
-    both = sample(lambda x, t: rows.append(len(x)) or eps_fn(x, t), x, up, SCHEDULE, solver=FixedPoint(50, 1e-6))
-    alone = torch.cat([sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPoint(50, 1e-6)) for one in x])
+    both = sample(
+        lambda x, t: rows.append(len(x)) or eps_fn(x, t),
+        x,
+        up,
+        SCHEDULE,
+        solver=FixedPoint(50, 1e-6),
+    )
+    alone = torch.cat(
+        [sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPoint(50, 1e-6)) for one in x]
+    )
     assert easy == len(up) + 1  # where a step begins, the one before has looked already
     assert len(rows) > 2 * easy
     assert sum(rows) == easy + len(rows)  # the image that is at rest is not looked at again
@@ -119,7 +141,9 @@ def test_extrapolation_finds_the_same_fixed_point_with_fewer_calls():
     found, calls = [], []
     for accelerate in (False, True):
         seen, eps_fn = counted(lambda x, t: 0.8 * x + 0.05 * wavy(x, t))
-        found.append(sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(100, 1e-8, accelerate=accelerate)))
+        found.append(
+            sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(100, 1e-8, accelerate=accelerate))
+        )
         calls.append(len(seen))
     torch.testing.assert_close(*found, rtol=0, atol=1e-6)
     assert calls[1] < 0.7 * calls[0], calls
@@ -128,7 +152,9 @@ def test_extrapolation_finds_the_same_fixed_point_with_fewer_calls():
 def test_extrapolation_survives_a_network_that_swings_between_two_answers():
     x, up = start(2), mirrored(pairs_down(500, 3))
     for damping in (1.0, 0.5):
-        found = sample(lambda x, t: 3 * x.sign(), x, up, SCHEDULE, solver=FixedPoint(20, 1e-8, damping))
+        found = sample(
+            lambda x, t: 3 * x.sign(), x, up, SCHEDULE, solver=FixedPoint(20, 1e-8, damping)
+        )
         assert bool(torch.isfinite(found).all())
         assert float(found.abs().max()) < 20
 
@@ -138,7 +164,9 @@ def test_a_solver_forgets_between_walks(solver):
     pairs = pairs_down(500, 5)
     first = sample(wavy, start(), pairs, SCHEDULE, solver=solver)
     sample(wavy, start(seed=1), pairs, SCHEDULE, solver=solver)
-    torch.testing.assert_close(sample(wavy, start(), pairs, SCHEDULE, solver=solver), first, rtol=0, atol=0)
+    torch.testing.assert_close(
+        sample(wavy, start(), pairs, SCHEDULE, solver=solver), first, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint(), FixedPoint(3, 1e-9)], ids=name)
@@ -168,7 +196,9 @@ def test_belm_brings_an_image_back_to_rounding_however_few_the_steps(steps, fina
     assert latent.shape == (4, 2, 3, 4, 4)
     again = sample(wavy, latent, down, SCHEDULE, solver=BELM())
     torch.testing.assert_close(again, x, rtol=0, atol=1e-9)
-    single = sample(wavy, latent[:, 0], down, SCHEDULE, solver=BELM())  # one state alone is not enough
+    single = sample(
+        wavy, latent[:, 0], down, SCHEDULE, solver=BELM()
+    )  # one state alone is not enough
     assert float((single - x).abs().max()) > 1e-6
 
 
@@ -177,7 +207,9 @@ def test_belm_is_of_second_order(up):
     x, found = start(), []
     for steps in (21, 41, 81, 161):
         down = pairs_down(500, steps, "to_t0", "rho")
-        end = sample(optimal_for_normal_data, x, mirrored(down) if up else down, SCHEDULE, solver=BELM())
+        end = sample(
+            optimal_for_normal_data, x, mirrored(down) if up else down, SCHEDULE, solver=BELM()
+        )
         found.append(float(((end[:, 0] if up else end) - x).abs().max() / x.abs().max()))
     assert found[-1] < 1e-2
     assert all(a / b > 3 for a, b in pairwise(found)), found
@@ -185,9 +217,13 @@ def test_belm_is_of_second_order(up):
 
 def test_belm_follows_a_constant_eps_and_treats_every_image_alone():
     x, down = start(4), pairs_down(600, 7, "to_t0", "rho")
-    latent = sample(lambda x, t: torch.full_like(x, 0.7), x, mirrored(down), SCHEDULE, solver=BELM())
+    latent = sample(
+        lambda x, t: torch.full_like(x, 0.7), x, mirrored(down), SCHEDULE, solver=BELM()
+    )
     exact = sample(lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 3), SCHEDULE)
     torch.testing.assert_close(latent[:, 0], exact, rtol=0, atol=1e-9)
     whole = sample(wavy, x, mirrored(down), SCHEDULE, solver=BELM())
-    single = torch.cat([sample(wavy, one[None], mirrored(down), SCHEDULE, solver=BELM()) for one in x])
+    single = torch.cat(
+        [sample(wavy, one[None], mirrored(down), SCHEDULE, solver=BELM()) for one in x]
+    )
     torch.testing.assert_close(whole, single, rtol=0, atol=1e-9)

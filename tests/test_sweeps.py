@@ -12,18 +12,31 @@ import pytest
 from conftest import ROOT, command, command_here, configure, words
 from omegaconf import OmegaConf
 
-from dclip import cli, launchers, tracking
-from dclip.config import DclipError
-from dclip.tracking import read_json
+from dclip import files
+from dclip.cli import command as cli
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.prepare import launchers
+from dclip.record import identity, record
 
 EQUAL = ("mae", "ssim", "s_dir", "s_dir_heldout")
-FOUR = list(product((300, 400), "ab"))  # t0 and note; a note changes no number, and no configuration
+FOUR = list(
+    product((300, 400), "ab")
+)  # t0 and note; a note changes no number, and no configuration
 
 
 def small(tiny, output):
     """Settings of a fine-tuning that takes a second."""
-    few = {"dataset.train": 2, "dataset.validation": 0, "dataset.test": 2, "degrees": "[]", "trainer.threads": 1}
-    return words({**tiny, **few}, output=output, method__epochs=6, metric__identity="false", loss__id=0)
+    few = {
+        "dataset.train": 2,
+        "dataset.validation": 0,
+        "dataset.test": 2,
+        "degrees": "[]",
+        "trainer.threads": 1,
+    }
+    return words(
+        {**tiny, **few}, output=output, method__epochs=6, metric__identity="false", loss__id=0
+    )
 
 
 def sweep(tiny, output, *more):
@@ -77,20 +90,34 @@ def until(found, process, seconds=120):
 def test_submitit_gives_the_same_numbers_although_a_job_is_preempted(basic, tiny, tmp_path):
     """The scheduler's signal comes in the middle of a fine-tuning, which goes on from its checkpoint, in its folder."""
     given = sweep(tiny, tmp_path, "note=a", "hydra/launcher=submitit_local")
-    process = subprocess.Popen([sys.executable, str(ROOT / "run.py"), *given], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *given],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     saved = until(lambda: list(tmp_path.glob("*/*/checkpoints/last.ckpt")), process)
     os.kill(read_json(saved[0].parent.parent / "status.json")["pid"], signal.SIGUSR2)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert numbers(tmp_path, FOUR[::2]) == {key: basic[key] for key in FOUR[::2]}
-    assert "preempted" in "".join(path.read_text() for path in tmp_path.glob("sweeps/*/.submitit/*/*_log.out"))
+    assert "preempted" in "".join(
+        path.read_text() for path in tmp_path.glob("sweeps/*/.submitit/*/*_log.out")
+    )
     assert "resuming from" in (saved[0].parent.parent / "run.log").read_text("utf-8")
 
 
 @pytest.mark.skipif(not launchers.installed("ray"), reason="Ray is not installed (dclip[ray])")
 def test_ray_gives_the_same_numbers(basic, tiny, tmp_path):
-    given = sweep(tiny, tmp_path, "note=a,b", "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2")
-    done = command(*given, "hydra.launcher.ray.remote.num_cpus=1", cwd=tmp_path, env={**os.environ, "RAY_AUTH_MODE": "disabled"})
+    given = sweep(
+        tiny, tmp_path, "note=a,b", "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2"
+    )
+    done = command(
+        *given,
+        "hydra.launcher.ray.remote.num_cpus=1",
+        cwd=tmp_path,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
     assert done.returncode == 0, done.stderr
     assert numbers(tmp_path, FOUR) == basic
 
@@ -102,9 +129,18 @@ def test_ray_gives_the_same_numbers(basic, tiny, tmp_path):
     ("more", "said"),
     [
         (["hydra/launcher=jobib"], "hydra/launcher=jobib does not exist; did you mean joblib?"),
-        (["hydra/launcher=joblib", "hydra.launcher.njobs=2"], "did you mean hydra.launcher.n_jobs?"),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"], "hydra.launcher.n_jobs=two: Value 'two'"),
-        (["hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=x"], "did you mean hydra.launcher.partition?"),
+        (
+            ["hydra/launcher=joblib", "hydra.launcher.njobs=2"],
+            "did you mean hydra.launcher.n_jobs?",
+        ),
+        (
+            ["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
+            "hydra.launcher.n_jobs=two: Value 'two'",
+        ),
+        (
+            ["hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=x"],
+            "did you mean hydra.launcher.partition?",
+        ),
         (["hydra/launcher=joblib", "trainer.devices=2", "method.batch=2"], "set trainer.devices=1"),
         (["-cd", "nowhere"], "-cd nowhere is no folder"),
         (["plugins=nowhere"], "plugins=nowhere cannot be imported (ModuleNotFoundError"),
@@ -122,18 +158,26 @@ def test_a_sweep_that_cannot_start_is_refused_in_one_line(more, said, monkeypatc
 @pytest.mark.parametrize("name", sorted(launchers.PLUGINS))
 def test_a_launcher_that_is_not_installed_names_its_extra(name, monkeypatch):
     monkeypatch.setattr(launchers, "installed", lambda _: False)
-    with pytest.raises(DclipError, match=rf"pip install 'dclip\[{launchers.PLUGINS[name].extra}\]'"):
+    with pytest.raises(
+        DclipError, match=rf"pip install 'dclip\[{launchers.PLUGINS[name].extra}\]'"
+    ):
         cli.precheck(["-m", "gamma=0.5,1", f"hydra/launcher={name}"])
 
 
 def test_slurm_jobs_may_reach_their_time_and_go_on():
-    from hydra import compose, initialize_config_dir
+    import hydra
+
+    from dclip.prepare import compose
 
     launchers.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(cli.CONF)):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
         told = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
-        options = compose("config", overrides=told, return_hydra_config=True).hydra.launcher
-    assert (options.partition, options.gpus_per_node, options.max_num_timeout > 0) == ("gpu", 1, True)
+        options = hydra.compose("config", overrides=told, return_hydra_config=True).hydra.launcher
+    assert (options.partition, options.gpus_per_node, options.max_num_timeout > 0) == (
+        "gpu",
+        1,
+        True,
+    )
     assert options.signal_delay_s < 60 * options.timeout_min
 
 
@@ -152,32 +196,39 @@ def test_a_job_that_slurm_started_again_goes_on(monkeypatch, tmp_path):
 def test_only_what_was_stopped_in_this_very_sweep_goes_on(state, mine, pid, goes_on, tmp_path):
     """A pid of None is this process's, which is alive."""
     cfg = configure(f"output={tmp_path}", "sweep=mine")
-    folder, _ = tracking._make_folder(cfg)
+    folder, _ = record._make_folder(cfg)
     who = {
-        "config": tracking.config_hash(cfg),
+        "config": identity.config_hash(cfg),
         "sweep": "mine" if mine else "another",
         "host": platform.node(),
         "pid": pid or os.getpid(),
     }
-    tracking.write_json(folder / "status.json", {"status": state, **who})
+    files.write_json(folder / "status.json", {"status": state, **who})
     assert launchers.begun(cfg) is goes_on
 
 
 def test_a_job_goes_on_in_the_folder_of_its_own_sweep(tmp_path):
     cfg = configure(f"output={tmp_path}", "sweep=mine")
-    mine, another = (tracking._make_folder(cfg)[0] for _ in range(2))
+    mine, another = (record._make_folder(cfg)[0] for _ in range(2))
     for folder, sweep in ((mine, "mine"), (another, "another")):
-        tracking.write_json(folder / "status.json", {"status": "stopped", "sweep": sweep})
+        files.write_json(folder / "status.json", {"status": "stopped", "sweep": sweep})
     cfg.resume = True
-    assert tracking._make_folder(cfg) == (mine, True)
+    assert record._make_folder(cfg) == (mine, True)
     cfg.sweep = "third"
-    assert tracking._make_folder(cfg) == (another, True)
+    assert record._make_folder(cfg) == (another, True)
 
 
 def test_on_slurm_lightning_leaves_the_queue_to_the_launcher(monkeypatch):
-    from dclip.build import make_trainer
+    from dclip.runtime.trainer import make_trainer
 
-    for name, value in {"NTASKS": "1", "JOB_NAME": "dclip", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
+    for name, value in {
+        "NTASKS": "1",
+        "JOB_NAME": "dclip",
+        "JOB_ID": "7",
+        "PROCID": "0",
+        "LOCALID": "0",
+        "NODEID": "0",
+    }.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     environment = make_trainer(configure("trainer=cpu"))._accelerator_connector.cluster_environment
     assert type(environment).__name__ == "SLURMEnvironment"

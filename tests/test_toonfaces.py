@@ -5,23 +5,26 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from dclip.data import pools
-from dclip.data import toonfaces as tf
-from dclip.data.load import toonfaces, true_images, truth_of
+from dclip import files
+from dclip.data.toonfaces import captions, drawing, many
+from dclip.data.toonfaces import faces as tf
+from dclip.data.toonfaces.images import toonfaces, true_images, truth_of
 from dclip.types import to_uint8
 
 
 def test_the_shipped_manifest_is_reproduced_on_this_machine():
-    made = tf.read_manifest()
-    assert made["versions"] == tf.versions()
-    assert made["pixel_sha256"] == tf.pixel_hash()
+    made = drawing.read_manifest()
+    assert made["versions"] == drawing.versions()
+    assert made["pixel_sha256"] == drawing.pixel_hash()
     assert {k: tuple(v) for k, v in made["attributes"].items()} == tf.ATTRIBUTES
 
 
 def test_a_face_is_the_same_for_ever():
     assert tf.sample_face("test", 3) == tf.sample_face("test", 3)
-    assert np.array_equal(tf.render(tf.sample_face("test", 3)), tf.render(tf.sample_face("test", 3)))
-    picture = tf.render(tf.sample_face("test", 3))
+    assert np.array_equal(
+        drawing.render(tf.sample_face("test", 3)), drawing.render(tf.sample_face("test", 3))
+    )
+    picture = drawing.render(tf.sample_face("test", 3))
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
     assert picture.std() > 10
@@ -58,30 +61,34 @@ def test_variants_keep_the_identity_and_change_the_rest():
 
 def difference(a, b):
     """Largest difference of a channel, per pixel."""
-    return np.abs(tf.render(a).astype(int) - tf.render(b).astype(int)).max(-1)
+    return np.abs(drawing.render(a).astype(int) - drawing.render(b).astype(int)).max(-1)
 
 
 def near(parts, *names):
     """Pixels of these parts and their neighbours, which anti-aliasing mixes with them."""
-    mask = np.isin(parts, [tf.PARTS.index(n) for n in names])
+    mask = np.isin(parts, [drawing.PARTS.index(n) for n in names])
     return binary_dilation(mask, np.ones((3, 3), bool), iterations=2)
 
 
 @pytest.mark.parametrize(
-    ("edit", "touched", "own"), [("red_hair", ("hair", "beard", "eyes"), "hair"), ("zombie", ("skin", "eyes", "mouth"), "skin")]
+    ("edit", "touched", "own"),
+    [
+        ("red_hair", ("hair", "beard", "eyes"), "hair"),
+        ("zombie", ("skin", "eyes", "mouth"), "skin"),
+    ],
 )
 def test_a_colour_edit_changes_only_its_parts(edit, touched, own):
     # brows and beards have the hair's colour, lids and lips the skin's; thin edges show through a little further out
     for i in range(12):
         face = tf.sample_face("test", i).with_(hair_color="brown", skin="fair")
         true = tf.counterfactual(face, tf.TRUTHS[edit])
-        parts = tf.render_parts(face)
-        assert np.array_equal(parts, tf.render_parts(true))
+        parts = drawing.render_parts(face)
+        assert np.array_equal(parts, drawing.render_parts(true))
         changed = difference(face, true)
         outside = changed[~near(parts, *touched)]
         assert (outside > 0).mean() < 0.03
         assert outside.max() <= 32
-        inside = changed[parts == tf.PARTS.index(own)]
+        inside = changed[parts == drawing.PARTS.index(own)]
         assert (inside > 0).mean() > 0.9
         assert np.median(inside) > 32
 
@@ -93,7 +100,12 @@ def test_a_counterfactual_changes_its_attribute_and_nothing_else(edit):
     true = tf.counterfactual(face, truth)
     assert true[truth.attribute] == truth.value
     assert all(true[a] == face[a] for a in tf.ATTRIBUTES if a != truth.attribute)
-    assert (true.geometry, true.rear, true.jitter, true.seed) == (face.geometry, face.rear, face.jitter, face.seed)
+    assert (true.geometry, true.rear, true.jitter, true.seed) == (
+        face.geometry,
+        face.rear,
+        face.jitter,
+        face.seed,
+    )
     assert (difference(face, true) > 0).sum() > 5
 
 
@@ -109,7 +121,7 @@ def test_only_applicable_faces_are_loaded_and_their_truth_is_drawn():
     assert all(f["beard"] == "none" for f in images.faces)
     assert images.ids == tuple(sorted(set(images.ids)))
     truth = true_images(images, tf.TRUTHS["beard"])
-    expected = tf.render(images.faces[4].with_(beard="full"))
+    expected = drawing.render(images.faces[4].with_(beard="full"))
     assert np.array_equal(to_uint8(truth[4]).permute(1, 2, 0).numpy(), expected)
 
 
@@ -190,7 +202,10 @@ def claims(text):
         if clause.endswith(" hair"):
             words = clause.removesuffix(" hair").replace("light brown", "light_brown").split()
             for word in words:
-                yield ("hair_length" if word in tf.ATTRIBUTES["hair_length"] else "hair_color"), {word}
+                yield (
+                    ("hair_length" if word in tf.ATTRIBUTES["hair_length"] else "hair_color"),
+                    {word},
+                )
         elif clause.endswith(" skin"):
             yield "skin", {clause.removesuffix(" skin")}
         elif clause.endswith(" clothes"):
@@ -203,7 +218,7 @@ def test_every_caption_names_only_what_is_true():
     rng, named = np.random.default_rng(0), set()
     for i in range(3000):
         face = tf.sample_face("train", i, "all")
-        text = tf.caption(face, rng)
+        text = captions.caption(face, rng)
         assert re.match("an? ", text) or face["style"] == "pixel", text
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou8]|  ", text), text
         if face["style"] != "toon":
@@ -211,14 +226,22 @@ def test_every_caption_names_only_what_is_true():
         for attribute, values in claims(text):
             assert face[attribute] in values, (text, face)
             named.add(attribute)
-    assert named == {"style", "hair_color", "hair_length", "skin", "beard", "expression", "clothes_color"}
+    assert named == {
+        "style",
+        "hair_color",
+        "hair_length",
+        "skin",
+        "beard",
+        "expression",
+        "clothes_color",
+    }
 
 
 @pytest.mark.parametrize(("style", "word"), [("sketch", "sketch|drawing"), ("pixel", "pixel")])
 def test_captions_of_other_styles_name_the_style_and_no_attribute(style, word):
     rng = np.random.default_rng(0)
     for i in range(200):
-        text = tf.caption(tf.sample_face("train", i).with_(style=style), rng)
+        text = captions.caption(tf.sample_face("train", i).with_(style=style), rng)
         assert re.search(word, text)
         assert re.search(r" of an? (face|person|human|character)$", text)
 
@@ -227,23 +250,28 @@ def test_captions_of_other_styles_name_the_style_and_no_attribute(style, word):
 
 
 def test_many_faces_are_drawn_as_one_and_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(pools, "CHUNK", 2)
-    monkeypatch.setattr(pools, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(many, "CHUNK", 2)
+    monkeypatch.setattr(many, "PARALLEL_FROM", 2)
     monkeypatch.setenv("DCLIP_CACHE", str(tmp_path))
     faces = [tf.sample_face("test", i, "all").with_(style="toon") for i in range(5)]
-    direct, parts = np.stack([tf.render(f) for f in faces]), np.stack([tf.render_parts(f) for f in faces])
-    assert np.array_equal(pools.drawn(faces, workers=1), direct)
-    assert np.array_equal(pools.drawn(faces, parts=True, workers=1), parts)
+    direct, parts = (
+        np.stack([drawing.render(f) for f in faces]),
+        np.stack([drawing.render_parts(f) for f in faces]),
+    )
+    assert np.array_equal(many.drawn(faces, workers=1), direct)
+    assert np.array_equal(many.drawn(faces, parts=True, workers=1), parts)
     assert len(list((tmp_path / "toonfaces").glob("*.npy"))) == 2
 
     def never(*_, **__):
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(pools, "ProcessPoolExecutor", never)
-    assert np.array_equal(pools.drawn(faces), direct)
-    assert np.array_equal(pools.drawn(faces, parts=True), parts)
+    monkeypatch.setattr(many, "ProcessPoolExecutor", never)
+    assert np.array_equal(many.drawn(faces), direct)
+    assert np.array_equal(many.drawn(faces, parts=True), parts)
     with pytest.raises(AssertionError, match="drawn again"):
-        pools.drawn([*faces[:4], faces[4].with_(skin="green" if faces[4]["skin"] != "green" else "pale")])
+        many.drawn(
+            [*faces[:4], faces[4].with_(skin="green" if faces[4]["skin"] != "green" else "pale")]
+        )
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -254,8 +282,8 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         raise RuntimeError("disk")
 
     with pytest.raises(RuntimeError):
-        pools.atomic_save(path, fails)
+        files.atomic_save(path, fails)
     assert list(path.parent.iterdir()) == []
-    pools.atomic_save(path, lambda p: p.write_text("whole"))
+    files.atomic_save(path, lambda p: p.write_text("whole"))
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
     assert path.read_text() == "whole"

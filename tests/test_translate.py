@@ -6,13 +6,16 @@ import torch
 from conftest import configure, words, write_edit
 from PIL import Image
 
-from dclip.config import DclipError, Drawing
-from dclip.data.load import toonfaces
-from dclip.data.toonfaces import render, render_parts, sample_face, strokes
+from dclip.config import Drawing
+from dclip.data.toonfaces.drawing import render, render_parts, strokes
+from dclip.data.toonfaces.faces import sample_face
+from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.noise import ImageNoise, add_noise
-from dclip.methods.translate import into_domain, translation_scores
+from dclip.encode.translate import into_domain
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.metrics.translated import translation_scores
 from dclip.models.judge import Judge
-from dclip.tracking import read_json
 from dclip.types import Images
 
 
@@ -26,16 +29,24 @@ def translating(tiny, nets):
     """Settings of task=translate with the tiny 16-pixel model."""
 
     def build(**settings):
-        keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "metric")}
+        keep = {
+            k: v
+            for k, v in tiny.items()
+            if k.split(".")[0] in ("trainer", "logger", "clip", "metric")
+        }
         chosen = {"task": "translate", "task__rounds": 2, "task__steps": 3, "task__t0": 400}
-        return configure(*words({**keep, "checkpoint.name": nets["model16"]}, **{**chosen, **settings}))
+        return configure(
+            *words({**keep, "checkpoint.name": nets["model16"]}, **{**chosen, **settings})
+        )
 
     return build
 
 
 def test_every_round_noises_to_the_timestep_at_which_it_starts_to_denoise(model, translating):
     seen = []
-    model.unet.register_forward_hook(lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0]))))
+    model.unet.register_forward_hook(
+        lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0])))
+    )
     images = named()
     into_domain(translating(task__rounds=1), model, images)
     assert [t for _, t in seen] == [400, 200, 0]
@@ -48,7 +59,9 @@ def test_every_round_noises_to_the_timestep_at_which_it_starts_to_denoise(model,
 
 def test_rounds_go_on_from_each_other_with_new_noise(model, translating):
     seen = []
-    model.unet.register_forward_hook(lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0]))))
+    model.unet.register_forward_hook(
+        lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0])))
+    )
     images, cfg = named(), translating(task__rounds=2)
     second = into_domain(cfg, model, images)
     assert [t for _, t in seen] == [400, 200, 0] * 2
@@ -64,12 +77,17 @@ def test_rounds_go_on_from_each_other_with_new_noise(model, translating):
 
 def test_no_round_leaves_the_images_as_they_are(model, translating):
     images = named()
-    assert torch.equal(into_domain(translating(task__rounds=0), model, images).pixels, images.pixels)
+    assert torch.equal(
+        into_domain(translating(task__rounds=0), model, images).pixels, images.pixels
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"sampler": "ddpm"}])
 def test_the_batch_size_never_changes_a_translation(model, translating, settings):
-    whole, parts = (into_domain(translating(trainer__batch=b, **settings), model, named()).pixels for b in (25, 1))
+    whole, parts = (
+        into_domain(translating(trainer__batch=b, **settings), model, named()).pixels
+        for b in (25, 1)
+    )
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-3)
 
 
@@ -78,7 +96,9 @@ def test_variants_are_various_and_belong_to_their_names(model, translating):
     made = into_domain(cfg, model, several).pixels
     assert translation_scores(several, made, None, 3)["variety"] > 0.01
     assert translation_scores(several, several.pixels, None, 3)["variety"] == 0
-    torch.testing.assert_close(into_domain(cfg, model, several.take([4])).pixels[0], made[4], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        into_domain(cfg, model, several.take([4])).pixels[0], made[4], rtol=1e-3, atol=1e-3
+    )
 
 
 def test_scores_say_what_of_the_source_is_left():
@@ -89,8 +109,12 @@ def test_scores_say_what_of_the_source_is_left():
     assert same["coarse_mae"] == 0
     assert other["coarse_mae"] > 0.2
     for scores in (same, other):
-        assert all(0 <= scores[k] <= 1 for k in ("judge_domain", "judge_domain_before", "judge_painted"))
-    assert "judge_painted" not in translation_scores(toonfaces("test", 2, domain=Drawing.sketch), source.pixels[:2], judge)
+        assert all(
+            0 <= scores[k] <= 1 for k in ("judge_domain", "judge_domain_before", "judge_painted")
+        )
+    assert "judge_painted" not in translation_scores(
+        toonfaces("test", 2, domain=Drawing.sketch), source.pixels[:2], judge
+    )
 
 
 # ------------------------------------------------------------------------------------------- sources
@@ -110,14 +134,18 @@ def test_strokes_are_blocks_of_the_colours_of_the_parts():
 def test_the_domains_of_toonfaces_show_different_pictures():
     shown = {domain: toonfaces("test", 2, domain=domain) for domain in Drawing}
     assert all(images.ids == shown[Drawing.toon].ids for images in shown.values())
-    assert [bool(shown[d].faces) for d in (Drawing.toon, Drawing.strokes, Drawing.sketch, Drawing.pixel)] == [
+    assert [
+        bool(shown[d].faces) for d in (Drawing.toon, Drawing.strokes, Drawing.sketch, Drawing.pixel)
+    ] == [
         True,
         True,
         False,
         False,
     ]
     pictures = [images.pixels for images in shown.values()]
-    assert all(float((a - b).abs().mean()) > 0.02 for i, a in enumerate(pictures) for b in pictures[:i])
+    assert all(
+        float((a - b).abs().mean()) > 0.02 for i, a in enumerate(pictures) for b in pictures[:i]
+    )
 
 
 # ------------------------------------------------------------------------------------------- from the command line
@@ -127,15 +155,44 @@ def test_strokes_are_translated_and_edited(tiny, nets, tmp_path):
     from dclip.pipeline import run
 
     edit = write_edit(tmp_path / "red", tiny, nets["model64"], "red_hair", 0.3)
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint")}
-    settings = {"task__rounds": 1, "task__steps": 2, "dataset__domain": "strokes", "dataset__test": 2, "metric__kid": "false"}
-    folder = run(configure(*words(keep, task="translate", edit__adapter=edit, output=tmp_path / "out", variants=2, **settings)))
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint")
+    }
+    settings = {
+        "task__rounds": 1,
+        "task__steps": 2,
+        "dataset__domain": "strokes",
+        "dataset__test": 2,
+        "metric__kid": "false",
+    }
+    folder = run(
+        configure(
+            *words(
+                keep,
+                task="translate",
+                edit__adapter=edit,
+                output=tmp_path / "out",
+                variants=2,
+                **settings,
+            )
+        )
+    )
     assert {p.stem for p in (folder / "samples").glob("image_*.png")} == {
         f"image_test_{i:05d}_v{v}" for i in (0, 1) for v in (1, 2)
     }  # fmt: skip
     assert Image.open(folder / "samples" / "before_after.png").size[1] > 2 * 96
     metrics = read_json(folder / "metrics.json")
-    assert {"judge_domain", "judge_painted", "coarse_mae", "variety", "s_dir", "judge_success", "seconds_translate"} <= set(metrics)
+    assert {
+        "judge_domain",
+        "judge_painted",
+        "coarse_mae",
+        "variety",
+        "s_dir",
+        "judge_success",
+        "seconds_translate",
+    } <= set(metrics)
     assert metrics["images"] == 4
     assert "translate_red_hair" in folder.parent.name
 
@@ -144,8 +201,19 @@ def test_a_photograph_is_translated_without_an_edit(tiny, tmp_path):
     from dclip.pipeline import run
 
     Image.new("RGB", (90, 70), (120, 130, 90)).save(tmp_path / "me.png")
-    keep = {k: v for k, v in tiny.items() if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint")}
-    settings = words(keep, task="translate", task__rounds=1, task__steps=2, input=tmp_path / "me.png", output=tmp_path / "out")
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("trainer", "logger", "clip", "checkpoint")
+    }
+    settings = words(
+        keep,
+        task="translate",
+        task__rounds=1,
+        task__steps=2,
+        input=tmp_path / "me.png",
+        output=tmp_path / "out",
+    )
     folder = run(configure(*settings, "metric=none"))
     assert {p.name for p in (folder / "samples").iterdir()} == {"image_me.png", "before_after.png"}
     assert read_json(folder / "metrics.json")["coarse_mae"] > 0
@@ -165,7 +233,11 @@ def test_a_photograph_is_translated_without_an_edit(tiny, tmp_path):
 )
 def test_impossible_translations_are_refused_in_one_line(words_, said, edits_root):
     with pytest.raises(DclipError) as caught:
-        configure("task=translate", *words_, *([f"edit.adapter={edits_root}"] if "task=edit" in words_ else []))
+        configure(
+            "task=translate",
+            *words_,
+            *([f"edit.adapter={edits_root}"] if "task=edit" in words_ else []),
+        )
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

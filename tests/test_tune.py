@@ -13,10 +13,15 @@ from omegaconf import OmegaConf
 from PIL import Image
 from test_study import configured
 
-from dclip import study, tables_search, tracking, tune
-from dclip.config import DclipError, plain
-from dclip.study import Place
-from dclip.tracking import read_json
+from dclip import files
+from dclip.config import plain
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.record import identity, record
+from dclip.study import command as cli
+from dclip.study import grid, search_table
+from dclip.study import search as searching
+from dclip.study.jobs import Place
 
 SEARCH = """
 title: "A search"
@@ -33,7 +38,12 @@ EPOCHS = 4
 
 
 def goal(cfg, epoch):
-    return abs(cfg.sampler.t0 - 500) / 1000 + 0.2 * cfg.loss.id + (0.1 if cfg.method.batch == 2 else 0) + 0.1 / epoch
+    return (
+        abs(cfg.sampler.t0 - 500) / 1000
+        + 0.2 * cfg.loss.id
+        + (0.1 if cfg.method.batch == 2 else 0)
+        + 0.1 / epoch
+    )
 
 
 class Played:
@@ -46,19 +56,31 @@ class Played:
         self.words, self.returncode, self.pid = given[1:], None, 10**8
         said = dict(word.split("=", 1) for word in self.words)
         self.cfg = configured(self.words)
-        self.cfg.output, self.cfg.sweep, self.cfg.resume = said["output"], said["sweep"], said.get("resume") == "true"
+        self.cfg.output, self.cfg.sweep, self.cfg.resume = (
+            said["output"],
+            said["sweep"],
+            said.get("resume") == "true",
+        )
         self.begun.append(" ".join(self.words))
         if self.fails and self.fails in self.begun[-1]:
             stdout.write(b"error: the weights are not finite any more\n")
             self.returncode = 2
             return
-        self.folder, _ = tracking._make_folder(self.cfg)
+        self.folder, _ = record._make_folder(self.cfg)
         OmegaConf.save(OmegaConf.create(plain(self.cfg)), self.folder / "config.yaml")
         self.status("running")
 
     def status(self, state):
-        who = {"config": tracking.config_hash(self.cfg), "sweep": self.cfg.sweep, "host": platform.node(), "pid": self.pid}
-        tracking.write_json(self.folder / "status.json", {"status": state, "seconds": 1.0, "environment": {"cpus": 2}, **who})
+        who = {
+            "config": identity.config_hash(self.cfg),
+            "sweep": self.cfg.sweep,
+            "host": platform.node(),
+            "pid": self.pid,
+        }
+        files.write_json(
+            self.folder / "status.json",
+            {"status": state, "seconds": 1.0, "environment": {"cpus": 2}, **who},
+        )
 
     def poll(self):
         if self.returncode is not None:
@@ -66,11 +88,13 @@ class Played:
         curves = self.folder / "curves.jsonl"
         epoch = len(curves.read_text().splitlines()) + 1 if curves.is_file() else 1
         with curves.open("a") as stream:
-            stream.write(f'{{"step": {epoch}, "val_counterfactual_ratio": {goal(self.cfg, epoch)}}}\n')
+            stream.write(
+                f'{{"step": {epoch}, "val_counterfactual_ratio": {goal(self.cfg, epoch)}}}\n'
+            )
         if self.kills and epoch == 2 and self.kills in self.begun[-1]:
             raise KeyboardInterrupt
         if epoch == EPOCHS:
-            tracking.write_json(self.folder / "metrics.json", {"mae": 0.1, "images": 4})
+            files.write_json(self.folder / "metrics.json", {"mae": 0.1, "images": 4})
             self.status("finished")
             self.returncode = 0
         return self.returncode
@@ -88,26 +112,30 @@ class Undrawn:
         path.write_bytes(b"")
 
 
-DRAWN = tables_search.figure
+DRAWN = search_table.figure
 
 
 @pytest.fixture
 def search(tmp_path, monkeypatch):
     """A function that runs a search with played trials in a folder of its own."""
     monkeypatch.setattr(Played, "begun", [])
-    monkeypatch.setattr(study, "program", lambda: ["job"])
-    monkeypatch.setattr(study.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(tune.subprocess, "Popen", Played)
-    monkeypatch.setattr(tune, "configured", configured)
-    monkeypatch.setattr(tune, "POLL", 0)
-    monkeypatch.setattr(tables_search, "figure", lambda *_: Undrawn())  # drawing takes most of these tests' time
+    monkeypatch.setattr(searching.jobs, "program", lambda: ["job"])
+    monkeypatch.setattr(grid.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(searching.subprocess, "Popen", Played)
+    monkeypatch.setattr(searching, "configured", configured)
+    monkeypatch.setattr(searching, "POLL", 0)
+    monkeypatch.setattr(
+        search_table, "figure", lambda *_: Undrawn()
+    )  # drawing takes most of these tests' time
     monkeypatch.chdir(tmp_path)
 
     def run(*more, text=SEARCH, output="out"):
         (tmp_path / "mine.yaml").write_text(text, "utf-8")
-        return study.main([f"study={tmp_path / 'mine.yaml'}", f"output={output}", *more])
+        return cli.main([f"study={tmp_path / 'mine.yaml'}", f"output={output}", *more])
 
-    run.table = lambda output="out": list(csv.DictReader((tmp_path / output / "table.csv").open(encoding="utf-8")))
+    run.table = lambda output="out": list(
+        csv.DictReader((tmp_path / output / "table.csv").open(encoding="utf-8"))
+    )
     return run
 
 
@@ -116,7 +144,7 @@ def finished(rows):
 
 
 def test_a_search_finds_the_best_and_says_its_command(search, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tables_search, "figure", DRAWN)
+    monkeypatch.setattr(search_table, "figure", DRAWN)
     assert search() == 0
     rows = search.table()
     assert len(rows) == 8
@@ -138,7 +166,10 @@ def test_trials_that_are_worse_than_half_of_the_others_end_early(search, tmp_pat
     rows = search.table()
     given_up = [row for row in rows if row["state"] == "given up"]
     assert 0 < len(given_up) < 9  # never the first five
-    ends = [len(path.read_text().splitlines()) for path in (tmp_path / "out" / "runs").glob("*/*/curves.jsonl")]
+    ends = [
+        len(path.read_text().splitlines())
+        for path in (tmp_path / "out" / "runs").glob("*/*/curves.jsonl")
+    ]
     assert any(1 < end < EPOCHS for end in ends)
     assert min(float(row["val_counterfactual_ratio"]) for row in given_up) > min(finished(rows))
 
@@ -173,8 +204,10 @@ def test_a_search_whose_process_was_killed_goes_on_and_finds_the_same(search, mo
     search(output="whole")
     with monkeypatch.context() as patch:
         patch.setattr(Played, "kills", Played.begun[2].split(" output=")[0])
-        patch.setattr(tune.os, "getpid", lambda: 10**8)  # nobody's
-        patch.setattr(tune.Trials, "leave", lambda *_: None)  # a killed process gives nothing back
+        patch.setattr(searching.os, "getpid", lambda: 10**8)  # nobody's
+        patch.setattr(
+            searching.Trials, "leave", lambda *_: None
+        )  # a killed process gives nothing back
         with pytest.raises(KeyboardInterrupt):
             search()
     assert search() == 0
@@ -183,15 +216,20 @@ def test_a_search_whose_process_was_killed_goes_on_and_finds_the_same(search, mo
 
 def test_two_commands_and_several_workers_share_the_trials(search, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(SEARCH, "utf-8")
-    found = tune.read_search(str(tmp_path / "mine.yaml"))
-    both = [tune.Trials(found, Place.of("mine", "out", False)) for _ in range(2)]
-    threads = [threading.Thread(target=tune.search_on, args=(trials, 2, lambda _: None)) for trials in both]
+    found = searching.read_search(str(tmp_path / "mine.yaml"))
+    both = [searching.Trials(found, Place.of("mine", "out", False)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=searching.search_on, args=(trials, 2, lambda _: None))
+        for trials in both
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(both[0].counted()) == 8
-    assert all(t.state in (both[0].states.COMPLETE, both[0].states.PRUNED) for t in both[0].counted())
+    assert all(
+        t.state in (both[0].states.COMPLETE, both[0].states.PRUNED) for t in both[0].counted()
+    )
 
 
 def test_a_failed_trial_is_shown_with_its_reason_and_not_repeated(search, monkeypatch):
@@ -211,7 +249,7 @@ def test_settings_that_are_impossible_only_together_fail_once(search, monkeypatc
             raise DclipError("not both")
         return configured(given)
 
-    monkeypatch.setattr(tune, "configured", never)
+    monkeypatch.setattr(searching, "configured", never)
     assert search("trials=12") == 0
     assert len(search.table()) == 12
     assert any(row["state"] == "failed" for row in search.table())
@@ -225,9 +263,9 @@ def test_a_setting_that_is_searched_cannot_be_told(search):
 
 def test_another_meaning_of_a_label_is_another_search(search, tmp_path):
     (tmp_path / "mine.yaml").write_text(SEARCH, "utf-8")
-    one = tune.read_search(str(tmp_path / "mine.yaml")).digest
+    one = searching.read_search(str(tmp_path / "mine.yaml")).digest
     (tmp_path / "mine.yaml").write_text(SEARCH.replace("method.lr=1e-5", "method.lr=2e-5"), "utf-8")
-    assert tune.read_search(str(tmp_path / "mine.yaml")).digest != one
+    assert searching.read_search(str(tmp_path / "mine.yaml")).digest != one
 
 
 def test_a_label_may_stand_for_no_setting(search):
@@ -237,15 +275,18 @@ def test_a_label_may_stand_for_no_setting(search):
 
 @pytest.mark.parametrize("run", [None, SimpleNamespace(status={"host": "elsewhere", "pid": 4321})])
 def test_only_a_run_of_this_machine_is_stopped(run, monkeypatch):
-    monkeypatch.setattr(tune.os, "kill", lambda *_: pytest.fail("a signal was sent"))
-    tune._end(None, run)
+    monkeypatch.setattr(searching.os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    searching._end(None, run)
 
 
 def test_labels_are_named_on_the_drawing():
-    axis = tune.Choice("loss.id", {"0": (), "0.3": (), "1": ()})
+    axis = searching.Choice("loss.id", {"0": (), "0.3": (), "1": ()})
     search = SimpleNamespace(space={"loss.id": axis}, maximize=False, goal="mae", title="")
-    done = [SimpleNamespace(value=float(k), params={"loss.id": label}) for k, label in enumerate(("1", "0", "0.3"))]
-    panel = tables_search.figure(search, done).axes[1]
+    done = [
+        SimpleNamespace(value=float(k), params={"loss.id": label})
+        for k, label in enumerate(("1", "0", "0.3"))
+    ]
+    panel = search_table.figure(search, done).axes[1]
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["1", "0", "0.3"]
 
 
@@ -253,7 +294,9 @@ def test_the_goal_can_be_a_metric_of_the_finished_run(search):
     text = SEARCH.replace("val_counterfactual_ratio", "mae").replace("[mae]", "[ssim]")
     assert search("trials=2", text=text) == 0
     assert [row["mae"] for row in search.table()] == ["0.1", "0.1"]
-    assert search("trials=1", "seed=1", text=text.replace("goal: mae", "goal: psnr")) == 1  # which no run has
+    assert (
+        search("trials=1", "seed=1", text=text.replace("goal: mae", "goal: psnr")) == 1
+    )  # which no run has
     assert [row["state"] for row in search.table()] == ["failed"]
 
 
@@ -286,36 +329,46 @@ def test_words_that_are_for_the_other_kind_of_study_are_refused(search):
     with pytest.raises(DclipError, match="seeds=0,1 is for a grid"):
         search("seeds=0,1")
     with pytest.raises(DclipError, match=r"trials=3 is for a search"):
-        study.main(["study=toonfaces_table1", "trials=3"])
+        cli.main(["study=toonfaces_table1", "trials=3"])
 
 
 def test_without_optuna_one_line_says_what_to_install(search, monkeypatch):
-    monkeypatch.setattr(tune, "find_spec", lambda _: None)
+    monkeypatch.setattr(searching, "find_spec", lambda _: None)
     with pytest.raises(DclipError, match=r"pip install 'dclip\[sweep\]'"):
         search()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "study").glob("tune_*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf" / "study").glob("tune_*.yaml")), ids=lambda p: p.stem
+)
 def test_every_search_that_comes_with_dclip_is_possible(path, monkeypatch):
-    monkeypatch.setattr(tune, "configured", configured)
+    monkeypatch.setattr(searching, "configured", configured)
     assert path.read_text("utf-8").startswith(f"# python run.py study={path.stem} ")
-    found = tune.read_search(path.stem)
-    tune.check(found)
+    found = searching.read_search(path.stem)
+    searching.check(found)
     assert len(found.space) > 2 and found.by_epoch
 
 
 def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
     """One trial: the runs report the goal after every epoch, and the table has the last."""
-    keep = {k: v for k, v in tiny.items() if k not in ("experiment", "method.lr", "logger", "trainer.progress")}
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k not in ("experiment", "method.lr", "logger", "trainer.progress")
+    }
     (tmp_path / "mine.yaml").write_text(
-        SEARCH.replace("[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]")
+        SEARCH.replace(
+            "[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]"
+        )
     )
     given = words({**keep, "method.epochs": 2, "metric.identity": "false"})
-    done = command(f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1", *given, cwd=tmp_path)
+    done = command(
+        f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1", *given, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     (row,) = list(csv.DictReader((tmp_path / "out" / "table.csv").open(encoding="utf-8")))
     (status,) = (tmp_path / "out" / "runs").glob("*/*/status.json")
-    reports = tune.read_curves(status.parent / "curves.jsonl")["val_counterfactual_ratio"]
+    reports = searching.read_curves(status.parent / "curves.jsonl")["val_counterfactual_ratio"]
     assert len(reports) == 2
     assert float(row["val_counterfactual_ratio"]) == reports[-1][1]
     assert float(row["mae"]) == read_json(status.parent / "metrics.json")["mae"]

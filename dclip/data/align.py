@@ -18,12 +18,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from dclip.config import Dataset, DclipError
-from dclip.data.listing import aliases
+from dclip.config import Dataset
+from dclip.data.pools import aliases
+from dclip.errors import DclipError
 
 log = logging.getLogger("dclip")
+
+
 Points = NDArray[np.float64]
+
+
 SURE = 0.9  # the detector's probability from which a face is one
+
+
 LARGEST = 2048  # pixels of an aligned picture
 
 
@@ -36,9 +43,13 @@ def four_points(landmarks: Points) -> Points:
     K = 4 (these), 5 (with the nose in the middle, as MTCNN finds them) or 68 (iBUG's scheme, dlib). DclipError otherwise.
     """
     if landmarks.ndim != 2 or landmarks.shape[1:] != (2,) or len(landmarks) not in (4, 5, 68):
-        raise DclipError(f"landmarks must be 4, 5 or 68 points of two numbers, not {list(landmarks.shape)}")
+        raise DclipError(
+            f"landmarks must be 4, 5 or 68 points of two numbers, not {list(landmarks.shape)}"
+        )
     if len(landmarks) == 68:
-        return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[48], landmarks[54]])
+        return np.stack(
+            [landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[48], landmarks[54]]
+        )
     return landmarks if len(landmarks) == 4 else landmarks[[0, 1, 3, 4]]
 
 
@@ -49,11 +60,17 @@ def face_square(landmarks: Points) -> tuple[Points, Points, Points]:
     the face: half by the line of the eyes, half by that from eyes to mouth.
     """
     left, right, mouth_left, mouth_right = four_points(landmarks)
-    eyes, across, down = (left + right) / 2, right - left, (mouth_left + mouth_right) / 2 - (left + right) / 2
+    eyes, across, down = (
+        (left + right) / 2,
+        right - left,
+        (mouth_left + mouth_right) / 2 - (left + right) / 2,
+    )
     direction = across + np.array([down[1], -down[0]])  # a quarter turn brings "down" to "across"
     length = float(np.hypot(*direction))
     if not length > 1e-6:
-        raise DclipError("landmarks: eyes and mouth are at one point, or the face is upside down in itself")
+        raise DclipError(
+            "landmarks: eyes and mouth are at one point, or the face is upside down in itself"
+        )
     reach = max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down)))
     x = direction / length * reach
     return eyes + 0.1 * down, x, np.array([-x[1], x[0]])
@@ -66,11 +83,20 @@ def align(picture: Image.Image, landmarks: Points) -> Image.Image:
     picture, offset = _around(picture, centre, x, y, side)
     size = int(np.clip(round(side), 1, LARGEST))
     corner, right, down = centre - x - y - offset, 2 * x / size, 2 * y / size
-    maps = (right[0], down[0], corner[0], right[1], down[1], corner[1])  # of a pixel of the result to the picture
+    maps = (
+        right[0],
+        down[0],
+        corner[0],
+        right[1],
+        down[1],
+        corner[1],
+    )  # of a pixel of the result to the picture
     return picture.transform((size, size), Image.Transform.AFFINE, maps, Image.Resampling.BICUBIC)
 
 
-def _around(picture: Image.Image, centre: Points, x: Points, y: Points, side: float) -> tuple[Image.Image, Points]:
+def _around(
+    picture: Image.Image, centre: Points, x: Points, y: Points, side: float
+) -> tuple[Image.Image, Points]:
     """The part of the picture that the square needs, widened where it reaches beyond; and where that part begins [2]."""
     corners = np.stack([centre + a * x + b * y for a in (-1, 1) for b in (-1, 1)])
     border = max(3, round(0.1 * side))
@@ -90,13 +116,18 @@ def _around(picture: Image.Image, centre: Points, x: Points, y: Points, side: fl
 def _widened(picture: Image.Image, pad: NDArray[np.int64], blur: float) -> Image.Image:
     """Mirrored beyond its borders by ``pad`` (left, top, right, bottom) pixels, the more blurred and grey the further out."""
     left, top, right, bottom = pad.tolist()
-    pixels = np.pad(np.asarray(picture, np.float32), ((top, bottom), (left, right), (0, 0)), "reflect")
+    pixels = np.pad(
+        np.asarray(picture, np.float32), ((top, bottom), (left, right), (0, 0)), "reflect"
+    )
     height, width = pixels.shape[:2]
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]
     inward = np.minimum(
-        np.minimum(columns / left, (width - 1 - columns) / right), np.minimum(rows / top, (height - 1 - rows) / bottom)
+        np.minimum(columns / left, (width - 1 - columns) / right),
+        np.minimum(rows / top, (height - 1 - rows) / bottom),
     )
-    outside = (1 - inward)[..., None]  # 1 at the outer border, 0 where the picture begins, negative inside
+    outside = (1 - inward)[
+        ..., None
+    ]  # 1 at the outer border, 0 where the picture begins, negative inside
     pixels += (gaussian_filter(pixels, (blur, blur, 0)) - pixels) * np.clip(3 * outside + 1, 0, 1)
     pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(outside, 0, 1)
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
@@ -113,10 +144,14 @@ def read_landmarks(path: Path) -> dict[str, Points]:
         else:
             lines = [line for line in csv.reader(path.read_text("utf-8").splitlines()) if line]
             rows = {line[0].strip(): line[1:] for line in lines if not _is_heading(line)}
-        found = {name: np.asarray(values, np.float64).reshape(-1, 2) for name, values in rows.items()}
+        found = {
+            name: np.asarray(values, np.float64).reshape(-1, 2) for name, values in rows.items()
+        }
         return {name: four_points(points) for name, points in found.items()}
     except (ValueError, TypeError, DclipError) as error:
-        raise DclipError(f"dataset.landmarks={path}: {error}; write name,x,y,x,y,... or JSON, with 4, 5 or 68 points") from error
+        raise DclipError(
+            f"dataset.landmarks={path}: {error}; write name,x,y,x,y,... or JSON, with 4, 5 or 68 points"
+        ) from error
 
 
 def _is_heading(line: list[str]) -> bool:
@@ -133,7 +168,10 @@ class Aligner:
     def __call__(self, name: str, picture: Image.Image) -> Image.Image:
         """The aligned picture. DclipError, with its name, where no face is known or found."""
         try:
-            return align(picture, self._listed(name) if self.known is not None else self._found(name, picture))
+            return align(
+                picture,
+                self._listed(name) if self.known is not None else self._found(name, picture),
+            )
         except DclipError as error:
             raise DclipError(f"{name} cannot be aligned: {error}") from error
 
@@ -149,10 +187,20 @@ class Aligner:
         faces = [k for k in range(len(boxes)) if sure[k] >= SURE] if boxes is not None else []
         if not faces:
             raise DclipError("no face was found")
-        largest = max(faces, key=lambda k: float((boxes[k][2] - boxes[k][0]) * (boxes[k][3] - boxes[k][1])))
+        largest = max(
+            faces, key=lambda k: float((boxes[k][2] - boxes[k][0]) * (boxes[k][3] - boxes[k][1]))
+        )
         x0, y0, x1, y1 = (round(float(v)) for v in boxes[largest])
         if len(faces) > 1:
-            log.warning("%s: %d faces, the largest is taken (x %d-%d, y %d-%d)", name, len(faces), x0, x1, y0, y1)
+            log.warning(
+                "%s: %d faces, the largest is taken (x %d-%d, y %d-%d)",
+                name,
+                len(faces),
+                x0,
+                x1,
+                y0,
+                y1,
+            )
         return four_points(np.asarray(points[largest], np.float64))
 
 

@@ -10,10 +10,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dclip.config import CIFAR10, DclipError
+from dclip.config import CIFAR10
+from dclip.errors import DclipError
 
 # a class in words; the bare name too, for so it is asked for
-WORDINGS = ("{}", "a {}", "a photo of a {}", "a picture of a {}", "a small photo of a {}", "a blurry photo of a {}")
+WORDINGS = (
+    "{}",
+    "a {}",
+    "a photo of a {}",
+    "a picture of a {}",
+    "a small photo of a {}",
+    "a blurry photo of a {}",
+)
 
 
 def fetch(root: Path) -> None:
@@ -54,7 +62,9 @@ def classes(ids: Sequence[str]) -> list[int]:
     names = [name.split("_")[0] for name in ids]
     unknown = next((name for name in names if name not in CIFAR10), None)
     if unknown is not None:
-        raise DclipError(f"dataset.root has pictures in a folder {unknown!r}, which is no class; choose {', '.join(CIFAR10)}")
+        raise DclipError(
+            f"dataset.root has pictures in a folder {unknown!r}, which is no class; choose {', '.join(CIFAR10)}"
+        )
     return [CIFAR10.index(name) for name in names]
 
 

@@ -16,7 +16,9 @@ def _timm_file(name: str) -> list[str]:
     files = [Path(place) / "data" / "_info" / name for place in places]
     found = next((file for file in files if file.is_file()), None)
     if found is None:
-        raise DclipError(f"dataset=imagenet takes its class list from timm's {name}, which is not installed; pip install timm")
+        raise DclipError(
+            f"dataset=imagenet takes its class list from timm's {name}, which is not installed; pip install timm"
+        )
     return found.read_text("utf-8").splitlines()
 
 
@@ -41,7 +43,13 @@ def wnid(category: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise DclipError(f"dataset.category={category} is the name of several ImageNet classes; choose {' or '.join(found)}")
-    close = difflib.get_close_matches(wanted, [name for names in known.values() for name in names], 3)
+        raise DclipError(
+            f"dataset.category={category} is the name of several ImageNet classes; choose {' or '.join(found)}"
+        )
+    close = difflib.get_close_matches(
+        wanted, [name for names in known.values() for name in names], 3
+    )
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
-    raise DclipError(f"dataset.category={category} is no ImageNet class{hint} Give an index (0 to 999), a wnid or a name")
+    raise DclipError(
+        f"dataset.category={category} is no ImageNet class{hint} Give an index (0 to 999), a wnid or a name"
+    )

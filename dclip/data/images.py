@@ -14,12 +14,16 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from dclip.config import DclipError
-from dclip.data.listing import Picture, find_images
+from dclip.data.pools import Picture, find_images
+from dclip.errors import DclipError
 from dclip.types import Images, to_uint8
 
 log = logging.getLogger("dclip")
-Align = Callable[[str, Image.Image], Image.Image]  # name, RGB picture -> the picture turned and cropped
+
+
+Align = Callable[
+    [str, Image.Image], Image.Image
+]  # name, RGB picture -> the picture turned and cropped
 
 
 def decode(source: Picture, name: str) -> Image.Image:
@@ -28,9 +32,17 @@ def decode(source: Picture, name: str) -> Image.Image:
         with Image.open(source) if isinstance(source, Path | BytesIO) else source as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DclipError(f"{name} cannot be read as an image ({reason}); give a PNG, JPEG or WebP file") from error
+        raise DclipError(
+            f"{name} cannot be read as an image ({reason}); give a PNG, JPEG or WebP file"
+        ) from error
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
@@ -67,7 +79,12 @@ def _ids(names: Sequence[str]) -> list[str]:
     return list(ids)
 
 
-def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int, where: str, align: Align | None = None) -> Images:
+def read_images(
+    pictures: Sequence[tuple[str, Callable[[], Picture]]],
+    size: int,
+    where: str,
+    align: Align | None = None,
+) -> Images:
     """Read pictures (name below ``where``, how to open it); list what is broken, go on with the rest.
 
     Several at once, unless they are aligned. DclipError if nothing is left.
@@ -77,7 +94,9 @@ def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int
         name, source = one
         try:
             opened = source()
-            picture = decode(opened, str(opened) if isinstance(opened, Path) else f"{where}: {name}")
+            picture = decode(
+                opened, str(opened) if isinstance(opened, Path) else f"{where}: {name}"
+            )
             return square(align(name, picture) if align else picture, size)
         except DclipError as error:
             return str(error)
@@ -85,13 +104,20 @@ def read_images(pictures: Sequence[tuple[str, Callable[[], Picture]]], size: int
     with ThreadPoolExecutor(1 if align else None) as pool:
         made = list(pool.map(read, pictures))
     good = [name for (name, _), one in zip(pictures, made, strict=True) if isinstance(one, Tensor)]
-    pixels, broken = [one for one in made if isinstance(one, Tensor)], [one for one in made if isinstance(one, str)]
+    pixels, broken = (
+        [one for one in made if isinstance(one, Tensor)],
+        [one for one in made if isinstance(one, str)],
+    )
     if broken and good:
         log.warning("skipped %d of %d files: %s", len(broken), len(pictures), "; ".join(broken[:5]))
     if align:
         log.info("aligned the faces of %d of %d pictures", len(good), len(pictures))
     if not good:
-        raise DclipError(broken[0] if len(broken) == 1 else f"{where}: no readable image among {len(pictures)} files ({broken[0]})")
+        raise DclipError(
+            broken[0]
+            if len(broken) == 1
+            else f"{where}: no readable image among {len(pictures)} files ({broken[0]})"
+        )
     return Images(torch.stack(pixels), tuple(_ids(good)))
 
 
@@ -99,7 +125,9 @@ def read_files(path: Path, size: int, align: Align | None = None, setting: str =
     """All images of a folder, or the one of a file, given as ``setting``. DclipError if there is none."""
     found = find_images(path)
     if not found:
-        raise DclipError(f"{setting}={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files")
+        raise DclipError(
+            f"{setting}={path} holds no images; give a file, or a folder with PNG, JPEG or WebP files"
+        )
     base = path if path.is_dir() else path.parent
     named = [(file.relative_to(base).as_posix(), lambda file=file: file) for file in found]
     return read_images(named, size, f"{setting}={path}", align)
@@ -114,4 +142,9 @@ def save_png(pixels: Tensor, path: Path) -> None:
 def save_pngs(pixels: Tensor, ids: Sequence[str], folder: Path) -> None:
     """Write pictures [N,3,H,W] in [-1, 1] as ``folder``/image_ID.png, several at once."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda one: save_png(one[0], folder / f"image_{one[1]}.png"), zip(pixels, ids, strict=True)))
+        list(
+            pool.map(
+                lambda one: save_png(one[0], folder / f"image_{one[1]}.png"),
+                zip(pixels, ids, strict=True),
+            )
+        )

@@ -25,7 +25,9 @@ def mix(eps_fns: Sequence[EpsFn], weights: Weights | Sequence[float]) -> EpsFn:
             raise ValueError(f"all weights are 0 at t={int(t[0])}")
         pairs = [(weight, *out) for weight, out in parts if isinstance(out, tuple)]
         if pairs:
-            return _sum([(weight, eps) for weight, eps, _ in pairs]), _sum([(weight, share) for weight, _, share in pairs])
+            return _sum([(weight, eps) for weight, eps, _ in pairs]), _sum(
+                [(weight, share) for weight, _, share in pairs]
+            )
         return _sum([(weight, out) for weight, out in parts if isinstance(out, Tensor)])
 
     return eps_fn
@@ -61,6 +63,10 @@ def degrees(original: EpsFn, tuned: EpsFn, gammas: Sequence[float]) -> EpsFn:
             total = x.new_zeros(len(x), *made.shape[1:]) if total is None else total
             total = total.index_add(0, rows, weight[rows].view(-1, 1, 1, 1) * made)
         assert total is not None
-        return total if total.shape[1] == x.shape[1] else (total[:, : x.shape[1]], total[:, x.shape[1] :])
+        return (
+            total
+            if total.shape[1] == x.shape[1]
+            else (total[:, : x.shape[1]], total[:, x.shape[1] :])
+        )
 
     return eps_fn

@@ -24,7 +24,9 @@ class ImageNoise:
     def like(self, x: Tensor) -> Tensor:
         """The next standard normal numbers, in the shape [N, ...] and on the device of ``x``."""
         if len(x) != len(self.generators):
-            raise ValueError(f"noise for {len(self.generators)} images was asked for a batch of {len(x)}")
+            raise ValueError(
+                f"noise for {len(self.generators)} images was asked for a batch of {len(x)}"
+            )
         drawn = [torch.randn(x.shape[1:], generator=g) for g in self.generators]
         return torch.stack(drawn).to(x.device, x.dtype)
 

@@ -53,7 +53,9 @@ class Solver(Protocol):
         """A solver for one walk, with no memory of others."""
         ...
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """x_{t_next} [N,C,H,W]."""
         ...
 
@@ -96,7 +98,9 @@ class DDIM:
         """Nothing to remember."""
         return self
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None
+    ) -> Tensor:
         """x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z."""
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
         sigma = 0.0
@@ -124,14 +128,19 @@ class DDPM:
         """Nothing to remember."""
         return self
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None
+    ) -> Tensor:
         """mean + sigma z with mean = sqrt(a') beta / (1-a) x0 + sqrt(a/a') (1-a') / (1-a) x."""
         if step.t_next > step.t:
             raise ValueError("ancestral sampling only goes down; invert with DDIM")
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
         ratio = a / a_next
         beta = 1 - ratio
-        mean = math.sqrt(a_next) * beta / (1 - a) * step.x0 + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
+        mean = (
+            math.sqrt(a_next) * beta / (1 - a) * step.x0
+            + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
+        )
         if step.t_next == CLEAN and not self.noise_last:
             return mean
         if step.t_next == CLEAN:
@@ -143,7 +152,9 @@ class DDPM:
             share = (step.fraction + 1) / 2
             sigma = (0.5 * (share * large + (1 - share) * small)).exp()
             return mean + sigma * _draw(noise, mean)
-        return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(noise, mean)
+        return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(
+            noise, mean
+        )
 
 
 def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
@@ -170,7 +181,9 @@ class TimeTravel:
         """The inner solver without its memory."""
         return replace(self, inner=self.inner.start())
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """x_{t_next}, from the last repetition."""
         x = self.inner.advance(step, schedule, noise, look)
         if not self.to_t <= step.t <= self.from_t:

@@ -22,6 +22,8 @@ from torch import Tensor
 from dclip.config import FinalStep, Grid
 
 CLEAN = -1  # the timestep of the clean image
+
+
 Pair = tuple[int, int]
 
 
@@ -49,7 +51,9 @@ class Schedule:
     def alpha_bar(self, t: int) -> float:
         """alpha_bar at one timestep; 1 at t = -1 (the clean image). ValueError outside [-1, T-1]."""
         if not CLEAN <= t < self.steps:
-            raise ValueError(f"t={t} is outside the schedule: it runs from 0 to {self.steps - 1} (and -1 for the clean image)")
+            raise ValueError(
+                f"t={t} is outside the schedule: it runs from 0 to {self.steps - 1} (and -1 for the clean image)"
+            )
         return 1.0 if t == CLEAN else float(self._table[t])
 
     @property
@@ -61,13 +65,17 @@ class Schedule:
 
 
 _TABLES: dict[tuple[int, float, float], Tensor] = {}
+
+
 _ALPHA_BARS = Schedule().alpha_bars  # grids are chosen on the schedule that all known models share
 
 
 def check_steps(t0: int, steps: int, what: str = "steps", total: int = 1000) -> None:
     """ValueError unless 0 < t0 <= T-1 and 2 <= steps <= t0 + 1 (more would visit a timestep twice)."""
     if not 0 < t0 < total:
-        raise ValueError(f"t0={t0} is outside the schedule of {total} steps; choose 1 to {total - 1}")
+        raise ValueError(
+            f"t0={t0} is outside the schedule of {total} steps; choose 1 to {total - 1}"
+        )
     if not 2 <= steps <= t0 + 1:
         raise ValueError(f"{what}={steps} is impossible with t0={t0}: choose 2 to {t0 + 1}")
 
@@ -88,7 +96,10 @@ def grid(t0: int, steps: int, kind: Grid | str = Grid.uniform) -> list[int]:
     else:
         a = _ALPHA_BARS[: t0 + 1].numpy()
         scale = np.sqrt((1 - a) / a) if Grid(kind) is Grid.rho else np.log((1 - a) / a)
-        taus = [round(v) for v in np.interp(scale[0] + share * (scale[-1] - scale[0]), scale, np.arange(t0 + 1))]
+        taus = [
+            round(v)
+            for v in np.interp(scale[0] + share * (scale[-1] - scale[0]), scale, np.arange(t0 + 1))
+        ]
     for i in range(1, steps):
         taus[i] = max(taus[i], taus[i - 1] + 1)
     for i in range(steps - 1, -1, -1):
@@ -102,7 +113,10 @@ def pairs_up(t0: int, steps: int, kind: Grid | str = Grid.uniform) -> list[Pair]
 
 
 def pairs_down(
-    t0: int, steps: int, final_step: FinalStep | str = FinalStep.to_clean, kind: Grid | str = Grid.uniform
+    t0: int,
+    steps: int,
+    final_step: FinalStep | str = FinalStep.to_clean,
+    kind: Grid | str = Grid.uniform,
 ) -> list[Pair]:
     """Generation: pairs (t, t_next) from t0 down to 0, then (0, -1) unless ``final_step`` is ``to_t0``."""
     down = mirrored(pairs_up(t0, steps, kind))

@@ -36,7 +36,10 @@ def rho(schedule: Schedule, t: int) -> float:
 def euler(step: Step, eps: Tensor, schedule: Schedule) -> Tensor:
     """x at t_next along a given slope eps: sqrt(a') (x / sqrt(a) + (rho' - rho) eps)."""
     a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
-    return math.sqrt(a_next / a) * step.x + math.sqrt(a_next) * (rho(schedule, step.t_next) - rho(schedule, step.t)) * eps
+    return (
+        math.sqrt(a_next / a) * step.x
+        + math.sqrt(a_next) * (rho(schedule, step.t_next) - rho(schedule, step.t)) * eps
+    )
 
 
 def _heun(step: Step, schedule: Schedule, look: Look) -> Tensor:
@@ -53,7 +56,9 @@ class Heun:
         """Nothing to remember."""
         return self
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """y' = y + h (eps + eps') / 2."""
         return euler(step, _heun(step, schedule, look), schedule)
 
@@ -71,7 +76,9 @@ class AB2:
         """A solver that remembers nothing yet."""
         return AB2()
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """y' = y + h ((1 + r / 2) eps - r / 2 eps_before)."""
         before, self._before = self._before, step
         if before is None:
@@ -91,7 +98,9 @@ class DPMPP2M:
         """A solver that remembers nothing yet."""
         return DPMPP2M()
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """x' = s' / s x - sqrt(a') (exp(-h) - 1) D, D = (1 + r / 2) x0 - r / 2 x0_before, h and r in lambda."""
         before, self._before = self._before, step
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
@@ -102,7 +111,9 @@ class DPMPP2M:
         if before is not None:
             r = h / (_lam(a) - _lam(schedule.alpha_bar(before.t)))
             data = (1 + r / 2) * step.x0 - r / 2 * before.x0
-        return math.sqrt((1 - a_next) / (1 - a)) * step.x - math.sqrt(a_next) * math.expm1(-h) * data
+        return (
+            math.sqrt((1 - a_next) / (1 - a)) * step.x - math.sqrt(a_next) * math.expm1(-h) * data
+        )
 
 
 def _lam(a: float) -> float:
@@ -142,7 +153,9 @@ class FixedPoint:
             return None
         return Step(t, t, x, self._eps, predict_x0(x, self._eps, schedule.alpha_bar(t)))
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """Upward: the fixed point of x' = sqrt(a') (x / sqrt(a) + h eps(x', t_next))."""
         if step.t_next < step.t:
             return DDIM().advance(step, schedule, noise, look)
@@ -166,7 +179,11 @@ class FixedPoint:
 
 
 def _put(x: Tensor, rows: Tensor, new: Tensor) -> Tensor:
-    return new if len(new) == len(x) else x.index_copy(0, rows, new).contiguous(memory_format=torch.channels_last)
+    return (
+        new
+        if len(new) == len(x)
+        else x.index_copy(0, rows, new).contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _rms(x: Tensor) -> Tensor:
@@ -192,7 +209,9 @@ class BELM:
     """
 
     _before: Step | None = field(default=None, repr=False)
-    _known: Tensor | None = field(default=None, repr=False)  # x at the end of the first step, where the latent holds it
+    _known: Tensor | None = field(
+        default=None, repr=False
+    )  # x at the end of the first step, where the latent holds it
 
     def start(self) -> BELM:
         """A solver that remembers nothing yet."""
@@ -202,7 +221,9 @@ class BELM:
         """The first state; the second is where the first step leads."""
         if x.ndim == 4:
             return x
-        x, self._known = (state.contiguous(memory_format=torch.channels_last) for state in x.unbind(1))
+        x, self._known = (
+            state.contiguous(memory_format=torch.channels_last) for state in x.unbind(1)
+        )
         return x
 
     def close(self, x: Tensor) -> Tensor:
@@ -210,18 +231,37 @@ class BELM:
         before = self._before
         return x if before is None or before.t_next < before.t else torch.stack([x, before.x], 1)
 
-    def advance(self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look) -> Tensor:
+    def advance(
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+    ) -> Tensor:
         """y' = r^2 y_before + (1 - r^2) y + h (1 + r) eps."""
         before, self._before = self._before, step
         if before is None:
-            return euler(step, _heun(step, schedule, look), schedule) if self._known is None else self._known
+            return (
+                euler(step, _heun(step, schedule, look), schedule)
+                if self._known is None
+                else self._known
+            )
         h, h_before = (rho(schedule, s.t_next) - rho(schedule, s.t) for s in (step, before))
         r = h / h_before
-        back = before.x / math.sqrt(schedule.alpha_bar(before.t)) - step.x / math.sqrt(schedule.alpha_bar(step.t))
-        return euler(step, (1 + r) * step.eps, schedule) + math.sqrt(schedule.alpha_bar(step.t_next)) * r**2 * back
+        back = before.x / math.sqrt(schedule.alpha_bar(before.t)) - step.x / math.sqrt(
+            schedule.alpha_bar(step.t)
+        )
+        return (
+            euler(step, (1 + r) * step.eps, schedule)
+            + math.sqrt(schedule.alpha_bar(step.t_next)) * r**2 * back
+        )
 
 
-BOTH_WAYS: dict[str, Callable[[], Solver]] = {"ddim": DDIM, "ab2": AB2, "heun": Heun, "dpmpp_2m": DPMPP2M, "belm": BELM}
+BOTH_WAYS: dict[str, Callable[[], Solver]] = {
+    "ddim": DDIM,
+    "ab2": AB2,
+    "heun": Heun,
+    "dpmpp_2m": DPMPP2M,
+    "belm": BELM,
+}
+
+
 MIRRORED = ("fixed_point", "belm")  # inversion goes the generation's way back: s_for is not used
 
 

@@ -46,7 +46,9 @@ def kid(kernels: Kernels, real: Tensor | None = None, fake: Tensor | None = None
     w = kernels.cross.new_ones(kernels.cross.shape[0]) if real is None else real.double()
     v = kernels.cross.new_ones(kernels.cross.shape[1]) if fake is None else fake.double()
     cross = w @ kernels.cross @ v / (w.sum() * v.sum())
-    return float(_mean_off_diagonal(kernels.real, w) + _mean_off_diagonal(kernels.fake, v) - 2 * cross)
+    return float(
+        _mean_off_diagonal(kernels.real, w) + _mean_off_diagonal(kernels.fake, v) - 2 * cross
+    )
 
 
 def subset_kid(kernels: Kernels, size: int, subsets: int = 100) -> tuple[float, float]:
@@ -57,7 +59,10 @@ def subset_kid(kernels: Kernels, size: int, subsets: int = 100) -> tuple[float, 
     random = torch.Generator().manual_seed(SEED)
     found = []
     for _ in range(subsets):
-        i, j = torch.randperm(m, generator=random)[:size], torch.randperm(n, generator=random)[:size]
+        i, j = (
+            torch.randperm(m, generator=random)[:size],
+            torch.randperm(n, generator=random)[:size],
+        )
         part = Kernels(kernels.real[i][:, i], kernels.fake[j][:, j], kernels.cross[i][:, j])
         found.append(kid(part))
     values = torch.tensor(found, dtype=torch.float64)
@@ -66,7 +71,9 @@ def subset_kid(kernels: Kernels, size: int, subsets: int = 100) -> tuple[float, 
 
 def _interval(values: list[float]) -> tuple[float, float]:
     """Middle 95 %; a draw that holds one sample only has no pairs and no value (nan), and does not count."""
-    low, high = torch.tensor(values, dtype=torch.float64).nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    low, high = torch.tensor(values, dtype=torch.float64).nanquantile(
+        torch.tensor([0.025, 0.975], dtype=torch.float64)
+    )
     return float(low), float(high)
 
 
@@ -97,4 +104,6 @@ def frechet(real: Tensor, fake: Tensor) -> float:
     x, y = real.double(), fake.double()
     a, b = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
     root = torch.linalg.svdvals(a @ b.T).sum()
-    return float((x.mean(0) - y.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * root)
+    return float(
+        (x.mean(0) - y.mean(0)).square().sum() + a.square().sum() + b.square().sum() - 2 * root
+    )

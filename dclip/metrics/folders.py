@@ -17,21 +17,27 @@ import torch
 from torch import Tensor, nn
 
 from dclip import losses
-from dclip.config import DclipError
 from dclip.data.images import decode, exact, square
-from dclip.data.listing import find_images
+from dclip.data.pools import find_images
+from dclip.errors import DclipError
 from dclip.metrics import functional as F
 from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
+from dclip.metrics.features import extractor, lpips_network
 from dclip.metrics.presets import Choices
-from dclip.metrics.sampled import extractor
-from dclip.metrics.suite import Scores, lpips_network
+from dclip.metrics.suite import Scores
 from dclip.models import registry
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_parser
 from dclip.types import batches
 
 SMALLEST = 32  # pixels a side: what LPIPS' trunks and SSIM's window need
+
+
 PIXELS = ("mae", "mse", "psnr", "ssim", "ssim_luma")
-Measure = Callable[[Tensor, Tensor], dict[str, Tensor]]  # real, edited [N,3,H,W] in [-1, 1] -> values [N] by name
+
+
+Measure = Callable[
+    [Tensor, Tensor], dict[str, Tensor]
+]  # real, edited [N,3,H,W] in [-1, 1] -> values [N] by name
 
 
 @dataclass
@@ -78,7 +84,9 @@ class Outcome:
 def _named(folder: Path, setting: str, troubles: list[str]) -> dict[str, Path]:
     """Pictures by their path below the folder without suffix. Of two that are called alike the first counts."""
     if not folder.is_dir():
-        raise DclipError(f"{setting} {folder} is not a folder; give a folder of PNG, JPEG or WebP files")
+        raise DclipError(
+            f"{setting} {folder} is not a folder; give a folder of PNG, JPEG or WebP files"
+        )
     named: dict[str, Path] = {}
     for path in find_images(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -86,7 +94,9 @@ def _named(folder: Path, setting: str, troubles: list[str]) -> dict[str, Path]:
             troubles.append(f"{path} is left out: {named[name].name} has the same name")
         named.setdefault(name, path)
     if not named:
-        raise DclipError(f"{setting} {folder} holds no pictures; give a folder of PNG, JPEG or WebP files")
+        raise DclipError(
+            f"{setting} {folder} holds no pictures; give a folder of PNG, JPEG or WebP files"
+        )
     return named
 
 
@@ -96,7 +106,9 @@ def _read(path: Path, size: int | None) -> Tensor:
     return exact(picture) if size is None else square(picture, size)
 
 
-def _readable(paths: Sequence[tuple[str, Path]], size: int | None, troubles: list[str]) -> Iterator[tuple[str, Tensor]]:
+def _readable(
+    paths: Sequence[tuple[str, Path]], size: int | None, troubles: list[str]
+) -> Iterator[tuple[str, Tensor]]:
     for name, path in paths:
         try:
             yield name, _read(path, size)
@@ -105,7 +117,11 @@ def _readable(paths: Sequence[tuple[str, Path]], size: int | None, troubles: lis
 
 
 def _read_pairs(
-    names: Sequence[str], real: dict[str, Path], edited: dict[str, Path], size: int | None, troubles: list[str]
+    names: Sequence[str],
+    real: dict[str, Path],
+    edited: dict[str, Path],
+    size: int | None,
+    troubles: list[str],
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     for name in names:
         both = [x for _, x in _readable([(name, real[name]), (name, edited[name])], size, troubles)]
@@ -114,15 +130,21 @@ def _read_pairs(
         a, b = both
         if a.shape != b.shape:
             sizes = " and ".join(f"{x.shape[2]}x{x.shape[1]}" for x in both)
-            troubles.append(f"{name}: the two pictures are {sizes}; give --size N to bring all to one size")
+            troubles.append(
+                f"{name}: the two pictures are {sizes}; give --size N to bring all to one size"
+            )
             continue
         if min(a.shape[1:]) < SMALLEST:
-            troubles.append(f"{name}: {a.shape[2]}x{a.shape[1]} is too small; give --size {SMALLEST} or more")
+            troubles.append(
+                f"{name}: {a.shape[2]}x{a.shape[1]} is too small; give --size {SMALLEST} or more"
+            )
             continue
         yield name, a, b
 
 
-def _stacks(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+def _stacks(
+    pairs: Sequence[tuple[str, Tensor, Tensor]],
+) -> Iterator[tuple[list[str], Tensor, Tensor]]:
     """Pairs of one size together."""
     ordered = sorted(pairs, key=lambda pair: tuple(pair[1].shape))
     for _, group in groupby(ordered, key=lambda pair: tuple(pair[1].shape)):
@@ -160,14 +182,19 @@ def _lpips(net: nn.Module, real: Tensor, edited: Tensor) -> dict[str, Tensor]:
 def _clip_measure(request: Request, texts: tuple[str, str]) -> Measure:
     net = load_clip(request.choices.clip).to(request.device)
     try:
-        direction = losses.text_direction(net.text_features, *texts, losses.templates(request.choices.templates))
+        direction = losses.text_direction(
+            net.text_features, *texts, losses.templates(request.choices.templates)
+        )
     except ValueError as error:
         raise DclipError(f"--source-text, --text: {error}") from error
     target = net.text_features([texts[1]])[0]
 
     def measure(real: Tensor, edited: Tensor) -> dict[str, Tensor]:
         before, after = net.image_features(real), net.image_features(edited)
-        return {"s_dir": losses.direction_cosine(after, before, direction), "clip_text": after @ target}
+        return {
+            "s_dir": losses.direction_cosine(after, before, direction),
+            "clip_text": after @ target,
+        }
 
     return measure
 
@@ -185,7 +212,11 @@ def _measures(request: Request, scores: Scores) -> list[Measure]:
         else:
             found.append(partial(_lpips, net.to(request.device)))
     if request.wants("s_dir", "clip_text"):
-        reason = "no texts; give --source-text and --text" if request.texts is None else _network(choices.clip)
+        reason = (
+            "no texts; give --source-text and --text"
+            if request.texts is None
+            else _network(choices.clip)
+        )
         if reason:
             for name in ("s_dir", "clip_text"):
                 scores.absent(name, reason)
@@ -193,19 +224,29 @@ def _measures(request: Request, scores: Scores) -> list[Measure]:
             found.append(_clip_measure(request, request.texts))
     if request.wants("id"):
         identity = {"toonfaces": "toonfaces_identity", "faces": "arcface"}.get(domain)
-        reason = _network(identity) if identity else f"no identity network knows {domain} (--domain)"
+        reason = (
+            _network(identity) if identity else f"no identity network knows {domain} (--domain)"
+        )
         if reason or identity is None:
             scores.absent("id", reason or "")
         else:
             embed = load_identity(identity).to(request.device).features
             found.append(lambda a, b: {"id": (embed(b) * embed(a)).sum(1)})
     if request.wants("sc"):
-        parser = {"toonfaces": "toonfaces_judge", "faces": "bisenet", "scenes": "ade20k"}.get(domain)
-        reason = _network(parser) if parser else f"no network finds the parts of {domain} (--domain)"
+        parser = {"toonfaces": "toonfaces_judge", "faces": "bisenet", "scenes": "ade20k"}.get(
+            domain
+        )
+        reason = (
+            _network(parser) if parser else f"no network finds the parts of {domain} (--domain)"
+        )
         if reason or parser is None:
             scores.absent("sc", reason or "")
         else:
-            parts = (load_judge() if domain == "toonfaces" else load_parser(parser)).to(request.device).part_map
+            parts = (
+                (load_judge() if domain == "toonfaces" else load_parser(parser))
+                .to(request.device)
+                .part_map
+            )
             found.append(lambda a, b: {"sc": F.part_agreement(parts(b), parts(a))})
     return found
 
@@ -230,15 +271,22 @@ def _features(request: Request, scores: Scores) -> Callable[[Tensor], Tensor] | 
 def measure_folders(request: Request) -> Outcome:
     """Everything that can be measured of two folders. DclipError if that is nothing at all."""
     troubles: list[str] = []
-    real, edited = _named(request.real, "--real", troubles), _named(request.edited, "--edited", troubles)
+    real, edited = (
+        _named(request.real, "--real", troubles),
+        _named(request.edited, "--edited", troubles),
+    )
     with torch.no_grad():
         return (_sets if request.sets else _pairs)(request, real, edited, troubles)
 
 
-def _pairs(request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]) -> Outcome:
+def _pairs(
+    request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]
+) -> Outcome:
     names = [name for name in real if name in edited]
     for mine, other, folder in ((real, edited, request.edited), (edited, real, request.real)):
-        troubles += [f"{path}: {folder} has no {name}" for name, path in mine.items() if name not in other]
+        troubles += [
+            f"{path}: {folder} has no {name}" for name, path in mine.items() if name not in other
+        ]
     if not names:
         raise DclipError(
             f"--real {request.real} and --edited {request.edited} have no name in common; pairs are found by name, "
@@ -257,7 +305,9 @@ def _pairs(request: Request, real: dict[str, Path], edited: dict[str, Path], tro
                 for metric, scored in measure(a, b).items():
                     values[metric] |= dict(zip(group, scored.double().tolist(), strict=True))
             if extract:
-                features |= dict(zip(group, zip(extract(a).cpu(), extract(b).cpu(), strict=True), strict=True))
+                features |= dict(
+                    zip(group, zip(extract(a).cpu(), extract(b).cpu(), strict=True), strict=True)
+                )
         done |= dict.fromkeys(name for name, *_ in read)
     if not done:
         raise DclipError(f"none of {len(names)} pairs can be scored: {troubles[0]}")
@@ -266,8 +316,15 @@ def _pairs(request: Request, real: dict[str, Path], edited: dict[str, Path], tro
             scores.add(metric, torch.tensor([column[name] for name in done], dtype=torch.float64))
     _intervals(scores, request)
     if extract:
-        _distances(scores, request, *(torch.stack([features[name][k] for name in done]) for k in (0, 1)))
-    return Outcome(scores, tuple(done), {"real": len(real), "edited": len(edited), "pairs": len(done)}, troubles)
+        _distances(
+            scores, request, *(torch.stack([features[name][k] for name in done]) for k in (0, 1))
+        )
+    return Outcome(
+        scores,
+        tuple(done),
+        {"real": len(real), "edited": len(edited), "pairs": len(done)},
+        troubles,
+    )
 
 
 def _intervals(scores: Scores, request: Request) -> None:
@@ -286,7 +343,9 @@ def _intervals(scores: Scores, request: Request) -> None:
         scores.values[f"{name}_low"], scores.values[f"{name}_high"] = low, high
 
 
-def _sets(request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]) -> Outcome:
+def _sets(
+    request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]
+) -> Outcome:
     scores = Scores()
     for name in (*PIXELS, "lpips", "s_dir", "id", "sc"):
         if request.metrics and name in request.metrics:
@@ -298,17 +357,26 @@ def _sets(request: Request, real: dict[str, Path], edited: dict[str, Path], trou
     both = [_features_of(list(of.items()), extract, request, troubles) for of in (real, edited)]
     for setting, found in zip(("--real", "--edited"), both, strict=True):
         if not len(found):
-            raise DclipError(f"{setting}: none of the files can be read as a picture ({troubles[0]})")
+            raise DclipError(
+                f"{setting}: none of the files can be read as a picture ({troubles[0]})"
+            )
     _distances(scores, request, *both)
-    return Outcome(scores, (), counts | {"real_scored": len(both[0]), "edited_scored": len(both[1])}, troubles)
+    return Outcome(
+        scores, (), counts | {"real_scored": len(both[0]), "edited_scored": len(both[1])}, troubles
+    )
 
 
 def _features_of(
-    paths: list[tuple[str, Path]], extract: Callable[[Tensor], Tensor], request: Request, troubles: list[str]
+    paths: list[tuple[str, Path]],
+    extract: Callable[[Tensor], Tensor],
+    request: Request,
+    troubles: list[str],
 ) -> Tensor:
     found: list[Tensor] = []
     for part in batches(len(paths), request.batch):
-        read = sorted(_readable(paths[part], request.size, troubles), key=lambda one: tuple(one[1].shape))
+        read = sorted(
+            _readable(paths[part], request.size, troubles), key=lambda one: tuple(one[1].shape)
+        )
         for _, group in groupby(read, key=lambda one: tuple(one[1].shape)):
             found.append(extract(torch.stack([x for _, x in group]).to(request.device)).cpu())
     return torch.cat(found) if found else torch.zeros(0, 1)
@@ -323,11 +391,18 @@ def _distances(scores: Scores, request: Request, real: Tensor, edited: Tensor) -
         return
     if request.wants("kid"):
         if choices.kid_subset > fewest:
-            scores.absent("kid", f"{fewest} pictures are fewer than a subset of {choices.kid_subset}; give --kid-subset")
+            scores.absent(
+                "kid",
+                f"{fewest} pictures are fewer than a subset of {choices.kid_subset}; give --kid-subset",
+            )
         else:
             kernels = Kernels.of(real, edited)
-            scores.values["kid"], scores.values["kid_std"] = subset_kid(kernels, choices.kid_subset, choices.kid_subsets)
+            scores.values["kid"], scores.values["kid_std"] = subset_kid(
+                kernels, choices.kid_subset, choices.kid_subsets
+            )
             if request.bootstrap and fewest > 3:
-                scores.values["kid_low"], scores.values["kid_high"] = kid_interval(kernels, request.bootstrap)
+                scores.values["kid_low"], scores.values["kid_high"] = kid_interval(
+                    kernels, request.bootstrap
+                )
     if request.wants("fid"):
         scores.values["fid"] = frechet(real, edited)

@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from dclip.data.toonfaces import ATTRIBUTES, Face, Truth, labels
+from dclip.data.toonfaces.faces import ATTRIBUTES, Face, Truth, labels
 from dclip.metrics.names import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from dclip.types import to_uint8
 
@@ -41,10 +41,14 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 LUMA = (0.299, 0.587, 0.114)  # Y of YIQ
+
+
 SSIM_RADIUS = 5  # of its window
 
 
-def ssim(a: Tensor, b: Tensor, color: str = "rgb", border: str = "mirror", span: str = "one") -> Tensor:
+def ssim(
+    a: Tensor, b: Tensor, color: str = "rgb", border: str = "mirror", span: str = "one"
+) -> Tensor:
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, k1 0.01, k2 0.03 (torchmetrics).
 
     Args:
@@ -77,7 +81,10 @@ def part_agreement(a: Tensor, b: Tensor) -> Tensor:
 
 def judged_success(seen: dict[str, Tensor], truth: Truth) -> Tensor:
     """1 where the judge sees the edit's target value (all of them, if it has several), else 0."""
-    shown = [seen[part.attribute].cpu() == ATTRIBUTES[part.attribute].index(part.value) for part in truth.parts]
+    shown = [
+        seen[part.attribute].cpu() == ATTRIBUTES[part.attribute].index(part.value)
+        for part in truth.parts
+    ]
     return torch.stack(shown).all(0).float()
 
 
@@ -86,7 +93,9 @@ def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth:
     shares = []
     for i, face in enumerate(faces):
         known = {k: v for k, v in labels(face).items() if v >= 0 and k not in truth.attributes}
-        if "expression" in truth.attributes:  # wide eyes belong to a surprised face, downcast ones to a sad one
+        if (
+            "expression" in truth.attributes
+        ):  # wide eyes belong to a surprised face, downcast ones to a sad one
             known.pop("eyes", None)
         shares.append(sum(int(seen[k][i]) == v for k, v in known.items()) / len(known))
     return torch.tensor(shares)
@@ -105,4 +114,8 @@ def counterfactual_ratio(result: Tensor, source: Tensor, truth: Tensor) -> float
 def variety(made: Tensor, variants: int) -> float:
     """Mean absolute difference between the variants of one image (next to each other in [N*variants,3,H,W]), over all images."""
     several = made.reshape(-1, variants, *made.shape[1:])
-    return float(torch.stack([mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]).mean())
+    return float(
+        torch.stack(
+            [mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]
+        ).mean()
+    )

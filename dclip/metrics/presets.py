@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ class Choices:
 PRESETS: dict[str, Choices] = {
     "dclip": Choices(),
     "piebench": Choices(lpips_trunk="squeeze", clip="openai_vit_l_14"),
-    "torchmetrics": Choices(ssim_range="pair", psnr_over="set", kid_subset=1000, clip="openai_vit_l_14"),
+    "torchmetrics": Choices(
+        ssim_range="pair", psnr_over="set", kid_subset=1000, clip="openai_vit_l_14"
+    ),
 }
+
+
 NOTES = {
     "dclip": "S_dir, SC and ID by the formulas of DiffusionCLIP (CVPR 2022), whose own metric code was never published",
     "piebench": "whole pictures: PIE-Bench also masks out the edited part, and has a DINO structure distance that is not here; "
@@ -45,6 +49,8 @@ NOTES = {
     "torchmetrics": "its defaults for 1.9; its SSIM takes the data range from a whole batch, here from one pair, so that the batch "
     "size changes nothing; its CLIPScore is 100 x clip_text, never below 0; S_dir, SC and ID are dclip's",
 }
+
+
 WINDOW = "11x11 Gaussian window of sigma 1.5, k1 0.01, k2 0.03"
 
 
@@ -57,15 +63,26 @@ def preset(name: str) -> Choices:
 
 def described(choices: Choices, domain: str, size: int | None) -> dict[str, str]:
     """Every choice behind every metric, in words."""
-    span = {"one": "data range 1", "pair": "data range: the larger range of the two pictures' values (at least 1/255)"}
-    over = {"images": "mean of the images' values", "set": "of the mean squared error over all images"}
+    span = {
+        "one": "data range 1",
+        "pair": "data range: the larger range of the two pictures' values (at least 1/255)",
+    }
+    over = {
+        "images": "mean of the images' values",
+        "set": "of the mean squared error over all images",
+    }
     resized = (
-        f"shorter side to {size} pixels (Lanczos), middle square, back to 8 bits" if size else "as they are; a pair has one size"
+        f"shorter side to {size} pixels (Lanczos), middle square, back to 8 bits"
+        if size
+        else "as they are; a pair has one size"
     )
     features = {"toonfaces": "128 features of ToonFaces' judge"}.get(
         domain, "2,048 features of torch-fidelity's Inception at 299 px"
     )
-    parts = {"toonfaces": "ToonFaces' judge, 7 parts at 64x64", "scenes": "ade20k, 150 classes at 512x512"}
+    parts = {
+        "toonfaces": "ToonFaces' judge, 7 parts at 64x64",
+        "scenes": "ade20k, 150 classes at 512x512",
+    }
     crop = "rows 35:223 and columns 32:220 of 256 (faces aligned as in CelebA-HQ), pooled to 112x112, IR-SE50 (arcface)"
     return {
         "pixels": f"8-bit RGB, scaled to [0, 1]; transparent pixels on white; EXIF orientation applied; pictures {resized}",
@@ -78,7 +95,8 @@ def described(choices: Choices, domain: str, size: int | None) -> dict[str, str]
         "s_dir": f"cos(E(edited) - E(real), E(target) - E(source)), unit features of {choices.clip}, its own preprocessing "
         f"(bicubic, anti-aliased, middle square); prompt templates: {choices.templates}; mean over pairs",
         "clip_text": f"cos(E(edited), E(target text)) by {choices.clip}; not scaled, not clipped at 0",
-        "id": "cosine of identity features; " + ("ToonFaces' identity network, whole picture" if domain == "toonfaces" else crop),
+        "id": "cosine of identity features; "
+        + ("ToonFaces' identity network, whole picture" if domain == "toonfaces" else crop),
         "sc": f"share of pixels in the same part before and after; {parts.get(domain, 'bisenet, 19 parts at 512x512')}",
         "kid": f"unbiased, kernel (x.y/d + 1)^3, {features}; mean over {choices.kid_subsets} subsets of {choices.kid_subset} "
         "(seed 2020), times 1; kid_std is over subsets, the interval a bootstrap over images of all of them",

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dclip.config import Features, Metric
-from dclip.data.toonfaces import ATTRIBUTES
-from dclip.diffusion.guidance import Reader
-from dclip.metrics import functional as F
+from dclip.data.toonfaces.faces import ATTRIBUTES
 from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
+from dclip.metrics.features import Extractor, extractor
 from dclip.metrics.suite import Scores, apply_net
 from dclip.models.judge import Judge
-from dclip.prompts import Prompt, attributes_of
-from dclip.types import to_uint8
-
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's
+from dclip.text.prompts import Prompt, attributes_of
+from dclip.text.reader import Reader, target_probability
 
 
 def measure_samples(
@@ -50,12 +45,9 @@ def measure_samples(
     return scores
 
 
-def target_probability(reader: Reader, features: Tensor) -> Tensor:
-    """Probability of the prompts' targets per image [N]; with several prompts the smallest, for all of them must hold."""
-    return torch.stack([p[:, 0] for p in reader.probabilities(features)]).amin(0)
-
-
-def _targets(scores: Scores, images: Tensor, prompts: Sequence[Prompt], readers: dict[str, Reader | None]) -> None:
+def _targets(
+    scores: Scores, images: Tensor, prompts: Sequence[Prompt], readers: dict[str, Reader | None]
+) -> None:
     for role, reader in readers.items():
         name = f"p_target_{role}"
         if not all(prompt.distractors for prompt in prompts):
@@ -75,7 +67,9 @@ def _judged(scores: Scores, images: Tensor, prompts: Sequence[Prompt], judge: Ju
     if not wanted:
         return scores.absent("judge_success", "the prompts name no attribute of ToonFaces")
     shown = torch.ones(len(images), dtype=torch.bool)
-    seen = apply_net(judge, lambda x: torch.stack([judge.attributes(x)[name] for name in wanted], 1), images)
+    seen = apply_net(
+        judge, lambda x: torch.stack([judge.attributes(x)[name] for name in wanted], 1), images
+    )
     for k, (name, value) in enumerate(wanted.items()):
         right = seen[:, k] == ATTRIBUTES[name].index(value)
         shown &= right
@@ -85,37 +79,6 @@ def _judged(scores: Scores, images: Tensor, prompts: Sequence[Prompt], judge: Ju
     return None
 
 
-class _Inception(nn.Module):
-    """torch-fidelity's Inception with its 2,048 pooled features, for images in [-1, 1]."""
-
-    def __init__(self, weights: Path) -> None:
-        super().__init__()
-        from torchmetrics.image.fid import NoTrainInceptionV3
-
-        self.net = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[N,3,H,W] -> [N,2048]; takes 8-bit pixels, as FID and KID are defined."""
-        features: Tensor = self.net(to_uint8(images))
-        return features
-
-
-Extractor = tuple[nn.Module, Callable[[Tensor], Tensor], str]
-
-
-def extractor(judge: Judge | None) -> Extractor | str:
-    """The network behind KID and FID, its features [N,D] of images in [-1, 1], and its name; or why there is none."""
-    if judge is not None:
-        net = judge
-        return net, lambda x: net.features(F.unit(x) * 2 - 1), "judge"
-    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    weights = home / "hub" / "checkpoints" / INCEPTION
-    if not weights.is_file():
-        return f"its Inception weights are not on disk; put {INCEPTION} into TORCH_HOME/hub/checkpoints"
-    inception = _Inception(weights)
-    return inception, inception, "inception-v3-compat"
-
-
 def _extractor(options: Metric, heldout: Reader | None, judge: Judge | None) -> Extractor | str:
     """What ``metric.features`` names. A CLIP's are scaled so that KID's kernel is (1 + cosine)^3."""
     if options.features is Features.auto:
@@ -123,11 +86,20 @@ def _extractor(options: Metric, heldout: Reader | None, judge: Judge | None) -> 
     if heldout is None:
         return "metric.features=heldout needs clip.heldout, metric.clip=true and guidance.targets"
     clip = heldout.clip
-    return clip, lambda x: clip.image_features(x) * heldout.targets.shape[-1] ** 0.5, f"held-out CLIP {clip.name}"
+    return (
+        clip,
+        lambda x: clip.image_features(x) * heldout.targets.shape[-1] ** 0.5,
+        f"held-out CLIP {clip.name}",
+    )
 
 
 def _distances(
-    scores: Scores, images: Tensor, options: Metric, heldout: Reader | None, judge: Judge | None, reference: Tensor | str
+    scores: Scores,
+    images: Tensor,
+    options: Metric,
+    heldout: Reader | None,
+    judge: Judge | None,
+    reference: Tensor | str,
 ) -> None:
     names = [f"kid_{size}" for size in options.kid_sizes]
     found = reference if isinstance(reference, str) else _extractor(options, heldout, judge)
@@ -140,11 +112,17 @@ def _distances(
     kernels = Kernels.of(real, fake)
     for name, size in zip(names, options.kid_sizes, strict=True):
         if size > min(len(real), len(fake)):
-            scores.absent(name, f"{min(len(real), len(fake))} images are fewer than the subset size")
+            scores.absent(
+                name, f"{min(len(real), len(fake))} images are fewer than the subset size"
+            )
             continue
-        scores.values[name], scores.values[f"{name}_std"] = subset_kid(kernels, size, options.kid_subsets)
+        scores.values[name], scores.values[f"{name}_std"] = subset_kid(
+            kernels, size, options.kid_subsets
+        )
     if options.bootstrap and min(len(real), len(fake)) > 3:
-        scores.values["kid_low"], scores.values["kid_high"] = kid_interval(kernels, options.bootstrap)
+        scores.values["kid_low"], scores.values["kid_high"] = kid_interval(
+            kernels, options.bootstrap
+        )
     if len(fake) > 1:
         scores.values["fid"] = frechet(real, fake)
     scores.values["kid_features"] = f"{label}, {len(fake)} images against {len(real)} true ones"

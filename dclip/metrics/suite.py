@@ -14,14 +14,12 @@ from torch import Tensor, nn
 
 from dclip import losses
 from dclip.config import Metric, NoMetric, ParserName
-from dclip.data.toonfaces import Truth
-from dclip.extend import METRICS
+from dclip.data.toonfaces.faces import Truth
 from dclip.metrics import functional as F
-from dclip.models import registry
+from dclip.metrics.features import JudgeFeatures, lpips_network
+from dclip.metrics.names import METRICS
 from dclip.models.clip import ClipModel
-from dclip.models.identity import IdentityModel
-from dclip.models.judge import Judge
-from dclip.models.parser import Parser
+from dclip.models.networks import Scorers
 from dclip.types import Edited, batches
 
 
@@ -42,18 +40,9 @@ class Scores:
         self.values[f"{name}_absent"] = reason
 
 
-@dataclass
-class Scorers:
-    """The networks that measure. None where there is none; what needs it is then absent."""
-
-    clip: ClipModel | None = None
-    heldout: ClipModel | None = None
-    identity: IdentityModel | None = None
-    judge: Judge | None = None
-    parser: Parser | None = None
-
-
-def apply_net(net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64) -> Tensor:
+def apply_net(
+    net: nn.Module, fn: Callable[[Tensor], Tensor], images: Tensor, size: int = 64
+) -> Tensor:
     """``fn`` over all images in batches, on the network's device; the result on the CPU."""
     device = next(net.parameters()).device
     with torch.no_grad():
@@ -102,26 +91,46 @@ def _pixels(scores: Scores, edited: Edited) -> None:
     scores.add("psnr", F.psnr(result, source))
     scores.add("ssim", F.ssim(result, source))
     if edited.truth is not None:
-        ours, untouched = F.truth_distance(result, edited.truth), F.truth_distance(source, edited.truth)
+        ours, untouched = (
+            F.truth_distance(result, edited.truth),
+            F.truth_distance(source, edited.truth),
+        )
         scores.rows["truth_distance"] = [round(float(v), 6) for v in ours]
         scores.rows["truth_distance_untouched"] = [round(float(v), 6) for v in untouched]
         scores.values["counterfactual_ratio"] = F.counterfactual_ratio(result, source, edited.truth)
 
 
-def _clip(scores: Scores, edited: Edited, scorers: Scorers, texts: tuple[str, str] | Callable[[ClipModel], Tensor]) -> None:
+def _clip(
+    scores: Scores,
+    edited: Edited,
+    scorers: Scorers,
+    texts: tuple[str, str] | Callable[[ClipModel], Tensor],
+) -> None:
     for name, clip in (("s_dir", scorers.clip), ("s_dir_heldout", scorers.heldout)):
         if clip is None:
-            scores.absent(name, "no held-out CLIP is set (clip.heldout)" if name == "s_dir_heldout" else "no CLIP is set")
+            scores.absent(
+                name,
+                "no held-out CLIP is set (clip.heldout)"
+                if name == "s_dir_heldout"
+                else "no CLIP is set",
+            )
             continue
-        direction = texts(clip) if callable(texts) else losses.text_direction(clip.text_features, *texts)
-        after, before = (apply_net(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels))
+        direction = (
+            texts(clip) if callable(texts) else losses.text_direction(clip.text_features, *texts)
+        )
+        after, before = (
+            apply_net(clip, clip.image_features, x) for x in (edited.result, edited.source.pixels)
+        )
         scores.add(name, losses.direction_cosine(after, before, direction.cpu()))
 
 
 def _identity(scores: Scores, edited: Edited, scorers: Scorers) -> None:
     if scorers.identity is None:
         return scores.absent("id", "no identity network for this data set")
-    after, before = (apply_net(scorers.identity, scorers.identity.features, x) for x in (edited.result, edited.source.pixels))
+    after, before = (
+        apply_net(scorers.identity, scorers.identity.features, x)
+        for x in (edited.result, edited.source.pixels)
+    )
     scores.add("id", (after * before).sum(1))
     return None
 
@@ -131,7 +140,12 @@ def _parts(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) ->
     if net is None or options.parser is ParserName.none:
         return scores.absent("sc", "no network finds the parts of these images (metric.parser)")
     size = 64 if net is scorers.judge else 4  # photographs are segmented at 512 x 512
-    scores.add("sc", F.part_agreement(*(apply_net(net, net.part_map, x, size) for x in (edited.result, edited.source.pixels))))
+    scores.add(
+        "sc",
+        F.part_agreement(
+            *(apply_net(net, net.part_map, x, size) for x in (edited.result, edited.source.pixels))
+        ),
+    )
     if scorers.parser is not None:
         scores.values["sc_parser"] = scorers.parser.name
     return None
@@ -143,30 +157,23 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
         return None
     if truth is None:
         return scores.absent("judge_success", "the edit's true meaning is not known")
-    seen = {k: v.cpu() for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()}
+    seen = {
+        k: v.cpu()
+        for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()
+    }
     scores.add("judge_success", F.judged_success(seen, truth))
     for part in truth.parts if truth.also else ():
-        scores.add(f"judge_success_{part.attribute}", F.judged_success(seen, replace(part, also=())))
+        scores.add(
+            f"judge_success_{part.attribute}", F.judged_success(seen, replace(part, also=()))
+        )
     if not edited.source.faces:
         return scores.absent("judge_preservation", "the faces behind the pictures are not known")
     if "style" in truth.attributes:
-        return scores.absent("judge_preservation", "a change of style changes every attribute's looks")
+        return scores.absent(
+            "judge_preservation", "a change of style changes every attribute's looks"
+        )
     scores.add("judge_preservation", F.judged_preservation(seen, edited.source.faces, truth))
     return None
-
-
-TRUNKS = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
-
-
-def lpips_network(trunk: str) -> nn.Module | str:
-    """LPIPS 0.1: pictures [N,3,H,W] in [-1, 1], twice -> distances [N,1,1,1]; or why there is none. Its heads are torchmetrics'."""
-    file = registry.torch_folder() / TRUNKS[trunk]
-    if not file.is_file():
-        remedy = "run dclip weights fetch lpips_alexnet" if trunk == "alex" else f"put {file.name} into {file.parent}"
-        return f"its {trunk} trunk is not on disk; {remedy}"
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
-
-    return _NoTrainLpips(net=trunk)  # type: ignore[arg-type]
 
 
 def _lpips(scores: Scores, edited: Edited) -> None:
@@ -174,29 +181,20 @@ def _lpips(scores: Scores, edited: Edited) -> None:
     if isinstance(net, str):
         return scores.absent("lpips", net)
     a, b = edited.result.clamp(-1, 1), edited.source.pixels.clamp(-1, 1)
-    scores.add("lpips", torch.stack([net(x[None], y[None]) for x, y in zip(a, b, strict=True)]).flatten())
+    scores.add(
+        "lpips", torch.stack([net(x[None], y[None]) for x, y in zip(a, b, strict=True)]).flatten()
+    )
     return None
-
-
-class JudgeFeatures(nn.Module):
-    """The judge's 128 hidden features as a KID extractor for ToonFaces; takes images in [0, 1]."""
-
-    num_features = 128
-
-    def __init__(self, judge: Judge) -> None:
-        super().__init__()
-        self.judge = judge
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[N,3,64,64] in [0, 1] -> features [N,128]."""
-        return self.judge.features(images * 2 - 1)
 
 
 def _kid(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) -> None:
     """KID of the edited images against the true ones (or, where there are none, against the sources)."""
     count = len(edited.source)
     if scorers.judge is None:
-        return scores.absent("kid", "in-domain features exist for ToonFaces only; for photographs use torch-fidelity's Inception")
+        return scores.absent(
+            "kid",
+            "in-domain features exist for ToonFaces only; for photographs use torch-fidelity's Inception",
+        )
     if count < 4:
         return scores.absent("kid", f"{count} images are too few for a kernel estimate")
     from torchmetrics.image.kid import KernelInceptionDistance
@@ -206,11 +204,15 @@ def _kid(scores: Scores, edited: Edited, scorers: Scorers, options: Metric) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2020)
         features = JudgeFeatures(scorers.judge)
-        kid: Any = KernelInceptionDistance(features, subsets=options.kid_subsets, subset_size=subset, normalize=True).to(device)
+        kid: Any = KernelInceptionDistance(
+            features, subsets=options.kid_subsets, subset_size=subset, normalize=True
+        ).to(device)
         for part in batches(count, 64):
             kid.update(F.unit(reference[part]).to(device), real=True)
             kid.update(F.unit(edited.result[part]).to(device), real=False)
         mean, std = kid.compute()
     scores.values["kid"], scores.values["kid_std"] = float(mean), float(std)
-    scores.values["kid_features"] = f"judge, {subset} of {count}, against {'truth' if edited.truth is not None else 'sources'}"
+    scores.values["kid_features"] = (
+        f"judge, {subset} of {count}, against {'truth' if edited.truth is not None else 'sources'}"
+    )
     return None

@@ -5,21 +5,15 @@ A file's header holds one JSON document under ``dclip``: what kind of network it
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dclip.config import DclipError
-from dclip.data.pools import atomic_save
 from dclip.diffusion.schedule import Schedule
-from dclip.headers import read_header
+from dclip.errors import DclipError
 from dclip.models import registry
 from dclip.models.clip import (
     MERGES_FILE,
@@ -31,10 +25,12 @@ from dclip.models.clip import (
     small_tokenizer,
 )
 from dclip.models.fetch import ensure
+from dclip.models.header import read_header
 from dclip.models.identity import CELEBA_CROP, IdentityModel, IrSe, IrSeConfig, ir_se_config
 from dclip.models.judge import Judge
 from dclip.models.parser import Parser, read_parser
 from dclip.models.registry import SHIPPED
+from dclip.models.saved import file_digest, read_weights
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 
 
@@ -55,43 +51,17 @@ def locate(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    raise DclipError(f"{name!r} is neither a file nor a known name; known: {', '.join([*SHIPPED, *registry.TABLE])}")
-
-
-def save_weights(path: Path, net: nn.Module, header: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
-    """Write a network's weights with its header, whole or not at all."""
-    from safetensors.torch import save_file
-
-    def pack(value: Tensor) -> Tensor:
-        return value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-
-    state = {key: pack(value) for key, value in net.state_dict().items()}
-    atomic_save(path, lambda p: save_file(state, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, floating-point ones as float32."""
-    from safetensors.torch import load_file
-
-    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
-
-
-@lru_cache(maxsize=32)
-def _digest(path: str, size: int, modified: int) -> str:
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    stat = path.stat()
-    return _digest(str(path), stat.st_size, stat.st_mtime_ns)
+    raise DclipError(
+        f"{name!r} is neither a file nor a known name; known: {', '.join([*SHIPPED, *registry.TABLE])}"
+    )
 
 
 def _expect(path: Path, *kinds: str) -> dict[str, Any]:
     header = read_header(path)
     if header.get("kind") not in kinds:
-        raise DclipError(f"{path} holds a network of kind {header.get('kind')!r}; here {' or '.join(kinds)} is needed")
+        raise DclipError(
+            f"{path} holds a network of kind {header.get('kind')!r}; here {' or '.join(kinds)} is needed"
+        )
     return header
 
 
@@ -99,16 +69,15 @@ def _fill(net: nn.Module, path: Path) -> nn.Module:
     try:
         net.load_state_dict(read_weights(path))
     except RuntimeError as error:
-        raise DclipError(f"{path} does not fit the network its header describes: {' '.join(str(error).split())[:200]}") from error
+        raise DclipError(
+            f"{path} does not fit the network its header describes: {' '.join(str(error).split())[:200]}"
+        ) from error
     return net.eval().requires_grad_(False)
 
 
-def model_header(info: ModelInfo) -> dict[str, Any]:
-    """The header of a diffusion model's file."""
-    return {"kind": "ddpm", **asdict(info)}
-
-
-def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: int | None = None) -> DiffusionModel:
+def load_model(
+    name_or_path: str = "toonfaces", head_dim: int = 64, image_size: int | None = None
+) -> DiffusionModel:
     """A diffusion model, frozen, in eval mode: an object with ``eps(x, t)``, ``schedule`` and ``to(device)``.
 
     ``name_or_path`` is a shipped name, a known one (``dclip weights list``; fetched if it may be), one of our safetensors
@@ -127,7 +96,13 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
         )
     known = header["model"] if header["kind"] == "edit" else header
     variance = entry.variance if entry and entry.variance else known["variance"]
-    info = ModelInfo(known["name"], known["unet"], variance, Schedule(**known["schedule"]), known.get("notes", {}))
+    info = ModelInfo(
+        known["name"],
+        known["unet"],
+        variance,
+        Schedule(**known["schedule"]),
+        known.get("notes", {}),
+    )
     unet = _fill(build_unet(info.unet), path)
     if entry is not None:
         _check_architecture(entry, source, info, unet)
@@ -135,7 +110,9 @@ def load_model(name_or_path: str = "toonfaces", head_dim: int = 64, image_size: 
     return DiffusionModel(unet, info, file_digest(path)).eval()
 
 
-def _check_architecture(entry: registry.Weights, source: str, info: ModelInfo, unet: nn.Module) -> None:
+def _check_architecture(
+    entry: registry.Weights, source: str, info: ModelInfo, unet: nn.Module
+) -> None:
     """Refuse another network under a known name, for what is known of the name would be wrong of it."""
     found, count = str(info.notes.get("format")), sum(p.numel() for p in unet.parameters())
     whole = entry.parameters is not None and not info.notes.get("unused")
@@ -156,7 +133,8 @@ def _entry(name: str, kind: str) -> registry.Weights | None:
 
 def _ours(source: str, head_dim: int, image_size: int | None) -> str:
     """A name or path of ours: what is given, or the converted copy of a foreign checkpoint."""
-    from dclip.models.convert import converted, is_foreign  # convert writes with this module's functions
+    from dclip.models.convert import converted
+    from dclip.models.foreign import is_foreign  # convert writes with this module's functions
 
     if source in SHIPPED or not is_foreign(source):
         return source
@@ -174,7 +152,9 @@ def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> C
     """
     entry = _entry(name_or_path, "clip")
     if entry is not None:
-        return read_open_clip(ensure(entry.name), published_config(entry.format), entry.name, antialias)
+        return read_open_clip(
+            ensure(entry.name), published_config(entry.format), entry.name, antialias
+        )
     if Path(name_or_path).expanduser().is_dir() and name_or_path not in SHIPPED:
         return read_clip_folder(Path(name_or_path).expanduser(), antialias)
     path = locate({"toonfaces": "toonfaces_clip"}.get(name_or_path, name_or_path))
@@ -190,7 +170,7 @@ def load_identity(name_or_path: str = "toonfaces_identity") -> IdentityModel:
 
     Published networks see faces aligned as in CelebA-HQ, so their crop is CelebA-HQ's.
     """
-    from dclip.models.convert import is_foreign
+    from dclip.models.foreign import is_foreign
 
     entry = _entry(name_or_path, "identity")
     path = ensure(entry.name) if entry else locate(name_or_path)
@@ -204,7 +184,7 @@ def load_identity(name_or_path: str = "toonfaces_identity") -> IdentityModel:
 
 
 def _published_identity(path: Path) -> IdentityModel:
-    from dclip.models.convert import read_foreign
+    from dclip.models.foreign import read_foreign
 
     state = read_foreign(path)
     try:
@@ -212,7 +192,9 @@ def _published_identity(path: Path) -> IdentityModel:
         net.load_state_dict(state)
     except (DclipError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise DclipError(f"{path} was not written by dclip, nor is it the published ArcFace: {said}") from error
+        raise DclipError(
+            f"{path} was not written by dclip, nor is it the published ArcFace: {said}"
+        ) from error
     return IdentityModel(net.requires_grad_(False), CELEBA_CROP).eval()
 
 

@@ -12,32 +12,64 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
+
+
 MERGES_FILE = "toonfaces_merges.txt.gz"  # in the package's folder of weights
+
+
 CONTEXT = 32
-_TEXT = {"context_length": CONTEXT, "vocab_size": 512 + MERGES + 2, "width": 128, "heads": 4, "layers": 3}
+
+
+_TEXT = {
+    "context_length": CONTEXT,
+    "vocab_size": 512 + MERGES + 2,
+    "width": 128,
+    "heads": 4,
+    "layers": 3,
+}
+
+
 TOONFACES_CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"layers": [1, 1, 2, 1], "width": 24, "image_size": 64, "head_width": 64},
     "text_cfg": _TEXT,
 }
-TOONFACES_HELDOUT_CLIP: dict[str, Any] = {  # another architecture (timm's DLA-46-C), so that it has other blind spots
+
+
+TOONFACES_HELDOUT_CLIP: dict[
+    str, Any
+] = {  # another architecture (timm's DLA-46-C), so that it has other blind spots
     "embed_dim": 128,
-    "vision_cfg": {"timm_model_name": "dla46_c", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+    "vision_cfg": {
+        "timm_model_name": "dla46_c",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 64,
+    },
     "text_cfg": _TEXT,
 }
+
+
 # Of 32x32 pictures, seen at twice their size: the first layers go down to a quarter.
 CIFAR10_CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 32, "image_size": 64, "head_width": 64},
     "text_cfg": _TEXT,
 }
+
+
 CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
     "embed_dim": 128,
-    "vision_cfg": {"timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+    "vision_cfg": {
+        "timm_model_name": "resnet10t",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 64,
+    },
     "text_cfg": _TEXT,
 }
 
@@ -121,7 +153,9 @@ def build_clip(config: dict[str, Any]) -> nn.Module:
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
-    clip: nn.Module = CLIP(config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False))
+    clip: nn.Module = CLIP(
+        config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False)
+    )
     return clip
 
 
@@ -135,25 +169,33 @@ def published_config(arch: str) -> dict[str, Any]:
 
     config = open_clip.get_model_config(arch)
     if config is None:
-        raise DclipError(f"open_clip has no network {arch!r}; it has {', '.join(open_clip.list_models()[:5])}, ...")
+        raise DclipError(
+            f"open_clip has no network {arch!r}; it has {', '.join(open_clip.list_models()[:5])}, ..."
+        )
     return dict(config)
 
 
 def read_open_clip(
-    file: Path, config: dict[str, Any], name: str, antialias: bool, preprocess: Mapping[str, Any] | None = None
+    file: Path,
+    config: dict[str, Any],
+    name: str,
+    antialias: bool,
+    preprocess: Mapping[str, Any] | None = None,
 ) -> ClipModel:
     """A CLIP from the weights that open_clip publishes, frozen, in eval mode, with mean, std and size of its own."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from open_clip.tokenizer import SimpleTokenizer
 
-    from dclip.models.convert import read_foreign
+    from dclip.models.foreign import read_foreign
 
     state = read_foreign(file)
     clip = build_clip(config)
     try:
         clip.load_state_dict(state)
     except RuntimeError as error:
-        raise DclipError(f"{file} is not the CLIP {name}: {' '.join(str(error).split())[:200]}; give the published file") from error
+        raise DclipError(
+            f"{file} is not the CLIP {name}: {' '.join(str(error).split())[:200]}; give the published file"
+        ) from error
     shown = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, **(preprocess or {})}
     model = ClipModel(
         clip.eval().requires_grad_(False), SimpleTokenizer(context_length=config["text_cfg"]["context_length"]),
@@ -165,7 +207,11 @@ def read_open_clip(
 def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
     """A CLIP in a folder as open_clip writes it for the Hugging Face hub: weights beside their ``open_clip_config.json``."""
     file = next(
-        (folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()),
+        (
+            folder / name
+            for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+            if (folder / name).is_file()
+        ),
         None,
     )
     try:
@@ -176,5 +222,7 @@ def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
             f"{folder} has no usable open_clip_config.json ({type(error).__name__}); give a folder of open_clip"
         ) from error
     if file is None:
-        raise DclipError(f"{folder} holds no open_clip_model.safetensors; put the weights beside their open_clip_config.json")
+        raise DclipError(
+            f"{folder} holds no open_clip_model.safetensors; put the weights beside their open_clip_config.json"
+        )
     return read_open_clip(file, config, folder.name, antialias, described.get("preprocess_cfg"))

@@ -28,26 +28,42 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dclip.config import DclipError
-from dclip.data.pools import cache_dir
 from dclip.diffusion.schedule import Schedule
-from dclip.headers import is_ours, read_header, t0_from_name
-from dclip.models.checkpoints import file_digest, model_header, save_weights
+from dclip.errors import DclipError
+from dclip.files import cache_dir
+from dclip.models.foreign import _first, _need, read_foreign, weights_file
+from dclip.models.header import read_header, t0_from_name
+from dclip.models.saved import file_digest, model_header, save_weights
 from dclip.models.unet import VARIANCES, ModelInfo, build_unet
 
 VERSION = 1  # of the conversion: part of the cache key, so that a mended converter never meets its old results
+
+
 GROUPS = 32  # channels of every published network are normalised in 32 groups
+
+
 TIMESTEPS = 1000
+
+
 LOWEST = 8  # pixels at the lowest level, where the size is unknown
+
+
 _INPUTS = {"ddim": "conv_in", "adm": "input_blocks.0.0", "diffusers": "conv_in"}
+
+
 _OUTPUTS = {"ddim": "conv_out", "adm": "out.2", "diffusers": "conv_out"}
-_MARKS = {"ddim": "temb.dense.0.weight", "adm": "time_embed.0.weight", "diffusers": "time_embedding.linear_1.weight"}
+
+
+_MARKS = {
+    "ddim": "temb.dense.0.weight",
+    "adm": "time_embed.0.weight",
+    "diffusers": "time_embedding.linear_1.weight",
+}
 
 
 @dataclass(frozen=True)
@@ -79,26 +95,23 @@ class Known:
 KNOWN: dict[tuple[str, tuple[int, ...], int, tuple[int, ...], int], Known] = {
     ("ddim", (128, 128, 256, 256, 512, 512), 2, (4,), 3): Known("CelebA-HQ or LSUN 256", 256),
     ("ddim", (128, 256, 256, 256), 2, (1,), 3): Known("CIFAR-10", 32, "fixed_large", 0.1),
-    ("adm", (128, 128, 256, 256, 512, 512), 1, (4,), 6): Known("AFHQ or FFHQ 256 (ADM)", 256, "learned_range"),
-    ("adm", (128, 256, 256, 512, 512, 1024, 1024), 2, (4, 5, 6), 6): Known("ImageNet 512 (ADM)", 512, "learned_range"),
+    ("adm", (128, 128, 256, 256, 512, 512), 1, (4,), 6): Known(
+        "AFHQ or FFHQ 256 (ADM)", 256, "learned_range"
+    ),
+    ("adm", (128, 256, 256, 512, 512, 1024, 1024), 2, (4, 5, 6), 6): Known(
+        "ImageNet 512 (ADM)", 512, "learned_range"
+    ),
 }
-
-
-def _need(condition: bool, message: str) -> None:
-    if not condition:
-        raise DclipError(message)
-
-
-def _first(names: Iterable[str], most: int = 3) -> str:
-    found = sorted(names)
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 # ---------------------------------------------------------------------------------------------------- recognise
 
 
 def recognise(
-    state: Mapping[str, Tensor], head_dim: int = 64, image_size: int | None = None, config: Mapping[str, Any] | None = None
+    state: Mapping[str, Tensor],
+    head_dim: int = 64,
+    image_size: int | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Recognised:
     """What network a state dict is of, from names and shapes alone (meta tensors will do).
 
@@ -112,14 +125,20 @@ def recognise(
         )
     if kind == "diffusers":
         return _recognise_diffusers(state, image_size, config)
-    return _recognise_ddim(state, image_size) if kind == "ddim" else _recognise_adm(state, head_dim, image_size)
+    return (
+        _recognise_ddim(state, image_size)
+        if kind == "ddim"
+        else _recognise_adm(state, head_dim, image_size)
+    )
 
 
 def _side(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
     """Length of one axis of a tensor that must be there."""
     value = state.get(key)
     if value is None or value.ndim <= axis:
-        raise DclipError(f"these weights are not a whole diffusion model: {key} is missing or misshapen; fetch the file again")
+        raise DclipError(
+            f"these weights are not a whole diffusion model: {key} is missing or misshapen; fetch the file again"
+        )
     return int(value.shape[axis])
 
 
@@ -142,14 +161,21 @@ def _recognise_ddim(state: Mapping[str, Tensor], image_size: int | None) -> Reco
     return _described("ddim", state, widths, layers, attention, own, image_size)
 
 
-def _recognise_adm(state: Mapping[str, Tensor], head_dim: int, image_size: int | None) -> Recognised:
+def _recognise_adm(
+    state: Mapping[str, Tensor], head_dim: int, image_size: int | None
+) -> Recognised:
     blocks = len(_indices(state, r"output_blocks\.(\d+)\."))
     # a level ends where its last output block enlarges: a block of its own (no weights in the resampling), or a convolution
     ends = _indices(state, r"output_blocks\.(\d+)\.[12]\.(?:in_layers\.2|conv)\.weight")
     levels = range(len(ends) + 1)
-    _need(blocks > 0 and blocks % len(levels) == 0, f"these adm weights have {blocks} output blocks for {len(levels)} levels")
+    _need(
+        blocks > 0 and blocks % len(levels) == 0,
+        f"these adm weights have {blocks} output blocks for {len(levels)} levels",
+    )
     layers = blocks // len(levels) - 1
-    firsts = [f"input_blocks.{1 + level * (layers + 1)}" for level in levels]  # the first block of each level
+    firsts = [
+        f"input_blocks.{1 + level * (layers + 1)}" for level in levels
+    ]  # the first block of each level
     widths = tuple(_side(state, f"{first}.0.out_layers.3.weight") for first in firsts)
     attention = tuple(level for level in levels if f"{firsts[level]}.1.qkv.weight" in state)
     for width in (*(widths[level] for level in attention), widths[-1]):
@@ -157,12 +183,16 @@ def _recognise_adm(state: Mapping[str, Tensor], head_dim: int, image_size: int |
             head_dim > 0 and width % head_dim == 0,
             f"head_dim={head_dim} does not divide {width} channels; give head_dim, the channels an attention head was trained with",
         )
-    resamples = not ends or any(".in_layers." in key for key in state if re.match(r"output_blocks\.\d+\.[12]\.in_", key))
+    resamples = not ends or any(
+        ".in_layers." in key for key in state if re.match(r"output_blocks\.\d+\.[12]\.in_", key)
+    )
     own = _adm_settings(state, widths, head_dim, resamples)
     return _described("adm", state, widths, layers, attention, own, image_size)
 
 
-def _adm_settings(state: Mapping[str, Tensor], widths: tuple[int, ...], head_dim: int, resamples: bool) -> dict[str, Any]:
+def _adm_settings(
+    state: Mapping[str, Tensor], widths: tuple[int, ...], head_dim: int, resamples: bool
+) -> dict[str, Any]:
     scale_shift = _side(state, "middle_block.0.emb_layers.1.weight") == 2 * widths[-1]
     embedded = _side(state, "time_embed.0.weight")
     settings = {
@@ -183,11 +213,16 @@ def _adm_settings(state: Mapping[str, Tensor], widths: tuple[int, ...], head_dim
     return settings
 
 
-def _block_types(levels: int, attention: tuple[int, ...], resamples: bool) -> dict[str, tuple[str, ...]]:
+def _block_types(
+    levels: int, attention: tuple[int, ...], resamples: bool
+) -> dict[str, tuple[str, ...]]:
     kind = "Resnet{}sampleBlock2D" if resamples else "{}Block2D"
     kinds = ["Attn{}Block2D" if level in attention else kind for level in range(levels)]
     down = tuple(name.format("Down") for name in kinds)
-    return {"down_block_types": down, "up_block_types": tuple(name.format("Up") for name in reversed(kinds))}
+    return {
+        "down_block_types": down,
+        "up_block_types": tuple(name.format("Up") for name in reversed(kinds)),
+    }
 
 
 def _described(
@@ -200,10 +235,18 @@ def _described(
     image_size: int | None,
 ) -> Recognised:
     """Put together what both published formats have in common."""
-    _need(layers > 0 and len(widths) > 0, f"these {kind} weights have no blocks; fetch the file again")
+    _need(
+        layers > 0 and len(widths) > 0, f"these {kind} weights have no blocks; fetch the file again"
+    )
     odd = [str(width) for width in widths if width % GROUPS]
-    _need(not odd, f"these {kind} weights have {', '.join(odd)} channels, not multiples of {GROUPS}: no published network has")
-    channels, out = _side(state, f"{_INPUTS[kind]}.weight", 1), _side(state, f"{_OUTPUTS[kind]}.weight")
+    _need(
+        not odd,
+        f"these {kind} weights have {', '.join(odd)} channels, not multiples of {GROUPS}: no published network has",
+    )
+    channels, out = (
+        _side(state, f"{_INPUTS[kind]}.weight", 1),
+        _side(state, f"{_OUTPUTS[kind]}.weight"),
+    )
     known = KNOWN.get((kind, widths, layers, attention, out))
     assumed = known.image_size if known else LOWEST * 2 ** (len(widths) - 1)
     unet = {
@@ -219,7 +262,13 @@ def _described(
     }
     fixed = known.variance if known else "fixed_small"
     unused = tuple(key for key in state if kind == "adm" and key.startswith("label_emb."))
-    return Recognised(kind, unet, "learned_range" if out == 2 * channels else fixed, _notes(kind, unet, known), unused)
+    return Recognised(
+        kind,
+        unet,
+        "learned_range" if out == 2 * channels else fixed,
+        _notes(kind, unet, known),
+        unused,
+    )
 
 
 def _notes(kind: str, unet: dict[str, Any], known: Known | None) -> dict[str, Any]:
@@ -237,7 +286,9 @@ def _size(image_size: int, levels: int) -> int:
     return image_size
 
 
-def _recognise_diffusers(state: Mapping[str, Tensor], image_size: int | None, config: Mapping[str, Any] | None) -> Recognised:
+def _recognise_diffusers(
+    state: Mapping[str, Tensor], image_size: int | None, config: Mapping[str, Any] | None
+) -> Recognised:
     channels, out = _side(state, "conv_in.weight", 1), _side(state, "conv_out.weight")
     variance = "learned_range" if out == 2 * channels else "fixed_small"
     unused = tuple(key for key in state if key.startswith("class_embedding."))
@@ -253,7 +304,10 @@ def _recognise_diffusers(state: Mapping[str, Tensor], image_size: int | None, co
 def _square(size: Any) -> int:
     sides = set(size) if isinstance(size, list | tuple) else {size}
     side = sides.pop()
-    _need(isinstance(side, int) and not sides, f"config.json: sample_size={size} is no square; give image_size")
+    _need(
+        isinstance(side, int) and not sides,
+        f"config.json: sample_size={size} is no square; give image_size",
+    )
     return int(side)
 
 
@@ -261,17 +315,28 @@ def _diffusers_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config.json as arguments of ``UNet2DModel``, without class embedding."""
     from diffusers import UNet2DModel
 
-    name, time = config.get("_class_name", "UNet2DModel"), config.get("time_embedding_type", "positional")
-    _need(name == "UNet2DModel", f"config.json describes a {name}; only an unconditional UNet2DModel in pixel space will do")
-    _need(
-        time != "fourier", f"config.json: time_embedding_type={time} belongs to score models; a network that predicts eps is needed"
+    name, time = (
+        config.get("_class_name", "UNet2DModel"),
+        config.get("time_embedding_type", "positional"),
     )
-    _need("block_out_channels" in config, "config.json has no block_out_channels; give the config.json of these weights")
+    _need(
+        name == "UNet2DModel",
+        f"config.json describes a {name}; only an unconditional UNet2DModel in pixel space will do",
+    )
+    _need(
+        time != "fourier",
+        f"config.json: time_embedding_type={time} belongs to score models; a network that predicts eps is needed",
+    )
+    _need(
+        "block_out_channels" in config,
+        "config.json has no block_out_channels; give the config.json of these weights",
+    )
     unet = {key: value for key, value in config.items() if not key.startswith("_")}
     strange = set(unet) - set(inspect.signature(UNet2DModel.__init__).parameters)
     # diffusers would ignore them, and load a network that differs from the trained one where they mattered
     _need(
-        not strange, f"config.json has settings that UNet2DModel does not take ({_first(strange)}); take them out if they are idle"
+        not strange,
+        f"config.json has settings that UNet2DModel does not take ({_first(strange)}); take them out if they are idle",
     )
     return unet | {"class_embed_type": None, "num_class_embeds": None}
 
@@ -280,6 +345,8 @@ def _diffusers_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 # names inside a residual block and inside an attention block: theirs -> diffusers' (a fused qkv becomes three)
 Renames = dict[str, tuple[str, ...]]
+
+
 _DDIM_BLOCK: Renames = {
     "norm1": ("norm1",),
     "conv1": ("conv1",),
@@ -288,6 +355,8 @@ _DDIM_BLOCK: Renames = {
     "conv2": ("conv2",),
     "nin_shortcut": ("conv_shortcut",),
 }
+
+
 _ADM_BLOCK: Renames = {
     "in_layers.0": ("norm1",),
     "in_layers.2": ("conv1",),
@@ -296,14 +365,41 @@ _ADM_BLOCK: Renames = {
     "out_layers.3": ("conv2",),
     "skip_connection": ("conv_shortcut",),
 }
-_DDIM_ATTENTION: Renames = {"norm": ("group_norm",), "q": ("to_q",), "k": ("to_k",), "v": ("to_v",), "proj_out": ("to_out.0",)}
-_ADM_ATTENTION: Renames = {"norm": ("group_norm",), "qkv": ("to_q", "to_k", "to_v"), "proj_out": ("to_out.0",)}
+
+
+_DDIM_ATTENTION: Renames = {
+    "norm": ("group_norm",),
+    "q": ("to_q",),
+    "k": ("to_k",),
+    "v": ("to_v",),
+    "proj_out": ("to_out.0",),
+}
+
+
+_ADM_ATTENTION: Renames = {
+    "norm": ("group_norm",),
+    "qkv": ("to_q", "to_k", "to_v"),
+    "proj_out": ("to_out.0",),
+}
+
+
 _RENAMES: dict[str, dict[str, Renames]] = {
     "ddim": {"res": _DDIM_BLOCK, "attn": _DDIM_ATTENTION, "one": {"": ("",)}},
     "adm": {"res": _ADM_BLOCK, "attn": _ADM_ATTENTION, "one": {"": ("",)}},
 }
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # diffusers before 0.13
-Module = tuple[str, str, str]  # their name, diffusers' name, "res" | "attn" | "one" (a single layer)
+
+
+_OLD_ATTENTION = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+}  # diffusers before 0.13
+
+
+Module = tuple[
+    str, str, str
+]  # their name, diffusers' name, "res" | "attn" | "one" (a single layer)
 
 
 @dataclass(frozen=True)
@@ -330,7 +426,9 @@ def convert(state: Mapping[str, Tensor], recognised: Recognised) -> dict[str, Te
     head_dim = recognised.unet.get("attention_head_dim")
     filled = {new: _take(state[origin.key], origin, head_dim) for new, origin in origins.items()}
     if _folds_time(recognised):
-        filled |= _time_table(filled["time_embedding.linear_1.weight"], recognised.unet["block_out_channels"][0])
+        filled |= _time_table(
+            filled["time_embedding.linear_1.weight"], recognised.unet["block_out_channels"][0]
+        )
     return {new: _fit(filled[new], shape, new, origins) for new, shape in targets.items()}
 
 
@@ -347,7 +445,9 @@ def _targets(unet: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in net.state_dict().items()}
 
 
-def key_map(recognised: Recognised, state: Iterable[str], targets: Iterable[str]) -> dict[str, Origin]:
+def key_map(
+    recognised: Recognised, state: Iterable[str], targets: Iterable[str]
+) -> dict[str, Origin]:
     """Our key -> where it comes from, for every tensor in ``targets`` that has an origin of its own."""
     if recognised.format == "diffusers":
         return {_modern(key): Origin(key) for key in state if key not in recognised.unused}
@@ -357,7 +457,11 @@ def key_map(recognised: Recognised, state: Iterable[str], targets: Iterable[str]
 
 
 def _modern(key: str) -> str:
-    return re.sub(r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{_OLD_ATTENTION[m[2]]}.", key)
+    return re.sub(
+        r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.",
+        lambda m: f"{m[1]}.{_OLD_ATTENTION[m[2]]}.",
+        key,
+    )
 
 
 def _leaves(kind: str, modules: Iterable[Module]) -> Iterator[tuple[str, Origin]]:
@@ -366,7 +470,9 @@ def _leaves(kind: str, modules: Iterable[Module]) -> Iterator[tuple[str, Origin]
         for old, news in _RENAMES[kind][sort].items():
             for part, new in enumerate(news):
                 for leaf in ("weight", "bias"):
-                    origin = Origin(".".join(filter(None, (theirs, old, leaf))), part if len(news) > 1 else None)
+                    origin = Origin(
+                        ".".join(filter(None, (theirs, old, leaf))), part if len(news) > 1 else None
+                    )
                     yield ".".join(filter(None, (ours, new, leaf))), origin
 
 
@@ -377,17 +483,33 @@ def _attends(unet: Mapping[str, Any]) -> list[bool]:
 def _ddim_modules(unet: Mapping[str, Any]) -> Iterator[Module]:
     """Their ``up`` list is in the order of levels (0 = full resolution), ours begins at the lowest."""
     layers, attends = unet["layers_per_block"], _attends(unet)
-    yield from (("temb.dense.0", "time_embedding.linear_1", "one"), ("temb.dense.1", "time_embedding.linear_2", "one"))
-    yield from (("conv_in", "conv_in", "one"), ("norm_out", "conv_norm_out", "one"), ("conv_out", "conv_out", "one"))
-    yield from (("mid.block_1", "mid_block.resnets.0", "res"), ("mid.block_2", "mid_block.resnets.1", "res"))
+    yield from (
+        ("temb.dense.0", "time_embedding.linear_1", "one"),
+        ("temb.dense.1", "time_embedding.linear_2", "one"),
+    )
+    yield from (
+        ("conv_in", "conv_in", "one"),
+        ("norm_out", "conv_norm_out", "one"),
+        ("conv_out", "conv_out", "one"),
+    )
+    yield from (
+        ("mid.block_1", "mid_block.resnets.0", "res"),
+        ("mid.block_2", "mid_block.resnets.1", "res"),
+    )
     yield "mid.attn_1", "mid_block.attentions.0", "attn"
-    for level, last in enumerate(reversed(range(len(attends)))):  # `last` is the level's place in our up list
+    for level, last in enumerate(
+        reversed(range(len(attends)))
+    ):  # `last` is the level's place in our up list
         for theirs, ours, count in (
             (f"down.{level}", f"down_blocks.{level}", layers),
             (f"up.{level}", f"up_blocks.{last}", layers + 1),
         ):
             yield from ((f"{theirs}.block.{j}", f"{ours}.resnets.{j}", "res") for j in range(count))
-            yield from ((f"{theirs}.attn.{j}", f"{ours}.attentions.{j}", "attn") for j in range(count) if attends[level])
+            yield from (
+                (f"{theirs}.attn.{j}", f"{ours}.attentions.{j}", "attn")
+                for j in range(count)
+                if attends[level]
+            )
         if last:
             yield f"down.{level}.downsample.conv", f"down_blocks.{level}.downsamplers.0.conv", "one"
         if level:
@@ -396,12 +518,26 @@ def _ddim_modules(unet: Mapping[str, Any]) -> Iterator[Module]:
 
 def _adm_modules(unet: Mapping[str, Any]) -> Iterator[Module]:
     """Their blocks are one flat list a side, in the order in which they run."""
-    yield from (("time_embed.0", "time_embedding.linear_1", "one"), ("time_embed.2", "time_embedding.linear_2", "one"))
-    yield from (("input_blocks.0.0", "conv_in", "one"), ("out.0", "conv_norm_out", "one"), ("out.2", "conv_out", "one"))
-    yield from (("middle_block.0", "mid_block.resnets.0", "res"), ("middle_block.2", "mid_block.resnets.1", "res"))
+    yield from (
+        ("time_embed.0", "time_embedding.linear_1", "one"),
+        ("time_embed.2", "time_embedding.linear_2", "one"),
+    )
+    yield from (
+        ("input_blocks.0.0", "conv_in", "one"),
+        ("out.0", "conv_norm_out", "one"),
+        ("out.2", "conv_out", "one"),
+    )
+    yield from (
+        ("middle_block.0", "mid_block.resnets.0", "res"),
+        ("middle_block.2", "mid_block.resnets.1", "res"),
+    )
     yield "middle_block.1", "mid_block.attentions.0", "attn"
-    yield from _adm_inputs(unet["layers_per_block"], _attends(unet), unet["downsample_type"] == "resnet")
-    yield from _adm_outputs(unet["layers_per_block"], _attends(unet), unet["upsample_type"] == "resnet")
+    yield from _adm_inputs(
+        unet["layers_per_block"], _attends(unet), unet["downsample_type"] == "resnet"
+    )
+    yield from _adm_outputs(
+        unet["layers_per_block"], _attends(unet), unet["upsample_type"] == "resnet"
+    )
 
 
 def _adm_inputs(layers: int, attends: list[bool], resamples: bool) -> Iterator[Module]:
@@ -413,7 +549,11 @@ def _adm_inputs(layers: int, attends: list[bool], resamples: bool) -> Iterator[M
                 yield f"input_blocks.{first + j}.1", f"{ours}.attentions.{j}", "attn"
         if level < len(attends) - 1:
             theirs = f"input_blocks.{first + layers}.0"
-            yield (theirs, f"{ours}.downsamplers.0", "res") if resamples else (f"{theirs}.op", f"{ours}.downsamplers.0.conv", "one")
+            yield (
+                (theirs, f"{ours}.downsamplers.0", "res")
+                if resamples
+                else (f"{theirs}.op", f"{ours}.downsamplers.0.conv", "one")
+            )
 
 
 def _adm_outputs(layers: int, attends: list[bool], resamples: bool) -> Iterator[Module]:
@@ -425,17 +565,28 @@ def _adm_outputs(layers: int, attends: list[bool], resamples: bool) -> Iterator[
                 yield f"output_blocks.{first + j}.1", f"{ours}.attentions.{j}", "attn"
         if place < len(attends) - 1:
             theirs = f"output_blocks.{first + layers}.{2 if attention else 1}"
-            yield (theirs, f"{ours}.upsamplers.0", "res") if resamples else (f"{theirs}.conv", f"{ours}.upsamplers.0.conv", "one")
+            yield (
+                (theirs, f"{ours}.upsamplers.0", "res")
+                if resamples
+                else (f"{theirs}.conv", f"{ours}.upsamplers.0.conv", "one")
+            )
 
 
 def _check_names(
-    state: Mapping[str, Tensor], recognised: Recognised, origins: Mapping[str, Origin], targets: Mapping[str, tuple[int, ...]]
+    state: Mapping[str, Tensor],
+    recognised: Recognised,
+    origins: Mapping[str, Origin],
+    targets: Mapping[str, tuple[int, ...]],
 ) -> None:
     used = {origin.key for origin in origins.values()} | set(recognised.unused)
     made = {"time_proj.weight"} if _folds_time(recognised) else set()
     missing = {key for key in used if key not in state} | set(targets) - set(origins) - made
-    unknown = {key for key in state if key not in used} | {origins[key].key for key in set(origins) - set(targets)}
-    problems = [f"missing {_first(missing)}"] * bool(missing) + [f"unknown {_first(unknown)}"] * bool(unknown)
+    unknown = {key for key in state if key not in used} | {
+        origins[key].key for key in set(origins) - set(targets)
+    }
+    problems = [f"missing {_first(missing)}"] * bool(missing) + [
+        f"unknown {_first(unknown)}"
+    ] * bool(unknown)
     _need(
         not problems,
         f"these {recognised.format} weights do not make a whole network: {'; '.join(problems)}; give the file as it was published",
@@ -449,7 +600,10 @@ def _take(value: Tensor, origin: Origin, head_dim: int | None) -> Tensor:
         return value.clone()
     assert head_dim is not None
     # legacy order: the rows of each head lie together, [q | k | v], head_dim rows each
-    _need(len(value) % (3 * head_dim) == 0, f"{origin.key} has {len(value)} rows, not a multiple of 3 x head_dim={head_dim}")
+    _need(
+        len(value) % (3 * head_dim) == 0,
+        f"{origin.key} has {len(value)} rows, not a multiple of 3 x head_dim={head_dim}",
+    )
     heads = value.reshape(-1, 3, head_dim, *value.shape[1:])
     return heads[:, origin.part].flatten(0, 1).clone()
 
@@ -483,7 +637,10 @@ def _time_table(weight: Tensor, width: int) -> dict[str, Tensor]:
     table = torch.zeros(TIMESTEPS, width, dtype=torch.float64)
     table[:, :kept] = u[:, :kept] * s[:kept]
     error = float((table[:, :kept] @ vh[:kept] - sinusoids).abs().max())
-    _need(error < 1e-5, f"time_embed.0.weight: {weight.shape[1]} time channels do not fit into {width} (error {error:.1g})")
+    _need(
+        error < 1e-5,
+        f"time_embed.0.weight: {weight.shape[1]} time channels do not fit into {width} (error {error:.1g})",
+    )
     linear = torch.zeros(len(weight), width, dtype=torch.float64)
     linear[:, :kept] = weight.double() @ vh[:kept].T
     return {"time_proj.weight": table.float(), "time_embedding.linear_1.weight": linear.float()}
@@ -492,114 +649,13 @@ def _time_table(weight: Tensor, width: int) -> dict[str, Tensor]:
 def _sinusoids(channels: int) -> Tensor:
     """float32 [T, M], [cos | sin] of t * 1e4^(-i / (M/2)), rounded as the published code rounds."""
     half = channels // 2
-    _need(channels == 2 * half > 0, f"time_embed.0.weight has {channels} time channels, an odd number; fetch the file again")
+    _need(
+        channels == 2 * half > 0,
+        f"time_embed.0.weight has {channels} time channels, an odd number; fetch the file again",
+    )
     frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
     angles = torch.arange(TIMESTEPS, dtype=torch.float32)[:, None] * frequencies
     return torch.cat([torch.cos(angles), torch.sin(angles)], 1)
-
-
-# ---------------------------------------------------------------------------------------------------- read
-
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
-_EMAS = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model")
-_FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-_LFS = b"version https://git-lfs"
-
-
-def read_foreign(path: str | Path, ema: bool = False) -> dict[str, Tensor]:
-    """The tensors of a foreign file on the CPU: .ckpt, .pth, .pt, .bin, .safetensors, or a diffusers folder.
-
-    Wrappers such as ``{"state_dict": ...}``, ``{"model": ...}`` and the prefix ``module.`` are taken off. With ``ema`` the
-    averaged copy inside the file is read, and must be there. Pickles are read as tensors only: what would run code is
-    refused. DclipError in one line for a file that is damaged, or is something else.
-    """
-    file = weights_file(path)
-    _refuse_text(file)
-    found = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
-    return _bare(_unwrap(found, ema, file), file)
-
-
-def weights_file(path: str | Path) -> Path:
-    """The file that holds the weights: the path, or the file inside a diffusers folder (also under ``unet/``)."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        places = [path / sub / name for sub in ("", "unet") for name in _FOLDER_FILES]
-        file = next((place for place in places if place.is_file()), None)
-        if file is None:
-            raise DclipError(f"{path} holds no {' or '.join(_FOLDER_FILES)}, neither there nor in unet/; give a diffusers folder")
-        return file
-    _need(path.is_file(), f"{path} does not exist; give a checkpoint file or a diffusers folder")
-    return path
-
-
-def _refuse_text(file: Path) -> None:
-    """Downloads that went wrong leave a page under the name of the weights."""
-    with file.open("rb") as stream:
-        head = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
-    if head.startswith(b"<") and b"\0" not in head[:16]:  # eight bytes of length open a safetensors file, some of them 0
-        raise DclipError(f"{file} is a web page (HTML or XML), not weights: the download was answered with a page; fetch it again")
-    _need(not head.startswith(_LFS), f"{file} is a Git LFS pointer, not weights; fetch the file itself with git lfs pull")
-    _need(bool(head), f"{file} is empty; fetch it again")
-
-
-def _damaged(file: Path, error: Exception) -> DclipError:
-    said = " ".join(str(error).split())[:120]
-    # torch advises to open it with its code: not from here
-    why = type(error).__name__ if not said or "weights_only" in str(error) else said
-    return DclipError(f"{file} is truncated, damaged or no checkpoint ({why}); fetch it again and compare its size")
-
-
-def _read_safetensors(file: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(str(file))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(file, error) from error
-
-
-def _read_pickle(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken pickle may raise anything
-        raise _refused(file, error) from error
-
-
-def _refused(file: Path, error: Exception) -> DclipError:
-    """Whether a whole pickle wants more than tensors, or the file is broken."""
-    name = re.search(r"GLOBAL (\S+)", str(error))
-    with file.open("rb") as stream:
-        pickled = stream.read(2)[:1] in (b"P", b"\x80")  # a zip as torch writes it, or a pickle
-    if not (isinstance(error, UnpicklingError) and (name or pickled)):
-        return _damaged(file, error)
-    what = f"code or other objects than tensors{f' ({name[1]})' if name else ''}"
-    remedy = "convert it to safetensors on a machine where you trust it, and give that file"
-    return DclipError(f"{file} carries {what}; it was refused and nothing in it was run; {remedy}")
-
-
-def _unwrap(found: Any, ema: bool, file: Path) -> Any:
-    """The state dict inside what was saved."""
-    if isinstance(found, list | tuple) and found:  # the ddim code saves [model, optimiser, epoch, step(, EMA)]
-        _need(not ema or len(found) == 5, f"{file} holds no averaged copy (EMA); leave ema out to read the weights themselves")
-        return found[-1] if ema else _unwrap(found[0], False, file)
-    if not isinstance(found, Mapping):
-        raise DclipError(f"{file} holds a {type(found).__name__}, no state dict; give the weights of a diffusion model")
-    inner = next((found[name] for name in (_EMAS if ema else _WRAPPERS) if isinstance(found.get(name), Mapping)), None)
-    _need(not ema or inner is not None, f"{file} holds no averaged copy (EMA); leave ema out to read the weights themselves")
-    return found if inner is None else _unwrap(inner, False, file)
-
-
-def _bare(found: Any, file: Path) -> dict[str, Tensor]:
-    """Keys without ``module.``, values nothing but tensors."""
-    foreign = [str(k) for k, v in found.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
-    hint = f" (an averaged copy is there: ema=True reads {_first(set(foreign) & set(_EMAS))})" if set(foreign) & set(_EMAS) else ""
-    _need(not foreign, f"{file} holds more than weights: {_first(foreign)}{hint}; give a file with the state dict alone")
-    _need(bool(found), f"{file} holds no tensors; fetch it again")
-    state: dict[str, Tensor] = dict(found)
-    while all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
 
 
 # ---------------------------------------------------------------------------------------------------- load
@@ -622,32 +678,39 @@ def load_foreign(
     with torch.device("meta"):  # no time and memory for random weights
         unet = build_unet(recognised.unet)
     unet.load_state_dict(weights, assign=True)
-    notes = recognised.notes | {"source": file.name, "source_sha256": file_digest(file), "t0": t0_from_name(path)}
+    notes = recognised.notes | {
+        "source": file.name,
+        "source_sha256": file_digest(file),
+        "t0": t0_from_name(path),
+    }
     if recognised.unused:
         notes["unused"] = list(recognised.unused)
     info = ModelInfo(Path(path).stem, recognised.unet, recognised.variance, schedule, notes)
     return unet.eval().requires_grad_(False), info
 
 
-def converted(path: str | Path, head_dim: int = 64, image_size: int | None = None, ema: bool = False) -> Path:
+def converted(
+    path: str | Path, head_dim: int = 64, image_size: int | None = None, ema: bool = False
+) -> Path:
     """One of our safetensors files with a foreign checkpoint's weights, for ``load_model``; made once, then reused.
 
     It lies in ``cache_dir()/converted`` under the SHA-256 of the source and of the options.
     """
     file = weights_file(path)
-    beside = {name.name: file_digest(name) for name in (file.with_name("config.json"), *_scheduler_files(file)) if name.is_file()}
-    key = json.dumps([VERSION, file_digest(file), beside, Path(path).stem, head_dim, image_size, ema], sort_keys=True)
+    beside = {
+        name.name: file_digest(name)
+        for name in (file.with_name("config.json"), *_scheduler_files(file))
+        if name.is_file()
+    }
+    key = json.dumps(
+        [VERSION, file_digest(file), beside, Path(path).stem, head_dim, image_size, ema],
+        sort_keys=True,
+    )
     target = cache_dir() / "converted" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if not _whole(target):
         unet, info = load_foreign(path, head_dim, image_size, ema)
         save_weights(target, unet, model_header(info))
     return target
-
-
-def is_foreign(path: str | Path) -> bool:
-    """Whether a path is a checkpoint that is not one of ours: a folder, another suffix, or safetensors without our header."""
-    path = Path(path).expanduser()
-    return path.is_dir() or (path.is_file() and not is_ours(path))
 
 
 def _whole(path: Path) -> bool:
@@ -673,20 +736,40 @@ _SCHEDULE = {"num_train_timesteps": TIMESTEPS, "beta_start": 1e-4, "beta_end": 0
 
 def _scheduler_files(file: Path) -> list[Path]:
     """Beside the weights, or where a pipeline's folder has it."""
-    pipeline = [file.parent.parent / "scheduler" / "scheduler_config.json"] if file.parent.name == "unet" else []
+    pipeline = (
+        [file.parent.parent / "scheduler" / "scheduler_config.json"]
+        if file.parent.name == "unet"
+        else []
+    )
     return [file.with_name("scheduler_config.json"), *pipeline]
 
 
 def _scheduled(file: Path, recognised: Recognised) -> tuple[Schedule, Recognised]:
     """The schedule that a diffusers folder names, and its kind of variance. DclipError for schedules that we do not have."""
-    found = (_json(place) for place in _scheduler_files(file)) if recognised.format == "diffusers" else ()
+    found = (
+        (_json(place) for place in _scheduler_files(file))
+        if recognised.format == "diffusers"
+        else ()
+    )
     config = next(filter(None, found), None)
     if config is None:
         return Schedule(), recognised
-    needed = {"beta_schedule": "linear", "prediction_type": "epsilon", "trained_betas": None, "rescale_betas_zero_snr": False}
-    other = [f"{key}={config[key]}" for key, value in needed.items() if config.get(key, value) != value]
-    _need(not other, f"scheduler_config.json has {', '.join(other)}; only models that predict epsilon on linear betas are known")
+    needed = {
+        "beta_schedule": "linear",
+        "prediction_type": "epsilon",
+        "trained_betas": None,
+        "rescale_betas_zero_snr": False,
+    }
+    other = [
+        f"{key}={config[key]}" for key, value in needed.items() if config.get(key, value) != value
+    ]
+    _need(
+        not other,
+        f"scheduler_config.json has {', '.join(other)}; only models that predict epsilon on linear betas are known",
+    )
     steps, start, end = (config.get(key, default) for key, default in _SCHEDULE.items())
     variance = str(config.get("variance_type", "fixed_small")).removesuffix("_log")
     keep = recognised.variance == "learned_range" or variance not in VARIANCES
-    return Schedule(int(steps), float(start), float(end)), recognised if keep else replace(recognised, variance=variance)
+    return Schedule(int(steps), float(start), float(end)), recognised if keep else replace(
+        recognised, variance=variance
+    )

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError, URLError
@@ -27,16 +28,23 @@ from urllib.request import Request, build_opener, getproxies, proxy_bypass
 from filelock import BaseFileLock, FileLock, Timeout
 from tqdm import tqdm
 
-from dclip import __version__
-from dclip.data.pools import cache_dir
 from dclip.errors import DclipError
+from dclip.files import cache_dir
 from dclip.models import registry
 from dclip.models.registry import File, Source, Weights
 
 log = logging.getLogger("dclip")
+
+
 TIMEOUT = 10.0  # seconds of silence after which a source is given up
+
+
 REACH = 2.5  # seconds to find out which servers answer at all
+
+
 ATTEMPTS = 3  # broken transfers of one source that are resumed
+
+
 CHUNK = 1 << 20
 
 
@@ -59,7 +67,11 @@ def offline_reason(offline: bool = False) -> str | None:
 def sources(entry: Weights, file: File) -> tuple[Source, ...]:
     """Where to ask, in order: the user's mirror, then the published places."""
     mirror = os.environ.get("DCLIP_MIRROR", "").rstrip("/")
-    own = tuple(Source(f"{mirror}/{entry.relative(name)}", name=name) for name in file.names) if mirror else ()
+    own = (
+        tuple(Source(f"{mirror}/{entry.relative(name)}", name=name) for name in file.names)
+        if mirror
+        else ()
+    )
     return own + file.sources
 
 
@@ -107,7 +119,12 @@ def _check_once(entry: Weights, file: File, path: Path) -> None:
     mark.touch()
 
 
-def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip: Mapping[str, str] | None = None) -> Path:
+def fetch(
+    entry: Weights,
+    root: Path | None = None,
+    progress: bool = True,
+    skip: Mapping[str, str] | None = None,
+) -> Path:
     """Fetch the files of an entry into a search folder; what is there already is checked and kept.
 
     ``skip`` names servers that are known not to answer, and why. Returns the file, or the folder of an entry with several.
@@ -125,21 +142,33 @@ def fetch(entry: Weights, root: Path | None = None, progress: bool = True, skip:
     return folder if len(entry.files) > 1 else found
 
 
-def fetch_file(entry: Weights, file: File, folder: Path, progress: bool = True, skip: Mapping[str, str] | None = None) -> Path:
+def fetch_file(
+    entry: Weights,
+    file: File,
+    folder: Path,
+    progress: bool = True,
+    skip: Mapping[str, str] | None = None,
+) -> Path:
     """One file from the first source that has it. While one process fetches it, others wait for that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f".{file.name}.lock", file.name):
             found = file.inside(folder)
-            return _kept(entry, file, found) if found else _fetch(entry, file, folder, progress, skip)
+            return (
+                _kept(entry, file, found) if found else _fetch(entry, file, folder, progress, skip)
+            )
     except OSError as error:
-        raise DclipError(f"{folder}: {error.strerror or error}; choose another folder with $DCLIP_WEIGHTS") from error
+        raise DclipError(
+            f"{folder}: {error.strerror or error}; choose another folder with $DCLIP_WEIGHTS"
+        ) from error
 
 
 def _kept(entry: Weights, file: File, path: Path) -> Path:
     fine, why = registry.verdict(path, file)
     if not fine:
-        raise DclipError(f"{path} is there but is not the published {entry.name}: {why}; delete it and fetch again")
+        raise DclipError(
+            f"{path} is there but is not the published {entry.name}: {why}; delete it and fetch again"
+        )
     return path
 
 
@@ -152,7 +181,9 @@ def _locked(path: Path, what: str) -> AbstractContextManager[BaseFileLock]:
         return lock.acquire()
 
 
-def _fetch(entry: Weights, file: File, folder: Path, progress: bool, skip: Mapping[str, str] | None) -> Path:
+def _fetch(
+    entry: Weights, file: File, folder: Path, progress: bool, skip: Mapping[str, str] | None
+) -> Path:
     failures = []
     for source in sources(entry, file):
         if host(source.url) in (skip or {}):
@@ -173,7 +204,9 @@ def _fetch(entry: Weights, file: File, folder: Path, progress: bool, skip: Mappi
 
 def _from_source(source: Source, file: File, target: Path, progress: bool) -> Path:
     """Transfer, check, rename. The part of an unfinished transfer belongs to its URL: another source's bytes may differ."""
-    part = target.with_name(f"{target.name}.{hashlib.sha256(source.url.encode()).hexdigest()[:8]}.part")
+    part = target.with_name(
+        f"{target.name}.{hashlib.sha256(source.url.encode()).hexdigest()[:8]}.part"
+    )
     log.info("fetching %s from %s", target.name, host(source.url))
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -181,7 +214,9 @@ def _from_source(source: Source, file: File, target: Path, progress: bool) -> Pa
             break
         except BrokenTransferError as error:
             if attempt == ATTEMPTS:
-                raise SourceError(f"{error}; {ATTEMPTS} attempts, what has come is kept for the next") from error
+                raise SourceError(
+                    f"{error}; {ATTEMPTS} attempts, what has come is kept for the next"
+                ) from error
             log.info("%s: %s; resuming", host(source.url), error)
             time.sleep(0.2 * attempt)
     _accept(source, file, part, target)
@@ -219,14 +254,21 @@ def _transfer(url: str, part: Path, what: str, progress: bool) -> None:
         return
     with response:
         _refuse_page(response)
-        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {done}-"
+        )
         start = done if resumed else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         _refuse_small_disk(part.parent, total, start)
-        _tag_of(part).write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "", "utf-8")
+        _tag_of(part).write_text(
+            response.headers.get("ETag") or response.headers.get("Last-Modified") or "", "utf-8"
+        )
         try:
-            with part.open("ab" if resumed else "wb") as stream, _bar(what, total, start, progress) as bar:
+            with (
+                part.open("ab" if resumed else "wb") as stream,
+                _bar(what, total, start, progress) as bar,
+            ):
                 _copy(response, stream, bar, start)
         except SourceError:
             _drop(part)
@@ -240,7 +282,7 @@ def _open(url: str, part: Path, done: int) -> HTTPResponse | None:
     """The server's answer. None if it says that there is nothing beyond the part. SourceError for a dead source."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError("only http and https addresses are fetched")
-    headers = {"User-Agent": f"dclip/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"dclip/{package_version('dclip')}", "Accept-Encoding": "identity"}
     if done:
         headers["Range"] = f"bytes={done}-"
         tag = _tag_of(part)
@@ -270,14 +312,23 @@ def _said(error: BaseException) -> str:
 
 
 def _refuse_page(response: HTTPResponse) -> None:
-    if response.headers.get_content_type() in ("text/html", "application/xhtml+xml", "application/xml", "text/xml"):
-        raise SourceError("it answered with a web page, not the file (a log-in, a quota, a virus-scan question)")
+    if response.headers.get_content_type() in (
+        "text/html",
+        "application/xhtml+xml",
+        "application/xml",
+        "text/xml",
+    ):
+        raise SourceError(
+            "it answered with a web page, not the file (a log-in, a quota, a virus-scan question)"
+        )
 
 
 def _refuse_small_disk(folder: Path, total: int | None, start: int) -> None:
     free = shutil.disk_usage(folder).free
     if total is not None and total - start > free:
-        raise DclipError(f"{folder} has {free / 1e6:,.0f} MB free, {(total - start) / 1e6:,.0f} MB are needed; set $DCLIP_WEIGHTS")
+        raise DclipError(
+            f"{folder} has {free / 1e6:,.0f} MB free, {(total - start) / 1e6:,.0f} MB are needed; set $DCLIP_WEIGHTS"
+        )
 
 
 def _copy(response: HTTPResponse, stream: BinaryIO, bar: tqdm, start: int) -> None:  # type: ignore[type-arg]
@@ -288,7 +339,9 @@ def _copy(response: HTTPResponse, stream: BinaryIO, bar: tqdm, start: int) -> No
             raise BrokenTransferError(_said(error)) from error
         if not chunk:
             return
-        if start == 0 and re.match(rb"\s*<(!doctype|html|\?xml)", chunk[:200].removeprefix(b"\xef\xbb\xbf"), re.IGNORECASE):
+        if start == 0 and re.match(
+            rb"\s*<(!doctype|html|\?xml)", chunk[:200].removeprefix(b"\xef\xbb\xbf"), re.IGNORECASE
+        ):
             raise SourceError("it sent a web page, not the file")
         start += len(chunk)
         stream.write(chunk)
@@ -318,7 +371,9 @@ def silent_hosts(urls: Iterable[str], seconds: float = REACH) -> dict[str, str]:
     threads = []
     for name, address in {host(url): _address(url) for url in urls}.items():
         found[name] = f"no answer for {seconds:g} s"
-        threads.append(threading.Thread(target=_knock, args=(name, address, seconds, found), daemon=True))
+        threads.append(
+            threading.Thread(target=_knock, args=(name, address, seconds, found), daemon=True)
+        )
         threads[-1].start()
     end = time.monotonic() + seconds
     for thread in threads:

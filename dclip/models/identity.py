@@ -14,7 +14,7 @@ from math import isqrt
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,11 @@ class IrSeConfig:
 
 
 IR_SE50 = IrSeConfig()
-TOONFACES_IDENTITY = IrSeConfig(input_size=64, stem=16, stages=((16, 2), (32, 2), (64, 2), (96, 2)), embedding=128, dropout=0.1)
+
+
+TOONFACES_IDENTITY = IrSeConfig(
+    input_size=64, stem=16, stages=((16, 2), (32, 2), (64, 2), (96, 2)), embedding=128, dropout=0.1
+)
 
 
 def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
@@ -46,7 +50,9 @@ def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
         side = isqrt(state["output_layer.3.weight"].shape[1] // widths[-1])
     except (KeyError, IndexError, TypeError) as error:
         missing = error.args[0] if isinstance(error, KeyError) else "blocks"
-        raise DclipError(f"this is no IR-SE network (ArcFace, model_ir_se50.pth): it has no {missing}") from error
+        raise DclipError(
+            f"this is no IR-SE network (ArcFace, model_ir_se50.pth): it has no {missing}"
+        ) from error
     return IrSeConfig(side * 2 ** len(stages), stem, stages, embedding, IR_SE50.dropout)
 
 
@@ -74,7 +80,9 @@ class Bottleneck(nn.Module):
         if inputs == outputs:
             self.shortcut_layer = nn.MaxPool2d(1, stride)
         else:
-            self.shortcut_layer = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
         self.res_layer = nn.Sequential(
             nn.BatchNorm2d(inputs),
             nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False),
@@ -97,7 +105,9 @@ class IrSe(nn.Module):
         super().__init__()
         self.config = config
         self.input_layer = nn.Sequential(
-            nn.Conv2d(3, config.stem, 3, 1, 1, bias=False), nn.BatchNorm2d(config.stem), nn.PReLU(config.stem)
+            nn.Conv2d(3, config.stem, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(config.stem),
+            nn.PReLU(config.stem),
         )
         blocks: list[nn.Module] = []
         width = config.stem
@@ -127,7 +137,9 @@ class IdentityModel(nn.Module):
     rows 35:223 and columns 32:220 of 256.
     """
 
-    def __init__(self, net: IrSe, crop: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)) -> None:
+    def __init__(
+        self, net: IrSe, crop: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
+    ) -> None:
         super().__init__()
         self.net, self.crop = net, crop
 

@@ -11,11 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.data.toonfaces import ATTRIBUTES, PARTS
+from dclip.data.toonfaces.drawing import PARTS
+from dclip.data.toonfaces.faces import ATTRIBUTES
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 class Judge(nn.Module):
@@ -25,11 +30,19 @@ class Judge(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 3 * width, 4 * width, 5 * width]
         self.stem = nn.Sequential(_conv(3, width), _conv(width, width))
-        self.down = nn.ModuleList(nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairwise(widths))
-        self.up = nn.ModuleList(_conv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.down = nn.ModuleList(
+            nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairwise(widths)
+        )
+        self.up = nn.ModuleList(
+            _conv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
         self.parts = nn.Conv2d(width, len(PARTS), 1)
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * 16, 128), nn.ReLU(inplace=True))
-        self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in ATTRIBUTES.items()})
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Linear(widths[-1] * 16, 128), nn.ReLU(inplace=True)
+        )
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(128, len(values)) for name, values in ATTRIBUTES.items()}
+        )
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Feature maps from full resolution down to [N,C,4,4]."""
@@ -65,7 +78,10 @@ class Judge(nn.Module):
     @torch.no_grad()
     def attributes(self, images: Tensor) -> dict[str, Tensor]:
         """Most likely class index [N] of every attribute, for images of any size in [-1, 1]."""
-        return {name: logits.argmax(1) for name, logits in self.classify(self.encode(_fit(images))).items()}
+        return {
+            name: logits.argmax(1)
+            for name, logits in self.classify(self.encode(_fit(images))).items()
+        }
 
     @torch.no_grad()
     def part_map(self, images: Tensor) -> Tensor:
@@ -76,4 +92,8 @@ class Judge(nn.Module):
 
 def _fit(images: Tensor) -> Tensor:
     x = images.float().clamp(-1, 1)
-    return x if x.shape[-2:] == (64, 64) else F.interpolate(x, (64, 64), mode="bilinear", antialias=True)
+    return (
+        x
+        if x.shape[-2:] == (64, 64)
+        else F.interpolate(x, (64, 64), mode="bilinear", antialias=True)
+    )

@@ -20,20 +20,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.config import DclipError
 from dclip.config import Lora as Options
+from dclip.errors import DclipError
 
 
 class LowRank(nn.Module):
     """The update of one layer: zero until it is trained. A rank that is more than the layer's own is cut to it."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear, rank: int, scale: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, layer: nn.Conv2d | nn.Linear, rank: int, scale: float, generator: torch.Generator
+    ) -> None:
         super().__init__()
         out, *into = layer.weight.shape
         rank = min(rank, out, layer.weight[0].numel())
-        down = torch.empty(rank, *into).uniform_(-1, 1, generator=generator) / layer.weight[0].numel() ** 0.5
+        down = (
+            torch.empty(rank, *into).uniform_(-1, 1, generator=generator)
+            / layer.weight[0].numel() ** 0.5
+        )
         self.down = nn.Parameter(down.to(layer.weight.device))
-        self.up = nn.Parameter(torch.zeros(out, rank, *[1] * (len(into) - 1), device=layer.weight.device))
+        self.up = nn.Parameter(
+            torch.zeros(out, rank, *[1] * (len(into) - 1), device=layer.weight.device)
+        )
         self.scale = scale
 
     def forward(self, layer: nn.Module, x: Tensor) -> Tensor:
@@ -45,7 +52,9 @@ class LowRank(nn.Module):
 
     def delta(self) -> Tensor:
         """The same as a change of the layer's weight."""
-        return self.scale * (self.up.flatten(1) @ self.down.flatten(1)).reshape(len(self.up), *self.down.shape[1:])
+        return self.scale * (self.up.flatten(1) @ self.down.flatten(1)).reshape(
+            len(self.up), *self.down.shape[1:]
+        )
 
 
 def ending(net: nn.Module, options: Options) -> tuple[str, ...]:
@@ -92,7 +101,10 @@ class Lora(nn.Module):
         super().__init__()
         scale = (options.alpha or options.rank) / options.rank
         generator = torch.Generator().manual_seed(seed)
-        layers = {name: LowRank(layer, options.rank, scale, generator) for name, layer in target_layers(net, options)}
+        layers = {
+            name: LowRank(layer, options.rank, scale, generator)
+            for name, layer in target_layers(net, options)
+        }
         self.options, self.names = options, list(layers)
         self.updates = nn.ModuleDict({_key(name): update for name, update in layers.items()})
         self._hooks: list[Any] = []
@@ -114,7 +126,9 @@ class Lora(nn.Module):
         """Let every layer of ``net`` add its update's output, with gradients to the updates only."""
         net.requires_grad_(False)
         for layer, update in self._pairs(net):
-            hook = layer.register_forward_hook(lambda layer, args, out, update=update: out + update(layer, args[0]))
+            hook = layer.register_forward_hook(
+                lambda layer, args, out, update=update: out + update(layer, args[0])
+            )
             self._hooks.append(hook)
 
     def detach(self) -> None:

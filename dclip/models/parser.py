@@ -14,11 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.config import DclipError
+from dclip.errors import DclipError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 FACE_PARTS = 19
+
+
 SCENE_CLASSES = 150
+
+
 POOLS = (1, 2, 3, 6)  # cells a side of the pyramid
 
 
@@ -58,8 +64,16 @@ class ResNet18(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(BasicBlock(inputs, width * level, stride), BasicBlock(width * level, width * level, 1))
-            for inputs, level, stride in ((width, 1, 1), (width, 2, 2), (2 * width, 4, 2), (4 * width, 8, 2))
+            nn.Sequential(
+                BasicBlock(inputs, width * level, stride),
+                BasicBlock(width * level, width * level, 1),
+            )
+            for inputs, level, stride in (
+                (width, 1, 1),
+                (width, 2, 2),
+                (2 * width, 4, 2),
+                (4 * width, 8, 2),
+            )
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,7 +89,10 @@ class ConvBnRelu(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
         super().__init__()
-        self.conv, self.bn = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs)
+        self.conv, self.bn = (
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The same height and width."""
@@ -88,7 +105,10 @@ class Refinement(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = ConvBnRelu(inputs, outputs)
-        self.conv_atten, self.bn_atten = nn.Conv2d(outputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv_atten, self.bn_atten = (
+            nn.Conv2d(outputs, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C',H,W]."""
@@ -122,7 +142,10 @@ class Fusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convblk = ConvBnRelu(width, width, 1)
-        self.conv1, self.conv2 = nn.Conv2d(width, width // 4, 1, bias=False), nn.Conv2d(width // 4, width, 1, bias=False)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(width, width // 4, 1, bias=False),
+            nn.Conv2d(width // 4, width, 1, bias=False),
+        )
 
     def forward(self, fine: Tensor, context: Tensor) -> Tensor:
         """Two maps [N,C/2,H,W] -> [N,C,H,W]."""
@@ -137,7 +160,10 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, classes: int) -> None:
         super().__init__()
-        self.conv, self.conv_out = ConvBnRelu(inputs, hidden), nn.Conv2d(hidden, classes, 1, bias=False)
+        self.conv, self.conv_out = (
+            ConvBnRelu(inputs, hidden),
+            nn.Conv2d(hidden, classes, 1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,classes,H,W]."""
@@ -155,7 +181,10 @@ class BiSeNet(nn.Module):
         super().__init__()
         self.cp, self.ffm = ContextPath(width), Fusion(4 * width)
         self.conv_out = Head(4 * width, 4 * width, classes)
-        self.conv_out16, self.conv_out32 = Head(2 * width, width, classes), Head(2 * width, width, classes)
+        self.conv_out16, self.conv_out32 = (
+            Head(2 * width, width, classes),
+            Head(2 * width, width, classes),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores at an eighth of the input."""
@@ -179,12 +208,19 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,4*width,H/stride,W/stride]."""
         y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return F.relu(self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x)))
+        return F.relu(
+            self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x))
+        )
 
 
-def _stage(inputs: int, width: int, count: int, stride: int = 1, first: int = 1, rest: int = 1) -> nn.Sequential:
+def _stage(
+    inputs: int, width: int, count: int, stride: int = 1, first: int = 1, rest: int = 1
+) -> nn.Sequential:
     """Bottlenecks of one width; ``first`` and ``rest`` are their dilations."""
-    blocks = [Bottleneck(inputs, width, stride, first), *(Bottleneck(4 * width, width, 1, rest) for _ in range(count - 1))]
+    blocks = [
+        Bottleneck(inputs, width, stride, first),
+        *(Bottleneck(4 * width, width, 1, rest) for _ in range(count - 1)),
+    ]
     return nn.Sequential(*blocks)
 
 
@@ -211,7 +247,11 @@ class DilatedResNet50(nn.Module):
 
 
 def _conv_bn_relu(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return [
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
 
 
 class PyramidDecoder(nn.Module):
@@ -220,16 +260,24 @@ class PyramidDecoder(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         inputs, hidden = 32 * width, 8 * width
-        self.ppm = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(size), *_conv_bn_relu(inputs, hidden, 1)) for size in POOLS)
+        self.ppm = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), *_conv_bn_relu(inputs, hidden, 1))
+            for size in POOLS
+        )
         self.conv_last = nn.Sequential(
-            *_conv_bn_relu(inputs + len(POOLS) * hidden, hidden, 3), nn.Dropout2d(0.1), nn.Conv2d(hidden, classes, 1)
+            *_conv_bn_relu(inputs + len(POOLS) * hidden, hidden, 3),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(hidden, classes, 1),
         )
         self.cbr_deepsup = nn.Sequential(*_conv_bn_relu(inputs // 2, inputs // 4, 3))
         self.conv_last_deepsup = nn.Conv2d(inputs // 4, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> scores [N,classes,H,W]."""
-        pooled = [F.interpolate(level(x), x.shape[2:], mode="bilinear", align_corners=False) for level in self.ppm]
+        pooled = [
+            F.interpolate(level(x), x.shape[2:], mode="bilinear", align_corners=False)
+            for level in self.ppm
+        ]
         out: Tensor = self.conv_last(torch.cat([x, *pooled], 1))
         return out
 
@@ -259,7 +307,9 @@ class Parser(nn.Module):
         align_corners: how the published code enlarges the scores.
     """
 
-    def __init__(self, net: nn.Module, name: str, size: int = 512, align_corners: bool = False) -> None:
+    def __init__(
+        self, net: nn.Module, name: str, size: int = 512, align_corners: bool = False
+    ) -> None:
         super().__init__()
         self.net, self.name, self.size, self.align_corners = net, name, size, align_corners
         self.mean: Tensor
@@ -272,13 +322,23 @@ class Parser(nn.Module):
         """Most likely part int64 [N,H,W] of every pixel of images [N,3,H,W] in [-1, 1]."""
         x = (images.float().clamp(-1, 1) + 1) / 2
         if x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+            x = F.interpolate(
+                x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+            )
         scores = self.net((x - self.mean) / self.std)
-        return F.interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=self.align_corners).argmax(1)
+        return F.interpolate(
+            scores, images.shape[-2:], mode="bilinear", align_corners=self.align_corners
+        ).argmax(1)
 
 
 _HEAD = "conv_out.conv_out.weight"
-_MARKS = {"bisenet": "cp.resnet.conv1.weight", "encoder": "conv1.weight", "decoder": "conv_last.4.weight"}
+
+
+_MARKS = {
+    "bisenet": "cp.resnet.conv1.weight",
+    "encoder": "conv1.weight",
+    "decoder": "conv_last.4.weight",
+}
 
 
 def read_parser(path: Path) -> Parser:
@@ -289,7 +349,9 @@ def read_parser(path: Path) -> Parser:
 def _read_faces(path: Path) -> Parser:
     state = _state(path, "bisenet", "face-parsing BiSeNet")
     with torch.device("meta"):
-        net = BiSeNet(len(state[_MARKS["bisenet"]]), len(state[_HEAD]) if _HEAD in state else FACE_PARTS)
+        net = BiSeNet(
+            len(state[_MARKS["bisenet"]]), len(state[_HEAD]) if _HEAD in state else FACE_PARTS
+        )
     _load(net, state, path)
     return Parser(net, "bisenet", align_corners=True).eval().requires_grad_(False)
 
@@ -299,21 +361,31 @@ def _read_scenes(path: Path) -> Parser:
     for part in ("encoder", "decoder"):
         file = next(iter(sorted(path.glob(f"{part}*.pth"))), None)
         if file is None:
-            raise DclipError(f"{path} holds no {part}*.pth; give the folder with the published encoder and decoder")
-        state |= {f"{part}.{key}": value for key, value in _state(file, part, f"ADE20K {part}").items()}
+            raise DclipError(
+                f"{path} holds no {part}*.pth; give the folder with the published encoder and decoder"
+            )
+        state |= {
+            f"{part}.{key}": value for key, value in _state(file, part, f"ADE20K {part}").items()
+        }
     with torch.device("meta"):
-        net = SceneSegmenter(len(state["encoder.conv1.weight"]), len(state["decoder.conv_last.4.weight"]))
+        net = SceneSegmenter(
+            len(state["encoder.conv1.weight"]), len(state["decoder.conv_last.4.weight"])
+        )
     _load(net, state, path)
     return Parser(net, "ade20k").eval().requires_grad_(False)
 
 
 def _state(file: Path, part: str, what: str) -> Mapping[str, Tensor]:
-    from dclip.models.convert import read_foreign
+    from dclip.models.foreign import read_foreign
 
     state = read_foreign(file)
     if _MARKS[part] not in state:
-        raise DclipError(f"{file} is not the {what}: it has no {_MARKS[part]}; give the published file")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        raise DclipError(
+            f"{file} is not the {what}: it has no {_MARKS[part]}; give the published file"
+        )
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -322,4 +394,6 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
         said = " ".join(str(error).split())
-        raise DclipError(f"{path} does not fit the published network: {said[:200]}; give the published file") from error
+        raise DclipError(
+            f"{path} does not fit the published network: {said[:200]}; give the published file"
+        ) from error

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dclip.data.pools import cache_dir
 from dclip.errors import DclipError
+from dclip.files import cache_dir
 
 # what the package ships: name -> kind of network
 SHIPPED = {
@@ -27,6 +27,8 @@ SHIPPED = {
     "toonfaces_identity": "identity",
     "toonfaces_judge": "judge",
 }
+
+
 GONE = "answered 403 since April 2023"
 
 
@@ -108,7 +110,9 @@ class Weights:
 
 
 def _drive(identifier: str) -> str:
-    return f"https://drive.usercontent.google.com/download?id={identifier}&export=download&confirm=t"
+    return (
+        f"https://drive.usercontent.google.com/download?id={identifier}&export=download&confirm=t"
+    )
 
 
 def _heibox(code: str, md5: str) -> Source:
@@ -116,27 +120,73 @@ def _heibox(code: str, md5: str) -> Source:
 
 
 def _sdedit(name: str, size: int | None = None) -> Source:
-    return Source(f"https://image-editing-test-12345.s3-us-west-2.amazonaws.com/checkpoints/{name}", size=size, note=GONE)
+    return Source(
+        f"https://image-editing-test-12345.s3-us-west-2.amazonaws.com/checkpoints/{name}",
+        size=size,
+        note=GONE,
+    )
 
 
 _HO = "weights of Ho et al. 2020; code MIT; no licence is stated for the weights"
+
+
 _PESSER = "github.com/pesser/pytorch_diffusion"
-_DDPM_256 = {"image_size": 256, "parameters": 113_673_219, "gflop": 497.0, "kept_mb": 2107.5, "variance": "fixed_small"}
-_DDPM_32 = {"image_size": 32, "parameters": 35_746_307, "gflop": 12.4, "kept_mb": 48.6, "variance": "fixed_large"}
-_ADM_256 = {"image_size": 256, "parameters": 93_563_910, "gflop": 387.9, "kept_mb": 1943.3, "variance": "learned_range"}
+
+
+_DDPM_256 = {
+    "image_size": 256,
+    "parameters": 113_673_219,
+    "gflop": 497.0,
+    "kept_mb": 2107.5,
+    "variance": "fixed_small",
+}
+
+
+_DDPM_32 = {
+    "image_size": 32,
+    "parameters": 35_746_307,
+    "gflop": 12.4,
+    "kept_mb": 48.6,
+    "variance": "fixed_large",
+}
+
+
+_ADM_256 = {
+    "image_size": 256,
+    "parameters": 93_563_910,
+    "gflop": 387.9,
+    "kept_mb": 1943.3,
+    "variance": "learned_range",
+}
 
 
 def _ddim(
-    name: str, file: File, megabytes: float, domain: str, documented: str, shape: dict[str, object], licence: str = _HO
+    name: str,
+    file: File,
+    megabytes: float,
+    domain: str,
+    documented: str,
+    shape: dict[str, object],
+    licence: str = _HO,
 ) -> Weights:
     return Weights(name, "ddpm", (file,), "ddim", megabytes, licence, documented, domain, **shape)  # type: ignore[arg-type]
 
 
-def _adm(name: str, file: File, megabytes: float, domain: str, documented: str, licence: str, **shape: object) -> Weights:
+def _adm(
+    name: str,
+    file: File,
+    megabytes: float,
+    domain: str,
+    documented: str,
+    licence: str,
+    **shape: object,
+) -> Weights:
     return Weights(name, "ddpm", (file,), "adm", megabytes, licence, documented, domain, **shape)  # type: ignore[arg-type]
 
 
-def _diffusers(name: str, repository: str, megabytes: float, domain: str, shape: dict[str, object]) -> Weights:
+def _diffusers(
+    name: str, repository: str, megabytes: float, domain: str, shape: dict[str, object]
+) -> Weights:
     """A model repository of the Hugging Face hub that ``UNet2DModel`` wrote."""
     base = f"https://huggingface.co/{repository}/resolve/main"
     weights = File(
@@ -146,7 +196,9 @@ def _diffusers(name: str, repository: str, megabytes: float, domain: str, shape:
             Source(f"{base}/diffusion_pytorch_model.bin", name="diffusion_pytorch_model.bin"),
         ),
     )
-    scheduler = File("scheduler_config.json", (Source(f"{base}/scheduler_config.json"),), optional=True)
+    scheduler = File(
+        "scheduler_config.json", (Source(f"{base}/scheduler_config.json"),), optional=True
+    )
     files = (File("config.json", (Source(f"{base}/config.json"),)), weights, scheduler)
     return Weights(
         name, "ddpm", files, "diffusers", megabytes, "Apache-2.0", f"huggingface.co/{repository}", domain,
@@ -154,9 +206,21 @@ def _diffusers(name: str, repository: str, megabytes: float, domain: str, shape:
     )  # fmt: skip
 
 
-def _clip(name: str, local: str, arch: str, source: Source, megabytes: float, parameters: int, *aliases: str) -> Weights:
+def _clip(
+    name: str,
+    local: str,
+    arch: str,
+    source: Source,
+    megabytes: float,
+    parameters: int,
+    *aliases: str,
+) -> Weights:
     repository = source.url.split("/resolve/")[0].removeprefix("https://")
-    licence = "MIT; trained on LAION-2B" if "laion" in name else "code MIT; for the weights see the model's page"
+    licence = (
+        "MIT; trained on LAION-2B"
+        if "laion" in name
+        else "code MIT; for the weights see the model's page"
+    )
     return Weights(
         name, "clip", (File(local, (source,)),), arch, megabytes, licence, repository, image_size=224, parameters=parameters,
         aliases=aliases,
@@ -164,18 +228,33 @@ def _clip(name: str, local: str, arch: str, source: Source, megabytes: float, pa
 
 
 def _timm(repository: str, size: int | None = None, sha256: str | None = None) -> Source:
-    return Source(f"https://huggingface.co/timm/{repository}/resolve/main/open_clip_model.safetensors", size, sha256)
+    return Source(
+        f"https://huggingface.co/timm/{repository}/resolve/main/open_clip_model.safetensors",
+        size,
+        sha256,
+    )
 
 
-_BISENET = partial(Source, size=53_289_463, sha256="468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567")
+_BISENET = partial(
+    Source,
+    size=53_289_463,
+    sha256="468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
+)
+
+
 _IR_SE50 = partial(
     Source,
     size=175_367_323,
     sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
     md5="ccee24aae1d36888fc42390ae39d1b36",
 )
+
+
 _CSAIL = "http://sceneparsing.csail.mit.edu/model/pytorch/ade20k-resnet50dilated-ppm_deepsup"
+
+
 _ILVR = "github.com/jychoi118/ilvr_adm; reported missing in April 2025"
+
 
 _ENTRIES = (
     _ddim(
@@ -183,7 +262,9 @@ _ENTRIES = (
         File(
             "celeba_hq.ckpt",
             (
-                Source("https://huggingface.co/gwang-kim/DiffusionCLIP-CelebA_HQ/resolve/main/celeba_hq.ckpt"),
+                Source(
+                    "https://huggingface.co/gwang-kim/DiffusionCLIP-CelebA_HQ/resolve/main/celeba_hq.ckpt"
+                ),
                 Source(_drive("1wSoA5fm_d6JBZk4RZ1SzWLMgev4WqH21")),
                 _sdedit("celeba_hq.ckpt", 454_777_119),
             ),
@@ -196,7 +277,13 @@ _ENTRIES = (
     ),
     _ddim(
         "lsun_bedroom",
-        File("bedroom.ckpt", (_heibox("b95206528f384185889b", "1921fa46b66a3665e450e42f36c2720f"), _sdedit("bedroom.ckpt"))),
+        File(
+            "bedroom.ckpt",
+            (
+                _heibox("b95206528f384185889b", "1921fa46b66a3665e450e42f36c2720f"),
+                _sdedit("bedroom.ckpt"),
+            ),
+        ),
         454.8,
         "scenes",
         f"{_PESSER} (ema_lsun_bedroom)",
@@ -206,7 +293,10 @@ _ENTRIES = (
         "lsun_church",
         File(
             "church_outdoor.ckpt",
-            (_heibox("44ccb50ef3c6436db52e", "fdc68a23938c2397caba4a260bc2445f"), _sdedit("church_outdoor.ckpt")),
+            (
+                _heibox("44ccb50ef3c6436db52e", "fdc68a23938c2397caba4a260bc2445f"),
+                _sdedit("church_outdoor.ckpt"),
+            ),
         ),
         454.8,
         "scenes",
@@ -215,7 +305,9 @@ _ENTRIES = (
     ),
     _ddim(
         "cifar10",
-        File("cifar10.ckpt", (_heibox("869980b53bf5416c8a28", "82ed3067fd1002f5cf4c339fb80c4669"),)),
+        File(
+            "cifar10.ckpt", (_heibox("869980b53bf5416c8a28", "82ed3067fd1002f5cf4c339fb80c4669"),)
+        ),
         143.0,
         "objects",
         f"{_PESSER} (cifar10: raw weights, FID 12.1)",
@@ -223,7 +315,10 @@ _ENTRIES = (
     ),
     _ddim(
         "cifar10_ema",
-        File("ema_cifar10.ckpt", (_heibox("2e4f01e2d9ee49bab1d5", "1fa350b952534ae442b1d5235cce5cd3"),)),
+        File(
+            "ema_cifar10.ckpt",
+            (_heibox("2e4f01e2d9ee49bab1d5", "1fa350b952534ae442b1d5235cce5cd3"),),
+        ),
         143.0,
         "objects",
         f"{_PESSER} (ema_cifar10: averaged weights, FID 3.2)",
@@ -250,7 +345,12 @@ _ENTRIES = (
     _adm(
         "imagenet512",
         File(
-            "512x512_diffusion.pt", (Source("https://openaipublic.blob.core.windows.net/diffusion/jul-2021/512x512_diffusion.pt"),)
+            "512x512_diffusion.pt",
+            (
+                Source(
+                    "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/512x512_diffusion.pt"
+                ),
+            ),
         ),
         2236.0,
         "objects",
@@ -270,7 +370,10 @@ _ENTRIES = (
         "openai_vit_b_16",
         "clip_vit_b16_openai.safetensors",
         "ViT-B-16-quickgelu",
-        _timm("vit_base_patch16_clip_224.openai", sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f"),
+        _timm(
+            "vit_base_patch16_clip_224.openai",
+            sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+        ),
         598.5,
         149_620_737,
         "ViT-B/16",
@@ -280,7 +383,11 @@ _ENTRIES = (
         "openai_vit_b_32",
         "clip_vit_b32_openai.safetensors",
         "ViT-B-32-quickgelu",
-        _timm("vit_base_patch32_clip_224.openai", 605_143_284, "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31"),
+        _timm(
+            "vit_base_patch32_clip_224.openai",
+            605_143_284,
+            "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+        ),
         605.1,
         151_277_313,
         "ViT-B/32",
@@ -300,7 +407,11 @@ _ENTRIES = (
         "openai_rn50",
         "clip_rn50_openai.safetensors",
         "RN50-quickgelu",
-        _timm("resnet50_clip.openai", 408_291_932, "da0baa37fb2211eee5729ab69ed587eb10d48f5b7076ceeed01552fc3d4cb4ee"),
+        _timm(
+            "resnet50_clip.openai",
+            408_291_932,
+            "da0baa37fb2211eee5729ab69ed587eb10d48f5b7076ceeed01552fc3d4cb4ee",
+        ),
         408.3,
         102_007_137,
         "RN50",
@@ -324,7 +435,9 @@ _ENTRIES = (
             File(
                 "model_ir_se50.pth",
                 (
-                    _IR_SE50("https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth"),
+                    _IR_SE50(
+                        "https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth"
+                    ),
                     _IR_SE50(_drive("1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn")),
                 ),
             ),
@@ -343,8 +456,12 @@ _ENTRIES = (
             File(
                 "79999_iter.pth",
                 (
-                    _BISENET("https://huggingface.co/vivym/face-parsing-bisenet/resolve/main/79999_iter.pth"),
-                    _BISENET("https://huggingface.co/ManyOtherFunctions/face-parse-bisent/resolve/main/79999_iter.pth"),
+                    _BISENET(
+                        "https://huggingface.co/vivym/face-parsing-bisenet/resolve/main/79999_iter.pth"
+                    ),
+                    _BISENET(
+                        "https://huggingface.co/ManyOtherFunctions/face-parse-bisent/resolve/main/79999_iter.pth"
+                    ),
                     _BISENET(_drive("154JgKpzCPW82qINcVieuPH3fZ2e0P812")),
                 ),
             ),
@@ -374,7 +491,12 @@ _ENTRIES = (
     Weights(
         "lpips_alexnet",
         "features",
-        (File("alexnet-owt-7be5be79.pth", (Source("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),)),),
+        (
+            File(
+                "alexnet-owt-7be5be79.pth",
+                (Source("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),),
+            ),
+        ),
         "torchvision",
         244.4,
         "BSD-3 (torchvision); trained on ImageNet",
@@ -383,6 +505,8 @@ _ENTRIES = (
         folder="~torch",
     ),
 )
+
+
 TABLE: dict[str, Weights] = {entry.name: entry for entry in _ENTRIES}
 
 
@@ -400,7 +524,11 @@ def find(name: str) -> Weights | None:
 def entry_of(name: str) -> Weights | None:
     """The entry of a name, or of a path whose last part is called as a published file or folder is."""
     last = Path(name).name
-    known = (e for e in TABLE.values() if last == e.folder or (not e.folder and any(last in f.names for f in e.files)))
+    known = (
+        e
+        for e in TABLE.values()
+        if last == e.folder or (not e.folder and any(last in f.names for f in e.files))
+    )
     return find(name) or next(known, None)
 
 
@@ -414,13 +542,19 @@ def get(name: str) -> Weights:
 
 def torch_folder() -> Path:
     """Where torch keeps what it downloads."""
-    return Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
+    return (
+        Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
+    )
 
 
 def folders() -> tuple[Path, ...]:
     """Where weights are looked for, in this order."""
     own = os.environ.get("DCLIP_WEIGHTS")
-    return (*((Path(own).expanduser(),) if own else ()), Path("pretrained"), cache_dir() / "weights")
+    return (
+        *((Path(own).expanduser(),) if own else ()),
+        Path("pretrained"),
+        cache_dir() / "weights",
+    )
 
 
 def home() -> Path:
@@ -463,7 +597,11 @@ def differs(path: Path, source: Source) -> str | None:
     for name in ("sha256", "md5"):
         known = getattr(source, name)
         if known is not None:
-            return None if (mine := digest(path, name)) == known else f"its {name} is {mine[:12]}..., not {known[:12]}..."
+            return (
+                None
+                if (mine := digest(path, name)) == known
+                else f"its {name} is {mine[:12]}..., not {known[:12]}..."
+            )
     return None
 
 

@@ -26,7 +26,9 @@ def common_beginning(nets: Sequence[nn.Module]) -> list[str]:
     found = []
     for name in stages(nets[0]):
         first, *others = (net.get_submodule(name).state_dict() for net in nets)
-        if not all(torch.equal(value, other[key]) for other in others for key, value in first.items()):
+        if not all(
+            torch.equal(value, other[key]) for other in others for key, value in first.items()
+        ):
             break
         found.append(name)
     return found
@@ -88,4 +90,6 @@ def _same(old: Any, new: Any) -> bool:
     (a, version), (b, _) = old, new
     if _version(a) != version:  # it is not any more what was asked then
         return False
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b))
+    return a is b or (
+        a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+    )

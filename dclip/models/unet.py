@@ -12,6 +12,7 @@ from dclip.diffusion.schedule import Schedule
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
+
 # 3.7 M parameters: the ToonFaces model
 TOONFACES_UNET: dict[str, Any] = {
     "sample_size": 64,
@@ -22,6 +23,8 @@ TOONFACES_UNET: dict[str, Any] = {
     "norm_num_groups": 16,
     "attention_head_dim": 32,
 }
+
+
 # The same for 32x32 pictures, with attention at 8x8 too.
 CIFAR10_UNET: dict[str, Any] = {
     **TOONFACES_UNET,

@@ -18,8 +18,9 @@ from typing import Any
 
 from PIL import Image
 
-from dclip.data.toonfaces import TRUTHS, counterfactual, render, sample_face
-from dclip.tracking import read_json
+from dclip.data.toonfaces.drawing import render
+from dclip.data.toonfaces.faces import TRUTHS, counterfactual, sample_face
+from dclip.files import read_json
 from experiments.grid import ROOT, call, finished, markdown, note, value, write_csv
 
 HERE = Path(__file__).resolve().parent
@@ -34,11 +35,17 @@ SECTIONS: dict[str, dict[str, list[str]]] = {  # section -> row -> its command
         "mixed, gamma 2, 0.4 and 0.6": [*MIX, "mix.weights=[0.4,0.6]"],
         "beard first, then red hair (cosine)": ["experiment=apply_fade"],
         "beard first, then red hair (linear)": ["experiment=apply_fade", "mix.weights=linear"],
-        "beard above t = 300, then red hair": ["experiment=apply_fade", "mix.weights={300:[1,0],0:[0,1]}"],
+        "beard above t = 300, then red hair": [
+            "experiment=apply_fade",
+            "mix.weights={300:[1,0],0:[0,1]}",
+        ],
         "soup, gamma 1": ["experiment=apply_soup", "gamma=1"],
         "soup, gamma 2": ["experiment=apply_soup"],
     },
-    "degrees": {f"gamma {g:g}": ["experiment=apply_degrees", f"gamma={g}"] for g in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)},
+    "degrees": {
+        f"gamma {g:g}": ["experiment=apply_degrees", f"gamma={g}"]
+        for g in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)
+    },
     "stochastic": {
         "eta 0.5": ["experiment=apply_stochastic", "sampler.eta=0.5"],
         "eta 1": ["experiment=apply_stochastic"],
@@ -53,14 +60,25 @@ SECTIONS: dict[str, dict[str, list[str]]] = {  # section -> row -> its command
         for domain in ("strokes", "sketch", "pixel")
         for rounds in (0, 1, 3, 6)
     },
-    "single": {f"face {i}": ["experiment=single_image", f"input={{work}}/faces/{i}.png"] for i in range(4)},
+    "single": {
+        f"face {i}": ["experiment=single_image", f"input={{work}}/faces/{i}.png"] for i in range(4)
+    },
     "examples": {
-        "red hair by 16 examples": ["experiment=examples", "edit.examples={work}/red_hair", "edit.source_examples={work}/before"],
+        "red hair by 16 examples": [
+            "experiment=examples",
+            "edit.examples={work}/red_hair",
+            "edit.source_examples={work}/before",
+        ],
         "red hair by words": ["experiment=toonfaces_red_hair"],
     },
 }
 COUNTS = {"mix", "degrees", "examples"}  # sections that --test sets the number of faces of
-LEARNED = {"mix": ("red_hair", "beard"), "degrees": ("red_hair",), "stochastic": ("red_hair",), "translate": ("red_hair",)}
+LEARNED = {
+    "mix": ("red_hair", "beard"),
+    "degrees": ("red_hair",),
+    "stochastic": ("red_hair",),
+    "translate": ("red_hair",),
+}
 METRICS = (
     "judge_success", "judge_success_hair_color", "judge_success_beard", "judge_preservation", "counterfactual_ratio", "s_dir",
     "s_dir_heldout", "id", "sc", "mae", "kid", "judge_domain_before", "judge_domain", "judge_painted", "coarse_mae", "variety",
@@ -77,9 +95,17 @@ def learn(edit: str, output: Path, more: list[str]) -> None:
 def draw(work: Path) -> None:
     """Pictures that some runs read from disk: faces to edit one by one; examples of red hair, and of the same people before."""
     truth = TRUTHS["red_hair"]
-    faces = [face for face in (sample_face("train", 5000 + i) for i in range(64)) if truth.applies(face)][:16]
-    tests = [face for face in (sample_face("test", i) for i in range(64)) if truth.applies(face)][:4]
-    several = {"before": faces, "red_hair": [counterfactual(face, truth) for face in faces], "faces": tests}
+    faces = [
+        face for face in (sample_face("train", 5000 + i) for i in range(64)) if truth.applies(face)
+    ][:16]
+    tests = [face for face in (sample_face("test", i) for i in range(64)) if truth.applies(face)][
+        :4
+    ]
+    several = {
+        "before": faces,
+        "red_hair": [counterfactual(face, truth) for face in faces],
+        "faces": tests,
+    }
     for name, drawn in several.items():
         (work / name).mkdir(parents=True, exist_ok=True)
         for i, face in enumerate(drawn):
@@ -101,7 +127,9 @@ def cells(known: dict[tuple[str, str], dict[str, Any]], section: str) -> list[di
     """One line a row of the section, with the metrics that any of its rows has."""
     found = {row: known[section, row] for row in SECTIONS[section] if (section, row) in known}
     shown = [m for m in METRICS if any(m in metrics for metrics in found.values())]
-    return [{"": row, "n": m["images"], **{k: m.get(k, "-") for k in shown}} for row, m in found.items()]
+    return [
+        {"": row, "n": m["images"], **{k: m.get(k, "-") for k in shown}} for row, m in found.items()
+    ]
 
 
 def pictured(section: str, number: int, folder: Path) -> list[Path]:
@@ -117,7 +145,9 @@ def collect(output: Path) -> None:
     runs = finished(output, "applications")
     if not runs:
         sys.exit(f"no finished runs under {output}; first: python -m experiments.applications.run")
-    known = earlier() | {(key[0], key[1]): read_json(folder / "metrics.json") for key, folder in runs.items()}
+    known = earlier() | {
+        (key[0], key[1]): read_json(folder / "metrics.json") for key, folder in runs.items()
+    }
     text, rows = [], []
     for section in SECTIONS:
         table = cells(known, section)
@@ -131,7 +161,9 @@ def collect(output: Path) -> None:
             if k and v != "-"
         ]
         for number, row in enumerate(SECTIONS[section]):
-            for picture in pictured(section, number, runs[section, row]) if (section, row) in runs else []:
+            for picture in (
+                pictured(section, number, runs[section, row]) if (section, row) in runs else []
+            ):
                 (HERE / "pictures").mkdir(exist_ok=True)
                 shutil.copy(picture, HERE / "pictures" / f"{section}_{number}_{picture.name}")
     (HERE / "table.md").write_text("\n".join(text), "utf-8")
@@ -140,9 +172,13 @@ def collect(output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="sections, then settings of every run")
-    parser.add_argument("--test", type=int, default=100, help="faces that mixtures and degrees are measured on")
+    parser.add_argument(
+        "--test", type=int, default=100, help="faces that mixtures and degrees are measured on"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "applications")
     parser.add_argument("--collect", action="store_true", help="only collect what was run")
     told = parser.parse_intermixed_args()

@@ -21,9 +21,19 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.cli import CONF
-from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, save_picture, with_kept, write_csv
+from dclip.files import read_json
+from dclip.prepare.compose import CONF
+from experiments.grid import (
+    ROOT,
+    call,
+    finished,
+    markdown,
+    note,
+    over_seeds,
+    save_picture,
+    with_kept,
+    write_csv,
+)
 
 HERE = Path(__file__).resolve().parent
 Cells = dict[tuple[str, str, float, int], Path]
@@ -49,16 +59,23 @@ def epochs(edit: str, preset: str, budget: float) -> int:
     """How many epochs the budget allows this objective."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         method = compose("config", overrides=[f"experiment=toonfaces_{edit}"]).method
-    return max(1, round(method.epochs * budget * 3 * method.s_train / calls(preset, method.s_train)))
+    return max(
+        1, round(method.epochs * budget * 3 * method.s_train / calls(preset, method.s_train))
+    )
 
 
 def cells(output: Path) -> Cells:
     """(edit, preset, budget, seed) -> its newest finished run."""
     found = finished(output, "finetuning")
-    return {(edit, preset, float(budget), int(seed)): folder for (edit, preset, budget, seed), folder in found.items()}
+    return {
+        (edit, preset, float(budget), int(seed)): folder
+        for (edit, preset, budget, seed), folder in found.items()
+    }
 
 
-def run_cell(output: Path, edit: str, preset: str, budget: float, seed: int, more: list[str]) -> None:
+def run_cell(
+    output: Path, edit: str, preset: str, budget: float, seed: int, more: list[str]
+) -> None:
     """One process: one edit learned, applied to 100 test faces, measured."""
     words = [
         f"experiment=toonfaces_{edit}", f"preset={preset}", f"method.epochs={epochs(edit, preset, budget)}", f"seed={seed}",
@@ -75,16 +92,26 @@ def rows(runs: Cells) -> list[dict[str, Any]]:
         groups[edit, preset, budget].append(folder)
     order = PRESETS.split(",")
     table = []
-    for (edit, preset, budget), folders in sorted(groups.items(), key=lambda c: (c[0][0], order.index(c[0][1]), -c[0][2])):
+    for (edit, preset, budget), folders in sorted(
+        groups.items(), key=lambda c: (c[0][0], order.index(c[0][1]), -c[0][2])
+    ):
         found = [read_json(f / "metrics.json") for f in folders]
         for metrics, folder in zip(found, folders, strict=True):
             metrics["file_mb"] = (folder / "adapter.safetensors").stat().st_size / 1e6
         config: Any = OmegaConf.load(folders[0] / "config.yaml")
-        line: dict[str, Any] = {"edit": edit, "objective": preset, "budget": budget, "epochs": config.method.epochs}
+        line: dict[str, Any] = {
+            "edit": edit,
+            "objective": preset,
+            "budget": budget,
+            "epochs": config.method.epochs,
+        }
         line |= {"n": found[0]["images"], "seeds": len(found)}
         table.append(line | over_seeds(found, METRICS))
     kept = with_kept(HERE / "table.csv", table, ("edit", "objective", "budget"))
-    return sorted(kept, key=lambda line: (line["edit"], order.index(line["objective"]), -float(line["budget"])))
+    return sorted(
+        kept,
+        key=lambda line: (line["edit"], order.index(line["objective"]), -float(line["budget"])),
+    )
 
 
 def montage(runs: Cells, edit: str) -> Image.Image:
@@ -95,7 +122,9 @@ def montage(runs: Cells, edit: str) -> Image.Image:
             chosen[preset] = folder
     shown = [chosen[p] for p in PRESETS.split(",") if p in chosen]
     pictures = [Image.open(folder / "samples" / "before_after.png") for folder in shown]
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height + 10 for p in pictures)), "white")
+    canvas = Image.new(
+        "RGB", (max(p.width for p in pictures), sum(p.height + 10 for p in pictures)), "white"
+    )
     top = 0
     for picture in pictures:
         canvas.paste(picture, (0, top))
@@ -117,8 +146,12 @@ def collect(output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", help="edits (comma-separated), then settings of every run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "words", nargs="*", help="edits (comma-separated), then settings of every run"
+    )
     parser.add_argument("--presets", default=PRESETS)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--budget", default="1")
@@ -133,7 +166,14 @@ def main() -> None:
                 for edit in edits[0].split(","):
                     for preset in told.presets.split(","):
                         if (edit, preset, budget, seed) not in done:
-                            run_cell(told.output, edit, preset, budget, seed, [w for w in told.words if "=" in w])
+                            run_cell(
+                                told.output,
+                                edit,
+                                preset,
+                                budget,
+                                seed,
+                                [w for w in told.words if "=" in w],
+                            )
     collect(told.output)
 
 

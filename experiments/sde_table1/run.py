@@ -14,8 +14,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dclip.tracking import read_json
-from experiments.grid import ROOT, call, finished, markdown, note, over_seeds, save_picture, strips, with_kept, write_csv
+from dclip.files import read_json
+from experiments.grid import (
+    ROOT,
+    call,
+    finished,
+    markdown,
+    note,
+    over_seeds,
+    save_picture,
+    strips,
+    with_kept,
+    write_csv,
+)
 
 HERE = Path(__file__).resolve().parent
 PROMPTS: dict[str, str | list[str]] = {  # a list: several prompts at once
@@ -30,11 +41,22 @@ METHODS = {
     "unconditional": ["experiment=toonfaces_unconditional"],
     "contrastive": ["experiment=toonfaces_contrastive"],
     "spherical": ["experiment=toonfaces_spherical"],
-    "contrastive to the end": ["experiment=toonfaces_contrastive", "guidance.scale=0.5", "guidance.t_end=0"],
-    "spherical to the end": ["experiment=toonfaces_spherical", "guidance.scale=0.5", "guidance.t_end=0"],
+    "contrastive to the end": [
+        "experiment=toonfaces_contrastive",
+        "guidance.scale=0.5",
+        "guidance.t_end=0",
+    ],
+    "spherical to the end": [
+        "experiment=toonfaces_spherical",
+        "guidance.scale=0.5",
+        "guidance.t_end=0",
+    ],
     "spherical to t = 100": ["experiment=toonfaces_compound"],
     "directional": ["experiment=toonfaces_directional_sampling"],
-    "contrastive directional": ["experiment=toonfaces_directional_sampling", "guidance=contrastive_directional"],
+    "contrastive directional": [
+        "experiment=toonfaces_directional_sampling",
+        "guidance=contrastive_directional",
+    ],
     "latent": LATENT,
     "latent then contrastive": [*LATENT, "guidance=contrastive"],
 }
@@ -51,7 +73,12 @@ def rows(runs: dict[tuple[str, ...], Path]) -> list[dict[str, Any]]:
         groups[prompt, method].append(read_json(folder / "metrics.json"))
     cells = [(p, m) for p in PROMPTS for m in METHODS if (p, m) in groups]
     table = [
-        {"prompt": str(PROMPTS[p]), "method": m, "n": groups[p, m][0]["count"], "seeds": len(groups[p, m])}
+        {
+            "prompt": str(PROMPTS[p]),
+            "method": m,
+            "n": groups[p, m][0]["count"],
+            "seeds": len(groups[p, m]),
+        }
         | over_seeds(groups[p, m], METRICS)
         for p, m in cells
     ]
@@ -76,7 +103,9 @@ def collect(output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="settings of every run")
     parser.add_argument("--prompts", default=",".join(PROMPTS))
     parser.add_argument("--methods", default=",".join(METHODS))
@@ -91,7 +120,12 @@ def main() -> None:
                 for method in told.methods.split(","):
                     if (prompt, method, seed) in done:
                         continue
-                    where = [f"output={told.output}", "logger=csv", f"seed={seed}", "task.paired=false"]
+                    where = [
+                        f"output={told.output}",
+                        "logger=csv",
+                        f"seed={seed}",
+                        "task.paired=false",
+                    ]
                     call(
                         *METHODS[method], f"guidance.targets={PROMPTS[prompt]!r}", *where, note("sde_table1", prompt, method, seed),
                         *told.words,

@@ -25,16 +25,16 @@ import torch
 from torch import Tensor
 
 from dclip.config import Grid, Sampler, Solver
-from dclip.data.load import toonfaces, true_images
-from dclip.data.pools import atomic_save
-from dclip.data.toonfaces import TRUTHS
+from dclip.data.toonfaces.faces import TRUTHS
+from dclip.data.toonfaces.images import toonfaces, true_images
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
+from dclip.files import atomic_save, read_json, write_json
 from dclip.metrics.functional import mae
 from dclip.metrics.suite import measure as measure_edit
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
-from dclip.tracking import environment, read_json, write_json
+from dclip.record.machine import environment
 from dclip.types import Edited
 from experiments.grid import ROOT, markdown, write_csv
 
@@ -56,12 +56,18 @@ class Row:
 
     @property
     def name(self) -> str:
-        steps = f"({self.s_gen})" if self.solver in ("fixed_point", "belm") else f"({self.s_for},{self.s_gen})"
+        steps = (
+            f"({self.s_gen})"
+            if self.solver in ("fixed_point", "belm")
+            else f"({self.s_for},{self.s_gen})"
+        )
         more = "".join(f", {k} {v}" for k, v in self.options.items())
         return f"{self.solver} {steps}" + (f" {self.grid}" if self.grid != "uniform" else "") + more
 
     def sampler(self, t0: int) -> Sampler:
-        return Sampler(Solver(self.solver), t0, self.s_for, self.s_gen, grid=Grid(self.grid), **self.options)
+        return Sampler(
+            Solver(self.solver), t0, self.s_for, self.s_gen, grid=Grid(self.grid), **self.options
+        )
 
 
 PLAIN, MANY = {"accelerate": False}, {"sweeps": 20, "tolerance": 1e-4}
@@ -91,7 +97,9 @@ class Counted:
 
 
 @torch.no_grad()
-def measure(row: Row, t0: int, model: DiffusionModel, images: Tensor, known: dict[str, tuple[Tensor, int]]) -> dict[str, Any]:
+def measure(
+    row: Row, t0: int, model: DiffusionModel, images: Tensor, known: dict[str, tuple[Tensor, int]]
+) -> dict[str, Any]:
     """Up and down once. ``known``: latents by what decides them, with the calls that they took."""
     options, eps = row.sampler(t0), Counted(model)
     up, down = pairs_of(options)
@@ -118,13 +126,24 @@ def study(output: Path, faces: int, part: int) -> None:
     for first in range(0, faces, part):
         images = everything[first : first + part].contiguous(memory_format=torch.channels_last)
         known: dict[str, tuple[Tensor, int]] = {}
-        for t0, row in [(t0, row) for few in (False, True) for t0 in ORDER for row in ROWS if few == (row.times == SOME)]:
+        for t0, row in [
+            (t0, row)
+            for few in (False, True)
+            for t0 in ORDER
+            for row in ROWS
+            if few == (row.times == SOME)
+        ]:
             if t0 in row.times and (first, t0, row.name) not in done:
                 start = time.process_time()
                 lines.append({"first": first, **measure(row, t0, model, images, known)})
                 seconds += time.process_time() - start
-                print(f"faces from {first}  t0 {t0}  {row.name:40} MAE {mean(lines[-1]['errors']):.5f}", flush=True)
-                write_json(output, {"cpu_seconds": seconds, "lines": lines, "environment": environment()})
+                print(
+                    f"faces from {first}  t0 {t0}  {row.name:40} MAE {mean(lines[-1]['errors']):.5f}",
+                    flush=True,
+                )
+                write_json(
+                    output, {"cpu_seconds": seconds, "lines": lines, "environment": environment()}
+                )
 
 
 def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -135,7 +154,9 @@ def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     table = []
     for (t0, row), parts in cells.items():
         errors = [error for part in parts for error in part["errors"]]
-        up, down, size = (mean(part[key] for part in parts) for key in ("calls_up", "calls_down", "latent_rms"))
+        up, down, size = (
+            mean(part[key] for part in parts) for key in ("calls_up", "calls_down", "latent_rms")
+        )
         table.append({
             "t0": t0, "row": row, "solver": parts[0]["solver"], "grid": parts[0]["grid"], "faces": len(errors),
             "calls_up": round(up, 1), "calls_down": round(down, 1), "calls": round(up + down, 1),
@@ -144,7 +165,11 @@ def together(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(table, key=lambda line: (line["t0"], line["calls"]))
 
 
-LEARNED = [["sampler=ddim", "sampler.s_for=40"], ["sampler=ab2", "sampler.s_for=40"], ["sampler=fixed_point"]]
+LEARNED = [
+    ["sampler=ddim", "sampler.s_for=40"],
+    ["sampler=ab2", "sampler.s_for=40"],
+    ["sampler=fixed_point"],
+]
 GAMMAS = (0.5, 0.75, 1.0, 1.25)
 
 
@@ -155,36 +180,73 @@ def learn(edit: str, faces: int, output: Path) -> list[dict[str, Any]]:
     """
     from hydra import compose, initialize_config_dir
 
-    from dclip.build import build_networks
-    from dclip.checks import to_config
-    from dclip.cli import CONF
-    from dclip.methods.adapt import adapt
-    from dclip.methods.editing import apply, editor_of
-    from dclip.methods.walk import encode
-    from dclip.tracking import Record
+    from dclip.edits.editor import apply, editor_of
+    from dclip.encode.invert import encode
+    from dclip.methods.diffusionclip.fit import adapt
+    from dclip.models.networks import build_networks
+    from dclip.prepare.checks import to_config
+    from dclip.prepare.compose import CONF
+    from dclip.record.record import Record
 
     lines: list[dict[str, Any]] = []
     for words in LEARNED:
-        fixed = ["logger=csv", "trainer.progress=false", "metric.lpips=false", "metric.kid=false", "sampler.s_gen=6"]
+        fixed = [
+            "logger=csv",
+            "trainer.progress=false",
+            "metric.lpips=false",
+            "metric.kid=false",
+            "sampler.s_gen=6",
+        ]
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = to_config(compose("config", overrides=[f"experiment=toonfaces_{edit}", "preset=quick", *words, *fixed]))
+            cfg = to_config(
+                compose(
+                    "config",
+                    overrides=[f"experiment=toonfaces_{edit}", "preset=quick", *words, *fixed],
+                )
+            )
         truth, networks = TRUTHS[edit], build_networks(cfg)
-        images = {"train": toonfaces("train", cfg.dataset.train, truth), "validation": toonfaces("validation", faces, truth)}
-        latents = {split: encode(cfg, networks.model, part, split) for split, part in images.items()}
+        images = {
+            "train": toonfaces("train", cfg.dataset.train, truth),
+            "validation": toonfaces("validation", faces, truth),
+        }
+        latents = {
+            split: encode(cfg, networks.model, part, split) for split, part in images.items()
+        }
         original, held = load_model("toonfaces"), images["validation"]
         folder = output.parent / "solvers_learned" / f"{words[0]}_{time.time_ns()}"
         folder.mkdir(parents=True)
         silent = {**images, "validation": held.take([])}
-        adapt(cfg, Record(folder, cfg, resumed=False), networks, silent, {**latents, "validation": latents["validation"][:0]})
+        adapt(
+            cfg,
+            Record(folder, cfg, resumed=False),
+            networks,
+            silent,
+            {**latents, "validation": latents["validation"][:0]},
+        )
         editor = editor_of(original, networks.model)
         for gamma in GAMMAS:
             result = apply(cfg, editor, held, latents["validation"], gamma)
             made = Edited(held, result, true_images(held, truth))
-            scores = measure_edit(made, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth).values
-            kept = ("judge_success", "judge_preservation", "counterfactual_ratio", "s_dir", "s_dir_heldout", "id", "mae")
+            scores = measure_edit(
+                made, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth
+            ).values
+            kept = (
+                "judge_success",
+                "judge_preservation",
+                "counterfactual_ratio",
+                "s_dir",
+                "s_dir_heldout",
+                "id",
+                "mae",
+            )
             name = " ".join(word.removeprefix("sampler=").replace("sampler.", "") for word in words)
             lines.append({"inversion": name, "gamma": gamma, **{k: scores[k] for k in kept}})
-            print(" ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in lines[-1].items()), flush=True)
+            print(
+                " ".join(
+                    f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in lines[-1].items()
+                ),
+                flush=True,
+            )
     write_json(output, {"edit": edit, "faces": faces, "lines": lines, "environment": environment()})
     head = f"{edit}, preset=quick, t0 {cfg.sampler.t0}, {faces} validation faces, seed {cfg.seed}, git {environment()['git']}"
     (HERE / "learned.md").write_text(f"{head}\n\n{markdown(lines)}", "utf-8")
@@ -216,19 +278,32 @@ def curves(lines: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     times = [t0 for t0 in TIMES if any(line["t0"] == t0 for line in lines)]
-    figure, axes = plt.subplots(1, len(times), figsize=(4.2 * len(times), 4.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(times), figsize=(4.2 * len(times), 4.2), sharey=True, squeeze=False
+    )
     kinds = sorted({(line["solver"], line["grid"]) for line in lines})
     colour = {kind: plt.get_cmap("tab20")(i) for i, kind in enumerate(kinds)}
     for axis, t0 in zip(axes[0], times, strict=True):
         for kind in kinds:
-            points = sorted((p["calls"], p["mae"]) for p in lines if (p["solver"], p["grid"]) == kind and p["t0"] == t0)
+            points = sorted(
+                (p["calls"], p["mae"])
+                for p in lines
+                if (p["solver"], p["grid"]) == kind and p["t0"] == t0
+            )
             if points:
                 axis.plot(
-                    *zip(*points, strict=True), "o-", color=colour[kind], label=f"{kind[0]}, {kind[1]}", markersize=4, linewidth=1
+                    *zip(*points, strict=True),
+                    "o-",
+                    color=colour[kind],
+                    label=f"{kind[0]}, {kind[1]}",
+                    markersize=4,
+                    linewidth=1,
                 )
         base = next(line for line in lines if line["row"] == BASELINE and line["t0"] == t0)
         axis.axhline(base["mae"], color="grey", linestyle=":", linewidth=1)
-        axis.set(xscale="log", yscale="log", title=f"t0 = {t0}", xlabel="network calls, up and down")
+        axis.set(
+            xscale="log", yscale="log", title=f"t0 = {t0}", xlabel="network calls, up and down"
+        )
         axis.set_xticks([20, 40, 80, 160, 240], ["20", "40", "80", "160", "240"])
         axis.minorticks_off()
     axes[0][0].set_ylabel("MAE of 8-bit images in [0, 1]")
@@ -247,7 +322,11 @@ def collect(output: Path) -> None:
     if not found:
         sys.exit(f"{output} is not there; first: python experiments/solvers/run.py")
     lines = together(found["lines"])
-    whole = [t0 for t0 in TIMES if {BASELINE, TRAINED, INVERTED} <= {line["row"] for line in lines if line["t0"] == t0}]
+    whole = [
+        t0
+        for t0 in TIMES
+        if {BASELINE, TRAINED, INVERTED} <= {line["row"] for line in lines if line["t0"] == t0}
+    ]
     answers = markdown([reads(lines, t0) for t0 in whole])
     shown = [{k: v for k, v in line.items() if k not in ("solver", "grid")} for line in lines]
     made = f"{found['cpu_seconds'] / 60:.1f} minutes of one CPU thread, git {found['environment']['git']}"
@@ -258,12 +337,18 @@ def collect(output: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--faces", type=int, default=24)
     parser.add_argument("--part", type=int, default=4)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "solvers.json")
-    parser.add_argument("--learn", choices=sorted(TRUTHS), help="an edit of ToonFaces to learn on each solver's latents")
+    parser.add_argument(
+        "--learn",
+        choices=sorted(TRUTHS),
+        help="an edit of ToonFaces to learn on each solver's latents",
+    )
     parser.add_argument("--collect", action="store_true", help="only collect what was measured")
     told = parser.parse_args()
     if told.threads:

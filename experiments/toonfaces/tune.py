@@ -16,21 +16,28 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from dclip.build import build_networks
-from dclip.checks import to_config
-from dclip.cli import CONF
 from dclip.config import Config
-from dclip.data.load import load_images, true_images, truth_of
-from dclip.methods.adapt import adapt
-from dclip.methods.walk import encode
+from dclip.data.load import load_images
+from dclip.data.toonfaces.images import true_images, truth_of
+from dclip.edits.editor import generate
+from dclip.encode.invert import encode
+from dclip.methods.diffusionclip.fit import adapt
 from dclip.metrics.suite import measure
-from dclip.pipeline import generate
-from dclip.report import grid_picture
-from dclip.tracking import Record
+from dclip.models.networks import build_networks
+from dclip.prepare.checks import to_config
+from dclip.prepare.compose import CONF
+from dclip.record.pictures import grid_picture
+from dclip.record.record import Record
 from dclip.types import Edited
 
 FACES = 40  # validation faces that score a setting
-FIXED = ["logger=csv", "metric.lpips=false", "metric.kid=false", f"dataset.validation={FACES}", "trainer.progress=false"]
+FIXED = [
+    "logger=csv",
+    "metric.lpips=false",
+    "metric.kid=false",
+    f"dataset.validation={FACES}",
+    "trainer.progress=false",
+]
 
 
 def score(cfg: Config, folder: Path) -> dict[str, float]:
@@ -48,26 +55,50 @@ def score(cfg: Config, folder: Path) -> dict[str, float]:
         result = generate(cfg, model, model.eps, held, latents["validation"])
     truth = truth_of(cfg)
     edited = Edited(held, result, true_images(held, truth))
-    values = measure(edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth).values
-    rows = [("source", held.pixels), ("edited", result)] + ([("truth", edited.truth)] if edited.truth is not None else [])
+    values = measure(
+        edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth
+    ).values
+    rows = [("source", held.pixels), ("edited", result)] + (
+        [("truth", edited.truth)] if edited.truth is not None else []
+    )
     record.picture("validation", grid_picture(rows))
     return {"seconds": seconds, **{k: v for k, v in values.items() if isinstance(v, float)}}
 
 
 def main() -> None:
     name, *words = sys.argv[1:]
-    grid = [[f"{word.split('=')[0]}={value}" for value in word.split("=")[1].split(",")] for word in words]
+    grid = [
+        [f"{word.split('=')[0]}={value}" for value in word.split("=")[1].split(",")]
+        for word in words
+    ]
     output = Path("outputs/tuning")
     for number, setting in enumerate(itertools.product(*grid)):
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            cfg = to_config(compose("config", overrides=[f"experiment=toonfaces_{name}", *FIXED, *setting]))
+            cfg = to_config(
+                compose("config", overrides=[f"experiment=toonfaces_{name}", *FIXED, *setting])
+            )
         folder = output / f"{name}_{time.strftime('%H%M%S')}_{number}"
         folder.mkdir(parents=True)
         values = score(cfg, folder)
-        shown = ("judge_success", "judge_preservation", "counterfactual_ratio", "s_dir", "s_dir_heldout", "id", "seconds")
-        print(name, *setting, *(f"{k.removeprefix('judge_')}={values[k]:.3f}" for k in shown if k in values), flush=True)
+        shown = (
+            "judge_success",
+            "judge_preservation",
+            "counterfactual_ratio",
+            "s_dir",
+            "s_dir_heldout",
+            "id",
+            "seconds",
+        )
+        print(
+            name,
+            *setting,
+            *(f"{k.removeprefix('judge_')}={values[k]:.3f}" for k in shown if k in values),
+            flush=True,
+        )
         with (output / "tuning.csv").open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerow([name, *setting, *(f"{k}={v:.4f}" for k, v in values.items())])
+            csv.writer(stream).writerow(
+                [name, *setting, *(f"{k}={v:.4f}" for k, v in values.items())]
+            )
 
 
 if __name__ == "__main__":

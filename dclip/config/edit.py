@@ -1,0 +1,80 @@
+"""The edit in words, and the mix of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from dclip.errors import need
+
+
+def adapters_of(value: Any) -> list[str]:
+    """``edit.adapter`` as a list: none, one, or several edits. DclipError for what names no edit."""
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    need(
+        value != [],
+        "edit.adapter=[] names no edit; give a run's folder (outputs/latest after a run), or several",
+    )
+    need(
+        all(isinstance(name, str) and name.strip() for name in names),
+        f"edit.adapter={value} must be an edit's file, its run's folder or its name, or a list of these",
+    )
+    return names
+
+
+@dataclass
+class Edit:
+    """The edit in words. Written in ``conf/edit/NAME.yaml``; any text may be given as ``edit.source= edit.target=``."""
+
+    name: str = ""
+    source: str = MISSING
+    target: str = MISSING
+    examples: str | None = None  # images of the target, in place of texts: an image or a folder
+    source_examples: str | None = None  # images to compare them with; null: the training images
+    adapter: Any = None  # an edit that was fine-tuned before (its file, its run's folder, its name), or a list of several
+
+    @property
+    def adapters(self) -> list[str]:
+        """The edits to apply."""
+        return adapters_of(self.adapter)
+
+    def __post_init__(self) -> None:
+        adapters_of(self.adapter)
+        for key in ("examples", "source_examples"):
+            path = getattr(self, key)
+            need(
+                path is None or Path(path).exists(),
+                f"edit.{key}={path} does not exist; give an image or a folder of images",
+            )
+        need(
+            self.source_examples is None or self.examples is not None,
+            "edit.source_examples needs edit.examples: images of what the sources should become",
+        )
+        for key in ("source", "target"):
+            text = getattr(self, key)
+            need(
+                bool(text.strip()),
+                f"edit.{key} is empty; give a text such as edit.{key}='person with red hair', or choose edit=NAME",
+            )
+            need(
+                text not in ("True", "False") and not text.replace(".", "").isdigit(),
+                f"edit.{key}={text} is not a text; YAML read it as a number or a yes/no, so put it in quotes",
+            )
+        need(
+            self.source != self.target,
+            f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
+        )
+
+
+@dataclass
+class Mix:
+    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network the sum of their changes.
+
+    Weights sum to one at every t, so two edits at half weight each make half of each change; ``gamma=2`` makes both whole.
+    """
+
+    weights: Any = None  # [0.5, 0.5], {300: [1, 0], 0: [0.3, 0.7]}, linear, cosine (dclip/edits/weights.py); null: equal
+    soup: bool = False  # merge the edits' weights into one network, at the cost of one

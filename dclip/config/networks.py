@@ -1,0 +1,47 @@
+"""The diffusion model and the CLIPs: ``checkpoint`` and ``clip``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dclip.config.options import STORE, _positive
+
+
+class Domain(StrEnum):
+    """What the images of a diffusion model show."""
+
+    faces = "faces"
+    dogs = "dogs"
+    scenes = "scenes"
+    objects = "objects"
+
+
+@dataclass
+class Checkpoint:
+    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
+
+    name: str = "toonfaces"
+    domain: Domain | None = (
+        None  # decides identity network and parser; null: as the known names say
+    )
+    head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
+    image_size: int | None = None  # of a checkpoint of unknown shape
+
+    def __post_init__(self) -> None:
+        _positive("checkpoint", head_dim=self.head_dim)
+
+
+@dataclass
+class Clip:
+    """The CLIP that guides, and the one that only scores."""
+
+    name: str = "toonfaces"
+    heldout: str | None = "toonfaces_heldout"
+    antialias: bool = True
+
+
+STORE.store(group="checkpoint", name="base", node=Checkpoint, provider="dclip")
+
+
+STORE.store(group="clip", name="base", node=Clip, provider="dclip")

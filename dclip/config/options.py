@@ -1,0 +1,53 @@
+"""The register of options: group -> option name -> dataclass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+from hydra.core.config_store import ConfigStore
+
+from dclip.errors import need
+
+T = TypeVar("T")
+
+
+STORE = ConfigStore.instance()
+
+
+OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
+
+
+TEMPLATES = ("none", "imagenet79")
+
+
+def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
+    """Make a dataclass the option ``group=name``."""
+
+    def register(cls: type[T]) -> type[T]:
+        STORE.store(group=group, name=name, node=cls, provider="dclip")
+        OPTIONS.setdefault(group, {})[name] = cls
+        return cls
+
+    return register
+
+
+def option_name(group: str, chosen: object) -> str:
+    """What an option is called on the command line."""
+    return next(
+        (name for name, cls in OPTIONS[group].items() if type(chosen) is cls), type(chosen).__name__
+    )
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
+
+
+def _weights(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        need(
+            math.isfinite(value) and value >= 0,
+            f"{owner}.{name}={value} must be 0 (off) or greater",
+        )

@@ -1,0 +1,175 @@
+"""What a run does: the options of ``task=``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from omegaconf import MISSING
+
+from dclip.config.options import _positive, _weights, option
+from dclip.errors import need
+
+# ---------------------------------------------------------------------------------------------------- task
+
+
+class TaskName(StrEnum):
+    """What a run does."""
+
+    finetune = "finetune"
+    edit = "edit"
+    reconstruct = "reconstruct"
+    sample = "sample"
+    pretrain = "pretrain"
+    translate = "translate"  # type: ignore[assignment]  # a name that str has too
+    plan = "plan"
+    demo = "demo"
+
+
+@option("task", "finetune")
+@dataclass
+class Task:
+    """Fine-tune for one edit, apply it to the test images, measure, report."""
+
+    name: TaskName = TaskName.finetune
+
+
+@option("task", "edit")
+@dataclass
+class EditTask(Task):
+    """Apply a fine-tuned edit to images: ``input`` (a file or a folder), or the data set's test split."""
+
+    name: TaskName = TaskName.edit
+
+
+@option("task", "translate")
+@dataclass
+class TranslateTask(Task):
+    """Bring images of a kind that the model has never seen (photographs, sketches, strokes) into its domain, then edit them.
+
+    ``rounds`` times: noise to ``t0``, denoise in ``steps`` with the original model (DiffusionCLIP, Sec. 4.3). Higher ``t0`` and
+    more rounds: closer to the domain, further from the source. Sources: ``input``, or ``dataset.domain`` of ToonFaces.
+    Without edit.adapter it ends there.
+    """
+
+    name: TaskName = TaskName.translate
+    rounds: int = 3
+    t0: int = 500
+    steps: int = 20
+    clip_x0: bool = True  # keep the predicted x0 in [-1, 1], without which colours run away
+
+    def __post_init__(self) -> None:
+        _weights("task", rounds=self.rounds)
+        need(0 < self.t0 <= 999, f"task.t0={self.t0} is outside the schedule; choose 1 to 999")
+        need(
+            2 <= self.steps <= self.t0 + 1,
+            f"task.steps={self.steps} is impossible with task.t0={self.t0}; choose 2 to {self.t0 + 1}",
+        )
+
+
+@option("task", "reconstruct")
+@dataclass
+class ReconstructTask(Task):
+    """Invert and generate with the unchanged model: how well do images survive the round trip?"""
+
+    name: TaskName = TaskName.reconstruct
+
+
+class Start(StrEnum):
+    """Where sampling starts."""
+
+    noise = "noise"
+    images = "images"  # the inverted latents of ``input``, or of the data set's test images
+
+
+@option("task", "sample")
+@dataclass
+class SampleTask(Task):
+    """Draw images from noise (or from the latents of images), freely or under guidance.
+
+    ``clip_x0`` keeps the predicted x0 in [-1, 1], without which colours run away from noise; from the latents of images it
+    should be off. ``paired`` also samples without guidance from the same noise, for comparison. ``leak`` starts below the top of
+    the schedule as training did: not from pure noise, but with the mean of so many training images in it (0: pure noise), x_t0 =
+    sqrt(alpha_bar) mean + sqrt(1 - alpha_bar) noise. From there a network that is weak at the highest noise draws truer colours.
+    (Everaert et al. 2024, "Exploiting the signal-leak bias in diffusion models".)
+    """
+
+    name: TaskName = TaskName.sample
+    count: int = 64
+    leak: int = 0
+    clip_x0: bool = True
+    start: Start = Start.noise
+    paired: bool = True
+    published_pixels: bool = False  # save what the report's code saved: clamp(x, 0, 1) of images in [-1, 1], half of them black
+
+    def __post_init__(self) -> None:
+        _positive("task", count=self.count)
+        _weights("task", leak=self.leak)
+
+
+class Net(StrEnum):
+    """What can be trained."""
+
+    ddpm = "ddpm"
+    clip = "clip"
+    heldout = "heldout"
+    identity = "identity"
+    judge = "judge"
+
+
+@option("task", "pretrain")
+@dataclass
+class PretrainTask(Task):
+    """Train a network from nothing and write its model card.
+
+    One of the embedded ToonFaces networks; or, with ``dataset=cifar10``, a small noise predictor (``ddpm``), a small CLIP
+    (``clip``) or one of another architecture that only scores (``heldout``), from ``dataset.train`` pictures.
+    """
+
+    name: TaskName = TaskName.pretrain
+    net: Net = MISSING
+    steps: int = 3000
+    batch: int = 64
+    lr: float = 1e-3
+    pool: int = 24000  # ToonFaces drawn for training
+    start: str | None = None  # weights to start from, instead of random ones
+    compile: bool = False
+    noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
+    low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
+    robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
+    publish: bool = False  # also write the weights and the card into the package
+
+    def __post_init__(self) -> None:
+        _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
+        _weights("task", robust=self.robust, low=self.low, noisy=self.noisy)
+
+
+@option("task", "demo")
+@dataclass
+class DemoTask(Task):
+    """A local page to try edits on: ``edit.adapter``'s, else those of every finished run under ``output``."""
+
+    name: TaskName = TaskName.demo
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: any that is free
+
+    def __post_init__(self) -> None:
+        need(
+            0 <= self.port <= 65535,
+            f"task.port={self.port} is no port; choose 1024 to 65535, or 0 for any free one",
+        )
+
+
+@option("task", "plan")
+@dataclass
+class PlanTask(Task):
+    """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
+
+    name: TaskName = TaskName.plan
+    of: TaskName = TaskName.finetune
+
+    def __post_init__(self) -> None:
+        need(
+            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
+            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+        )

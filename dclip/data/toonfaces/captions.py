@@ -1,0 +1,107 @@
+"""Captions of cartoon faces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dclip.data.toonfaces.faces import ATTRIBUTES, Face
+
+# ---------------------------------------------------------------------------------------------------- captions
+
+_EXPRESSION_WORDS = {
+    "neutral": ("calm", "neutral"),
+    "smiling": ("smiling", "happy"),
+    "sad": ("sad", "unhappy"),
+    "angry": ("angry", "furious"),
+    "surprised": ("surprised", "astonished"),
+}
+
+
+_BEARD_WORDS = {
+    "none": ("no beard", "a shaved chin"),
+    "moustache": ("a moustache", "a twirled moustache"),
+    "goatee": ("a goatee", "a goatee and moustache"),
+    "full": ("a beard", "a full beard"),
+    "long": ("a long beard", "a very long beard"),
+}
+
+
+_STYLE_WORDS = {
+    "toon": ("", "", "", "a cartoon of ", "a picture of ", "an image of "),
+    "sketch": (
+        "a sketch of ",
+        "a pencil sketch of ",
+        "a line drawing of ",
+        "a black and white sketch of ",
+    ),
+    "pixel": ("pixel art of ", "a pixel art picture of ", "an 8-bit pixel picture of "),
+}
+
+
+CAPTIONED = (
+    "hair_color",
+    "hair_length",
+    "skin",
+    "beard",
+    "expression",
+    "clothes_color",
+)  # what captions name
+
+
+def _article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> str:
+    """A text in varied wording that says just these attributes of a face in this style."""
+
+    def pick(options: tuple[str, ...]) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    prefix = pick(_STYLE_WORDS[style])
+    noun = pick(("face", "person", "person", "human", "character"))
+    adjectives, clauses = [], []
+    if "expression" in values:
+        adjectives.append(pick(_EXPRESSION_WORDS[values["expression"]]))
+    if "skin" in values:
+        as_adjective, skin = rng.random() < 0.5, values["skin"]
+        if skin == "green":
+            noun = pick(("zombie", "zombie", "green zombie", "zombie face"))
+        elif as_adjective:
+            adjectives.append(skin)
+        else:
+            clauses.append(f"{skin} skin")
+    hair = [values.get("hair_length", ""), values.get("hair_color", "").replace("_", " ")]
+    if any(hair):
+        clauses.append(" ".join([*filter(None, hair), "hair"]))
+    if "beard" in values:
+        clauses.append(pick(_BEARD_WORDS[values["beard"]]))
+    if "clothes_color" in values:
+        clauses.append(f"{values['clothes_color']} clothes")
+    rng.shuffle(clauses)
+    text = _article(" ".join([*adjectives, noun]))
+    if clauses:
+        text += " with " + " and ".join(filter(None, [", ".join(clauses[:-1]), clauses[-1]]))
+    return prefix + text
+
+
+def caption(face: Face, rng: np.random.Generator) -> str:
+    """A caption in varied wording that names none to three attributes of the picture, all of them true."""
+    if face["style"] != "toon":
+        return phrase({}, face["style"], rng)
+    count = int(rng.choice([0, 1, 2, 3], p=[0.07, 0.38, 0.33, 0.22]))
+    named = rng.choice(CAPTIONED, count, replace=False)
+    return phrase({name: face[name] for name in named}, "toon", rng)
+
+
+def prompts(attribute: str, rng: np.random.Generator) -> list[str]:
+    """One text for every value of a captioned attribute (or of ``style``), alike but for the value."""
+    seed = int(rng.integers(2**31))
+    if attribute == "style":
+        return [phrase({}, value, np.random.default_rng(seed)) for value in ATTRIBUTES["style"]]
+    return [
+        phrase({attribute: value}, "toon", np.random.default_rng(seed))
+        for value in ATTRIBUTES[attribute]
+    ]

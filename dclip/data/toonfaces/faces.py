@@ -1,0 +1,297 @@
+"""ToonFaces: cartoon faces of which every attribute, and every true edit, is known.
+
+A :class:`Face` is everything that determines one picture: an identity (the face's geometry and the cut of its hair),
+the attributes that vary within an identity, and a little colour noise. Because pictures are drawn, not photographed, the
+*true* result of "make her hair red" exists: :func:`counterfactual` changes one attribute and draws the same person again.
+
+**In-domain** pictures (what the diffusion model sees) leave out what CLIP has to teach it: red, grey and blue hair,
+tanned and green skin, sketches and pixel art.
+
+Art: "ToonHead" by Johan Melin (CC BY 4.0, remixed), "Lorelei" by Lisa Wischofsky and "Pixel Art" by DiceBear (CC0), drawn
+by dicebear and resvg. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+SIZE = 64  # pixels, height and width
+
+
+SPLITS = ("train", "validation", "test")
+
+
+DOMAINS = (
+    "in",
+    "all",
+)  # "in": what the diffusion model knows; "all": in-domain and everything CLIP must know besides
+
+
+CANVAS = 768  # dicebear's toon-head canvas, in its own units
+
+
+# attribute -> its values. The order is the judge's class order: append only.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "style": ("toon", "sketch", "pixel"),
+    "hair_color": ("black", "brown", "light_brown", "blond", "red", "grey", "blue"),
+    "skin": ("pale", "fair", "brown", "dark", "tanned", "green"),
+    "beard": ("none", "moustache", "goatee", "full", "long"),
+    "hair_length": ("short", "medium", "long"),
+    "expression": ("neutral", "smiling", "sad", "angry", "surprised"),
+    "cut": ("bun", "side", "spiky", "undercut"),
+    "eyes": ("open", "closed", "wink"),
+    "clothes": ("dress", "jacket", "shirt", "tshirt", "turtleneck"),
+    "clothes_color": ("black", "blue", "green", "orange", "pink", "purple", "red", "white"),
+    "background": ("white", "sky", "mint", "sand", "lilac", "rose"),
+}
+
+
+OUT_OF_DOMAIN: dict[str, tuple[str, ...]] = {
+    "style": ("sketch", "pixel"),
+    "hair_color": ("red", "grey", "blue"),
+    "skin": ("tanned", "green"),
+}
+
+
+# what stays the same whatever is said of a person; everything else may vary within an identity
+IDENTITY_ATTRIBUTES = ("cut",)
+
+
+_WEIGHTS: dict[str, dict[str, float]] = {  # sampling weights that are not uniform
+    "beard": {"none": 5, "moustache": 1, "goatee": 1, "full": 2, "long": 1},
+    "hair_length": {"short": 2, "medium": 1, "long": 1.5},
+    "eyes": {"open": 5, "closed": 1, "wink": 1},
+}
+
+
+_COLORS: dict[str, dict[str, str]] = {
+    "hair_color": {
+        "black": "#2b2320",
+        "brown": "#6b3f2c",
+        "light_brown": "#9c6b42",
+        "blond": "#e0bf6e",
+        "red": "#cf2a1e",
+        "grey": "#9c9ca0",
+        "blue": "#3560d0",
+    },
+    "skin": {
+        "pale": "#fae4d8",
+        "fair": "#f0bf9d",
+        "brown": "#96654a",
+        "dark": "#5c3829",
+        "tanned": "#cc8140",
+        "green": "#82b45c",
+    },
+    "clothes_color": {
+        "black": "#26282b",
+        "blue": "#1d4ea0",
+        "green": "#1d8a48",
+        "orange": "#f2812a",
+        "pink": "#ec6aa8",
+        "purple": "#7434b8",
+        "red": "#b32024",
+        "white": "#ecedea",
+    },
+    "background": {
+        "white": "#f7f7f5",
+        "sky": "#bcd9f0",
+        "mint": "#c3e8d2",
+        "sand": "#efe0ba",
+        "lilac": "#d6c8ee",
+        "rose": "#f3cbd0",
+    },
+}
+
+
+_EXPRESSION = {  # expression -> mouth, eyebrows, eyes (None: the person's own)
+    "neutral": ("smile", "neutral", None),
+    "smiling": ("laugh", "happy", None),
+    "sad": (
+        "sad",
+        "sad",
+        "humble",
+    ),  # downcast: mouth and brows alone are too small to tell sad from neutral
+    "angry": ("angry", "angry", None),
+    "surprised": ("agape", "raised", "wide"),
+}
+
+
+_JITTER = 7  # colours vary by up to this many of 255 levels
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A face's proportions: the part of an identity that no edit may change. Factors about 1, shifts in canvas units."""
+
+    width: float = 1.0
+    height: float = 1.0
+    eye_scale: float = 1.0
+    eye_shift: float = 0.0
+    brow_shift: float = 0.0
+    mouth_scale: float = 1.0
+    mouth_shift: float = 0.0
+
+
+_RANGES = Geometry(
+    0.10, 0.07, 0.17, 16.0, 12.0, 0.22, 15.0
+)  # half-widths of the uniform distributions
+
+
+@dataclass(frozen=True)
+class Face:
+    """Everything that determines one picture. ``rear`` (0 or 1) picks one of the two cuts of a length."""
+
+    geometry: Geometry
+    attributes: tuple[tuple[str, str], ...]
+    rear: int = 0
+    jitter: tuple[int, ...] = (0,) * 12
+    seed: int = 0
+
+    def __getitem__(self, attribute: str) -> str:
+        return dict(self.attributes)[attribute]
+
+    def with_(self, **changes: str) -> Face:
+        """The same face with some attributes changed. Raises ValueError for an attribute or value that does not exist."""
+        for name, value in changes.items():
+            check_value(name, value)
+        return replace(self, attributes=tuple((k, changes.get(k, v)) for k, v in self.attributes))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of an edit: which attribute becomes what, and which faces it makes sense for (``None``: all others).
+
+    ``also``: what else becomes true, where several edits are applied at once.
+    """
+
+    attribute: str
+    value: str
+    applies_to: tuple[str, ...] | None = None
+    also: tuple[Truth, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Truth, ...]:
+        """This truth and all that hold with it."""
+        return (self, *self.also)
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """All attributes that change."""
+        return frozenset(part.attribute for part in self.parts)
+
+    def applies(self, face: Face) -> bool:
+        """Whether the edit means anything for this face (no beard for the bearded, no tan for the dark)."""
+        old = face[self.attribute]
+        mine = old != self.value and (self.applies_to is None or old in self.applies_to)
+        return mine and all(part.applies(face) for part in self.also)
+
+
+# The true meaning of the edits in conf/edit/ that a renderer can draw. Sketch and pixel art change everything, so for them
+# there is a style to recognise but no counterfactual picture.
+TRUTHS: dict[str, Truth] = {
+    "tanned": Truth("skin", "tanned", ("pale", "fair")),
+    "pale": Truth("skin", "pale"),
+    "zombie": Truth("skin", "green"),
+    "smiling": Truth("expression", "smiling"),
+    "sad": Truth("expression", "sad"),
+    "angry": Truth("expression", "angry"),
+    "surprised": Truth("expression", "surprised"),
+    "beard": Truth("beard", "full", ("none",)),
+    "no_beard": Truth("beard", "none"),
+    "long_hair": Truth("hair_length", "long", ("short",)),
+    "red_hair": Truth("hair_color", "red"),
+    "grey_hair": Truth("hair_color", "grey"),
+    "blond_hair": Truth("hair_color", "blond"),
+    "sketch": Truth("style", "sketch"),
+    "pixel_art": Truth("style", "pixel"),
+}
+
+
+def check_value(attribute: str, value: str) -> None:
+    """Refuse an attribute or value that does not exist: dicebear itself silently draws nothing for a misspelt one."""
+    if attribute not in ATTRIBUTES:
+        raise ValueError(
+            f"ToonFaces has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}"
+        )
+    if value not in ATTRIBUTES[attribute]:
+        raise ValueError(
+            f"ToonFaces attribute {attribute!r} has no value {value!r}; choose from {', '.join(ATTRIBUTES[attribute])}"
+        )
+
+
+def counterfactual(face: Face, truth: Truth) -> Face:
+    """The true result of an edit: the same person with only what it names changed. ValueError for a style edit."""
+    if "style" in truth.attributes:
+        raise ValueError(
+            "a change of style has no single true picture; only attribute edits have a counterfactual"
+        )
+    return face.with_(**{part.attribute: part.value for part in truth.parts})
+
+
+def truth_named(name: str) -> Truth | None:
+    """The truth of an edit, or of several whose names are joined by ``+``; None where one is not known."""
+    found = [TRUTHS.get(part) for part in name.split("+")]
+    known = [truth for truth in found if truth is not None]
+    return replace(known[0], also=tuple(known[1:])) if len(known) == len(found) else None
+
+
+# ---------------------------------------------------------------------------------------------------- sampling
+
+
+def _rng(split: str, index: int, salt: int) -> np.random.Generator:
+    if split not in SPLITS:
+        raise ValueError(f"ToonFaces has no split {split!r}; choose from {', '.join(SPLITS)}")
+    return np.random.default_rng([SPLITS.index(split), index, salt])
+
+
+def _choose(rng: np.random.Generator, attribute: str, domain: str) -> str:
+    values = [
+        v
+        for v in ATTRIBUTES[attribute]
+        if domain == "all" or v not in OUT_OF_DOMAIN.get(attribute, ())
+    ]
+    weights = np.array([_WEIGHTS.get(attribute, {}).get(v, 1.0) for v in values])
+    return values[int(rng.choice(len(values), p=weights / weights.sum()))]
+
+
+def sample_identity(split: str, index: int) -> tuple[Geometry, str]:
+    """Geometry and hair cut of identity ``index`` of a split; the splits' identities are disjoint."""
+    rng = _rng(split, index, salt=1)
+    offsets = rng.uniform(-1, 1, 7)
+    base, spread = vars(Geometry()).values(), vars(_RANGES).values()
+    geometry = Geometry(
+        *(round(float(b + s * o), 4) for b, s, o in zip(base, spread, offsets, strict=True))
+    )
+    return geometry, _choose(rng, "cut", "in")
+
+
+def sample_face(split: str, index: int, domain: str = "in", variant: int = 0) -> Face:
+    """Face ``index`` of a split, the same for ever. ``variant`` > 0 draws the same identity with other attributes."""
+    if domain not in DOMAINS:
+        raise ValueError(f"ToonFaces has no domain {domain!r}; choose from {', '.join(DOMAINS)}")
+    geometry, cut = sample_identity(split, index)
+    rng = _rng(split, index, salt=2 + DOMAINS.index(domain) + 16 * variant)
+    drawn = {name: _choose(rng, name, domain) for name in ATTRIBUTES}
+    if (
+        domain == "all"
+    ):  # most pictures stay cartoons; the other styles say nothing of the attributes
+        drawn["style"] = str(rng.choice(ATTRIBUTES["style"], p=[0.84, 0.08, 0.08]))
+    drawn["cut"] = cut
+    jitter = tuple(int(j) for j in rng.integers(-_JITTER, _JITTER + 1, 12))
+    return Face(
+        geometry, tuple(drawn.items()), int(rng.integers(2)), jitter, int(rng.integers(2**31))
+    )
+
+
+def labels(face: Face) -> dict[str, int]:
+    """Class index of every attribute; -1 where the picture does not show it.
+
+    Sketches and pixel art show no attributes that we know; surprised eyes are wide and sad ones downcast, whatever the
+    person's own are.
+    """
+    if face["style"] != "toon":
+        return {k: ATTRIBUTES[k].index(face[k]) if k == "style" else -1 for k in ATTRIBUTES}
+    hidden = {"eyes"} if _EXPRESSION[face["expression"]][2] else set()
+    return {k: -1 if k in hidden else ATTRIBUTES[k].index(face[k]) for k in ATTRIBUTES}

@@ -1,0 +1,1 @@
+"""Learned edits: their file, their header, and how they are applied."""

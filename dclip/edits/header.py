@@ -1,0 +1,134 @@
+"""What a safetensors file of ours says about itself, read without torch: its first bytes are JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dclip.errors import DclipError
+from dclip.models.header import is_ours, read_header, t0_from_name
+
+STEPS = (
+    "t0",
+    "s_for",
+    "s_gen",
+    "final_step",
+    "grid",
+    "encode",
+)  # settings of a sampler that belong to an edit
+
+
+def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, Any]]:
+    """Path and header of a fine-tuned edit: its file, or the one in a run's folder. DclipError if there is none.
+
+    A fine-tuned checkpoint that somebody else published says little of itself: its name carries t0 (else ``t0`` is
+    needed) and a word for the edit, and the steps are those of DiffusionCLIP's README.
+    """
+    path = Path(name).expanduser()
+    path = path / "adapter.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise DclipError(
+            f"edit.adapter={name}: there is no {path.name}; give the folder of a finished fine-tuning run"
+        )
+    if not is_ours(path):
+        return path, _foreign_header(path, t0)
+    header = read_header(path)
+    if header.get("kind") != "edit":
+        raise DclipError(
+            f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit"
+        )
+    return path, header
+
+
+def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
+    t0 = t0 or t0_from_name(path)
+    if t0 is None:
+        raise DclipError(
+            f"edit.adapter={path} was published without saying its t0 (names end in _t601.pth); "
+            "give sampler.t0=, or the file its published name"
+        )
+    name = re.sub(r"_t\d{1,3}$", "", path.stem)
+    steps = {"t0": t0, "s_for": 40, "s_gen": 40, "final_step": "to_clean"}
+    return {"kind": "foreign edit", "edit": {"name": name}, "sampler": steps}
+
+
+def find_edit(name: str, output: str = "outputs") -> str:
+    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``.
+
+    A link to a folder (``outputs/latest``) is followed now: a new run turns it to itself. DclipError if a name was never learned.
+    """
+    if Path(name).is_symlink() and Path(name).is_dir():
+        return str(Path(name).resolve())
+    if Path(name).expanduser().exists() or not name.isidentifier():
+        return name
+    runs = sorted(Path(output).glob(f"finetune_{name}/*/adapter.safetensors"))
+    if not runs:
+        raise DclipError(
+            f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under {output}; "
+            f"first learn it, e.g. python run.py edit={name}"
+        )
+    return str(runs[-1])
+
+
+def common_steps(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings of the sampler that edits were made with, without what was ``told`` otherwise. DclipError where they differ.
+
+    Another sampler keeps the steps that the edits were made with; ``eta`` is a choice of whoever applies them.
+    """
+    told, settings = set(told), {}
+    for key in headers[0]["sampler"]:
+        values = [header["sampler"].get(key) for header in headers]
+        if key == "eta" or f"sampler.{key}" in told or ("sampler" in told and key not in STEPS):
+            continue
+        if any(value != values[0] for value in values):
+            choices = ", ".join(map(str, values))
+            raise DclipError(
+                f"the edits were made with different sampler.{key} ({choices}); choose one: sampler.{key}={values[0]}"
+            )
+        settings[f"sampler.{key}"] = values[0]
+    return settings
+
+
+def adopted(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings that applying edits takes over from their headers: texts and sampler. What was ``told`` otherwise is left out."""
+    told = set(told)
+    settings = common_steps(headers, told)
+    settings |= _examples([header["edit"] for header in headers], told)
+    texts = {
+        "name": "+".join(header["edit"]["name"] for header in headers)
+        if all(h["edit"]["name"] for h in headers)
+        else "",
+        "source": headers[0]["edit"]["source"],
+        "target": joined([header["edit"]["target"] for header in headers]),
+    }
+    return settings | {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
+
+
+def _examples(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
+    """The example images of an edit that was made from them; without them its direction in CLIP's space cannot be measured."""
+    keys = ("examples", "source_examples")
+    if not any(edit.get("examples") for edit in edits) or told & {
+        "edit.examples",
+        "metric",
+        "metric.clip",
+    }:
+        return {}
+    paths = {f"edit.{key}": edits[0].get(key) for key in keys}
+    there = len(edits) == 1 and all(path is None or Path(path).exists() for path in paths.values())
+    return paths if there else {"metric.clip": False}
+
+
+def joined(targets: Sequence[str]) -> str:
+    """One text of several: "person with red hair" and "person with a beard" are a "person with red hair and a beard"."""
+    first = targets[0].split()
+    rests = []
+    for target in targets[1:]:
+        words = target.split()
+        same = next(
+            (i for i, (a, b) in enumerate(zip(first, words, strict=False)) if a != b),
+            min(len(first), len(words)),
+        )
+        rests.append(" ".join(words[same:] or words))
+    return " and ".join([targets[0], *rests])

@@ -1,0 +1,1 @@
+"""DiffusionCLIP: fine-tune the reverse process (Kim, Kwon, Ye, CVPR 2022)."""

@@ -1,0 +1,312 @@
+"""CLIP-guided unconditional sampling: optimise the latent itself, through the whole chain of DDIM steps.
+
+x_T moves, the networks stay. The chain runs on a sub-sequence of the schedule that the model was trained with (the
+report's code made a new, shorter schedule, so that its network never saw noise, with a learning rate that could not
+move the latent). Every step is computed again in the backward pass: what is kept of a chain is one latent a step, not
+the network's activations.
+
+    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2      for each image
+
+The source is the image behind the latent, or, from noise, what the latent made before it moved.
+
+Images are optimised in batches, but each on its own: its own Adam state, its own stop, so the batch size changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from dclip import losses
+from dclip.config import Config, LatentOpt
+from dclip.diffusion.sampler import EpsFn, sample
+from dclip.diffusion.schedule import Pair, pairs_down
+from dclip.errors import DclipError
+from dclip.files import atomic_save
+from dclip.methods.sampling.guidance import ClipObjective
+from dclip.models.identity import IdentityModel
+from dclip.models.unet import DiffusionModel
+from dclip.record.record import Record
+from dclip.runtime import parallel
+from dclip.runtime.trainer import device_of, progress_bar, shows_progress
+from dclip.text.reader import target_probability
+from dclip.types import batches
+
+LEAST = 1e-4  # a loss has got better if it fell by this much
+
+
+def checkpointed(eps_fn: EpsFn) -> EpsFn:
+    """The denoiser without its activations: they are computed again when the gradient needs them."""
+
+    def call(x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        out: Tensor | tuple[Tensor, Tensor] = checkpoint(eps_fn, x, t, use_reentrant=False)
+        return out
+
+    return call
+
+
+@dataclass
+class Found:
+    """Latents and their images [N,3,H,W], the images before, and how it went (per image)."""
+
+    latents: Tensor
+    images: Tensor
+    before: Tensor
+    steps: Tensor  # optimiser steps until the best latent's image stopped
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+
+class LatentChain:
+    """Latents to images, differentiably."""
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        pairs: Sequence[Pair],
+        clip_x0: bool = True,
+        checkpointing: bool = True,
+    ) -> None:
+        self.model, self.pairs, self.clip_x0 = model, list(pairs), clip_x0
+        self.eps_fn: EpsFn = checkpointed(model.eps) if checkpointing else model.eps
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Images [N,3,H,W]; the gradient flows through every step."""
+        x = latents.contiguous(memory_format=torch.channels_last)
+        return sample(self.eps_fn, x, self.pairs, self.model.schedule, clip_x0=self.clip_x0)
+
+
+@dataclass
+class _Pull:
+    """The loss of a batch, image by image."""
+
+    options: LatentOpt
+    objective: ClipObjective
+    start: Tensor
+    before: Tensor
+    sources: Tensor
+    identity: IdentityModel | None
+    competing: bool = (
+        True  # whether the targets have distractors, so that there is a probability to reach
+    )
+    source_features: list[Tensor] = field(default_factory=list)
+    id_features: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            if self.objective.directional:
+                self.source_features = self.objective.features(self.sources)
+            if self.identity is not None and self.options.id > 0:
+                self.id_features = self.identity.features(self.sources)
+
+    def __call__(
+        self, latents: Tensor, images: Tensor, index: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [n] and target probabilities [n] of the images at ``index``."""
+        o, features = self.options, self.objective.features(images)
+        loss = torch.stack([self._clip(features, k, i) for k, i in enumerate(index)])
+        if o.l1:
+            loss = loss + o.l1 * (images - self.sources[list(index)]).abs().flatten(1).mean(1)
+        if self.identity is not None and self.id_features is not None:
+            pairs = zip(self.identity.features(images), self.id_features[list(index)], strict=True)
+            loss = loss + o.id * torch.stack(
+                [losses.identity(after, before) for after, before in pairs]
+            )
+        if o.norm:
+            length = latents.flatten(1).norm(dim=1) / self.start[list(index)].flatten(1).norm(dim=1)
+            loss = loss + o.norm * (length - 1).square()
+        with torch.no_grad():
+            reader = self.objective.readers[0]
+            reached = (
+                target_probability(reader, features[0])
+                if self.competing
+                else torch.zeros(len(index), device=loss.device)
+            )
+        return loss, reached
+
+    def _clip(self, features: Sequence[Tensor], k: int, i: int) -> Tensor:
+        return self.objective.loss(
+            [f[k : k + 1] for f in features], [s[i : i + 1] for s in self.source_features]
+        )
+
+
+@dataclass
+class _Best:
+    """The best latent of one image so far."""
+
+    latent: Tensor
+    image: Tensor
+    loss: float = float("inf")
+    waited: int = 0
+    steps: int = 0
+    done: bool = False
+
+    def take(
+        self, latent: Tensor, image: Tensor, loss: float, reached: bool, step: int, patience: int
+    ) -> None:
+        """One more evaluation: better, reached, or one step more without success."""
+        better = loss < self.loss - LEAST
+        if better or reached:
+            self.latent, self.image, self.loss, self.waited = (
+                latent.detach().clone(),
+                image.detach().clone(),
+                loss,
+                0,
+            )
+        else:
+            self.waited += 1
+        self.steps, self.done = step, reached or self.waited >= patience
+
+
+def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any = None) -> Found:
+    """Optimise the latents of one batch; each image stops by itself, and its best latent is kept."""
+    moving = [latent.clone().requires_grad_() for latent in pull.start]
+    best = [_Best(latent, image) for latent, image in zip(pull.start, pull.before, strict=True)]
+    adam, curves = torch.optim.Adam(moving, options.lr), []
+    last: dict[int, tuple[float, float]] = {}
+    for step in range(options.steps + 1):
+        index = [i for i, b in enumerate(best) if not b.done]
+        if not index:
+            break
+        latents = torch.stack([moving[i] for i in index])
+        images = chain(latents)
+        loss, reached = pull(latents, images, index)
+        if not bool(torch.isfinite(loss).all()):
+            raise DclipError(
+                "the latent's loss is not finite: the optimisation diverged; lower method.lr"
+            )
+        for k, i in enumerate(index):
+            value, p = float(loss[k].detach()), float(reached[k])
+            last[i] = value, p
+            best[i].take(
+                moving[i],
+                images[k],
+                value,
+                options.stop_at < 1 and p >= options.stop_at,
+                step,
+                options.patience,
+            )
+        curves.append(
+            {
+                "loss_total": _mean(last, 0),
+                **({"p_target": _mean(last, 1)} if pull.competing else {}),
+            }
+        )
+        going = [k for k, i in enumerate(index) if not best[i].done]
+        if going and step < options.steps:
+            adam.zero_grad(
+                set_to_none=True
+            )  # who has stopped has no gradient, and Adam leaves it alone
+            torch.autograd.backward(loss[going].sum())
+            _unit_gradients(moving)
+            adam.step()
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.update(options.steps + 1 - len(curves))
+    return Found(
+        torch.stack([b.latent for b in best]), torch.stack([b.image for b in best]), pull.before,
+        torch.tensor([float(b.steps) for b in best]), curves,
+    )  # fmt: skip
+
+
+def _unit_gradients(latents: Sequence[Tensor]) -> None:
+    """Only directions count: a direction's gradient is huge where nothing has changed yet, and would keep Adam still after it."""
+    for latent in latents:
+        if latent.grad is not None:
+            latent.grad /= latent.grad.norm().clamp_min(1e-20)
+
+
+def _mean(last: dict[int, tuple[float, float]], which: int) -> float:
+    return sum(pair[which] for pair in last.values()) / len(last)
+
+
+def optimise(
+    cfg: Config,
+    record: Record,
+    model: DiffusionModel,
+    objective: ClipObjective,
+    ids: Sequence[str],
+    latents: Tensor,
+    images: Tensor | None = None,
+    identity: IdentityModel | None = None,
+) -> Found:
+    """Optimise latents [N,3,H,W] at ``sampler.t0`` (of ``images``, where there are any), each process its share.
+
+    Curves go into the record.
+    """
+    options, device = cfg.method, device_of(cfg)
+    assert isinstance(options, LatentOpt)
+    clip_x0 = bool(cfg.task.clip_x0)  # type: ignore[attr-defined]
+    pairs = pairs_down(cfg.sampler.t0, options.s_opt, cfg.sampler.final_step, cfg.sampler.grid)
+    chain = LatentChain(model.to(device), pairs, clip_x0, options.checkpointing)
+    mine = parallel.share(len(ids))
+    groups = [mine[part] for part in batches(len(mine), options.batch)]
+    competing = all(len(others) for others in objective.readers[0].distractors)
+    parts: list[Found] = []
+    with progress_bar(
+        "optimising latents", len(groups) * (options.steps + 1), shown=shows_progress(cfg)
+    ) as bar:
+        for group in groups:
+            start = latents[group].to(device)
+            with torch.no_grad():
+                before = chain(start)
+            sources = before if images is None else images[group].to(device)
+            pull = _Pull(options, objective, start, before, sources, identity, competing)
+            parts.append(optimise_batch(chain, pull, options, bar))
+    _curves(record, parts, [len(group) for group in groups])
+    return _whole(parts, len(ids), latents)
+
+
+def _whole(parts: Sequence[Found], count: int, like: Tensor) -> Found:
+    def together(name: str) -> Tensor:
+        pieces = [getattr(part, name).detach().float().cpu() for part in parts]
+        empty = like[:0] if name != "steps" else torch.zeros(0)
+        return parallel.gather(torch.cat(pieces) if pieces else empty, count)
+
+    return Found(together("latents"), together("images"), together("before"), together("steps"))
+
+
+def _curves(record: Record, parts: Sequence[Found], sizes: Sequence[int]) -> None:
+    """One line a step, the mean over images; those that stopped early count with their last values."""
+    for step in range(max((len(part.curves) for part in parts), default=0)):
+        lines = [part.curves[min(step, len(part.curves) - 1)] for part in parts]
+        mean = {
+            k: sum(line[k] * n for line, n in zip(lines, sizes, strict=True)) / sum(sizes)
+            for k in lines[0]
+        }
+        record.curve(mean, step)
+
+
+def save_latents(
+    path: Path,
+    cfg: Config,
+    model: DiffusionModel,
+    ids: Sequence[str],
+    latents: Tensor,
+    texts: Sequence[str],
+) -> None:
+    """Write the latents [N,3,H,W] with the images' names, t0, texts and base checkpoint in the header."""
+    from safetensors.torch import save_file
+
+    header = {
+        "kind": "latents",
+        "ids": list(ids),
+        "t0": cfg.sampler.t0,
+        "texts": list(texts),
+        "base": model.info.name,
+    }
+    header["base_sha256"] = model.digest
+    tensors = {"latents": latents.detach().cpu().contiguous()}
+    atomic_save(
+        path,
+        lambda p: save_file(
+            tensors, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}
+        ),
+    )

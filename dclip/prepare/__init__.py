@@ -1,0 +1,1 @@
+"""What happens before anything heavy is imported: compose, check, plan, fetch."""

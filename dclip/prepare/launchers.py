@@ -1,0 +1,125 @@
+"""Where the jobs of a sweep (``-m``) run: Hydra's launcher plugins, with defaults of ours.
+
+Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+
+from dclip.config import STORE, Config
+from dclip.errors import DclipError
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A launcher that is a package of its own: the extra that installs it, and what we set otherwise than it does."""
+
+    extra: str
+    defaults: dict[str, Any]
+
+
+PLUGINS = {
+    # jobs side by side in worker processes; each holds its own networks, and on a GPU they share its memory
+    "joblib": Plugin("joblib", {"n_jobs": 2}),
+    # an array with a job for every run; a run that is preempted or reaches its time is queued again, and goes on
+    "submitit_slurm": Plugin(
+        "slurm",
+        {
+            "gpus_per_node": 1,
+            "cpus_per_task": 8,
+            "mem_gb": 32,
+            "timeout_min": 240,
+            "max_num_timeout": 20,
+            "array_parallelism": 64,
+        },
+    ),
+    # the same on this machine, all jobs at once
+    "submitit_local": Plugin("slurm", {"gpus_per_node": 0, "timeout_min": 1440}),
+    # on one machine, or (ray.init.address=auto) on a cluster that runs, which takes no object_store_memory; remote: of a job
+    "ray": Plugin(
+        "ray",
+        {
+            "ray": {
+                "init": {
+                    "address": None,
+                    "num_cpus": None,
+                    "object_store_memory": None,
+                    "include_dashboard": False,
+                },
+                "remote": {"num_cpus": 2, "num_gpus": 0},
+            }
+        },
+    ),
+}
+
+
+def installed(name: str) -> bool:
+    """Whether a launcher's package is there."""
+    Plugins.instance()  # looks for them, once
+    return f"{name}.yaml" in STORE.list("hydra/launcher")
+
+
+def register() -> None:
+    """Put our defaults into the options of every plugin that is there: it has stored them when it was found."""
+    for name, plugin in PLUGINS.items():
+        if installed(name):
+            options = OmegaConf.merge(
+                STORE.load(f"hydra/launcher/{name}.yaml").node, plugin.defaults
+            )
+            STORE.store(group="hydra/launcher", name=name, node=options, provider="dclip")
+
+
+def chosen(words: Sequence[str]) -> str | None:
+    """The launcher that a command line names. DclipError in one line where its package is missing."""
+    name = next(
+        (word.split("=", 1)[1] for word in words if word.startswith("hydra/launcher=")), None
+    )
+    if name in PLUGINS and not installed(name):
+        raise DclipError(
+            f"hydra/launcher={name} is a plugin that is not installed: pip install 'dclip[{PLUGINS[name].extra}]'"
+        )
+    return name
+
+
+def check(name: str | None, cfgs: Sequence[Config]) -> None:
+    """Refuse what a launcher cannot do, and hand on to its jobs where this code is."""
+    if name not in PLUGINS:
+        return
+    for cfg in cfgs:
+        if cfg.trainer.devices > 1:
+            raise DclipError(
+                f"trainer.devices={cfg.trainer.devices} starts processes of its own, which hydra/launcher={name} cannot; "
+                "set trainer.devices=1, or leave the launcher away"
+            )
+    show_path(Path(__file__).resolve().parent.parent.parent)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
+
+
+def show_path(folder: Path) -> None:
+    """Let processes that this one starts find modules in a folder, before all others."""
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
+
+
+def begun(cfg: Config) -> bool:
+    """Whether this job of a sweep was begun before and was stopped: preempted, out of time, or killed. Then it goes on."""
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
+        return True
+    from dclip.record.identity import config_hash, run_name
+    from dclip.record.runs import find_runs
+
+    digest = config_hash(cfg)
+    before = [
+        run
+        for run in find_runs([Path(cfg.output) / run_name(cfg)])
+        if (run.digest, run.sweep) == (digest, cfg.sweep)
+    ]
+    return any(run.state in ("stopped", "killed") for run in before)

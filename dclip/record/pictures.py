@@ -1,0 +1,71 @@
+"""Grids and strips of pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from dclip.types import to_uint8
+
+MARGIN = 92  # pixels for the row labels
+
+
+def _tile(x: Tensor, scale: int) -> Image.Image:
+    pixels = to_uint8(x).permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(pixels)
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+
+
+def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Image:
+    """Rows of images, each with its label, one column a person. Tensors are [N,3,H,W] in [-1, 1]."""
+    side = rows[0][1].shape[-1]
+    scale = max(1, round(96 / side))
+    size, count = side * scale, min(most, len(rows[0][1]))
+    canvas = Image.new("RGB", (MARGIN + count * (size + 2), len(rows) * (size + 2)), "white")
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for y, (label, images) in enumerate(rows):
+        pen.multiline_text(
+            (4, y * (size + 2) + size // 2 - 8), label.replace(" ", "\n", 1), "black", font
+        )
+        for x in range(count):
+            canvas.paste(_tile(images[x], scale), (MARGIN + x * (size + 2), y * (size + 2)))
+    return canvas
+
+
+def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Image:
+    """Images [N,3,H,W] in [-1, 1] side by side, ``columns`` a row."""
+    side = images.shape[-1] * scale
+    rows = -(-len(images) // columns)
+    canvas = Image.new("RGB", (columns * (side + 2), rows * (side + 2)), "white")
+    for i, image in enumerate(images):
+        canvas.paste(_tile(image, scale), ((i % columns) * (side + 2), (i // columns) * (side + 2)))
+    return canvas
+
+
+def trace_picture(rows: Sequence[dict[str, Any]], title: str) -> Image.Image:
+    """Probability of a target (bold) and its distractors while sampling, from noise (left) to image. Rows: t, text, target..."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for text in dict.fromkeys(row["text"] for row in rows):
+        points = [(row["t"], row["mean"], row["target"]) for row in rows if row["text"] == text]
+        steps, values, target = zip(*points, strict=True)
+        axes.plot(
+            steps,
+            values,
+            label=text,
+            linewidth=2.6 if target[0] else 1.1,
+            marker="." if len(steps) < 15 else None,
+        )
+    axes.set(title=title, xlabel="t", ylabel="probability", ylim=(-0.02, 1.02))
+    axes.invert_xaxis()
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return Image.open(buffer).convert("RGB")

@@ -1,0 +1,244 @@
+"""The record of a run: its folder, log, curves, pictures, numbers, and an honest status.
+
+outputs/<name>/<date>_<time>_<hash>/
+    config.yaml      the whole configuration
+    status.json      running, finished or failed (with the reason), times, machine, versions, git revision
+    metrics.json     flat, final; a metric that could not be computed is NAME_absent: reason
+    rows.csv         one line an image, one column a metric
+    curves.jsonl     one line a logged step
+    samples/*.png    pictures
+    checkpoints/     last.ckpt (to resume from) and best.ckpt
+    report.html      one self-contained page
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dclip.config import Config, plain
+from dclip.errors import DclipError
+from dclip.files import atomic_save, read_json, write_json, write_rows
+from dclip.record.identity import config_hash, run_name
+from dclip.record.machine import environment
+from dclip.record.online import _start_wandb
+from dclip.record.processes import alive
+from dclip.runtime import parallel
+
+log = logging.getLogger("dclip")
+
+
+def _unfinished(parent: Path, digest: str, sweep: str) -> Path | None:
+    """The newest folder of this configuration that did not finish, and in which no process of this machine is at work.
+
+    One of the same sweep comes before all others.
+    """
+    folders = [
+        (folder, read_json(folder / "status.json"))
+        for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True)
+    ]
+    for folder, told in sorted(folders, key=lambda one: one[1].get("sweep") != sweep):
+        here = (
+            told.get("host") == platform.node() and told.get("pid") != os.getpid()
+        )  # a container's numbers come back
+        at_work = told.get("status") == "running" and here and alive(told)
+        if told.get("status") != "finished" and not at_work:
+            return folder
+    return None
+
+
+def _new_folder(parent: Path, digest: str) -> Path:
+    """A folder that nobody else has, even if two jobs start in the same second."""
+    stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{digest}"
+    for attempt in range(1000):
+        folder = parent / (stem if attempt == 0 else f"{stem}-{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise
+        return folder
+    raise DclipError(f"output={parent} has a thousand runs of this second; wait one")
+
+
+def _make_folder(cfg: Config) -> tuple[Path, bool]:
+    parent, digest = Path(cfg.output) / run_name(cfg), config_hash(cfg)
+    if cfg.resume:
+        found = _unfinished(parent, digest, cfg.sweep)
+        if found is not None:
+            return found, True
+        finished = sorted(parent.glob(f"*_{digest}*"))
+        if finished:
+            raise DclipError(
+                f"resume=true: the run of this configuration is finished ({finished[-1]}); leave resume away to run it again"
+            )
+        log.warning(
+            "resume=true: no unfinished run of this configuration under %s; starting a new one",
+            parent,
+        )
+    try:
+        return _new_folder(parent, digest), False
+    except OSError as error:
+        raise DclipError(
+            f"output={cfg.output} cannot be written ({error.strerror}); choose another folder with output=..."
+        ) from error
+
+
+def _point_latest(folder: Path, root: Path) -> None:
+    """``outputs/latest`` -> the newest run; replaced in one step."""
+    link, temporary = root / "latest", root / f".latest.{os.getpid()}"
+    with suppress(OSError):  # file systems without links still get their run
+        temporary.symlink_to(os.path.relpath(folder, root))
+        temporary.replace(link)
+
+
+class Record:
+    """One run's folder and what is written into it. Processes other than the first write nothing."""
+
+    def __init__(self, folder: Path, cfg: Config, resumed: bool) -> None:
+        self.folder, self.cfg, self.resumed = folder, cfg, resumed
+        self.writes = parallel.rank() == 0
+        self.wandb: Any = None
+        self.started = time.time()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Measure the wall time of a verb: ``seconds_NAME``."""
+        start = time.perf_counter()
+        yield
+        self.seconds[f"seconds_{name}"] = round(time.perf_counter() - start, 3)
+
+    def status(self, state: str, **more: Any) -> None:
+        """Write status.json."""
+        if self.writes:
+            took = round(time.time() - self.started, 2)
+            who = {
+                "config": config_hash(self.cfg),
+                "sweep": self.cfg.sweep,
+                "host": platform.node(),
+                "pid": os.getpid(),
+            }
+            write_json(
+                self.folder / "status.json",
+                {"status": state, "seconds": took, **more, **who, "environment": environment()},
+            )
+
+    def curve(self, values: Mapping[str, float], step: int) -> None:
+        """Append one line to curves.jsonl."""
+        if self.writes:
+            with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as stream:
+                stream.write(
+                    json.dumps({"step": step, **{k: float(v) for k, v in values.items()}}) + "\n"
+                )
+
+    def picture(self, name: str, picture: Any) -> Path:
+        """Save a PIL image as samples/NAME.png, and show it in W&B."""
+        path = self.folder / "samples" / f"{name}.png"
+        if self.writes:
+            atomic_save(path, picture.save)
+            if self.wandb is not None:
+                import wandb
+
+                self.wandb.log({f"samples/{name}": wandb.Image(picture)})
+        return path
+
+    def animation(self, name: str, frames: Sequence[Any], seconds: float = 0.25) -> None:
+        """Save PIL images as samples/NAME.gif, played there and back."""
+        played = [*frames, *frames[-2:0:-1]]
+
+        def write(path: Path) -> None:
+            played[0].save(
+                path,
+                save_all=True,
+                append_images=played[1:],
+                duration=round(1000 * seconds),
+                loop=0,
+            )
+
+        if self.writes and frames:
+            atomic_save(self.folder / "samples" / f"{name}.gif", write)
+
+    def metrics(self, values: Mapping[str, Any]) -> None:
+        """Write metrics.json: flat and final."""
+        clean = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        if self.writes:
+            write_json(self.folder / "metrics.json", clean)
+            if self.wandb is not None:
+                self.wandb.summary.update(clean)
+
+    def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
+        """Write rows.csv: one line an image."""
+        if self.writes and columns:
+            write_rows(self.folder / "rows.csv", {"image": list(ids), **columns})
+
+
+def _log_to(folder: Path) -> logging.Handler:
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(
+        logging.DEBUG
+    )  # the file has everything; the console what its own handler lets through
+    return handler
+
+
+RESERVE = (
+    ".reserve"  # kept while a run goes on, so that its end can be written where the disk is full
+)
+
+
+@contextmanager
+def recording(cfg: Config) -> Iterator[Record]:
+    """Open a run's record; close it as finished, or as failed with its reason."""
+    folder, resumed = _make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
+    folder, resumed = parallel.broadcast_objects((folder, resumed))[0]
+    record = Record(folder, cfg, resumed)
+    handler: logging.Handler | None = None
+    if record.writes:
+        handler = _log_to(folder)
+        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+        _point_latest(folder, Path(cfg.output))
+        record.wandb = _start_wandb(cfg, folder)
+        (folder / RESERVE).write_bytes(bytes(2**16))
+        record.status("running")
+        log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
+    try:
+        yield record
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        with suppress(OSError):  # a full disk must not hide the first error
+            _free(record)
+            record.status(
+                "stopped" if stopped else "failed", reason=f"{type(error).__name__}: {error}"
+            )
+        _close(record, handler, 1)
+        raise
+    _free(record)
+    record.status("finished")
+    _close(record, handler, 0)
+
+
+def _free(record: Record) -> None:
+    """Give back the space that was kept for saying how a run ended."""
+    if record.writes:
+        (record.folder / RESERVE).unlink(missing_ok=True)
+
+
+def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
+    if record.wandb is not None:
+        with suppress(Exception):
+            record.wandb.finish(exit_code=code)
+    if handler is not None:
+        logging.getLogger("dclip").removeHandler(handler)
+        handler.close()

@@ -1,0 +1,1 @@
+"""Studies: grids and searches of runs, and their tables."""
