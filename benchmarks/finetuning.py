@@ -5,7 +5,7 @@
 
 Same weights, texts, images, latents and steps in one process; rounds take turns, and a ratio is taken within each round; the median
 counts. Speed is by the clock, so nothing else should run; the ratio of CPU time stands beside it. dclip's updates are those of
-its fine-tuning: on a CPU, threads share a batch (``dclip/methods/diffusionclip/threads.py``). First the gradient of one batch is compared: dclip's
+its fine-tuning: on a CPU, threads share a batch (``threads.py``). First the gradient of one batch is compared: dclip's
 against the mean of the transcription's over the same images. Peak memory is that of processes of their own: how far one update
 rises above what the process held before it.
 """

@@ -22,12 +22,13 @@ import torch
 from plan_constants import UNETS, count
 from torch import Tensor, nn
 
-from dclip.config import DiffusionClip, Loss, ObjectiveName
+from dclip.config import Loss
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.files import write_json
 from dclip.methods.diffusionclip.module import Objective
 from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
+from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
 from dclip.models.clip import ClipModel, build_clip, published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet

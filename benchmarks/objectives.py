@@ -21,13 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dclip.config import DiffusionClip, Loss, ObjectiveName
 from dclip.config import Lora as LoraOptions
+from dclip.config import Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.schedule import pairs_down
 from dclip.files import atomic_save
 from dclip.methods.diffusionclip.module import Objective
 from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
+from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.checkpoints import load_clip, load_identity, load_model
 from dclip.models.lora import Lora

@@ -1,4 +1,4 @@
-"""Writes docs/scale.md: what large runs and large sweeps need, counted with the constants of dclip/plan.py.
+"""Writes docs/scale.md: what large runs and large sweeps need, counted with the constants of dclip/prepare/plan.py.
 
 python docs/scale.py
 """
@@ -71,7 +71,7 @@ def page() -> str:
     alone = hours(faces) * RUNS
     return f"""# What large runs need
 
-**These are estimates**, not measurements: network calls counted by `dclip/plan.py`, times the operations of a call, over the speed that the
+**These are estimates**, not measurements: network calls counted by `dclip/prepare/plan.py`, times the operations of a call, over the speed that the
 paper's Quadro RTX 6000 reached ({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster; nothing here has been run with the published
 weights. This page is written by `python docs/scale.py`; `python run.py plan=true experiment=NAME` says the same of any run, on your device.
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from dclip.config import Loss, ObjectiveName
+from dclip.config import Loss
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.methods.diffusionclip.options import ObjectiveName
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 
@@ -66,8 +67,8 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
 def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
     import transcription
 
-    from dclip.config import DiffusionClip
     from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
+    from dclip.methods.diffusionclip.options import DiffusionClip
 
     model, objective, latents, weights, texts = learning
     net, criterion = (

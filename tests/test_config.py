@@ -7,17 +7,9 @@ from conftest import ELSEWHERE, ROOT, command, configure
 from omegaconf import OmegaConf
 
 from dclip.cli import command as cli
-from dclip.config import (
-    OPTIONS,
-    Config,
-    DiffusionClip,
-    Net,
-    TaskName,
-    ToonFaces,
-    option_name,
-    plain,
-)
+from dclip.config import OPTIONS, Config, Net, TaskName, ToonFaces, option_name, plain
 from dclip.errors import DclipError
+from dclip.methods.diffusionclip.options import DiffusionClip
 from dclip.prepare import needs
 
 EXPERIMENTS = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))

@@ -159,7 +159,7 @@ def test_only_the_animal_that_is_asked_for_is_read(tmp_path):
     for data in (afhq_mixed(tmp_path / "a"), Afhq(root=str(layouts.afhq(tmp_path / "b")))):
         assert all("dog" in name for part in names_of(data).values() for name in part)
         data.category = "wild"
-        assert bool(pools(data)) == (tmp_path / "a" == pools.Path(data.root))
+        assert bool(pools(data)) == (tmp_path / "a" == listing.Path(data.root))
 
 
 def test_an_lmdb_gives_the_size_that_loses_least(tmp_path):
@@ -189,9 +189,9 @@ def test_all_of_imagenet_is_dealt_class_by_class_and_listed_only_as_far_as_neede
         "find_images",
         lambda root, seen=listing.find_images: looked.append(root.name) or seen(root),
     )
-    assert len(pools._classes(tmp_path / "train", Order.hash).first(1)) == 1
+    assert len(listing._classes(tmp_path / "train", Order.hash).first(1)) == 1
     assert len(looked) == 1
-    assert len(pools._classes(tmp_path / "train", Order.hash).first(100)) == 18
+    assert len(listing._classes(tmp_path / "train", Order.hash).first(100)) == 18
 
 
 @pytest.mark.parametrize("category", ["852", "n04409515", "tennis ball", "Tennis_Ball"])

@@ -168,28 +168,28 @@ def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
 
 
 def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):
-    from dclip.study import search
+    from dclip.study.search import check, read_search
 
     (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "yaml")
     (tmp_path / "mine.yaml").write_text(text, "utf-8")
-    search = search.read_search(str(tmp_path / "mine.yaml"))
-    search.check(search)
+    search = read_search(str(tmp_path / "mine.yaml"))
+    check(search)
     assert search.by_epoch and not search.maximize
 
 
 def test_every_launcher_and_study_on_the_page_about_sweeps_exists():
-    from hydra import compose, initialize_config_dir
+    import hydra
 
-    from dclip.prepare import launchers
+    from dclip.prepare import compose, launchers
 
     given = commands((ROOT / "docs" / "sweeps.md").read_text("utf-8"))
     assert len(given) > 5
     launchers.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
         for words_given in given:
             asked = [word for word in words_given if word.startswith("study=")]
             assert all(word.removeprefix("study=") in jobs.studies() for word in asked)
             own = [word for word in words_given if word.startswith("hydra")]
             name = launchers.PLUGINS.keys() & {word.removeprefix("hydra/launcher=") for word in own}
             if name and launchers.installed(*name):
-                compose("config", overrides=own, return_hydra_config=True)
+                hydra.compose("config", overrides=own, return_hydra_config=True)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from conftest import configure, words
 
-from dclip.config import DiffusionClip, Loss, LrSchedule
+from dclip.config import Loss
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.edits.saved import read_edit, save_edit
 from dclip.encode.invert import encode, latent_path
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective, lr_factor
+from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
 from dclip.models.checkpoints import load_model
 from dclip.record.record import Record
 from dclip.runtime import trainer

@@ -7,12 +7,12 @@ import torch
 from conftest import configure, words
 from safetensors import safe_open
 
-from dclip.config import LatentOpt
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.methods.latent import LatentChain, _Pull, optimise_batch
+from dclip.methods.latent.optimise import LatentChain, _Pull, optimise_batch
+from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import ClipObjective
 from dclip.text.prompts import Prompt
 from dclip.text.reader import read

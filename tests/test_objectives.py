@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import configure, words
 
-from dclip.config import DiffusionClip, Loss, ObjectiveName, Precision
 from dclip.config import Lora as Options
+from dclip.config import Loss, Precision
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import predict_x0, sample
 from dclip.diffusion.schedule import pairs_down
@@ -27,6 +27,7 @@ from dclip.methods.diffusionclip.objectives import (
     last_k,
     onestep,
 )
+from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
 from dclip.methods.diffusionclip.threads import Crew, shares
 from dclip.models.checkpoints import load_model
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig

@@ -9,10 +9,11 @@ from conftest import ROOT, SMALL, configure, words, write_edit
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.config import Encode, ObjectiveName, TaskName, plain
+from dclip.config import Encode, TaskName, plain
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.methods.diffusionclip.options import ObjectiveName
 
 PRESETS = sorted(
     p.stem

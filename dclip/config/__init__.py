@@ -35,15 +35,7 @@ from dclip.config.guidance import (
     Spherical,
 )
 from dclip.config.loss import ClipForm, Loss
-from dclip.config.method import (
-    DiffusionClip,
-    LatentLoss,
-    LatentOpt,
-    Lora,
-    LrSchedule,
-    NoMethod,
-    ObjectiveName,
-)
+from dclip.config.method import Lora, MethodOption
 from dclip.config.metric import Features, Metric, NoMetric, ParserName
 from dclip.config.networks import Checkpoint, Clip, Domain
 from dclip.config.options import OPTIONS, STORE, TEMPLATES, T, option, option_name
@@ -109,7 +101,6 @@ __all__ = [
     "Ddim",
     "Ddpm",
     "DemoTask",
-    "DiffusionClip",
     "Directional",
     "Domain",
     "DpmPp2M",
@@ -129,20 +120,16 @@ __all__ = [
     "Guided",
     "Heun",
     "ImageNet",
-    "LatentLoss",
-    "LatentOpt",
     "Logger",
     "Lora",
     "Loss",
-    "LrSchedule",
     "Lsun",
+    "MethodOption",
     "Metric",
     "Mix",
     "Net",
-    "NoMethod",
     "NoMetric",
     "Normalise",
-    "ObjectiveName",
     "Order",
     "ParserName",
     "Photographs",

@@ -37,7 +37,7 @@ class Config:
     checkpoint: Checkpoint = MISSING
     clip: Clip = MISSING
     edit: Edit = MISSING
-    method: Any = MISSING
+    method: Any = MISSING  # a MethodOption
     guidance: Guidance = MISSING
     sampler: Sampler = MISSING
     mix: Mix = field(default_factory=Mix)

@@ -1,1 +1,7 @@
-"""What is done with a model: fine-tuning, walking, pre-training."""
+"""The methods that come with dclip, a folder each. Importing this registers their options; it imports nothing heavy."""
+
+from dclip.methods.diffusionclip import options as diffusionclip_options
+from dclip.methods.latent import options as latent_options
+from dclip.methods.sampling import options as sampling_options
+
+__all__ = ["diffusionclip_options", "latent_options", "sampling_options"]

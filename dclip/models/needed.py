@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import (
-    Config,
-    Domain,
-    Guided,
-    LatentOpt,
-    ParserName,
-    Start,
-    TaskName,
-    ToonFaces,
-    planned,
-)
+from dclip.config import Config, Domain, Guided, ParserName, Start, TaskName, ToonFaces, planned
+from dclip.methods.latent.options import LatentOpt
 from dclip.models import registry
 
 TOONFACES_SIZE = 64  # pixels

@@ -11,11 +11,9 @@ from dclip.config import (
     Cifar10,
     Config,
     Dataset,
-    DiffusionClip,
     Drawing,
     Encode,
     Guided,
-    LatentOpt,
     Mix,
     Net,
     PretrainTask,
@@ -30,6 +28,8 @@ from dclip.config import (
 from dclip.data.missing import check_data
 from dclip.edits import weights
 from dclip.errors import DclipError, need
+from dclip.methods.diffusionclip.options import DiffusionClip
+from dclip.methods.latent.options import LatentOpt
 from dclip.prepare.needs import check_networks
 from dclip.text.prompts import attributes_of, resolve, same_text
 

@@ -26,8 +26,6 @@ from dclip.config import (
     Encode,
     FinalStep,
     Guided,
-    LatentOpt,
-    ObjectiveName,
     Sampler,
     SampleTask,
     Solver,
@@ -39,6 +37,8 @@ from dclip.config import (
 )
 from dclip.data.missing import missing_data
 from dclip.files import write_json
+from dclip.methods.diffusionclip.options import ObjectiveName
+from dclip.methods.latent.options import LatentOpt
 from dclip.models import fetch, registry
 from dclip.models.sizes import MOST_IMAGES, WORKING, Size, size_of
 from dclip.prepare import needs

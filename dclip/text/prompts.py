@@ -12,10 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dclip.config import CIFAR10, Config, Guided, LatentOpt
+from dclip.config import CIFAR10, Config, Guided
 from dclip.data.toonfaces.faces import Truth
 from dclip.data.toonfaces.words import parse_attributes, siblings
 from dclip.errors import DclipError
+from dclip.methods.latent.options import LatentOpt
 
 NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
 

@@ -1,7 +1,7 @@
 """DiffusionCLIP (Kim, Kwon, Ye 2022): fine-tune the reverse process so that its images follow a direction of CLIP.
 
 Loss (Eq. 10-11): clip * L_dir(x', x0) + l1 * |x' - x0| + id * L_id(x', x0), with x' generated from the inverted latent of
-x0 in ``s_train`` steps. How the gradient flows through them is the objective's choice (``dclip/methods/diffusionclip/objectives.py``).
+x0 in ``s_train`` steps. How the gradient flows through them is the objective's choice (``objectives.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dclip import losses
-from dclip.config import DiffusionClip, Loss, LrSchedule, Precision
+from dclip.config import Loss, Precision
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Pair
 from dclip.methods.diffusionclip.objectives import (
@@ -26,6 +26,7 @@ from dclip.methods.diffusionclip.objectives import (
     needs_latents,
     updates_per_batch,
 )
+from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel

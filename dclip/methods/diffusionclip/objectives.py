@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dclip.config import DiffusionClip, ObjectiveName
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Step, predict_x0, sample
 from dclip.diffusion.schedule import Pair, Schedule
+from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
 
 Terms = dict[str, Tensor]
 

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, LatentOpt
+from dclip.config import Config
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, Solver, Step, TimeTravel
 from dclip.diffusion.schedule import Pair
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.encode.walk import Walk, run_walk
 from dclip.errors import DclipError
-from dclip.methods.latent import Found, optimise, save_latents
+from dclip.methods.latent.optimise import Found, optimise, save_latents
+from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import Context, Guide, Trace
 from dclip.methods.sampling.start import Asked, Origin, _task, guide_of
 from dclip.models.networks import Networks

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Guided, LatentOpt, Photographs, ToonFaces, option_name
+from dclip.config import Config, Guided, Photographs, ToonFaces, option_name
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
 from dclip.data.toonfaces.images import class_images, truth_of
 from dclip.files import atomic_save
+from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.draw import SHOWN, Drawn, Outcome
 from dclip.methods.sampling.start import Asked, Origin
 from dclip.metrics.sampled import measure_samples
@@ -137,7 +138,8 @@ def title_of(cfg: Config) -> str:
     """A run in words."""
     how = [option_name("guidance", cfg.guidance)] if isinstance(cfg.guidance, Guided) else []
     how += ["latent_opt"] if isinstance(cfg.method, LatentOpt) else []
-    return f"sample: {' and '.join(prompt.text for prompt in resolve(cfg)) or 'from noise'} ({' after '.join(how) or 'no guidance'})"
+    what = " and ".join(prompt.text for prompt in resolve(cfg)) or "from noise"
+    return f"sample: {what} ({' after '.join(how) or 'no guidance'})"
 
 
 def finish(

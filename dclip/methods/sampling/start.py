@@ -9,21 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import (
-    Config,
-    Guided,
-    LatentOpt,
-    Sampled,
-    SampleTask,
-    Start,
-    ToonFaces,
-    option_name,
-)
+from dclip.config import Config, Guided, Sampled, SampleTask, Start, ToonFaces, option_name
 from dclip.data.load import load_images, load_input
 from dclip.diffusion.noise import ImageNoise
 from dclip.encode.invert import encode
 from dclip.encode.source import source_images
 from dclip.errors import DclipError
+from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import ClipObjective, Guide
 from dclip.models import needed
 from dclip.models.checkpoints import load_clip

@@ -25,11 +25,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dclip import losses
-from dclip.config import Config, LatentOpt
+from dclip.config import Config
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import Pair, pairs_down
 from dclip.errors import DclipError
 from dclip.files import atomic_save
+from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import ClipObjective
 from dclip.models.identity import IdentityModel
 from dclip.models.unet import DiffusionModel

@@ -1,0 +1,1 @@
+"""CLIP-guided latent optimisation: the latent moves, the networks stay."""
