@@ -90,7 +90,7 @@ class Played:
             sweep=settings["sweep"],
             resume=settings.get("resume") == "true",
         )
-        folder, resumed = record._make_folder(cfg)
+        folder, resumed = record.make_folder(cfg)
         who = {
             "config": identity.config_hash(cfg),
             "sweep": cfg.sweep,

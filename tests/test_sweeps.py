@@ -1,7 +1,6 @@
 """Sweeps with every launcher: the same numbers, a folder for every job, and jobs that were stopped go on."""
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import launchers
 from dclip.record import identity, record
+from dclip.record.processes import this_process
 
 EQUAL = ("mae", "ssim", "s_dir", "s_dir_heldout")
 FOUR = list(
@@ -196,26 +196,27 @@ def test_a_job_that_slurm_started_again_goes_on(monkeypatch, tmp_path):
 def test_only_what_was_stopped_in_this_very_sweep_goes_on(state, mine, pid, goes_on, tmp_path):
     """A pid of None is this process's, which is alive."""
     cfg = configure(f"output={tmp_path}", "sweep=mine")
-    folder, _ = record._make_folder(cfg)
+    folder, _ = record.make_folder(cfg)
     who = {
         "config": identity.config_hash(cfg),
         "sweep": "mine" if mine else "another",
-        "host": platform.node(),
-        "pid": pid or os.getpid(),
+        **this_process(),
     }
+    if pid is not None:
+        who["pid"] = pid
     files.write_json(folder / "status.json", {"status": state, **who})
     assert launchers.begun(cfg) is goes_on
 
 
 def test_a_job_goes_on_in_the_folder_of_its_own_sweep(tmp_path):
     cfg = configure(f"output={tmp_path}", "sweep=mine")
-    mine, another = (record._make_folder(cfg)[0] for _ in range(2))
+    mine, another = (record.make_folder(cfg)[0] for _ in range(2))
     for folder, sweep in ((mine, "mine"), (another, "another")):
         files.write_json(folder / "status.json", {"status": "stopped", "sweep": sweep})
     cfg.resume = True
-    assert record._make_folder(cfg) == (mine, True)
+    assert record.make_folder(cfg) == (mine, True)
     cfg.sweep = "third"
-    assert record._make_folder(cfg) == (another, True)
+    assert record.make_folder(cfg) == (another, True)
 
 
 def test_on_slurm_lightning_leaves_the_queue_to_the_launcher(monkeypatch):

@@ -66,7 +66,7 @@ class Played:
             stdout.write(b"error: the weights are not finite any more\n")
             self.returncode = 2
             return
-        self.folder, _ = record._make_folder(self.cfg)
+        self.folder, _ = record.make_folder(self.cfg)
         OmegaConf.save(OmegaConf.create(plain(self.cfg)), self.folder / "config.yaml")
         self.status("running")
 
@@ -204,7 +204,8 @@ def test_a_search_whose_process_was_killed_goes_on_and_finds_the_same(search, mo
     search(output="whole")
     with monkeypatch.context() as patch:
         patch.setattr(Played, "kills", Played.begun[2].split(" output=")[0])
-        patch.setattr(searching.os, "getpid", lambda: 10**8)  # nobody's
+        nobody = {**searching.this_process(), "pid": 10**8}
+        patch.setattr(searching, "this_process", lambda: nobody)
         patch.setattr(
             searching.Trials, "leave", lambda *_: None
         )  # a killed process gives nothing back

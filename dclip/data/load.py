@@ -75,7 +75,7 @@ def fetch_data(cfg: Config) -> None:
         from dclip.data import cifar10
 
         cifar10.fetch(Path(data.root))
-    parallel.broadcast_objects(None)
+    parallel.all_gather_objects(None)
 
 
 def load_input(cfg: Config, size: int) -> Images:

@@ -65,7 +65,7 @@ def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "imag
     )
     found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
     missing = [i for i, latent in enumerate(found) if latent is None]
-    missing = sorted(set().union(*parallel.broadcast_objects(missing)))
+    missing = sorted(set().union(*parallel.all_gather_objects(missing)))
     if missing:
         walk = Walk(model.eps, [model], pairs, model.schedule, solver)
         fresh = run_walk(

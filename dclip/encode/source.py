@@ -41,7 +41,7 @@ def drawn_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
         return Images(torch.zeros(0, model.channels, model.image_size, model.image_size), ())
     path = _path(cfg, data, model, ids)
     found = _read(path) if path else None
-    if not all(parallel.broadcast_objects(found is not None)) or found is None:
+    if not all(parallel.all_gather_objects(found is not None)) or found is None:
         found = _draw(cfg, data, model, ids)
         if path and parallel.rank() == 0:
             arrays = {name: value.numpy() for name, value in found.items()}

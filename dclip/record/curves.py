@@ -17,15 +17,22 @@ class CurveLogger(Logger):
         super().__init__()
         self.record = record
 
-    name = property(lambda self: "dclip")  # type: ignore[assignment]
-    version = property(lambda self: "")  # type: ignore[assignment]
+    @property
+    def name(self) -> str:
+        """Lightning asks for it."""
+        return "dclip"
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
-        """One line of curves."""
-        values = {k: v for k, v in metrics.items() if k != "epoch"}
+    @property
+    def version(self) -> str:
+        """Lightning asks for it; a run's folder has no versions."""
+        return ""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one line to the run's curves."""
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
         self.record.curve(values, step or 0)
         if self.record.wandb is not None:
             self.record.wandb.log(values)
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The record already holds the configuration."""
+        """Nothing to do: the record already holds the configuration."""

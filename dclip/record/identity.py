@@ -2,42 +2,109 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from dclip.config import Config, plain
 
-NOT_IDENTITY = (
-    "resume",
-    "output",
-    "logger",
-    "note",
-    "plan",
-    "sweep",
-)  # settings that do not change a run's result
+# settings that do not change a run's result
+NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A setting that the schema no longer has, with the value that every older run had for it.
+
+    Attributes:
+        path: its dotted name.
+        value: its default of the time.
+        beside: it was there only in options that have this setting too; empty: in all.
+    """
+
+    path: str
+    value: str | float | bool | list[str] | None
+    beside: str = ""
+
+
+# Hashes are taken as if these were still there, so that runs and studies of older versions are
+# recognised. Whoever removes a setting adds it: Removed("method.k", 1, beside="method.objective")
+REMOVED: tuple[Removed, ...] = ()
+
+# New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
+MOVED: dict[str, str] = {}
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as its hash sees it: the same for a run of today and one of an older version."""
+    result = copy.deepcopy(dict(settings))
+    for new, old in MOVED.items():
+        if _has(result, new):
+            _set(result, old, _pop(result, new))
+    for setting in REMOVED:
+        there = not setting.beside or _has(result, setting.beside)
+        if there and not _has(result, setting.path):
+            _set(result, setting.path, setting.value)
+    return result
 
 
 def config_hash(cfg: Config) -> str:
     """Eight hex digits of all settings that can change the result."""
-    settings = {k: v for k, v in plain(cfg).items() if k not in NOT_IDENTITY}
-    if settings.get("plugins") is None:  # as it was before there were any
+    settings = canonical(plain(cfg))
+    for name in NOT_IDENTITY:
+        settings.pop(name, None)
+    # a setting of later versions: without plugins, hashes are as they were before
+    if settings.get("plugins") is None:
         settings.pop("plugins", None)
-    settings["trainer"] = {k: v for k, v in settings["trainer"].items() if k != "progress"}
+    settings["trainer"].pop("progress", None)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _owner(settings: dict[str, Any], path: str) -> tuple[dict[str, Any] | None, str]:
+    """The dictionary that holds a dotted name, and the name's last part; None if there is none."""
+    *groups, last = path.split(".")
+    node = settings
+    for group in groups:
+        child = node.get(group)
+        if not isinstance(child, dict):
+            return None, last
+        node = child
+    return node, last
+
+
+def _has(settings: dict[str, Any], path: str) -> bool:
+    owner, last = _owner(settings, path)
+    return owner is not None and last in owner
+
+
+def _set(settings: dict[str, Any], path: str, value: object) -> None:
+    *groups, last = path.split(".")
+    node = settings
+    for group in groups:
+        node = node.setdefault(group, {})
+    node[last] = value
+
+
+def _pop(settings: dict[str, Any], path: str) -> Any:
+    owner, last = _owner(settings, path)
+    assert owner is not None
+    return owner.pop(last)
 
 
 def slug(text: str) -> str:
     """A text as part of a file name."""
-    return "".join(c if c.isalnum() else "_" for c in text.lower()).strip("_")[:40] or "run"
+    letters = [c if c.isalnum() else "_" for c in text.lower()]
+    return "".join(letters).strip("_")[:40] or "run"
 
 
 def run_name(cfg: Config) -> str:
-    """The folder's name: what was asked for, from the texts themselves."""
+    """The name of the run's folder: ``name``, or the task and the edit."""
     if cfg.name:
         return slug(cfg.name)
-    subject = cfg.edit.name or slug(cfg.edit.target)
-    return slug(
-        f"{cfg.task.name.value}_{subject}"
-        if cfg.task.name.value in ("finetune", "edit", "translate")
-        else cfg.task.name.value
-    )
+    task = cfg.task.name.value
+    if task not in ("finetune", "edit", "translate"):
+        return slug(task)
+    return slug(f"{task}_{cfg.edit.name or slug(cfg.edit.target)}")

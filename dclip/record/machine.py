@@ -1,4 +1,4 @@
-"""The machine and code behind a run."""
+"""The machine and the code behind a run."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# packages whose version can change numbers
+PACKAGES = (
+    "torch",
+    "lightning",
+    "diffusers",
+    "open_clip_torch",
+    "torchmetrics",
+    "hydra-core",
+    "dicebear-core",
+    "resvg-py",
+)
+
 
 def git_revision() -> str:
     """Commit of the code, with ``+changes`` if files differ from it; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, timeout=5, check=True
-        )
-        return done.stdout.strip()
-
     try:
-        return git("rev-parse", "--short=12", "HEAD") + (
-            "+changes" if git("status", "--porcelain", "--", ".") else ""
-        )
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changes = _git("status", "--porcelain", "--", ".")
     except (OSError, subprocess.SubprocessError):
         return ""
+    if changes:
+        return f"{commit}+changes"
+    return commit
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        ["git", *words], cwd=here, capture_output=True, text=True, timeout=5, check=True
+    )
+    return done.stdout.strip()
 
 
 def environment() -> dict[str, Any]:
     """Machine and versions, as far as a reader of the numbers needs them."""
     import torch
 
-    names = (
-        "torch",
-        "lightning",
-        "diffusers",
-        "open_clip_torch",
-        "torchmetrics",
-        "hydra-core",
-        "dicebear-core",
-        "resvg-py",
-    )
-    versions = {}
-    for name in names:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
@@ -55,9 +55,17 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
-        "versions": versions,
+        "versions": _versions(),
         "git": git_revision(),
     }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def peak_memory_mb() -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dclip.types import to_uint8
 
 MARGIN = 92  # pixels for the row labels
+GAP = 2  # pixels between images
 
 
 def _tile(x: Tensor, scale: int) -> Image.Image:
@@ -21,46 +22,49 @@ def _tile(x: Tensor, scale: int) -> Image.Image:
 
 
 def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Image:
-    """Rows of images, each with its label, one column a person. Tensors are [N,3,H,W] in [-1, 1]."""
+    """Rows of images, each with its label, one column a person. Tensors: [N,3,H,W] in [-1, 1]."""
     side = rows[0][1].shape[-1]
     scale = max(1, round(96 / side))
     size, count = side * scale, min(most, len(rows[0][1]))
-    canvas = Image.new("RGB", (MARGIN + count * (size + 2), len(rows) * (size + 2)), "white")
+    pitch = size + GAP
+    canvas = Image.new("RGB", (MARGIN + count * pitch, len(rows) * pitch), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     for y, (label, images) in enumerate(rows):
-        pen.multiline_text(
-            (4, y * (size + 2) + size // 2 - 8), label.replace(" ", "\n", 1), "black", font
-        )
+        middle = y * pitch + size // 2 - 8
+        pen.multiline_text((4, middle), label.replace(" ", "\n", 1), "black", font)
         for x in range(count):
-            canvas.paste(_tile(images[x], scale), (MARGIN + x * (size + 2), y * (size + 2)))
+            canvas.paste(_tile(images[x], scale), (MARGIN + x * pitch, y * pitch))
     return canvas
 
 
 def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Image:
     """Images [N,3,H,W] in [-1, 1] side by side, ``columns`` a row."""
-    side = images.shape[-1] * scale
+    pitch = images.shape[-1] * scale + GAP
     rows = -(-len(images) // columns)
-    canvas = Image.new("RGB", (columns * (side + 2), rows * (side + 2)), "white")
+    canvas = Image.new("RGB", (columns * pitch, rows * pitch), "white")
     for i, image in enumerate(images):
-        canvas.paste(_tile(image, scale), ((i % columns) * (side + 2), (i // columns) * (side + 2)))
+        row, column = divmod(i, columns)
+        canvas.paste(_tile(image, scale), (column * pitch, row * pitch))
     return canvas
 
 
 def trace_picture(rows: Sequence[dict[str, Any]], title: str) -> Image.Image:
-    """Probability of a target (bold) and its distractors while sampling, from noise (left) to image. Rows: t, text, target..."""
+    """Probability of a target (bold) and its distractors while sampling, from noise to image.
+
+    Rows hold ``t``, ``text``, ``mean`` (the probability) and ``target`` (whether the text is the target).
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
     for text in dict.fromkeys(row["text"] for row in rows):
-        points = [(row["t"], row["mean"], row["target"]) for row in rows if row["text"] == text]
-        steps, values, target = zip(*points, strict=True)
+        points = [row for row in rows if row["text"] == text]
         axes.plot(
-            steps,
-            values,
+            [point["t"] for point in points],
+            [point["mean"] for point in points],
             label=text,
-            linewidth=2.6 if target[0] else 1.1,
-            marker="." if len(steps) < 15 else None,
+            linewidth=2.6 if points[0]["target"] else 1.1,
+            marker="." if len(points) < 15 else None,
         )
     axes.set(title=title, xlabel="t", ylabel="probability", ylim=(-0.02, 1.02))
     axes.invert_xaxis()

@@ -1,4 +1,4 @@
-"""The record of a run: its folder, log, curves, pictures, numbers, and an honest status.
+"""The record of a run: its folder, log, curves, pictures, numbers and status.
 
 outputs/<name>/<date>_<time>_<hash>/
     config.yaml      the whole configuration
@@ -16,12 +16,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -30,37 +29,51 @@ from dclip.errors import DclipError
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
-from dclip.record.online import _start_wandb
-from dclip.record.processes import alive
+from dclip.record.online import start_wandb
+from dclip.record.processes import alive, this_process
 from dclip.runtime import parallel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from wandb import Run
 
 log = logging.getLogger("dclip")
 
+# kept while a run goes on, so that its end can be written where the disk is full
+RESERVE = ".reserve"
+
+# ---------------------------------------------------------------------------------- the folder
+
 
 def _unfinished(parent: Path, digest: str, sweep: str) -> Path | None:
-    """The newest folder of this configuration that did not finish, and in which no process of this machine is at work.
+    """The newest folder of this configuration that did not finish and that nobody works in.
 
-    One of the same sweep comes before all others.
+    One of the same sweep comes before all others. A run of another machine is never waited for.
     """
-    folders = [
-        (folder, read_json(folder / "status.json"))
-        for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True)
-    ]
-    for folder, told in sorted(folders, key=lambda one: one[1].get("sweep") != sweep):
-        here = (
-            told.get("host") == platform.node() and told.get("pid") != os.getpid()
-        )  # a container's numbers come back
-        at_work = told.get("status") == "running" and here and alive(told)
-        if told.get("status") != "finished" and not at_work:
-            return folder
-    return None
+    candidates = []
+    for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
+        status = read_json(folder / "status.json")
+        if status.get("status") != "finished" and not _at_work(status):
+            candidates.append((status.get("sweep") != sweep, folder))
+    if not candidates:
+        return None
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _at_work(status: Mapping[str, Any]) -> bool:
+    """Whether another process of this machine writes into the folder of this status."""
+    me = this_process()
+    if status.get("status") != "running" or status.get("host") != me["host"]:
+        return False
+    return status.get("pid") != me["pid"] and alive(status)
 
 
 def _new_folder(parent: Path, digest: str) -> Path:
     """A folder that nobody else has, even if two jobs start in the same second."""
     stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{digest}"
     for attempt in range(1000):
-        folder = parent / (stem if attempt == 0 else f"{stem}-{attempt}")
+        suffix = f"-{attempt}" if attempt else ""
+        folder = parent / f"{stem}{suffix}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -68,19 +81,21 @@ def _new_folder(parent: Path, digest: str) -> Path:
                 continue
             raise
         return folder
-    raise DclipError(f"output={parent} has a thousand runs of this second; wait one")
+    raise DclipError(f"output={parent} has a thousand runs of this second; wait one second")
 
 
-def _make_folder(cfg: Config) -> tuple[Path, bool]:
+def make_folder(cfg: Config) -> tuple[Path, bool]:
+    """The run's folder, and whether a run is resumed in it. DclipError if there can be none."""
     parent, digest = Path(cfg.output) / run_name(cfg), config_hash(cfg)
     if cfg.resume:
-        found = _unfinished(parent, digest, cfg.sweep)
-        if found is not None:
-            return found, True
+        unfinished = _unfinished(parent, digest, cfg.sweep)
+        if unfinished is not None:
+            return unfinished, True
         finished = sorted(parent.glob(f"*_{digest}*"))
         if finished:
             raise DclipError(
-                f"resume=true: the run of this configuration is finished ({finished[-1]}); leave resume away to run it again"
+                f"resume=true: the run of this configuration is finished ({finished[-1]}); "
+                "remove resume=true to run it again"
             )
         log.warning(
             "resume=true: no unfinished run of this configuration under %s; starting a new one",
@@ -90,7 +105,8 @@ def _make_folder(cfg: Config) -> tuple[Path, bool]:
         return _new_folder(parent, digest), False
     except OSError as error:
         raise DclipError(
-            f"output={cfg.output} cannot be written ({error.strerror}); choose another folder with output=..."
+            f"output={cfg.output} cannot be written ({error.strerror}); "
+            "choose another folder with output=..."
         ) from error
 
 
@@ -102,13 +118,16 @@ def _point_latest(folder: Path, root: Path) -> None:
         temporary.replace(link)
 
 
+# ---------------------------------------------------------------------------------- its content
+
+
 class Record:
     """One run's folder and what is written into it. Processes other than the first write nothing."""
 
     def __init__(self, folder: Path, cfg: Config, resumed: bool) -> None:
         self.folder, self.cfg, self.resumed = folder, cfg, resumed
         self.writes = parallel.rank() == 0
-        self.wandb: Any = None
+        self.wandb: Run | None = None
         self.started = time.time()
         self.seconds: dict[str, float] = {}
 
@@ -121,29 +140,29 @@ class Record:
 
     def status(self, state: str, **more: Any) -> None:
         """Write status.json."""
-        if self.writes:
-            took = round(time.time() - self.started, 2)
-            who = {
-                "config": config_hash(self.cfg),
-                "sweep": self.cfg.sweep,
-                "host": platform.node(),
-                "pid": os.getpid(),
-            }
-            write_json(
-                self.folder / "status.json",
-                {"status": state, "seconds": took, **more, **who, "environment": environment()},
-            )
+        if not self.writes:
+            return
+        content = {
+            "status": state,
+            "seconds": round(time.time() - self.started, 2),
+            **more,
+            "config": config_hash(self.cfg),
+            "sweep": self.cfg.sweep,
+            **this_process(),
+            "environment": environment(),
+        }
+        write_json(self.folder / "status.json", content)
 
     def curve(self, values: Mapping[str, float], step: int) -> None:
         """Append one line to curves.jsonl."""
-        if self.writes:
-            with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(
-                    json.dumps({"step": step, **{k: float(v) for k, v in values.items()}}) + "\n"
-                )
+        if not self.writes:
+            return
+        line = {"step": step, **{name: float(value) for name, value in values.items()}}
+        with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
 
-    def picture(self, name: str, picture: Any) -> Path:
-        """Save a PIL image as samples/NAME.png, and show it in W&B."""
+    def picture(self, name: str, picture: Image) -> Path:
+        """Save a picture as samples/NAME.png, and show it in W&B."""
         path = self.folder / "samples" / f"{name}.png"
         if self.writes:
             atomic_save(path, picture.save)
@@ -153,29 +172,30 @@ class Record:
                 self.wandb.log({f"samples/{name}": wandb.Image(picture)})
         return path
 
-    def animation(self, name: str, frames: Sequence[Any], seconds: float = 0.25) -> None:
-        """Save PIL images as samples/NAME.gif, played there and back."""
-        played = [*frames, *frames[-2:0:-1]]
+    def animation(self, name: str, frames: Sequence[Image], seconds: float = 0.25) -> None:
+        """Save pictures as samples/NAME.gif, played forwards and backwards."""
+        if not self.writes or not frames:
+            return
+        first, *others = [*frames, *frames[-2:0:-1]]
 
         def write(path: Path) -> None:
-            played[0].save(
-                path,
-                save_all=True,
-                append_images=played[1:],
-                duration=round(1000 * seconds),
-                loop=0,
+            first.save(
+                path, save_all=True, append_images=others, duration=round(1000 * seconds), loop=0
             )
 
-        if self.writes and frames:
-            atomic_save(self.folder / "samples" / f"{name}.gif", write)
+        atomic_save(self.folder / "samples" / f"{name}.gif", write)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Write metrics.json: flat and final."""
-        clean = {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
-        if self.writes:
-            write_json(self.folder / "metrics.json", clean)
-            if self.wandb is not None:
-                self.wandb.summary.update(clean)
+        if not self.writes:
+            return
+        rounded = dict(values)
+        for name, value in values.items():
+            if isinstance(value, float):
+                rounded[name] = round(value, 6)
+        write_json(self.folder / "metrics.json", rounded)
+        if self.wandb is not None:
+            self.wandb.summary.update(rounded)
 
     def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
         """Write rows.csv: one line an image."""
@@ -183,45 +203,41 @@ class Record:
             write_rows(self.folder / "rows.csv", {"image": list(ids), **columns})
 
 
+# ---------------------------------------------------------------------------- beginning and end
+
+
 def _log_to(folder: Path) -> logging.Handler:
+    """Write everything that is logged to run.log. The console's own handler shows less."""
     handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
-    log.setLevel(
-        logging.DEBUG
-    )  # the file has everything; the console what its own handler lets through
+    log.setLevel(logging.DEBUG)
     return handler
-
-
-RESERVE = (
-    ".reserve"  # kept while a run goes on, so that its end can be written where the disk is full
-)
 
 
 @contextmanager
 def recording(cfg: Config) -> Iterator[Record]:
-    """Open a run's record; close it as finished, or as failed with its reason."""
-    folder, resumed = _make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
-    folder, resumed = parallel.broadcast_objects((folder, resumed))[0]
+    """Open a run's record; close it as finished, or as failed with the reason."""
+    place = make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
+    folder, resumed = parallel.all_gather_objects(place)[0]
     record = Record(folder, cfg, resumed)
     handler: logging.Handler | None = None
     if record.writes:
         handler = _log_to(folder)
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
         _point_latest(folder, Path(cfg.output))
-        record.wandb = _start_wandb(cfg, folder)
+        record.wandb = start_wandb(cfg, folder)
         (folder / RESERVE).write_bytes(bytes(2**16))
         record.status("running")
-        log.debug("%s %s", "going on in" if resumed else "run folder:", folder)
+        log.debug("%s %s", "resuming in" if resumed else "run folder:", folder)
     try:
         yield record
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk must not hide the first error
             _free(record)
-            record.status(
-                "stopped" if stopped else "failed", reason=f"{type(error).__name__}: {error}"
-            )
+            state = "stopped" if stopped else "failed"
+            record.status(state, reason=f"{type(error).__name__}: {error}")
         _close(record, handler, 1)
         raise
     _free(record)
@@ -230,15 +246,16 @@ def recording(cfg: Config) -> Iterator[Record]:
 
 
 def _free(record: Record) -> None:
-    """Give back the space that was kept for saying how a run ended."""
+    """Give back the space that was kept for writing how a run ended."""
     if record.writes:
         (record.folder / RESERVE).unlink(missing_ok=True)
 
 
 def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
+    """End W&B's run with the exit code, and the log file."""
     if record.wandb is not None:
         with suppress(Exception):
             record.wandb.finish(exit_code=code)
     if handler is not None:
-        logging.getLogger("dclip").removeHandler(handler)
+        log.removeHandler(handler)
         handler.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.record.identity import canonical
 from dclip.record.processes import alive
 
 DEPTH = 4  # folders below which runs are looked for
@@ -25,7 +26,7 @@ DEPTH = 4  # folders below which runs are looked for
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, read when it is asked for."""
+    """One run's folder, read on demand."""
 
     folder: Path
 
@@ -40,9 +41,11 @@ class Run:
         return read_json(self.folder / "metrics.json")
 
     @cached_property
-    def config(self) -> Any:
-        """config.yaml."""
-        return OmegaConf.load(self.folder / "config.yaml")
+    def config(self) -> dict[str, Any]:
+        """config.yaml, as a run of any version has it (``identity.canonical``)."""
+        settings = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
+        assert isinstance(settings, dict)
+        return canonical({str(name): value for name, value in settings.items()})
 
     @property
     def digest(self) -> str:
@@ -56,55 +59,67 @@ class Run:
 
     @property
     def state(self) -> str:
-        """finished, failed, stopped, running, or ``killed``: said to be running, by a process that is no more."""
+        """finished, failed, stopped, running, or ``killed``: it says running, but its process is gone."""
         state = str(self.status.get("status", "killed"))
-        return "killed" if state == "running" and not alive(self.status) else state
+        if state == "running" and not alive(self.status):
+            return "killed"
+        return state
 
     @property
     def reason(self) -> str:
         """Why it did not finish."""
-        return (
-            "its process was killed"
-            if self.state == "killed"
-            else str(self.status.get("reason", ""))
-        )
+        if self.state == "killed":
+            return "its process was killed"
+        return str(self.status.get("reason", ""))
 
     @cached_property
     def rows(self) -> dict[str, list[float]]:
-        """rows.csv: values of an image, by metric."""
+        """rows.csv: one value an image, by metric."""
         path = self.folder / "rows.csv"
         if not path.is_file():
             return {}
         with path.open(newline="", encoding="utf-8") as stream:
             head, *lines = list(csv.reader(stream))
-        return {
-            name: [float(line[k]) for line in lines]
-            for k, name in enumerate(head)
-            if name != "image"
-        }
+        columns = {}
+        for k, name in enumerate(head):
+            if name != "image":
+                columns[name] = [float(line[k]) for line in lines]
+        return columns
+
+    def setting(self, path: str) -> float | str | None:
+        """A setting by its dotted name; None where there is none."""
+        node: Any = self.config
+        for key in path.split("."):
+            if not isinstance(node, dict) or key not in node:
+                return None
+            node = node[key]
+        if node is None or isinstance(node, int | float | str):
+            return node
+        return str(node)
 
     def value(self, source: str) -> float | str | None:
-        """A number of the run: a metric, ``config.PATH``, or such divided: ``seconds_invert / images``. None if it is absent."""
-        numbers = [self._single(part.strip()) for part in source.split("/")]
-        if len(numbers) == 1:
-            return numbers[0]
-        result: float | None = None
-        for number in numbers:
-            if not isinstance(number, int | float) or (result is not None and number == 0):
-                return None
-            result = float(number) if result is None else result / number
+        """A number of the run, or None if it is absent.
+
+        ``source`` is a metric, a setting (``config.PATH``), a file's megabytes (``file.NAME``), or
+        such numbers, divided: ``seconds_invert / images``.
+        """
+        parts = [self._single(part.strip()) for part in source.split("/")]
+        if len(parts) == 1:
+            return parts[0]
+        numbers = [part for part in parts if isinstance(part, int | float)]
+        if len(numbers) < len(parts) or 0 in numbers[1:]:
+            return None
+        result = float(numbers[0])
+        for number in numbers[1:]:
+            result /= number
         return result
 
     def _single(self, name: str) -> float | str | None:
         if name.startswith("config."):
-            found = OmegaConf.select(self.config, name.removeprefix("config."))
-            return (
-                found
-                if isinstance(found, int | float | str)
-                else None
-                if found is None
-                else str(found)
-            )
+            return self.setting(name.removeprefix("config."))
+        if name.startswith("file."):
+            path = self.folder / name.removeprefix("file.")
+            return path.stat().st_size / 1e6 if path.is_file() else None
         if name.replace(".", "", 1).isdigit():
             return float(name)
         value = self.metrics.get(name)
@@ -116,32 +131,33 @@ class Run:
 
     @property
     def images(self) -> int:
-        """How many images its numbers are of."""
+        """How many images its numbers are means of."""
         return int(self.metrics.get("images", self.metrics.get("count", 0)))
 
 
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """curves.jsonl by name. After a resume a step may appear twice: the later line counts."""
+    if not path.is_file():
+        return {}
     curves: dict[str, dict[int, float]] = {}
-    if path.is_file():
-        for line in path.read_text("utf-8").splitlines():
-            try:
-                values: dict[str, Any] = json.loads(line)
-            except ValueError:  # the line that a kill cut short
-                continue
-            step = int(values.pop("step", 0))
-            for name, value in values.items():
-                curves.setdefault(name, {})[step] = value
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            values: dict[str, Any] = json.loads(line)
+        except ValueError:  # a line that was cut short when the run was killed
+            continue
+        step = int(values.pop("step", 0))
+        for name, value in values.items():
+            curves.setdefault(name, {})[step] = value
     return {name: sorted(points.items()) for name, points in curves.items()}
 
 
 def find_runs(roots: Iterable[Path]) -> list[Run]:
     """All runs in or below these folders, oldest first."""
-    found: dict[Path, Run] = {}
+    runs: dict[Path, Run] = {}
     for root in roots:
         for folder in _folders(root, DEPTH):
-            found[folder.resolve()] = Run(folder.resolve())
-    return sorted(found.values(), key=lambda run: (run.folder.name, str(run.folder)))
+            runs[folder.resolve()] = Run(folder.resolve())
+    return sorted(runs.values(), key=lambda run: (run.folder.name, str(run.folder)))
 
 
 def _folders(folder: Path, depth: int) -> Iterable[Path]:
@@ -157,26 +173,31 @@ def by_config(runs: Iterable[Run]) -> dict[str, Run]:
     """The run of every configuration: the newest that is finished, else the newest."""
     best: dict[str, Run] = {}
     for run in runs:
-        if run.digest and (
-            run.state == "finished" or best.get(run.digest, run).state != "finished"
-        ):
+        if not run.digest:
+            continue
+        earlier = best.get(run.digest)
+        if earlier is None or run.state == "finished" or earlier.state != "finished":
             best[run.digest] = run
     return best
 
 
-def runs_at(where: Iterable[str]) -> list[Run]:
+def runs_at(folders: Sequence[str]) -> list[Run]:
     """Runs in or below the given folders. DclipError for a folder that is not there, or holds none."""
-    for place in where:
-        if not Path(place).is_dir():
+    for folder in folders:
+        if not Path(folder).is_dir():
             raise DclipError(
-                f"runs={place} is no folder; give run folders, or folders that hold runs (outputs)"
+                f"runs={folder} is no folder; give run folders, or folders that hold runs (outputs)"
             )
-    runs = find_runs(map(Path, where))
+    runs = find_runs(map(Path, folders))
     if not runs:
-        raise DclipError(f"runs={','.join(where)} holds no runs; a run's folder has a status.json")
+        raise DclipError(
+            f"runs={','.join(folders)} holds no runs; a run's folder has a status.json"
+        )
     return runs
 
 
 def spread(values: list[float]) -> tuple[float, float | None]:
     """Mean, and standard deviation where there are two or more."""
-    return mean(values), stdev(values) if len(values) > 1 else None
+    if len(values) > 1:
+        return mean(values), stdev(values)
+    return mean(values), None

@@ -1,13 +1,14 @@
-"""Several processes, one run: who am I, and how do shares become a whole again. With one process, nothing happens."""
+"""One run in several processes: which one this is, and how their shares become a whole again. Nothing happens with one process."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 def world() -> int:
@@ -16,12 +17,12 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Which of them this one is; 0 writes."""
+    """This process's number. Only process 0 writes files."""
     return int(os.environ.get("RANK", "0"))
 
 
 def join() -> None:
-    """Meet the other processes (gloo on CPUs, nccl on GPUs), once."""
+    """Connect to the other processes (gloo on CPUs, nccl on GPUs), once."""
     if world() == 1:
         return
     import torch
@@ -32,7 +33,7 @@ def join() -> None:
 
 
 def share(count: int) -> list[int]:
-    """The positions that are this process's."""
+    """The positions, of ``count``, that this process works on."""
     return list(range(count))[rank() :: world()]
 
 
@@ -42,19 +43,18 @@ def gather(part: Tensor, count: int) -> Tensor:
         return part
     import torch
 
-    pieces = broadcast_objects(part.cpu())
     whole = torch.empty((count, *part.shape[1:]), dtype=part.dtype)
-    for index, piece in enumerate(pieces):
+    for index, piece in enumerate(all_gather_objects(part.cpu())):
         whole[index :: world()] = piece
     return whole.to(part.device)
 
 
-def broadcast_objects(value: Any) -> Sequence[Any]:
-    """Everyone's value, by rank."""
+def all_gather_objects(value: T) -> list[T]:
+    """The value of every process, by rank; the same list on all of them."""
     if world() == 1:
         return [value]
     import torch.distributed as dist
 
-    pieces: list[Any] = [None] * world()
-    dist.all_gather_object(pieces, value)
-    return pieces
+    values = [value] * world()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,10 +1,8 @@
-"""From options to live objects: networks are built once here and passed on."""
+"""Where a run computes: its device, Lightning's trainer, progress bars."""
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +15,7 @@ from tqdm import tqdm
 from dclip.config import Config
 from dclip.files import atomic_save
 from dclip.runtime import parallel
-
-log = logging.getLogger("dclip")
-
-
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-
-
-_NOISE = (
-    ".*LeafSpec.*",
-    ".*does not have many workers.*",
-    ".*ckpt_path=.*",
-    ".*in eval mode at the start of training.*",
-    ".*will save all extracted features in buffer.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*mid-epoch.*",
-    ".*no `val_dataloader`.*",
-)
-
-
-for message in _NOISE:
-    warnings.filterwarnings("ignore", message=message)
+from dclip.runtime.quiet import quiet
 
 
 def device_of(cfg: Config) -> torch.device:
@@ -53,54 +28,57 @@ def device_of(cfg: Config) -> torch.device:
     return torch.device("cpu")
 
 
-class FitProgress(L.Callback):
-    """One bar for a whole training: what, how far, how long, and the loss."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total = what, total
-        self.bar: Any = None
-
-    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Open the bar where training starts or goes on."""
-        self.bar = progress_bar(self.what, self.total, trainer.global_step)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Move it."""
-        self.bar.set_postfix(
-            {
-                k.removeprefix("loss_"): f"{float(v):.3f}"
-                for k, v in trainer.progress_bar_metrics.items()
-            },
-            refresh=False,
-        )
-        self.bar.update(trainer.global_step - self.bar.n)
-
-    def on_train_end(self, *_: Any) -> None:
-        """Close it."""
-        self.bar.close()
+# ------------------------------------------------------------------------------------- progress
 
 
 def progress_bar(what: str, total: int, initial: int = 0, shown: bool = True) -> Any:
-    """A tqdm bar; where nobody watches (a log file), it prints a line now and then."""
-    watched = sys.stderr.isatty()
+    """A progress bar. Where nobody watches (a log file), it prints a line every ten seconds."""
+    interval = 0.1 if sys.stderr.isatty() else 10.0
     return tqdm(
         total=total,
         initial=initial,
         desc=what,
         disable=not shown,
-        mininterval=0.1 if watched else 10,
+        mininterval=interval,
         ncols=100,
         file=sys.stderr,
     )
 
 
 def shows_progress(cfg: Config) -> bool:
-    """Whether this process draws bars."""
+    """Whether this process draws progress bars."""
     return cfg.trainer.progress and parallel.rank() == 0
 
 
+class FitProgress(L.Callback):
+    """One bar for a whole training: steps done, time left, and the losses."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, total
+        self.bar = progress_bar(what, total, shown=False)
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Show the bar, at the step where training starts or resumes."""
+        self.bar = progress_bar(self.what, self.total, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Advance to the trainer's step and show its losses."""
+        losses = {}
+        for name, value in trainer.progress_bar_metrics.items():
+            losses[name.removeprefix("loss_")] = f"{float(value):.3f}"
+        self.bar.set_postfix(losses, refresh=False)
+        self.bar.update(trainer.global_step - self.bar.n)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Leave the finished bar on the screen."""
+        self.bar.close()
+
+
+# -------------------------------------------------------------------------------------- trainer
+
+
 class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there; Lightning's own are copied into place, and a full disk leaves half of one."""
+    """Checkpoints that are whole or not there; Lightning's own leave half of one on a full disk."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -109,21 +87,41 @@ class WholeCheckpoints(TorchCheckpointIO):
         atomic_save(Path(path), lambda temporary: torch.save(checkpoint, temporary))
 
 
+class QuietTrainer(L.Trainer):
+    """Lightning's trainer without hints that mean nothing for our runs."""
+
+    def fit(self, *args: Any, **options: Any) -> None:
+        """As Lightning's."""
+        with quiet():
+            super().fit(*args, **options)
+
+    def predict(self, *args: Any, **options: Any) -> Any:
+        """As Lightning's."""
+        with quiet():
+            return super().predict(*args, **options)
+
+
 def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
-    """A Lightning trainer for the run's device. On SLURM who submitted the job puts it into the queue again, not Lightning."""
+    """A trainer for the run's device.
+
+    On SLURM, Lightning does not requeue jobs: that is up to whoever submitted them.
+    """
     device = device_of(cfg)
-    on_slurm = parallel.world() == 1 and SLURMEnvironment.detect()
-    slurm = [SLURMEnvironment(auto_requeue=False)] if on_slurm else []
+    processes = parallel.world()
+    plugins: list[Any] = [WholeCheckpoints()]
+    if processes == 1 and SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))
     settings: dict[str, Any] = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
-        "devices": parallel.world() if parallel.world() > 1 else 1,
-        "strategy": "ddp" if parallel.world() > 1 else "auto",
+        "devices": processes,
+        "strategy": "ddp" if processes > 1 else "auto",
         "logger": False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
         "inference_mode": True,
-        "plugins": [WholeCheckpoints(), *slurm],
+        "plugins": plugins,
     }
-    return L.Trainer(**{**settings, **options})
+    with quiet():
+        return QuietTrainer(**{**settings, **options})

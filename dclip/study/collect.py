@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from dclip.errors import DclipError
 from dclip.files import atomic_save
 from dclip.prepare.words import told
@@ -47,7 +45,7 @@ def settings_of(run: Run) -> dict[str, str]:
         else:
             flat[path] = str(node)
 
-    walk(OmegaConf.to_container(run.config), "")
+    walk(run.config, "")
     return flat
 
 
@@ -82,11 +80,7 @@ def table_of(
     every = [settings_of(run) for run in runs]
     if by:
         every = [
-            {
-                name: str(found)
-                for name in by
-                if (found := OmegaConf.select(run.config, name)) is not None
-            }
+            {name: str(found) for name in by if (found := run.setting(name)) is not None}
             for run in runs
         ]
     names = list(by) or differing(every)

@@ -42,7 +42,7 @@ from dclip.models import fetch
 from dclip.prepare import plan
 from dclip.prepare.compose import configured
 from dclip.record.identity import config_hash
-from dclip.record.processes import alive
+from dclip.record.processes import alive, this_process
 from dclip.record.runs import Run, by_config, find_runs, read_curves
 from dclip.study import jobs
 from dclip.study.jobs import QUIET, Place, Words, columns_of, document, setting, words_of
@@ -306,8 +306,8 @@ class Trials:
             trial = self.study.ask(
                 {name: axis.distribution() for name, axis in self.search.space.items()}
             )
-            trial.set_user_attr("host", platform.node())
-            trial.set_user_attr("pid", os.getpid())
+            for name, value in this_process().items():
+                trial.set_user_attr(name, value)
             return trial
 
     def leave(self, number: int, params: Mapping[str, Any]) -> None:

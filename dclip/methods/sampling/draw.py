@@ -84,7 +84,7 @@ class Film:
     def whole(self) -> Film:
         """The film with all processes' frames."""
         film = Film(self.ids, self.steps)
-        for frames in parallel.broadcast_objects(self.frames):
+        for frames in parallel.all_gather_objects(self.frames):
             for t, pictures in frames.items():
                 film.frames.setdefault(t, {}).update(pictures)
         return film
@@ -182,7 +182,7 @@ def draw(
         )
     mine = max(1, len(parallel.share(len(origin.ids))))
     encoded = guide.encoded / mine if guide else 0.0
-    trace = Trace().merge(parallel.broadcast_objects(guide.trace)) if guide else Trace()
+    trace = Trace().merge(parallel.all_gather_objects(guide.trace)) if guide else Trace()
     return Drawn(
         as_saved(cfg, images), walk.film.whole(), trace, counted.images / mine, encoded, record.seconds[f"seconds_{name}"]
     )  # fmt: skip

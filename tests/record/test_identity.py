@@ -1,0 +1,70 @@
+"""Runs are recognised by a hash of their settings, also runs of older versions."""
+
+import pytest
+from conftest import configure
+
+from dclip.config import plain
+from dclip.record import identity
+from dclip.record.identity import Removed, canonical, config_hash
+
+# as the version before this package was split into folders wrote them into status.json
+HASHES = [
+    ("", "c3663b5f"),
+    ("experiment=toonfaces_red_hair", "ea59222b"),
+    ("experiment=toonfaces_zombie preset=[onestep,lora]", "95cef8d3"),
+    ("preset=last_k", "851834bc"),
+    ("preset=gpu_efficient_faithful sampler=ddim", "90084abd"),
+    ("task=reconstruct sampler=ab2 sampler.grid=quadratic", "c478ebe4"),
+    (
+        "task=reconstruct sampler=fixed_point sampler.sweeps=20 sampler.tolerance=1e-4",
+        "e38e9c2b",
+    ),
+    ("task=reconstruct sampler=belm", "80e6c767"),
+    ("task=reconstruct sampler=heun sampler.s_gen=8", "a30d7371"),
+    ("task=reconstruct sampler=ddim sampler.eta=0.5", "bf9ee1aa"),
+    ("experiment=toonfaces_contrastive guidance.scale=1", "7f008581"),
+    ("experiment=toonfaces_compound", "e7e95fe9"),
+    ("experiment=toonfaces_latent", "43c4d3d2"),
+    ("experiment=toonfaces_directional_sampling", "4c774564"),
+    ("experiment=toonfaces_unconditional sampler.variance=fixed_small", "9f3e58c7"),
+    ("experiment=cifar10_contrastive", "8f8909ff"),
+    ("experiment=celeba edit=tanned preset=faithful", "c5234101"),
+    ("experiment=pretrain_toonfaces_judge", "8508c58a"),
+]
+
+
+@pytest.mark.parametrize(("words", "digest"), HASHES)
+def test_jobs_of_older_studies_are_recognised(words, digest):
+    """Where this fails, a setting was removed, moved or changed: see ``identity.REMOVED``."""
+    assert config_hash(configure(*words.split())) == digest
+
+
+def test_a_setting_that_was_removed_counts_with_the_value_it_had(monkeypatch):
+    cfg = configure("task=reconstruct")
+    before = config_hash(cfg)
+
+    def without_damping(config):
+        settings = plain(config)
+        del settings["sampler"]["damping"]
+        return settings
+
+    monkeypatch.setattr(identity, "plain", without_damping)
+    assert config_hash(cfg) != before
+    monkeypatch.setattr(identity, "REMOVED", (Removed("sampler.damping", 1.0),))
+    assert config_hash(cfg) == before
+
+
+def test_a_setting_of_some_options_is_filled_in_for_those_only(monkeypatch):
+    removed = Removed("method.k", 1, beside="method.objective")
+    monkeypatch.setattr(identity, "REMOVED", (removed,))
+    assert canonical({"method": {"objective": "chain"}}) == {
+        "method": {"objective": "chain", "k": 1}
+    }
+    assert canonical({"method": {"s_opt": 6}}) == {"method": {"s_opt": 6}}
+    assert canonical({"method": {"objective": "last_k", "k": 3}})["method"]["k"] == 3
+
+
+def test_a_setting_that_was_moved_is_read_at_its_old_place(monkeypatch):
+    monkeypatch.setattr(identity, "MOVED", {"task.mix": "mix"})
+    assert canonical({"task": {"mix": {"soup": True}}}) == {"task": {}, "mix": {"soup": True}}
+    assert canonical({"task": {}}) == {"task": {}}
