@@ -28,8 +28,9 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from dclip.config import Config, Loss
-from dclip.data.toonfaces.faces import TRUTHS
-from dclip.data.toonfaces.images import toonfaces, truth_of
+from dclip.data.domains import truth_of
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.diffusion.solvers import inverter_of, pairs_of

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dclip.config import Encode, FinalStep, Grid, Metric, Mix, Sampler, Solver
-from dclip.data.toonfaces.faces import TRUTHS
+from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import check_steps

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config, TaskName, planned
+from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import fetch_data, load_input
-from dclip.data.toonfaces.images import true_images, truth_of
 from dclip.edits.editor import (
     Editor,
     apply,
@@ -255,7 +255,7 @@ def finish(
         cfg.metric,
         networks.scorers(),
         direction_of(cfg, images),
-        truth_of(cfg) if images.faces else None,
+        truth_of(cfg) if images.facts else None,
     )
     if cfg.variants > 1:
         scores.values["variety"] = variety(edited.result, cfg.variants)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ class Images:
     Attributes:
         pixels: float32 [N,3,H,W] in [-1, 1].
         ids: one name an image, unique; the seed of its own random generator.
-        faces: the ToonFaces behind the pictures where they are known, else empty.
+        facts: what is truly known of every picture, as values of attributes; empty where nothing is.
         latents: float32 [N,3,H,W] at ``sampler.t0`` where the pictures were made from them, else None.
     """
 
     pixels: Tensor
     ids: tuple[str, ...]
-    faces: tuple[Any, ...] = ()
+    facts: tuple[Mapping[str, str], ...] = ()
     latents: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -40,8 +39,8 @@ class Images:
             raise ValueError(
                 f"{len(x)} images need as many different ids, not {len(set(self.ids))}"
             )
-        if self.faces and len(self.faces) != len(x):
-            raise ValueError(f"{len(x)} images but {len(self.faces)} faces")
+        if self.facts and len(self.facts) != len(x):
+            raise ValueError(f"{len(x)} images but facts about {len(self.facts)}")
         if self.latents is not None and self.latents.shape != x.shape:
             raise ValueError(f"images {list(x.shape)} but latents {list(self.latents.shape)}")
 
@@ -51,17 +50,18 @@ class Images:
     def take(self, index: Sequence[int]) -> Images:
         """The images at these positions."""
         i = list(index)
-        faces = tuple(self.faces[k] for k in i) if self.faces else ()
-        latents = self.latents[i] if self.latents is not None else None
-        return Images(self.pixels[i], tuple(self.ids[k] for k in i), faces, latents)
+        ids = tuple(self.ids[k] for k in i)
+        facts = tuple(self.facts[k] for k in i if self.facts)
+        latents = None if self.latents is None else self.latents[i]
+        return Images(self.pixels[i], ids, facts, latents)
 
     def repeat(self, count: int) -> Images:
         """``count`` variants of every image next to each other, ids suffixed; the images themselves for 1."""
         if count == 1:
             return self
         ids = tuple(f"{name}_v{k + 1}" for name in self.ids for k in range(count))
-        faces = tuple(face for face in self.faces for _ in range(count))
-        return Images(self.pixels.repeat_interleave(count, 0), ids, faces)
+        facts = tuple(one for one in self.facts for _ in range(count))
+        return Images(self.pixels.repeat_interleave(count, 0), ids, facts)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,6 @@ class Edited:
     source: Images
     result: Tensor
     truth: Tensor | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("result", "truth"):

@@ -266,7 +266,7 @@ def test_pixels_out_of_range_are_clamped_when_written():
         (lambda: Images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ("a",)), r"\[-1, 1\]"),
         (lambda: Images(torch.zeros(2, 3, 8, 8), ("a", "a")), "different ids"),
         (lambda: Images(torch.zeros(2, 3, 8, 8), ("a",)), "different ids"),
-        (lambda: Images(torch.zeros(1, 3, 8, 8), ("a",), (1, 2)), "faces"),
+        (lambda: Images(torch.zeros(1, 3, 8, 8), ("a",), (1, 2)), "facts"),
         (
             lambda: Edited(Images(torch.zeros(1, 3, 8, 8), ("a",)), torch.zeros(2, 3, 8, 8)),
             "result",

@@ -6,8 +6,10 @@ import torch
 from scipy.ndimage import correlate1d
 
 from dclip.config import Metric
-from dclip.data.toonfaces.faces import ATTRIBUTES, TRUTHS, Truth, labels, sample_face
-from dclip.data.toonfaces.images import toonfaces, true_images
+from dclip.data.domains import true_images
+from dclip.data.toonfaces.faces import ATTRIBUTES, labels, sample_face
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import TRUTHS, Truth
 from dclip.metrics import functional as F
 from dclip.metrics.features import JudgeFeatures
 from dclip.metrics.suite import measure
@@ -171,41 +173,35 @@ def test_measuring_leaves_the_global_random_numbers_alone(judge, faces):
 # ------------------------------------------------------------------------------------------- the judge
 
 
-def seen_as(*faces):
-    """What a perfect judge sees of these faces."""
-    return {k: torch.tensor([ATTRIBUTES[k].index(f[k]) for f in faces]) for k in ATTRIBUTES}
+def kept(edit, *faces):
+    return [TRUTHS[edit].kept(face) for face in faces]
 
 
 def test_judged_success_counts_the_target_value_only():
     face = sample_face("test", 0)
-    seen = seen_as(
-        face.with_(hair_color="red"), face.with_(hair_color="brown"), face.with_(hair_color="blue")
-    )
-    assert F.judged_success(seen, TRUTHS["red_hair"]).tolist() == [1, 0, 0]
+    seen = [face.with_(hair_color=color) for color in ("red", "brown", "blue")]
+    assert F.judged_success(seen, TRUTHS["red_hair"].goal).tolist() == [1, 0, 0]
 
 
 def test_judged_preservation_is_the_share_of_all_other_visible_attributes():
     face = sample_face("test", 0).with_(expression="smiling", background="white", clothes="dress")
     others = len(ATTRIBUTES) - 1
     changed = face.with_(hair_color="red", background="mint", clothes="shirt")
-    shares = F.judged_preservation(
-        seen_as(face, face.with_(hair_color="red"), changed), (face,) * 3, TRUTHS["red_hair"]
-    )
+    seen = [face, face.with_(hair_color="red"), changed]
+    shares = F.judged_preservation(seen, kept("red_hair", face, face, face))
     assert shares.tolist() == pytest.approx([1, 1, (others - 2) / others])
 
 
 def test_eyes_that_cannot_be_seen_do_not_count():
     surprised = sample_face("test", 0).with_(expression="surprised", eyes="open")
     assert labels(surprised)["eyes"] == -1
-    assert F.judged_preservation(
-        seen_as(surprised.with_(eyes="closed")), (surprised,), TRUTHS["red_hair"]
-    ).tolist() == [1]
+    seen = [surprised.with_(eyes="closed")]
+    assert F.judged_preservation(seen, kept("red_hair", surprised)).tolist() == [1]
     calm = surprised.with_(expression="neutral")
-    seen = seen_as(calm.with_(expression="surprised", eyes="closed"))
-    assert F.judged_preservation(seen, (calm,), TRUTHS["surprised"]).tolist() == [1]
-    assert F.judged_preservation(
-        seen_as(calm.with_(eyes="closed")), (calm,), TRUTHS["red_hair"]
-    ).tolist() == pytest.approx([1 - 1 / (len(ATTRIBUTES) - 1)])
+    seen = [calm.with_(expression="surprised", eyes="closed")]
+    assert F.judged_preservation(seen, kept("surprised", calm)).tolist() == [1]
+    shares = F.judged_preservation([calm.with_(eyes="closed")], kept("red_hair", calm))
+    assert shares.tolist() == pytest.approx([1 - 1 / (len(ATTRIBUTES) - 1)])
 
 
 # ------------------------------------------------------------------------------------------- measure

@@ -14,9 +14,10 @@ from scipy.linalg import sqrtm
 from scipy.ndimage import correlate1d
 
 from dclip.cli import metrics
+from dclip.data.domains import true_images
 from dclip.data.images import exact, save_png
-from dclip.data.toonfaces.faces import TRUTHS
-from dclip.data.toonfaces.images import toonfaces, true_images
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import TRUTHS
 from dclip.errors import DclipError
 from dclip.metrics import functional as F
 from dclip.metrics.presets import NOTES, PRESETS, described

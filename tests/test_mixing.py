@@ -9,7 +9,8 @@ from PIL import Image
 
 import dclip
 from dclip.config import Mix
-from dclip.data.toonfaces.faces import TRUTHS, counterfactual, sample_face, truth_named
+from dclip.data.toonfaces.faces import sample_face
+from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.edits.editor import apply as apply_to
 from dclip.edits.editor import editor_from, encode_variants, read_editor, soup, strip
@@ -216,21 +217,16 @@ def test_the_truth_of_several_edits_is_all_of_them():
 
 
 def test_the_judge_counts_faces_that_show_every_edit():
-    from dclip.data.toonfaces.faces import ATTRIBUTES
     from dclip.metrics.functional import judged_preservation, judged_success
 
-    def seen(**values):
-        return torch.tensor([ATTRIBUTES[k].index(v) for k, v in values.items()])
-
-    colors = torch.cat([seen(hair_color="red"), seen(hair_color="red"), seen(hair_color="black")])
-    beards = torch.cat([seen(beard="full"), seen(beard="none"), seen(beard="full")])
     both = truth_named("red_hair+beard")
-    assert judged_success({"hair_color": colors, "beard": beards}, both).tolist() == [1, 0, 0]
+    looks = [("red", "full"), ("red", "none"), ("black", "full")]
+    seen = [{"hair_color": color, "beard": beard} for color, beard in looks]
+    assert judged_success(seen, both.goal).tolist() == [1, 0, 0]
     face = sample_face("test", 0)
-    labels = {k: torch.tensor([ATTRIBUTES[k].index(face[k])]) for k in ATTRIBUTES}
-    wrong = {**labels, "hair_color": labels["hair_color"] * 0 + 6, "beard": labels["beard"] * 0 + 4}
-    assert judged_preservation(wrong, (face,), both).tolist() == [1]
-    assert float(judged_preservation(wrong, (face,), TRUTHS["beard"])) < 1
+    wrong = [face.with_(hair_color="blue", beard="long")]
+    assert judged_preservation(wrong, [both.kept(face)]).tolist() == [1]
+    assert float(judged_preservation(wrong, [TRUTHS["beard"].kept(face)])) < 1
 
 
 # ------------------------------------------------------------------------------------------- mixtures

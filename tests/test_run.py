@@ -217,8 +217,8 @@ def test_an_edit_applied_later_gives_the_numbers_of_its_own_run(tuned, tiny, tmp
 
 def test_degree_zero_is_the_original_model_and_degree_one_is_not(tuned, tiny, nets, tmp_path):
     import dclip
-    from dclip.data.toonfaces.faces import TRUTHS
     from dclip.data.toonfaces.images import toonfaces
+    from dclip.data.toonfaces.truths import TRUTHS
     from dclip.types import to_uint8
 
     images = toonfaces("test", 4, TRUTHS["zombie"])

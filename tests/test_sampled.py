@@ -154,7 +154,7 @@ def test_toonfaces_are_compared_by_the_judges_features():
 def test_the_reference_faces_truly_show_what_is_asked_for():
     from dclip.data.toonfaces.images import class_images
 
-    faces = class_images({"expression": "smiling", "hair_color": "red"}, 5).faces
+    faces = class_images({"expression": "smiling", "hair_color": "red"}, 5).facts
     assert all(face["expression"] == "smiling" and face["hair_color"] == "red" for face in faces)
     assert len({face["beard"] + face["clothes"] + face["cut"] for face in faces}) > 1
 

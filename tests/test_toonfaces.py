@@ -6,9 +6,10 @@ import pytest
 from scipy.ndimage import binary_dilation
 
 from dclip import files
-from dclip.data.toonfaces import captions, drawing, many
+from dclip.data.domains import true_images, truth_of
+from dclip.data.toonfaces import captions, drawing, many, truths
 from dclip.data.toonfaces import faces as tf
-from dclip.data.toonfaces.images import toonfaces, true_images, truth_of
+from dclip.data.toonfaces.images import toonfaces
 from dclip.types import to_uint8
 
 
@@ -81,7 +82,7 @@ def test_a_colour_edit_changes_only_its_parts(edit, touched, own):
     # brows and beards have the hair's colour, lids and lips the skin's; thin edges show through a little further out
     for i in range(12):
         face = tf.sample_face("test", i).with_(hair_color="brown", skin="fair")
-        true = tf.counterfactual(face, tf.TRUTHS[edit])
+        true = truths.counterfactual(face, truths.TRUTHS[edit])
         parts = drawing.render_parts(face)
         assert np.array_equal(parts, drawing.render_parts(true))
         changed = difference(face, true)
@@ -93,11 +94,11 @@ def test_a_colour_edit_changes_only_its_parts(edit, touched, own):
         assert np.median(inside) > 32
 
 
-@pytest.mark.parametrize("edit", [e for e, t in tf.TRUTHS.items() if t.attribute != "style"])
+@pytest.mark.parametrize("edit", [e for e, t in truths.TRUTHS.items() if t.attribute != "style"])
 def test_a_counterfactual_changes_its_attribute_and_nothing_else(edit):
-    truth = tf.TRUTHS[edit]
+    truth = truths.TRUTHS[edit]
     face = next(f for f in (tf.sample_face("test", i) for i in range(100)) if truth.applies(f))
-    true = tf.counterfactual(face, truth)
+    true = truths.counterfactual(face, truth)
     assert true[truth.attribute] == truth.value
     assert all(true[a] == face[a] for a in tf.ATTRIBUTES if a != truth.attribute)
     assert (true.geometry, true.rear, true.jitter, true.seed) == (
@@ -111,24 +112,24 @@ def test_a_counterfactual_changes_its_attribute_and_nothing_else(edit):
 
 def test_a_style_has_no_counterfactual():
     with pytest.raises(ValueError, match="style"):
-        tf.counterfactual(tf.sample_face("test", 0), tf.TRUTHS["sketch"])
-    assert true_images(toonfaces("test", 2), tf.TRUTHS["sketch"]) is None
+        truths.counterfactual(tf.sample_face("test", 0), truths.TRUTHS["sketch"])
+    assert true_images(toonfaces("test", 2), truths.TRUTHS["sketch"]) is None
     assert true_images(toonfaces("test", 2), None) is None
 
 
 def test_only_applicable_faces_are_loaded_and_their_truth_is_drawn():
-    images = toonfaces("test", 6, tf.TRUTHS["beard"])
-    assert all(f["beard"] == "none" for f in images.faces)
+    images = toonfaces("test", 6, truths.TRUTHS["beard"])
+    assert all(f["beard"] == "none" for f in images.facts)
     assert images.ids == tuple(sorted(set(images.ids)))
-    truth = true_images(images, tf.TRUTHS["beard"])
-    expected = drawing.render(images.faces[4].with_(beard="full"))
+    truth = true_images(images, truths.TRUTHS["beard"])
+    expected = drawing.render(images.facts[4].with_(beard="full"))
     assert np.array_equal(to_uint8(truth[4]).permute(1, 2, 0).numpy(), expected)
 
 
 def test_the_truth_of_an_edit_is_known_only_for_its_own_text():
     from conftest import configure
 
-    assert truth_of(configure("edit=zombie")) == tf.TRUTHS["zombie"]
+    assert truth_of(configure("edit=zombie")) == truths.TRUTHS["zombie"]
     assert truth_of(configure("edit.source=person", "edit.target=person with blue hair")) is None
     assert truth_of(configure("edit=zombie", "edit.target=person with blue hair")) is None
 
@@ -151,7 +152,7 @@ def test_a_misspelt_name_is_an_error_with_the_choices(attempt, words):
 
 
 def test_every_truth_and_every_edit_text_names_values_that_exist():
-    for truth in tf.TRUTHS.values():
+    for truth in truths.TRUTHS.values():
         tf.check_value(truth.attribute, truth.value)
         for value in truth.applies_to or ():
             tf.check_value(truth.attribute, value)

@@ -135,7 +135,7 @@ def test_the_domains_of_toonfaces_show_different_pictures():
     shown = {domain: toonfaces("test", 2, domain=domain) for domain in Drawing}
     assert all(images.ids == shown[Drawing.toon].ids for images in shown.values())
     assert [
-        bool(shown[d].faces) for d in (Drawing.toon, Drawing.strokes, Drawing.sketch, Drawing.pixel)
+        bool(shown[d].facts) for d in (Drawing.toon, Drawing.strokes, Drawing.sketch, Drawing.pixel)
     ] == [
         True,
         True,

@@ -19,6 +19,9 @@ from dclip.errors import need
 class Dataset:
     """How many images each part of a run sees. ``align`` turns and crops photographs (also ``input``) around the face."""
 
+    shows: ClassVar[str] = (
+        ""  # the domain of its pictures (dclip/data/domains.py), where that is sure
+    )
     train: int = 32
     validation: int = 8
     test: int = 32
@@ -46,6 +49,7 @@ class Drawing(StrEnum):
 class ToonFaces(Dataset):
     """Cartoon faces drawn on the spot; with ``only_applicable``, those for which the edit means something."""
 
+    shows = "toonfaces"
     only_applicable: bool = True
     domain: Drawing = Drawing.toon
 

@@ -14,7 +14,8 @@ from dclip.data.images import read_files, read_images
 from dclip.data.missing import asked
 from dclip.data.pools import pools
 from dclip.data.splits import SPLITS, deal
-from dclip.data.toonfaces.images import toonfaces, truth_of
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import truth_named
 from dclip.errors import DclipError
 from dclip.runtime import parallel
 from dclip.types import Images
@@ -41,9 +42,8 @@ def load_images(cfg: Config, split: str, size: int) -> Images:
             raise DclipError(
                 f"dataset=toonfaces draws 64x64 pictures, but the checkpoint takes {size}x{size}; choose dataset=folder"
             )
-        return toonfaces(
-            split, count, truth_of(cfg) if cfg.dataset.only_applicable else None, cfg.dataset.domain
-        )
+        truth = truth_named(cfg.edit.name) if cfg.dataset.only_applicable else None
+        return toonfaces(split, count, truth, cfg.dataset.domain)
     if isinstance(cfg.dataset, Photographs):
         return photographs(cfg.dataset, split, size)
     if isinstance(cfg.dataset, OwnImages):

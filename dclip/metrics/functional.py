@@ -5,12 +5,12 @@ Pixel metrics measure what a PNG file would hold: images are clamped and rounded
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from dclip.data.toonfaces.faces import ATTRIBUTES, Face, Truth, labels
 from dclip.metrics.names import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from dclip.types import to_uint8
 
@@ -79,25 +79,23 @@ def part_agreement(a: Tensor, b: Tensor) -> Tensor:
     return (a == b).float().flatten(1).mean(1)
 
 
-def judged_success(seen: dict[str, Tensor], truth: Truth) -> Tensor:
-    """1 where the judge sees the edit's target value (all of them, if it has several), else 0."""
-    shown = [
-        seen[part.attribute].cpu() == ATTRIBUTES[part.attribute].index(part.value)
-        for part in truth.parts
-    ]
-    return torch.stack(shown).all(0).float()
+def judged_success(seen: Sequence[Mapping[str, str]], goal: Sequence[tuple[str, str]]) -> Tensor:
+    """1 where the judge sees every attribute of the goal as it should be, else 0."""
+    return torch.tensor([float(_shows(one, goal)) for one in seen])
 
 
-def judged_preservation(seen: dict[str, Tensor], faces: tuple[Face, ...], truth: Truth) -> Tensor:
-    """Share of all other visible attributes that the judge still sees as they truly were."""
+def _shows(seen: Mapping[str, str], goal: Sequence[tuple[str, str]]) -> bool:
+    return all(seen[name] == value for name, value in goal)
+
+
+def judged_preservation(
+    seen: Sequence[Mapping[str, str]], kept: Sequence[Mapping[str, str]]
+) -> Tensor:
+    """Share of the attributes that should stay which the judge still sees as they truly were."""
     shares = []
-    for i, face in enumerate(faces):
-        known = {k: v for k, v in labels(face).items() if v >= 0 and k not in truth.attributes}
-        if (
-            "expression" in truth.attributes
-        ):  # wide eyes belong to a surprised face, downcast ones to a sad one
-            known.pop("eyes", None)
-        shares.append(sum(int(seen[k][i]) == v for k, v in known.items()) / len(known))
+    for one, facts in zip(seen, kept, strict=True):
+        right = sum(one[name] == value for name, value in facts.items())
+        shares.append(right / len(facts))
     return torch.tensor(shares)
 
 

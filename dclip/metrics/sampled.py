@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from dclip.config import Features, Metric
-from dclip.data.toonfaces.faces import ATTRIBUTES
 from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
 from dclip.metrics.features import Extractor, extractor
+from dclip.metrics.functional import judged_success
 from dclip.metrics.suite import Scores, apply_net
 from dclip.models.judge import Judge
 from dclip.text.prompts import Prompt, attributes_of
 from dclip.text.reader import Reader, target_probability
+from dclip.types import batches
 
 
 def measure_samples(
@@ -66,16 +67,13 @@ def _judged(scores: Scores, images: Tensor, prompts: Sequence[Prompt], judge: Ju
         return scores.absent("judge_success", "there is a judge for ToonFaces only")
     if not wanted:
         return scores.absent("judge_success", "the prompts name no attribute of ToonFaces")
-    shown = torch.ones(len(images), dtype=torch.bool)
-    seen = apply_net(
-        judge, lambda x: torch.stack([judge.attributes(x)[name] for name in wanted], 1), images
-    )
-    for k, (name, value) in enumerate(wanted.items()):
-        right = seen[:, k] == ATTRIBUTES[name].index(value)
-        shown &= right
-        if len(wanted) > 1:
-            scores.add(f"judge_{name}", right.float())
-    scores.add("judge_success", shown.float())
+    goal, device = list(wanted.items()), next(judge.parameters()).device
+    seen: list[dict[str, str]] = []
+    for part in batches(len(images), 64):
+        seen += judge.sees(images[part].to(device))
+    for name, value in goal if len(goal) > 1 else ():
+        scores.add(f"judge_{name}", judged_success(seen, [(name, value)]))
+    scores.add("judge_success", judged_success(seen, goal))
     return None
 
 

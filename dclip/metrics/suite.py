@@ -6,7 +6,7 @@ A metric that cannot be computed is absent, with its reason under ``NAME_absent`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dclip import losses
 from dclip.config import Metric, NoMetric, ParserName
-from dclip.data.toonfaces.faces import Truth
+from dclip.data.domain import Truth
 from dclip.metrics import functional as F
 from dclip.metrics.features import JudgeFeatures, lpips_network
 from dclip.metrics.names import METRICS
@@ -60,7 +60,7 @@ def measure(
 
     Args:
         texts: (source, target) text, or a CLIP's direction by other means; without them there is no S_dir.
-        truth: the edit's true meaning on ToonFaces, where it is known.
+        truth: the edit's true meaning, where it is known.
     """
     scores = Scores()
     if len(edited.source) == 0:
@@ -157,22 +157,18 @@ def _judge(scores: Scores, edited: Edited, scorers: Scorers, truth: Truth | None
         return None
     if truth is None:
         return scores.absent("judge_success", "the edit's true meaning is not known")
-    seen = {
-        k: v.cpu()
-        for k, v in judge.attributes(edited.result.to(next(judge.parameters()).device)).items()
-    }
-    scores.add("judge_success", F.judged_success(seen, truth))
-    for part in truth.parts if truth.also else ():
-        scores.add(
-            f"judge_success_{part.attribute}", F.judged_success(seen, replace(part, also=()))
-        )
-    if not edited.source.faces:
+    seen = judge.sees(edited.result.to(next(judge.parameters()).device))
+    scores.add("judge_success", F.judged_success(seen, truth.goal))
+    for name, value in truth.goal if len(truth.goal) > 1 else ():
+        scores.add(f"judge_success_{name}", F.judged_success(seen, [(name, value)]))
+    if not edited.source.facts:
         return scores.absent("judge_preservation", "the faces behind the pictures are not known")
-    if "style" in truth.attributes:
+    kept = [truth.kept(facts) for facts in edited.source.facts]
+    if not any(kept):
         return scores.absent(
             "judge_preservation", "a change of style changes every attribute's looks"
         )
-    scores.add("judge_preservation", F.judged_preservation(seen, edited.source.faces, truth))
+    scores.add("judge_preservation", F.judged_preservation(seen, kept))
     return None
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from dclip.data.toonfaces.faces import ATTRIBUTES
-from dclip.metrics.functional import variety
+from dclip.metrics.functional import judged_success, variety
 from dclip.models.judge import Judge
 from dclip.types import Images
 
@@ -27,18 +26,15 @@ def translation_scores(
         scores["variety"] = variety(made, variants)
     if judge is None:
         return scores
-    device, toon = next(judge.parameters()).device, ATTRIBUTES["style"].index("toon")
-    before, after = (judge.attributes(x.to(device)) for x in (sources.pixels, made))
-    scores["judge_domain_before"] = float((before["style"] == toon).float().mean())
-    scores["judge_domain"] = float((after["style"] == toon).float().mean())
-    if sources.faces:
-        seen = {name: after[name].tolist() for name in PAINTED}
-        kept = [
-            seen[k][i] == ATTRIBUTES[k].index(face[k])
-            for i, face in enumerate(sources.faces)
-            for k in PAINTED
-        ]
-        scores["judge_painted"] = sum(kept) / len(kept)
+    device, in_domain = next(judge.parameters()).device, [("style", "toon")]
+    before, after = (judge.sees(x.to(device)) for x in (sources.pixels, made))
+    scores["judge_domain_before"] = float(judged_success(before, in_domain).mean())
+    scores["judge_domain"] = float(judged_success(after, in_domain).mean())
+    if sources.facts:
+        kept = 0
+        for one, facts in zip(after, sources.facts, strict=True):
+            kept += sum(one[name] == facts[name] for name in PAINTED)
+        scores["judge_painted"] = kept / (len(after) * len(PAINTED))
     return scores
 
 

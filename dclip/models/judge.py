@@ -83,6 +83,14 @@ class Judge(nn.Module):
             for name, logits in self.classify(self.encode(_fit(images))).items()
         }
 
+    def sees(self, images: Tensor) -> list[dict[str, str]]:
+        """What it takes every image for: the most likely value of each attribute."""
+        seen: list[dict[str, str]] = [{} for _ in range(len(images))]
+        for name, classes in self.attributes(images).items():
+            for one, index in zip(seen, classes.tolist(), strict=True):
+                one[name] = ATTRIBUTES[name][index]
+        return seen
+
     @torch.no_grad()
     def part_map(self, images: Tensor) -> Tensor:
         """Part index [N,64,64] of every pixel."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import Config, Domain, Guided, ParserName, Start, TaskName, ToonFaces, planned
+from dclip.config import Config, Guided, ParserName, Start, TaskName, planned
+from dclip.data.domains import networks_of
 from dclip.methods.latent.options import LatentOpt
 from dclip.models import registry
-
-TOONFACES_SIZE = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class Networks:
 
 
 def domain_of(cfg: Config) -> str | None:
-    """What the images show: as told, as the registry knows of the checkpoint, ``toonfaces``, or None."""
+    """The domain of the images: as set, else as the registry knows of the checkpoint, else the data set's; None: unknown."""
     entry = registry.entry_of(cfg.checkpoint.name)
     if cfg.checkpoint.domain is not None:
         return cfg.checkpoint.domain.value
     if entry is not None:
         return entry.domain
-    return "toonfaces" if isinstance(cfg.dataset, ToonFaces) else None
+    return cfg.dataset.shows or None
 
 
 def networks(cfg: Config) -> Networks:
@@ -50,9 +49,9 @@ def networks(cfg: Config) -> Networks:
         or (task is TaskName.translate and bool(cfg.edit.adapters))
     )
     measuring = editing or task in (TaskName.reconstruct, TaskName.translate)
-    toon = domain == "toonfaces"
     if task is TaskName.sample:
         return _sampling(cfg, domain)
+    judge = networks_of(domain).judge
     compares = measuring and (metric.identity or (tuning and cfg.loss.id > 0))
     return Networks(
         model=cfg.checkpoint.name,
@@ -61,7 +60,7 @@ def networks(cfg: Config) -> Networks:
         else None,
         heldout=cfg.clip.heldout if editing and metric.clip else None,
         identity=_identity(domain) if compares else None,
-        judge="toonfaces_judge" if toon and measuring and (metric.judge or metric.kid) else None,
+        judge=judge if measuring and (metric.judge or metric.kid) else None,
         parser=_parser(metric.parser, domain) if measuring else None,
     )
 
@@ -83,8 +82,8 @@ def _sampling(cfg: Config, domain: str | None) -> Networks:
         identity=_identity(domain)
         if (edits and cfg.metric.identity) or (optimised and cfg.method.id > 0)
         else None,
-        judge="toonfaces_judge"
-        if domain == "toonfaces" and (asked or edits) and (cfg.metric.judge or cfg.metric.kid)
+        judge=networks_of(domain).judge
+        if (asked or edits) and (cfg.metric.judge or cfg.metric.kid)
         else None,
         parser=_parser(cfg.metric.parser, domain) if edits else None,
         guides=tuple(_clip(name) for name in clips),
@@ -92,14 +91,14 @@ def _sampling(cfg: Config, domain: str | None) -> Networks:
 
 
 def _identity(domain: str | None) -> str | None:
-    return {"toonfaces": "toonfaces_identity", "faces": "arcface"}.get(domain or "")
+    return networks_of(domain).identity
 
 
 def _clip(name: str) -> str:
-    return {"toonfaces": "toonfaces_clip"}.get(name, name)
+    return networks_of(name).clip or name
 
 
 def _parser(told: ParserName, domain: str | None) -> str | None:
     if told is ParserName.auto:
-        return {Domain.faces.value: "bisenet", Domain.scenes.value: "ade20k"}.get(domain or "")
+        return networks_of(domain).parser
     return None if told is ParserName.none else told.value

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from dclip.config import Config, Speed, TaskName, ToonFaces
+from dclip.config import Config, Speed, TaskName
+from dclip.data.domains import domain_of
 from dclip.models import needed
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
@@ -44,9 +45,8 @@ def build_networks(cfg: Config) -> Networks:
             model.unet, cfg.method.lora
         )  # refuses a block that is not there, before anything is inverted
     model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
-    if (
-        isinstance(cfg.dataset, ToonFaces) and model.image_size != needed.TOONFACES_SIZE
-    ):  # somebody's own model and input=
+    size = domain_of(cfg.dataset).size
+    if size not in (None, model.image_size):  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
     if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
         log.warning(

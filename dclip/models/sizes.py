@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import Config, TaskName, ToonFaces
+from dclip.config import Config, TaskName
+from dclip.data.domains import domain_of
 from dclip.models import registry
 
 WORKING = 0.2  # what a call without gradient needs at its peak, as a share of what autograd would keep of it
@@ -25,7 +26,7 @@ class Size:
     kept_mb: float
 
 
-TOONFACES = Size(3_682_083, 2.6, 28.7)
+SHIPPED = {"toonfaces": Size(3_682_083, 2.6, 28.7)}
 
 
 def size_of(cfg: Config) -> Size | None:
@@ -38,9 +39,7 @@ def size_of(cfg: Config) -> Size | None:
         and entry.kept_mb is not None
     ):
         return Size(entry.parameters, entry.gflop, entry.kept_mb)
-    toon = (
-        isinstance(cfg.dataset, ToonFaces)
-        if cfg.task.name is TaskName.pretrain
-        else cfg.checkpoint.name == "toonfaces"
-    )
-    return TOONFACES if toon else None
+    name: str | None = cfg.checkpoint.name
+    if cfg.task.name is TaskName.pretrain:
+        name = domain_of(cfg.dataset).networks.model
+    return SHIPPED.get(name or "")

@@ -26,10 +26,9 @@ from torch import Tensor
 
 from dclip.config import Config, DemoTask, EditTask, ToonFaces
 from dclip.data.align import aligner
+from dclip.data.domains import truth_of
 from dclip.data.images import read_images
 from dclip.data.load import load_input
-from dclip.data.toonfaces.faces import ATTRIBUTES
-from dclip.data.toonfaces.images import truth_of
 from dclip.edits.editor import Editor, apply, encode_variants, read_editor, strip
 from dclip.edits.header import read_edit_header
 from dclip.edits.saved import SavedEdit
@@ -106,11 +105,8 @@ def labelled(paths: Sequence[str]) -> dict[str, str]:
 def judged(judge: Judge, before: Tensor, after: Tensor) -> dict[str, tuple[str, str]]:
     """The attributes that the judge sees differently in two pictures [3,H,W]: attribute -> (before, after)."""
     device = next(judge.parameters()).device
-    old, new = (
-        {k: int(v[0]) for k, v in judge.attributes(x[None].to(device)).items()}
-        for x in (before, after)
-    )
-    return {k: (ATTRIBUTES[k][old[k]], ATTRIBUTES[k][new[k]]) for k in old if old[k] != new[k]}
+    [old], [new] = (judge.sees(picture[None].to(device)) for picture in (before, after))
+    return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 class Studio:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import Config, DemoTask, TaskName, ToonFaces, planned
+from dclip.config import Config, DemoTask, TaskName, option_name, planned
+from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
 from dclip.errors import DclipError
 from dclip.models import fetch, registry
-from dclip.models.needed import TOONFACES_SIZE, networks
+from dclip.models.needed import networks
 from dclip.models.registry import SHIPPED, Weights
 
 log = logging.getLogger("dclip")
@@ -84,15 +85,12 @@ def check_networks(cfg: Config) -> None:
         if name is not None:
             _check_name(setting, name, kind)
     entry = registry.find(names.model) if names.model else None
-    pictures = (
-        isinstance(cfg.dataset, ToonFaces)
-        and cfg.input is None
-        and cfg.task.name is not TaskName.sample
-    )
-    if entry is not None and entry.image_size != TOONFACES_SIZE and pictures:
+    size = domain_of(cfg.dataset).size
+    pictures = cfg.input is None and cfg.task.name is not TaskName.sample
+    if entry is not None and pictures and size not in (None, entry.image_size):
         raise DclipError(
-            f"dataset=toonfaces draws {TOONFACES_SIZE}x{TOONFACES_SIZE} pictures, but checkpoint.name={names.model} takes "
-            f"{entry.image_size}x{entry.image_size}; choose other images, such as dataset=folder dataset.root=..."
+            f"dataset={option_name('dataset', cfg.dataset)} draws {size}x{size} pictures, but checkpoint.name={names.model} "
+            f"takes {entry.image_size}x{entry.image_size}; choose other images, such as dataset=folder dataset.root=..."
         )
 
 

@@ -1,8 +1,8 @@
-"""Texts that guide: what they name, and which other texts they are told apart from. Nothing here needs torch.
+"""Texts that guide: what they name, and which other texts they compete with. Nothing here needs torch.
 
-A prompt such as "a smiling person with a beard" names attributes of ToonFaces; its *siblings* are the same text with one
-of them changed ("an angry person with a beard", "a smiling person with no beard"). The wording is that of the captions
-which the embedded CLIPs were trained on (``dclip.data.toonfaces.phrase``).
+A prompt such as "a smiling person with a beard" names attributes. Its *siblings* are the same text with one of them
+changed: "an angry person with a beard", "a smiling person with no beard". Which words name what is the domain's grammar
+(``dclip/data/domain.py``).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dclip.config import CIFAR10, Config, Guided
-from dclip.data.toonfaces.faces import Truth
-from dclip.data.toonfaces.words import parse_attributes, siblings
+from dclip.data.domain import Grammar
+from dclip.data.domains import domain_of
 from dclip.errors import DclipError
 from dclip.methods.latent.options import LatentOpt
 
@@ -23,7 +23,7 @@ NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a nam
 
 @dataclass(frozen=True)
 class Prompt:
-    """One target text with its weight, the texts it competes with, and the attributes of ToonFaces that it names."""
+    """One target text with its weight, the texts it competes with, and the attributes that it names."""
 
     text: str
     weight: float = 1.0
@@ -37,8 +37,10 @@ class Prompt:
 
 
 def as_texts(setting: str, value: Any) -> list[str]:
-    """One text or a list of texts as a list. DclipError for an empty text, or one that YAML read as something else."""
-    items = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    """One text or several as a list. DclipError for an empty text, or one that YAML read as something else."""
+    items = [value]
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        items = list(value)
     for item in items:
         if not isinstance(item, str):
             raise DclipError(
@@ -56,20 +58,12 @@ def same_text(a: str, b: str) -> bool:
     return a.strip().lower() == b.strip().lower()
 
 
-def distractors_of(target: str, told: Any, source: str) -> tuple[str, ...]:
-    """The texts that a target competes with, from a set's name or a list. DclipError if the target is among a list's."""
-    if isinstance(told, str):
-        if told not in NAMED:
-            raise DclipError(
-                f"guidance.distractors={told} is no set of texts; choose {', '.join(NAMED)}, or give texts: "
-                "guidance.distractors='[a cat,a dog]'"
-            )
-        others = tuple(
-            name for name in CIFAR10 if not re.search(rf"\b{name}\b", target.lower())
-        )  # "red truck": no truck
-        named = {"siblings": siblings(target), "cifar10": others, "source": (source,)}[told]
-        return tuple(text for text in named if not same_text(text, target))
-    texts = as_texts("guidance.distractors", told or ())
+def distractors_of(target: str, distractors: Any, source: str, grammar: Grammar) -> tuple[str, ...]:
+    """The texts that a target competes with, from a set's name or a list. DclipError if the list has the target itself."""
+    if isinstance(distractors, str):
+        texts = _named_set(distractors, target, source, grammar)
+        return tuple(text for text in texts if not same_text(text, target))
+    texts = as_texts("guidance.distractors", distractors or ())
     if any(same_text(text, target) for text in texts):
         raise DclipError(
             f"guidance.distractors holds the target itself ({target!r}); a text cannot compete with itself, so leave it out"
@@ -77,9 +71,24 @@ def distractors_of(target: str, told: Any, source: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+def _named_set(name: str, target: str, source: str, grammar: Grammar) -> Sequence[str]:
+    if name == "siblings":
+        return grammar.siblings(target)
+    if name == "source":
+        return [source]
+    if (
+        name == "cifar10"
+    ):  # without the classes that the target names: "red truck" does not compete with "truck"
+        return [word for word in CIFAR10 if not re.search(rf"\b{word}\b", target.lower())]
+    raise DclipError(
+        f"guidance.distractors={name} is no set of texts; choose {', '.join(NAMED)}, or give texts: "
+        "guidance.distractors='[a cat,a dog]'"
+    )
+
+
 def resolve(cfg: Config) -> tuple[Prompt, ...]:
     """The run's prompts: ``guidance.targets``, or the edit's target where something guides. DclipError as above."""
-    options = cfg.guidance
+    options, grammar = cfg.guidance, domain_of(cfg.dataset).grammar
     wanted = isinstance(options, Guided) or isinstance(cfg.method, LatentOpt)
     if options.targets is None and not wanted:
         return ()
@@ -91,15 +100,11 @@ def resolve(cfg: Config) -> tuple[Prompt, ...]:
         raise DclipError(
             f"guidance.weights={weights} needs one number for each of {len(targets)} guidance.targets"
         )
-    return tuple(
-        Prompt(
-            text,
-            weight,
-            distractors_of(text, options.distractors, cfg.edit.source),
-            parse_attributes(text),
-        )
-        for text, weight in zip(targets, weights, strict=True)
-    )
+    prompts = []
+    for text, weight in zip(targets, weights, strict=True):
+        distractors = distractors_of(text, options.distractors, cfg.edit.source, grammar)
+        prompts.append(Prompt(text, weight, distractors, grammar.attributes(text)))
+    return tuple(prompts)
 
 
 def attributes_of(prompts: Sequence[Prompt]) -> dict[str, str]:
@@ -112,9 +117,3 @@ def attributes_of(prompts: Sequence[Prompt]) -> dict[str, str]:
                     f"guidance.targets ask for {name} {wanted[name]} and {value} at once; no picture shows both"
                 )
     return wanted
-
-
-def truth_of_prompts(prompts: Sequence[Prompt]) -> Truth | None:
-    """What prompts that name a single attribute truly mean; None for all others."""
-    wanted = attributes_of(prompts)
-    return Truth(*next(iter(wanted.items()))) if len(wanted) == 1 else None

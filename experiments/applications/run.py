@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from dclip.data.toonfaces.drawing import render
-from dclip.data.toonfaces.faces import TRUTHS, counterfactual, sample_face
+from dclip.data.toonfaces.faces import sample_face
+from dclip.data.toonfaces.truths import TRUTHS, counterfactual
 from dclip.files import read_json
 from experiments.grid import ROOT, call, finished, markdown, note, value, write_csv
 

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 
 from dclip.config import Grid, Sampler, Solver
-from dclip.data.toonfaces.faces import TRUTHS
-from dclip.data.toonfaces.images import toonfaces, true_images
+from dclip.data.domains import true_images
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.files import atomic_save, read_json, write_json

@@ -17,8 +17,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dclip.config import Config
+from dclip.data.domains import true_images, truth_of
 from dclip.data.load import load_images
-from dclip.data.toonfaces.images import true_images, truth_of
 from dclip.edits.editor import generate
 from dclip.encode.invert import encode
 from dclip.methods.diffusionclip.fit import adapt

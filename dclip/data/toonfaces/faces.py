@@ -2,7 +2,7 @@
 
 A :class:`Face` is everything that determines one picture: an identity (the face's geometry and the cut of its hair),
 the attributes that vary within an identity, and a little colour noise. Because pictures are drawn, not photographed, the
-*true* result of "make her hair red" exists: :func:`counterfactual` changes one attribute and draws the same person again.
+*true* result of "make her hair red" exists: the same person is drawn again with one attribute changed (``truths.py``).
 
 **In-domain** pictures (what the diffusion model sees) leave out what CLIP has to teach it: red, grey and blue hair,
 tanned and green skin, sketches and pixel art.
@@ -13,6 +13,7 @@ by dicebear and resvg. Nothing here needs torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,9 +28,6 @@ DOMAINS = (
     "in",
     "all",
 )  # "in": what the diffusion model knows; "all": in-domain and everything CLIP must know besides
-
-
-CANVAS = 768  # dicebear's toon-head canvas, in its own units
 
 
 # attribute -> its values. The order is the judge's class order: append only.
@@ -140,8 +138,11 @@ _RANGES = Geometry(
 
 
 @dataclass(frozen=True)
-class Face:
-    """Everything that determines one picture. ``rear`` (0 or 1) picks one of the two cuts of a length."""
+class Face(Mapping[str, str]):
+    """Everything that determines one picture; as a mapping, its attributes' values.
+
+    ``rear`` (0 or 1) picks one of the two cuts of a length.
+    """
 
     geometry: Geometry
     attributes: tuple[tuple[str, str], ...]
@@ -152,61 +153,17 @@ class Face:
     def __getitem__(self, attribute: str) -> str:
         return dict(self.attributes)[attribute]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self.attributes))
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
     def with_(self, **changes: str) -> Face:
         """The same face with some attributes changed. Raises ValueError for an attribute or value that does not exist."""
         for name, value in changes.items():
             check_value(name, value)
         return replace(self, attributes=tuple((k, changes.get(k, v)) for k, v in self.attributes))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The truth of an edit: which attribute becomes what, and which faces it makes sense for (``None``: all others).
-
-    ``also``: what else becomes true, where several edits are applied at once.
-    """
-
-    attribute: str
-    value: str
-    applies_to: tuple[str, ...] | None = None
-    also: tuple[Truth, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Truth, ...]:
-        """This truth and all that hold with it."""
-        return (self, *self.also)
-
-    @property
-    def attributes(self) -> frozenset[str]:
-        """All attributes that change."""
-        return frozenset(part.attribute for part in self.parts)
-
-    def applies(self, face: Face) -> bool:
-        """Whether the edit means anything for this face (no beard for the bearded, no tan for the dark)."""
-        old = face[self.attribute]
-        mine = old != self.value and (self.applies_to is None or old in self.applies_to)
-        return mine and all(part.applies(face) for part in self.also)
-
-
-# The true meaning of the edits in conf/edit/ that a renderer can draw. Sketch and pixel art change everything, so for them
-# there is a style to recognise but no counterfactual picture.
-TRUTHS: dict[str, Truth] = {
-    "tanned": Truth("skin", "tanned", ("pale", "fair")),
-    "pale": Truth("skin", "pale"),
-    "zombie": Truth("skin", "green"),
-    "smiling": Truth("expression", "smiling"),
-    "sad": Truth("expression", "sad"),
-    "angry": Truth("expression", "angry"),
-    "surprised": Truth("expression", "surprised"),
-    "beard": Truth("beard", "full", ("none",)),
-    "no_beard": Truth("beard", "none"),
-    "long_hair": Truth("hair_length", "long", ("short",)),
-    "red_hair": Truth("hair_color", "red"),
-    "grey_hair": Truth("hair_color", "grey"),
-    "blond_hair": Truth("hair_color", "blond"),
-    "sketch": Truth("style", "sketch"),
-    "pixel_art": Truth("style", "pixel"),
-}
 
 
 def check_value(attribute: str, value: str) -> None:
@@ -219,22 +176,6 @@ def check_value(attribute: str, value: str) -> None:
         raise ValueError(
             f"ToonFaces attribute {attribute!r} has no value {value!r}; choose from {', '.join(ATTRIBUTES[attribute])}"
         )
-
-
-def counterfactual(face: Face, truth: Truth) -> Face:
-    """The true result of an edit: the same person with only what it names changed. ValueError for a style edit."""
-    if "style" in truth.attributes:
-        raise ValueError(
-            "a change of style has no single true picture; only attribute edits have a counterfactual"
-        )
-    return face.with_(**{part.attribute: part.value for part in truth.parts})
-
-
-def truth_named(name: str) -> Truth | None:
-    """The truth of an edit, or of several whose names are joined by ``+``; None where one is not known."""
-    found = [TRUTHS.get(part) for part in name.split("+")]
-    known = [truth for truth in found if truth is not None]
-    return replace(known[0], also=tuple(known[1:])) if len(known) == len(found) else None
 
 
 # ---------------------------------------------------------------------------------------------------- sampling
@@ -285,13 +226,21 @@ def sample_face(split: str, index: int, domain: str = "in", variant: int = 0) ->
     )
 
 
-def labels(face: Face) -> dict[str, int]:
-    """Class index of every attribute; -1 where the picture does not show it.
+def visible(face: Mapping[str, str]) -> tuple[str, ...]:
+    """The attributes that a face's picture shows.
 
-    Sketches and pixel art show no attributes that we know; surprised eyes are wide and sad ones downcast, whatever the
-    person's own are.
+    Sketches and pixel art show none that we know but their style; surprised eyes are wide and sad ones downcast, whatever
+    the person's own are.
     """
     if face["style"] != "toon":
-        return {k: ATTRIBUTES[k].index(face[k]) if k == "style" else -1 for k in ATTRIBUTES}
-    hidden = {"eyes"} if _EXPRESSION[face["expression"]][2] else set()
-    return {k: -1 if k in hidden else ATTRIBUTES[k].index(face[k]) for k in ATTRIBUTES}
+        return ("style",)
+    own_eyes = _EXPRESSION[face["expression"]][2] is None
+    return tuple(name for name in ATTRIBUTES if own_eyes or name != "eyes")
+
+
+def labels(face: Mapping[str, str]) -> dict[str, int]:
+    """Class index of every attribute; -1 where the picture does not show it."""
+    classes = dict.fromkeys(ATTRIBUTES, -1)
+    for name in visible(face):
+        classes[name] = ATTRIBUTES[name].index(face[name])
+    return classes

@@ -6,18 +6,14 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
-import torch
 
-from dclip.config import Config, Drawing, ToonFaces
+from dclip.config import Drawing
 from dclip.data.toonfaces.drawing import pixel_hash, read_manifest, strokes, versions
-from dclip.data.toonfaces.faces import Face, Truth, counterfactual, sample_face, truth_named
+from dclip.data.toonfaces.faces import Face, sample_face
+from dclip.data.toonfaces.many import drawn
+from dclip.data.toonfaces.truths import Truth
 from dclip.errors import DclipError
 from dclip.types import Images, from_uint8
-
-
-def truth_of(cfg: Config) -> Truth | None:
-    """What the edit truly means on ToonFaces: known by its name, and only while its target text is its own."""
-    return truth_named(cfg.edit.name) if isinstance(cfg.dataset, ToonFaces) else None
 
 
 def _faces(split: str, truth: Truth | None) -> Iterator[tuple[int, Face]]:
@@ -42,8 +38,6 @@ def check_drawing() -> None:
 
 def draw_faces(faces: list[Face], ids: tuple[str, ...]) -> Images:
     """Draw faces as images."""
-    from dclip.data.toonfaces.many import drawn
-
     return Images(from_uint8(drawn(faces)), ids, tuple(faces))
 
 
@@ -75,10 +69,3 @@ def class_images(attributes: dict[str, str], count: int) -> Images:
     check_drawing()
     faces = [sample_face("test", i).with_(**attributes) for i in range(count)]
     return draw_faces(faces, tuple(f"test_{i:05d}" for i in range(count)))
-
-
-def true_images(images: Images, truth: Truth | None) -> torch.Tensor | None:
-    """The true edited pictures [N,3,64,64], or None where there are none (styles, photographs)."""
-    if truth is None or "style" in truth.attributes or not images.faces:
-        return None
-    return draw_faces([counterfactual(face, truth) for face in images.faces], images.ids).pixels

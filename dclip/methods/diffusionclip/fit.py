@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dclip.config import Config
-from dclip.data.toonfaces.images import true_images, truth_of
+from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.schedule import pairs_down
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Guided, Photographs, ToonFaces, option_name
+from dclip.config import Config, Guided, Photographs, option_name
+from dclip.data.domains import domain_of, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
-from dclip.data.toonfaces.images import class_images, truth_of
 from dclip.files import atomic_save
 from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.draw import SHOWN, Drawn, Outcome
@@ -24,7 +24,7 @@ from dclip.models.networks import Networks
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture, sheet_picture, trace_picture
 from dclip.record.record import Record
-from dclip.text.prompts import Prompt, attributes_of, resolve, truth_of_prompts
+from dclip.text.prompts import Prompt, attributes_of, resolve
 from dclip.types import Edited, Images
 
 # ---------------------------------------------------------------------------------------------------- what is left behind
@@ -32,15 +32,10 @@ from dclip.types import Edited, Images
 
 def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | str:
     """True pictures of what the prompts ask for, or why there are none."""
-    if isinstance(cfg.dataset, ToonFaces):
-        wanted = attributes_of(prompts)
-        if prompts and not wanted:
-            return "the prompts name no attribute of ToonFaces, so its true pictures are not known"
-        return (
-            class_images(wanted, cfg.metric.reference).pixels
-            if size == 64
-            else f"ToonFaces are 64x64, the samples {size}x{size}"
-        )
+    wanted = attributes_of(prompts) if prompts else None
+    found = domain_of(cfg.dataset).class_images(wanted, cfg.metric.reference, size)
+    if found is not None:
+        return found
     if isinstance(cfg.dataset, Photographs):
         return load_images(cfg, "test", size).pixels
     return (
@@ -71,9 +66,11 @@ def edit_scores(
         if cfg.guidance.targets is None
         else " and ".join(prompt.text for prompt in asked.prompts)
     )
-    truth = truth_of(cfg) if cfg.guidance.targets is None else truth_of_prompts(asked.prompts)
+    truth = truth_of(cfg)
+    if cfg.guidance.targets is not None:
+        truth = domain_of(cfg.dataset).truth_of(attributes_of(asked.prompts))
     texts = (cfg.edit.source, target) if asked.prompts else None
-    known = truth if isinstance(cfg.dataset, ToonFaces) and images.faces else None
+    known = truth if images.facts else None
     return measure(Edited(images, result), cfg.metric, networks.scorers(), texts, known)
 
 

@@ -1,0 +1,96 @@
+"""What pictures show, and what dclip knows of such pictures. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dclip.types import Images
+
+
+@dataclass(frozen=True)
+class DomainNetworks:
+    """Names of the networks that know a domain; None where there is none.
+
+    Attributes:
+        model: its own diffusion model, by which the domain is called too.
+        clip: the CLIP that goes by the domain's name (``clip=toonfaces``).
+        heldout: the CLIP that only scores.
+        identity: tells persons apart.
+        judge: names attributes and parts of drawn pictures.
+        parser: finds the parts of photographs.
+    """
+
+    model: str | None = None
+    clip: str | None = None
+    heldout: str | None = None
+    identity: str | None = None
+    judge: str | None = None
+    parser: str | None = None
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How a domain's texts are read.
+
+    Attributes:
+        attributes: the attributes that a text names, with their values.
+        siblings: the same text with one named attribute changed, for all its other values.
+    """
+
+    attributes: Callable[[str], dict[str, str]]
+    siblings: Callable[[str], tuple[str, ...]]
+
+
+class Truth(Protocol):
+    """What an edit truly means, where that is known."""
+
+    @property
+    def goal(self) -> tuple[tuple[str, str], ...]:
+        """The attributes that change, with their new values."""
+        ...
+
+    def kept(self, facts: Mapping[str, str]) -> dict[str, str]:
+        """What a picture with these facts still shows after the edit; empty if nothing can be told."""
+        ...
+
+    def pictures(self, images: Images) -> Tensor | None:
+        """The true edited pictures [N,3,H,W] in [-1, 1]; None where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A kind of pictures. Of photographs no truth is known, so the methods below answer None.
+
+    Attributes:
+        name: as ``checkpoint.domain``, the registry and ``dclip metrics --domain`` call it.
+        networks: the networks that know it.
+        grammar: how its texts are read.
+        size: pixels a side, where all its pictures have one size.
+        pictures: what its networks have seen, in words.
+    """
+
+    name: str
+    networks: DomainNetworks
+    grammar: Grammar
+    size: int | None = None
+    pictures: str = "photographs"
+
+    def truth(self, edit: str) -> Truth | None:
+        """The true meaning of the edit of this name."""
+        return None
+
+    def truth_of(self, attributes: Mapping[str, str]) -> Truth | None:
+        """The true meaning of a text that names just these attributes."""
+        return None
+
+    def class_images(
+        self, attributes: Mapping[str, str] | None, count: int, size: int
+    ) -> Tensor | str | None:
+        """True pictures [N,3,size,size] that show these attributes (None: any); or why there are none."""
+        return None

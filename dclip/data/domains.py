@@ -1,0 +1,59 @@
+"""The domains there are, and which one a run's pictures belong to. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dclip.config import Config, Dataset
+from dclip.data.domain import Domain, DomainNetworks, Truth
+from dclip.data.toonfaces.domain import GRAMMAR, TOONFACES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dclip.types import Images
+
+
+def _photographs(name: str, identity: str | None = None, parser: str | None = None) -> Domain:
+    """A domain of photographs. Its prompts are read as ToonFaces' are: for words about a person's looks."""
+    return Domain(name, DomainNetworks(identity=identity, parser=parser), GRAMMAR)
+
+
+UNKNOWN = _photographs("")
+DOMAINS = {
+    domain.name: domain
+    for domain in (
+        TOONFACES,
+        _photographs("faces", identity="arcface", parser="bisenet"),
+        _photographs("scenes", parser="ade20k"),
+        _photographs("dogs"),
+        _photographs("objects"),
+    )
+}
+
+
+def domain_named(name: str | None) -> Domain:
+    """The domain of this name; ``UNKNOWN`` for any other."""
+    return DOMAINS.get(name or "", UNKNOWN)
+
+
+def networks_of(name: str | None) -> DomainNetworks:
+    """The networks that know a domain."""
+    return domain_named(name).networks
+
+
+def domain_of(data: Dataset) -> Domain:
+    """What a data set's pictures show."""
+    return domain_named(data.shows)
+
+
+def truth_of(cfg: Config) -> Truth | None:
+    """What the run's edit truly means on its data set, where that is known."""
+    return domain_of(cfg.dataset).truth(cfg.edit.name)
+
+
+def true_images(images: Images, truth: Truth | None) -> Tensor | None:
+    """The true edited pictures [N,3,H,W] in [-1, 1]; None where they are not known."""
+    if truth is None or not images.facts:
+        return None
+    return truth.pictures(images)

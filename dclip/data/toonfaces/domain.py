@@ -1,0 +1,58 @@
+"""ToonFaces as a domain: its networks, its words, and what is true of its pictures. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from dclip.data.domain import Domain, DomainNetworks, Grammar
+from dclip.data.toonfaces.faces import SIZE
+from dclip.data.toonfaces.truths import Truth, truth_named
+from dclip.data.toonfaces.words import parse_attributes, siblings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GRAMMAR = Grammar(parse_attributes, siblings)
+
+
+class ToonFacesDomain(Domain):
+    """Drawn faces, of which everything is known."""
+
+    def truth(self, edit: str) -> Truth | None:
+        """The true meaning of the edit of this name, or of several names joined by ``+``."""
+        return truth_named(edit)
+
+    def truth_of(self, attributes: Mapping[str, str]) -> Truth | None:
+        """The true meaning of a text that names a single attribute; None for all others."""
+        if len(attributes) != 1:
+            return None
+        [(name, value)] = attributes.items()
+        return Truth(name, value)
+
+    def class_images(
+        self, attributes: Mapping[str, str] | None, count: int, size: int
+    ) -> Tensor | str:
+        """Test faces [N,3,64,64] that truly show these attributes, or any (None); or why there are none."""
+        from dclip.data.toonfaces.images import class_images
+
+        if attributes is not None and not attributes:
+            return "the prompts name no attribute of ToonFaces, so its true pictures are not known"
+        if size != self.size:
+            return f"ToonFaces are {self.size}x{self.size}, the samples {size}x{size}"
+        return class_images(dict(attributes or {}), count).pixels
+
+
+TOONFACES = ToonFacesDomain(
+    "toonfaces",
+    DomainNetworks(
+        model="toonfaces",
+        clip="toonfaces_clip",
+        heldout="toonfaces_heldout",
+        identity="toonfaces_identity",
+        judge="toonfaces_judge",
+    ),
+    GRAMMAR,
+    SIZE,
+    "cartoon faces",
+)
