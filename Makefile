@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export HYDRA_FULL_ERROR ?= 1
+export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help install demo demo-debug test bench check format clean
+.PHONY: help install demo demo-debug test docs bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -18,17 +19,22 @@ install: $(VENV)/installed ## make .venv and install everything into it
 demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (70 seconds on 2 CPU cores)
 	$(BIN)/python run.py experiment=toonfaces_red_hair preset=quick
 	@echo
-	@echo "Look at:   outputs/latest/report.html (pictures, curves, numbers) and outputs/latest/samples/before_after.png"
-	@echo "Try next:  $(BIN)/python run.py task=edit edit.adapter=outputs/latest gamma=0.5     (half the change)"
-	@echo "           $(BIN)/python run.py task=demo                                           (a page to try edits on)"
-	@echo "           $(BIN)/python run.py experiment=toonfaces_zombie                         (another edit)"
-	@echo "           $(BIN)/python run.py edit.source=person edit.target='person with blue hair'   (your own words)"
+	@echo "Look at:      outputs/latest/report.html (pictures, curves, numbers)"
+	@echo "Then type:    source $(BIN)/activate"
+	@echo "Half of it:   python run.py task=edit edit.adapter=red_hair gamma=0.5"
+	@echo "Try edits:    python run.py task=demo                          (a local page, Ctrl-C ends it)"
+	@echo "Another one:  python run.py experiment=toonfaces_zombie"
+	@echo "Your words:   python run.py experiment=toonfaces preset=quick edit.source='calm person' edit.target='angry person' edit.name=angry_person"
 
 demo-debug: install ## the demo in seconds, to see that it runs
 	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+docs: install ## build the documentation as a site that needs no network: site/index.html
+	$(BIN)/python -m mkdocs build --strict --quiet -f docs/mkdocs.yml
+	@echo "Open site/index.html"
 
 bench: install ## the benchmarks that need no GPU, at small size, about fifteen minutes; results in benchmarks/*.json
 	$(BIN)/python benchmarks/startup.py
@@ -50,4 +56,4 @@ format: install ## format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what can be made again
-	rm -rf $(VENV) $(PAGE) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site dist build .mypy_cache .ruff_cache .pytest_cache

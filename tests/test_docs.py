@@ -14,7 +14,6 @@ from dclip.metrics import names
 from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.prepare import plugins
 from dclip.record import identity
-from dclip.study import jobs
 
 PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
@@ -167,29 +166,11 @@ def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
     assert identity.config_hash(cfg) != now
 
 
-def test_the_search_on_the_page_about_sweeps_is_possible(tmp_path):
+def test_the_search_on_the_page_about_studies_is_possible(tmp_path):
     from dclip.study.search import check, read_search
 
-    (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "yaml")
+    (text,) = blocks((ROOT / "docs" / "studies.md").read_text("utf-8"), "yaml")
     (tmp_path / "mine.yaml").write_text(text, "utf-8")
     search = read_search(str(tmp_path / "mine.yaml"))
     check(search)
     assert search.by_epoch and not search.maximize
-
-
-def test_every_launcher_and_study_on_the_page_about_sweeps_exists():
-    import hydra
-
-    from dclip.prepare import compose, launchers
-
-    given = commands((ROOT / "docs" / "sweeps.md").read_text("utf-8"))
-    assert len(given) > 5
-    launchers.register()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
-        for words_given in given:
-            asked = [word for word in words_given if word.startswith("study=")]
-            assert all(word.removeprefix("study=") in jobs.studies() for word in asked)
-            own = [word for word in words_given if word.startswith("hydra")]
-            name = launchers.PLUGINS.keys() & {word.removeprefix("hydra/launcher=") for word in own}
-            if name and launchers.installed(*name):
-                hydra.compose("config", overrides=own, return_hydra_config=True)

@@ -1,0 +1,50 @@
+"""``make docs``: the site builds without a warning, holds the written pages, and needs no network."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    result = subprocess.run(
+        [*build, "-f", "docs/mkdocs.yml", "-d", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0 and not result.stderr.strip(), result.stderr
+    return folder
+
+
+def test_the_site_lists_every_option_and_metric(site):
+    from dclip.config import OPTIONS
+    from dclip.metrics.names import HIGHER_IS_BETTER
+
+    options = (site / "docs" / "reference" / "options.html").read_text("utf-8")
+    named = [f"{group}={name}" for group, choices in OPTIONS.items() for name in choices]
+    assert len(named) > 30 and all(name in options for name in named)
+    assert "degree of change: 0 the original model" in options  # a comment beside a field
+    metrics = (site / "docs" / "reference" / "metrics.html").read_text("utf-8")
+    assert all(f"<code>{name}</code>" in metrics for name in HIGHER_IS_BETTER)
+
+
+def test_the_site_has_the_api_from_the_docstrings(site):
+    notebook = (site / "docs" / "reference" / "notebook.html").read_text("utf-8")
+    assert 'id="dclip.api.invert"' in notebook
+
+
+def test_the_site_loads_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|link)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text("utf-8")
+        )
+        assert not loaded, page
