@@ -1,181 +1,35 @@
-"""What the tests share: an environment without network, tiny real networks, and runs that several tests look at."""
+"""What the tests share: an environment without network, tiny real networks, data sets."""
 
 import os
 
-from dclip.prepare import compose
-
+# Before torch is imported, by whatever a test imports first: tests run side by side.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
 os.environ["COLUMNS"] = "120"
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # as dclip has it; some tests import torch before dclip
 for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG"):
     os.environ.pop(inherited, None)
 
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
+from PIL import Image  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
-ELSEWHERE = (
-    "objective_",
-    "apply_",
-    "translate_",
-    "single_",
-    "examples",
-)  # experiments of test_presets.py
-SMALL = {  # overrides that keep a run in seconds
-    "dataset.train": 4,
-    "dataset.validation": 2,
-    "dataset.test": 4,
-    "method.epochs": 1,
-    "method.s_train": 2,
-    "sampler.s_for": 4,
-    "sampler.s_gen": 2,
-    "trainer.progress": "false",
-    "trainer": "cpu",
-    "logger": "csv",
-}
-TINY_CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 64},
-    "text_cfg": {"context_length": 32, "vocab_size": 2050, "width": 16, "heads": 2, "layers": 1},
-}
+from dclip.prepare import compose  # noqa: E402
+from helpers.layouts import roots  # noqa: E402
+from helpers.networks import write_tiny_clip, write_tiny_model  # noqa: E402
+from helpers.runs import SMALL, configure, words  # noqa: E402
 
 
-def tiny_unet(size=16, out_channels=3):
-    return {
-        "sample_size": size,
-        "out_channels": out_channels,
-        "block_out_channels": (16, 16),
-        "layers_per_block": 1,
-        "down_block_types": ("DownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "UpBlock2D"),
-        "norm_num_groups": 8,
-        "add_attention": False,
-    }
-
-
-def write_tiny_model(path, size=16, seed=0, variance="fixed_small"):
-    """A diffusion model with random weights, on disk as ours are."""
-    import torch
-
-    from dclip.models.saved import model_header, save_weights
-    from dclip.models.unet import ModelInfo, build_unet
-
-    info = ModelInfo("tiny", tiny_unet(size, 6 if variance == "learned_range" else 3), variance)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = build_unet(info.unet)
-    save_weights(path, net, model_header(info))
-    return path
-
-
-def write_tiny_clip(path, seed=0):
-    import torch
-
-    from dclip.models.clip import build_clip
-    from dclip.models.saved import save_weights
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = build_clip(TINY_CLIP)
-        for (
-            name,
-            parameter,
-        ) in (
-            net.visual.named_parameters()
-        ):  # a fresh ResNet sees almost no difference between pictures
-            if "bn" in name and name.endswith("weight"):
-                torch.nn.init.constant_(parameter, 2.0)
-    save_weights(path, net, {"kind": "clip", "config": TINY_CLIP})
-    return path
-
-
-def words(settings, **more):
-    """Settings as command-line words; ``__`` stands for a dot."""
-    merged = {**settings, **{k.replace("__", "."): v for k, v in more.items()}}
-    return [f"{k}={v}" for k, v in merged.items()]
-
-
-def configure(*overrides):
-    """The checked configuration of one command line, made as ``cli.precheck`` makes it."""
-    from hydra import initialize_config_dir
-
-    with initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
-        return compose.check_overrides([str(o) for o in overrides])
-
-
-def command(*overrides, cwd, **options):
-    """``python run.py ...`` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *map(str, overrides)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        **options,
-    )
-
-
-def command_here(*overrides, cwd):
-    """``run.py ...`` in this process, which is what it was afterwards: ten seconds less than in one of its own."""
-    import logging
-
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.hydra_config import HydraConfig
-
-    from dclip.cli import command
-
-    logger = logging.getLogger("dclip")
-    before = logger.handlers[:], logger.propagate, logger.level
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(cwd)
-        patch.setattr(sys, "argv", [str(ROOT / "run.py"), *map(str, overrides)])
-        patch.setattr(sys, "path", sys.path[:])
-        patch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-        try:
-            command.main()
-        finally:
-            logger.handlers[:], logger.propagate, level = before
-            logger.setLevel(level)
-            GlobalHydra.instance().clear()
-            HydraConfig.instance().cfg = None
-
-
-def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, **settings):
-    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates (``lora``: their seed); returns its folder."""
-    import torch
-
-    from dclip.config import Lora as LoraOptions
-    from dclip.edits.saved import save_edit
-    from dclip.models.checkpoints import load_model
-    from dclip.models.lora import Lora
-
-    cfg = configure(
-        *words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings)
-    )
-    tuned, updates = load_model(str(net)), None
-    if lora:
-        updates = Lora(tuned.unet, LoraOptions(2, decoder_from=decoder_from), 0)
-        with torch.no_grad():
-            for i, update in enumerate(updates.updates.values(), 1000 * (int(lora) - 1)):
-                update.up.copy_(
-                    0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i))
-                )
-        updates.round().merge(tuned.unet)
-    with torch.no_grad():
-        tuned.unet.conv_out.bias += bias
-        if not lora:
-            tuned.unet.conv_in.weight *= 1 - bias
-    folder.mkdir(parents=True, exist_ok=True)
-    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates)
-    return str(folder)
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny networks: more threads only cost, and a run may leave another number behind."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -207,8 +61,6 @@ def nets(tmp_path_factory):
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
     """Roots of tiny data sets on disk, by the name of their dataclass."""
-    from layouts import roots
-
     return roots(tmp_path_factory.mktemp("photographs"))
 
 
@@ -259,3 +111,23 @@ def tiny(nets):
         "metric.judge": "false",
         "metric.kid": "false",
     }
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(10):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """Nothing is found, and nothing may be fetched."""
+    for name in ("DCLIP_WEIGHTS", "DCLIP_CACHE", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("DCLIP_MIRROR", raising=False)
+    monkeypatch.chdir(tmp_path)

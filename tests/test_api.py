@@ -3,13 +3,13 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, configure, words
 
 import dclip
 from dclip.config import Metric
 from dclip.edits.saved import save_edit
 from dclip.errors import DclipError
 from dclip.models.judge import Judge
+from helpers.runs import ROOT, configure, words
 
 
 @pytest.fixture

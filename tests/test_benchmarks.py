@@ -1,11 +1,11 @@
 """The benchmarks: that the transcription computes what dclip does, and that the scripts measure what they say."""
 
+import runpy
 import sys
 import time
 
 import pytest
 import torch
-from conftest import ROOT
 
 from dclip.config import Loss
 from dclip.diffusion.sampler import sample
@@ -13,6 +13,7 @@ from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.methods.diffusionclip.options import ObjectiveName
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
+from helpers.runs import ROOT
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -184,3 +185,8 @@ def test_the_gpu_benchmark_runs_and_without_a_gpu_says_so(model, clip, capsys):
         "matmul_bf16_tflops",
         "copy_gb_per_s",
     }
+
+
+def test_the_page_on_scale_is_what_its_script_writes():
+    script = runpy.run_path(str(ROOT / "docs" / "scale.py"), run_name="docs")
+    assert script["page"]() == (ROOT / "docs" / "scale.md").read_text("utf-8")

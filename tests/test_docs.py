@@ -5,7 +5,6 @@ import shlex
 import sys
 
 import pytest
-from conftest import ROOT, command_here, words
 from hydra.core.config_store import ConfigStore
 
 from dclip.config import OPTIONS
@@ -14,6 +13,7 @@ from dclip.metrics import names
 from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.prepare import plugins
 from dclip.record import identity
+from helpers.runs import ROOT, command_here, words
 
 PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
@@ -151,9 +151,8 @@ def test_a_plugin_that_fails_says_what_failed(tmp_path, monkeypatch):
 
 def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
     """So that runs from before there were any are found again."""
-    from conftest import configure
-
     from dclip.record import record
+    from helpers.runs import configure
 
     cfg, before = configure(), record.plain
     now = identity.config_hash(cfg)

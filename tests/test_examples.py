@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 import torch
-from conftest import configure, words
 from PIL import Image
 
 from dclip import losses
@@ -15,6 +14,7 @@ from dclip.files import read_json
 from dclip.pipeline import run
 from dclip.text.direction import direction_of
 from dclip.types import Images
+from helpers.runs import configure, words
 
 
 def paint(path, color, size=(64, 64)):

@@ -1,39 +1,19 @@
 """Every experiment file, whole, at debug size: random weights in the published formats, pictures made on the spot."""
 
-import layouts
 import pytest
 import torch
-from conftest import ELSEWHERE, ROOT, SMALL, configure, words
 from safetensors.torch import load_file
-from test_convert import AdmNet, DdimNet, random_net
 
 from dclip.data.images import read_image
 from dclip.errors import DclipError
 from dclip.files import read_json
+from helpers import layouts
+from helpers.experiments import DRAWN, PHOTOGRAPHS, SAMPLING, TRAININGS
+from helpers.published_networks import AdmNet, DdimNet, random_net
+from helpers.runs import ROOT, SMALL, configure, run, words
 
-ALL = sorted(p.stem for p in (ROOT / "conf" / "experiment").glob("*.yaml"))
 ADM = ("dog", "ffhq", "imagenet")  # whose published checkpoints are ADM's
 DEBUG = {**SMALL, "dataset.train": 2, "dataset.validation": 0, "dataset.test": 2, "method.batch": 1}
-SAMPLING = [
-    name
-    for name in ALL
-    if "/task: sample" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text("utf-8")
-]
-
-
-def run(*overrides):
-    from dclip.pipeline import run as run_pipeline
-
-    return run_pipeline(configure(*overrides))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny networks: more threads only cost."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +55,7 @@ def at_hand(published, nets):
     return settings
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in ALL if name.startswith("toonfaces") and name not in SAMPLING]
-)
+@pytest.mark.parametrize("name", DRAWN)
 def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     keep = {
         k: v
@@ -87,11 +65,6 @@ def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     folder = run(*words({"experiment": name, **DEBUG, **keep}, metric="none", output=tmp_path))
     assert read_json(folder / "status.json")["status"] == "finished"
     assert (folder / "report.html").is_file()
-
-
-PHOTOGRAPHS = [
-    n for n in ALL if not n.startswith(("toonfaces", "pretrain_", *ELSEWHERE)) and n not in SAMPLING
-]
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -136,7 +109,7 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
     assert (folder / "report.html").is_file()
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name.startswith("pretrain_cifar10_")])
+@pytest.mark.parametrize("name", [name for name in TRAININGS if "cifar10" in name])
 def test_every_training_on_cifar10_runs_to_the_report(name, tmp_path, monkeypatch):
     from dclip.pretrain import cards
 

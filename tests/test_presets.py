@@ -5,7 +5,6 @@ import json
 import shutil
 
 import pytest
-from conftest import ROOT, SMALL, configure, words, write_edit
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -14,6 +13,8 @@ from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.diffusionclip.options import ObjectiveName
+from helpers.networks import write_edit
+from helpers.runs import ROOT, SMALL, configure, words
 
 PRESETS = sorted(
     p.stem

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, command, configure, words
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -20,12 +19,7 @@ from dclip.config import Net
 from dclip.data.images import read_image
 from dclip.errors import DclipError
 from dclip.files import read_json
-
-
-def run(*overrides):
-    from dclip.pipeline import run as run_pipeline
-
-    return run_pipeline(configure(*overrides))
+from helpers.runs import ROOT, SMALL, command, configure, run, words
 
 
 def pixels_of(folder):

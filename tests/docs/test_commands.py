@@ -5,8 +5,8 @@ import shlex
 import tomllib
 
 import pytest
-from conftest import ROOT, write_edit
 
+from conftest import ROOT, write_edit
 from dclip.cli import command
 from dclip.cli import metrics as metrics_command
 from dclip.cli import weights as weights_command

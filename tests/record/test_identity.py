@@ -1,8 +1,8 @@
 """Runs are recognised by a hash of their settings, also runs of older versions."""
 
 import pytest
-from conftest import configure
 
+from conftest import configure
 from dclip.config import plain
 from dclip.record import identity
 from dclip.record.identity import Removed, canonical, config_hash

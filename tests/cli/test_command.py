@@ -1,0 +1,70 @@
+import ast
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from dclip.cli import command as cli
+from dclip.errors import DclipError
+from helpers.runs import ROOT, command
+
+
+def test_words_find_their_command():
+    assert (
+        cli._command(["task=report", "runs=x"])
+        == cli._command(["report", "runs=x"])
+        == "study.collect"
+    )
+    assert cli._command(["task=preference", "a=x"]) == "pages.preference"
+    assert cli._command(["study=toonfaces_table1"]) == "study.command"
+    assert (
+        cli._command(["experiment=celeba"])
+        is cli._command([])
+        is cli._command(["task=edit"])
+        is None
+    )
+    with pytest.raises(DclipError, match="leave -m away"):
+        cli._command(["-m", "study=a,b"])
+
+
+def test_help_is_left_to_hydra():
+    cli.precheck(["--help", "sampler.t0=1000"])
+    cli.precheck(["--cfg", "job", "sampler.t0=1000"])
+
+
+def test_the_command_line_answers_without_torch():
+    program = "import sys, dclip, dclip.cli; print(sorted(set(sys.modules) & {'torch', 'lightning', 'diffusers', 'open_clip'}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ast.literal_eval(done.stdout) == []
+
+
+def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
+    done = command("sampler=dim", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: sampler=dim does not exist; did you mean ddim?")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_the_choices_and_writes_nothing(tmp_path):
+    done = command("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in ("experiment:", "toonfaces_red_hair", "sampler: ab2, belm, ddim, ddpm", "usage:"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_configuration_can_be_shown_without_running(tmp_path):
+    done = command("--cfg", "job", "experiment=toonfaces_zombie", cwd=tmp_path)
+    assert done.returncode == 0
+    assert OmegaConf.create(done.stdout).edit.name == "zombie"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,552 @@
+"""``dclip metrics``: scores of two folders of pictures, against second implementations, and everything that can be wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.linalg import sqrtm
+from scipy.ndimage import correlate1d
+
+from dclip.cli import metrics
+from dclip.data.domains import true_images
+from dclip.data.images import exact, save_png
+from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.truths import TRUTHS
+from dclip.errors import DclipError
+from dclip.metrics import functional as F
+from dclip.metrics.presets import NOTES, PRESETS, described
+from helpers.runs import ROOT, command
+
+"""``dclip metrics``: scores of two folders of pictures, against second implementations, and everything that can be wrong."""
+
+COUNT = 6
+
+
+def pictures_of(folder):
+    return [
+        np.asarray(Image.open(p)).astype(np.float64) / 255 for p in sorted(folder.glob("*.png"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Test faces, and the same with red hair and some noise."""
+    root = tmp_path_factory.mktemp("folders")
+    faces = toonfaces("test", COUNT, TRUTHS["red_hair"])
+    noise = torch.randn(faces.pixels.shape, generator=torch.Generator().manual_seed(0))
+    edited = (true_images(faces, TRUTHS["red_hair"]) + 0.1 * noise).clamp(-1, 1)
+    for name, before, after in zip(faces.ids, faces.pixels, edited, strict=True):
+        save_png(before, root / "real" / f"{name}.png")
+        save_png(after, root / "edited" / f"{name}.png")
+    return root
+
+
+def scored(folders, out, *words):
+    code = metrics.main(
+        [
+            "--real",
+            str(folders / "real"),
+            "--edited",
+            str(folders / "edited"),
+            "--output",
+            str(out),
+            "--device",
+            "cpu",
+            *words,
+        ]
+    )
+    content = json.loads((out / "metrics.json").read_text("utf-8"))
+    rows = {}
+    if (out / "rows.csv").is_file():
+        with (out / "rows.csv").open(encoding="utf-8") as stream:
+            lines = list(csv.DictReader(stream))
+        rows = {
+            name: [line[name] if name == "image" else float(line[name]) for line in lines]
+            for name in lines[0]
+        }
+    return code, content, rows
+
+
+TOON = (
+    "--domain",
+    "toonfaces",
+    "--source-text",
+    "person",
+    "--text",
+    "person with red hair",
+    "--kid-subset",
+    "4",
+)
+
+
+@pytest.fixture(scope="module")
+def toon(folders, tmp_path_factory):
+    return scored(folders, tmp_path_factory.mktemp("toon"), *TOON)
+
+
+# ------------------------------------------------------------------------------------------- second implementations
+
+
+def ssim_by_hand(x, y, span=1.0, valid=False):
+    """One channel; borders mirrored, or only where the window fits."""
+    taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    taps /= taps.sum()
+
+    def blur(z):
+        out = correlate1d(correlate1d(z, taps, 0, mode="mirror"), taps, 1, mode="mirror")
+        return out[5:-5, 5:-5] if valid else out
+
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    return (((2 * mx * my + c1) * (2 * cov + c2)) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+
+
+def test_pixel_metrics_are_numpys(folders, toon):
+    _, content, rows = toon
+    real, edited = pictures_of(folders / "real"), pictures_of(folders / "edited")
+    mse = [np.square(a - b).mean() for a, b in zip(real, edited, strict=True)]
+    np.testing.assert_allclose(
+        rows["mae"], [np.abs(a - b).mean() for a, b in zip(real, edited, strict=True)], atol=2e-6
+    )
+    np.testing.assert_allclose(rows["mse"], mse, atol=2e-6)
+    np.testing.assert_allclose(rows["psnr"], -10 * np.log10(mse), atol=1e-3)
+    expected = [
+        np.mean([ssim_by_hand(a[..., c], b[..., c]) for c in range(3)])
+        for a, b in zip(real, edited, strict=True)
+    ]
+    np.testing.assert_allclose(rows["ssim"], expected, atol=2e-4)
+    luma = [[p @ np.array([0.299, 0.587, 0.114]) for p in side] for side in (real, edited)]
+    expected = [ssim_by_hand(a, b, valid=True) for a, b in zip(*luma, strict=True)]
+    np.testing.assert_allclose(rows["ssim_luma"], expected, atol=2e-4)
+    assert 0.1 < min(expected) < max(expected) < 0.99
+    assert content["scores"]["psnr"] == pytest.approx(np.mean(rows["psnr"]), abs=1e-5)
+
+
+def test_kid_and_fid_are_numpys_on_the_same_features(folders, tmp_path):
+    from dclip.models.checkpoints import load_judge
+
+    _, content, _ = scored(
+        folders,
+        tmp_path,
+        *TOON,
+        "--kid-subset",
+        str(COUNT),
+        "--kid-subsets",
+        "1",
+        "--metrics",
+        "kid",
+        "fid",
+    )
+    x, y = (
+        load_judge()
+        .features(
+            torch.stack([exact(Image.open(p)) for p in sorted((folders / name).glob("*.png"))])
+        )
+        .double()
+        .numpy()
+        for name in ("real", "edited")
+    )
+
+    def kernel(p, q):
+        return (p @ q.T / p.shape[1] + 1) ** 3
+
+    within = sum(
+        (k.sum() - np.trace(k)) / (COUNT * (COUNT - 1)) for k in (kernel(x, x), kernel(y, y))
+    )
+    assert content["scores"]["kid"] == pytest.approx(within - 2 * kernel(x, y).mean(), rel=1e-4)
+    cov = [np.cov(z, rowvar=False) for z in (x, y)]
+    root = sqrtm(cov[0] @ cov[1])
+    expected = np.square(x.mean(0) - y.mean(0)).sum() + np.trace(
+        cov[0] + cov[1] - 2 * np.real(root)
+    )
+    assert content["scores"]["fid"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_s_dir_clip_text_id_and_sc_are_those_of_the_networks_by_hand(folders, toon):
+    from dclip.models.checkpoints import load_clip, load_identity, load_judge
+
+    _, _, rows = toon
+    a, b = (
+        torch.stack([exact(Image.open(p)) for p in sorted((folders / n).glob("*.png"))])
+        for n in ("real", "edited")
+    )
+    clip, identity, judge = load_clip("toonfaces_heldout"), load_identity(), load_judge()
+    with torch.no_grad():
+        text = clip.text_features(["person", "person with red hair"]).double().numpy()
+        before, after = (clip.image_features(x).double().numpy() for x in (a, b))
+        embedded = [identity.features(x).double().numpy() for x in (a, b)]
+        parts = [judge.part_map(x).numpy() for x in (a, b)]
+    change, direction = after - before, text[1] - text[0]
+    cosine = (change @ direction) / np.linalg.norm(change, axis=1) / np.linalg.norm(direction)
+    np.testing.assert_allclose(rows["s_dir"], cosine, atol=1e-4)
+    np.testing.assert_allclose(rows["clip_text"], after @ text[1], atol=1e-4)
+    np.testing.assert_allclose(rows["id"], (embedded[0] * embedded[1]).sum(1), atol=1e-4)
+    np.testing.assert_allclose(rows["sc"], (parts[0] == parts[1]).mean((1, 2)), atol=1e-6)
+    assert min(rows["s_dir"]) > 0
+
+
+def test_lpips_is_the_published_sum_over_layers_of_its_trunk(folders, tmp_path, monkeypatch):
+    """With a trunk of random weights: the published one is not in the repository, the heads are."""
+    from pathlib import Path
+
+    import torchmetrics
+    from torchvision.models import squeezenet1_1
+
+    trunk = squeezenet1_1(weights=None).eval()
+    place = tmp_path / "hub" / "checkpoints"
+    place.mkdir(parents=True)
+    torch.save(trunk.state_dict(), place / "squeezenet1_1-b8a52dc0.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    code, content, rows = scored(
+        folders, tmp_path / "out", "--preset", "piebench", "--metrics", "lpips"
+    )
+    assert code == 0
+    heads = torch.load(
+        Path(torchmetrics.__file__).parent
+        / "functional"
+        / "image"
+        / "lpips_models"
+        / "squeeze.pth",
+        map_location="cpu",
+        weights_only=True,
+    )
+    shift, scale = (
+        torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1),
+        torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1),
+    )
+
+    def layers(x):
+        seen = []
+        for i, layer in enumerate(trunk.features):
+            x = layer(x)
+            if i in (1, 4, 7, 9, 10, 11, 12):
+                seen.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-8))
+        return seen
+
+    expected = []
+    for before, after in zip(
+        pictures_of(folders / "real"), pictures_of(folders / "edited"), strict=True
+    ):
+        x, y = (torch.from_numpy(p).permute(2, 0, 1).float() * 2 - 1 for p in (before, after))
+        with torch.no_grad():
+            found = zip(
+                layers(((x - shift) / scale)[None]),
+                layers(((y - shift) / scale)[None]),
+                strict=True,
+            )
+            expected.append(
+                sum(
+                    float(((p - q).square() * heads[f"lin{k}.model.1.weight"]).sum(1).mean())
+                    for k, (p, q) in enumerate(found)
+                )
+            )
+    np.testing.assert_allclose(rows["lpips"], expected, rtol=1e-3, atol=2e-6)
+    assert min(expected) > 0
+    assert "squeeze" in content["choices"]["lpips"]
+
+
+def test_torchmetrics_preset_is_torchmetrics(folders, tmp_path):
+    from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
+
+    _, content, rows = scored(
+        folders, tmp_path, "--preset", "torchmetrics", "--metrics", "psnr", "ssim", "mse"
+    )
+    a, b = (
+        torch.from_numpy(np.stack(pictures_of(folders / n))).permute(0, 3, 1, 2)
+        for n in ("real", "edited")
+    )
+    a, b = a * 0.5 + 0.2, b * 0.5 + 0.2  # a data range below one
+    for index, name in enumerate(rows["image"]):
+        for side, x in (("real", a), ("edited", b)):
+            save_png(x[index].float() * 2 - 1, tmp_path / "grey" / side / f"{name}.png")
+    _, content, rows = scored(
+        tmp_path / "grey",
+        tmp_path / "out",
+        "--preset",
+        "torchmetrics",
+        "--metrics",
+        "psnr",
+        "ssim",
+        "mse",
+    )
+    a, b = (
+        torch.from_numpy(np.stack(pictures_of(tmp_path / "grey" / n))).permute(0, 3, 1, 2)
+        for n in ("real", "edited")
+    )
+    psnr, ssim = PeakSignalNoiseRatio(data_range=1.0), StructuralSimilarityIndexMeasure()
+    assert content["scores"]["psnr"] == pytest.approx(float(psnr(b, a)), abs=1e-3)
+    np.testing.assert_allclose(
+        rows["ssim"], [float(ssim(y[None], x[None])) for x, y in zip(a, b, strict=True)], atol=1e-4
+    )
+    assert (
+        content["scores"]["psnr_low"] < content["scores"]["psnr"] < content["scores"]["psnr_high"]
+    )
+    assert content["scores"]["ssim"] != pytest.approx(
+        float(F.ssim(b * 2 - 1, a * 2 - 1).mean()), abs=1e-3
+    )
+
+
+def test_intervals_hold_the_means_and_are_those_of_a_bootstrap(toon):
+    _, content, rows = toon
+    random = np.random.default_rng(0)
+    for name, row in rows.items():
+        if name == "image" or f"{name}_low" not in content["scores"]:
+            continue
+        row = np.array(row)
+        low, high = np.quantile(random.choice(row, (4000, len(row))).mean(1), [0.025, 0.975])
+        width = max(high - low, 1e-6)
+        assert content["scores"][f"{name}_low"] == pytest.approx(low, abs=0.15 * width + 1e-6), name
+        assert content["scores"][f"{name}_high"] == pytest.approx(high, abs=0.15 * width + 1e-6), (
+            name
+        )
+
+
+# ------------------------------------------------------------------------------------------- what is written
+
+
+def test_every_choice_is_written_beside_the_scores(toon, folders, tmp_path):
+    code, content, rows = toon
+    assert code == 0
+    assert content["counts"] == {"real": COUNT, "edited": COUNT, "pairs": COUNT}
+    assert content["left_out"] == []
+    scores = content["scores"]
+    assert {n for n in metrics.NAMES if n in scores} == set(metrics.NAMES) - {
+        "lpips"
+    } or "lpips" in scores
+    for name in metrics.NAMES:
+        assert name in scores or len(scores[f"{name}_absent"]) > 10
+        assert len(content["choices"][name]) > 10
+    assert len(rows["image"]) == COUNT
+    _, other, _ = scored(folders, tmp_path, "--preset", "torchmetrics", "--metrics", "mae")
+    for name in ("ssim", "psnr", "kid"):
+        assert other["choices"][name] != content["choices"][name]
+    assert set(NOTES) == set(PRESETS)
+
+
+def test_the_presets_say_what_differs():
+    told = {name: described(choices, "faces", None) for name, choices in PRESETS.items()}
+    assert "alex" in told["dclip"]["lpips"] and "squeeze" in told["piebench"]["lpips"]
+    assert (
+        "openai_vit_l_14" in told["piebench"]["clip_text"]
+        and "openai_vit_b_16" in told["dclip"]["s_dir"]
+    )
+    assert (
+        "subsets of 1000" in told["torchmetrics"]["kid"]
+        and "subsets of 50 " in told["dclip"]["kid"]
+    )
+    assert (
+        "data range 1" in told["dclip"]["ssim"]
+        and "range of the two" in told["torchmetrics"]["ssim"]
+    )
+    assert (
+        "of 48 pixels" not in told["dclip"]["pixels"]
+        and "to 48 pixels" in described(PRESETS["dclip"], "faces", 48)["pixels"]
+    )
+
+
+def test_parquet_is_written_where_pyarrow_is_installed_and_the_lack_is_said(
+    folders, tmp_path, capsys, monkeypatch
+):
+    import types
+
+    scored(folders, tmp_path / "a", "--metrics", "mae")
+    without = capsys.readouterr().out
+    if metrics.find_spec("pyarrow") is None:
+        assert "pip install pyarrow" in without
+        assert not (tmp_path / "a" / "rows.parquet").exists()
+        written = {}
+        parquet = types.SimpleNamespace(
+            write_table=lambda table, path: (written.update(table), path.write_bytes(b"P"))[1]
+        )
+        fake = types.SimpleNamespace(table=dict, parquet=parquet)
+        monkeypatch.setitem(sys.modules, "pyarrow", fake)
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", parquet)
+        monkeypatch.setattr(metrics, "find_spec", lambda _: True)
+        scored(folders, tmp_path / "b", "--metrics", "mae")
+        assert len(written["image"]) == len(written["mae"]) == COUNT
+        assert (tmp_path / "b" / "rows.parquet").is_file()
+    else:
+        assert (tmp_path / "a" / "rows.parquet").is_file()
+
+
+@pytest.mark.parametrize("batch", ["1", "4", "64"])
+def test_the_batch_size_never_changes_a_score(folders, toon, tmp_path, batch):
+    _, content, rows = scored(folders, tmp_path, *TOON, "--batch", batch)
+    for name, value in toon[1]["scores"].items():
+        assert content["scores"][name] == (
+            pytest.approx(value, rel=2e-4, abs=2e-5) if isinstance(value, float) else value
+        ), name
+    for name, row in toon[2].items():
+        assert rows[name] == (row if name == "image" else pytest.approx(row, abs=2e-5)), name
+
+
+# ------------------------------------------------------------------------------------------- what can be wrong
+
+
+def test_broken_files_other_sizes_and_missing_pairs_are_said_and_the_rest_is_scored(
+    folders, tmp_path
+):
+    import shutil
+
+    for side in ("real", "edited"):
+        shutil.copytree(folders / side, tmp_path / side)
+    names = sorted(p.name for p in (tmp_path / "real").iterdir())
+    (tmp_path / "real" / names[0]).write_bytes(b"not a picture")
+    (tmp_path / "edited" / names[1]).write_bytes(
+        (tmp_path / "edited" / names[1]).read_bytes()[:200]
+    )
+    (tmp_path / "edited" / names[2]).write_bytes(b"")
+    Image.open(tmp_path / "edited" / names[3]).resize((48, 40)).save(tmp_path / "edited" / names[3])
+    (tmp_path / "edited" / names[4]).unlink()
+    save_png(torch.zeros(3, 64, 64), tmp_path / "edited" / "alone.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "real" / f"{names[5][:-4]}.jpg")
+    done = command(
+        "metrics", "--real", "real", "--edited", "edited", "--output", "out", "--domain", "toonfaces", "--metrics", "mae", "kid",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+    assert content["counts"] == {"real": COUNT, "edited": COUNT, "pairs": 1}
+    assert content["scores"]["mae"] > 0
+    assert "mae_low" not in content["scores"]  # one picture
+    assert "kid_absent" in content["scores"]
+    said = "\n".join(content["left_out"])
+    for word in (
+        *names[:3],
+        "48x40",
+        f"edited has no {names[4][:-4]}",
+        "real has no alone",
+        "has the same name",
+    ):
+        assert word in said, word
+    assert len(content["left_out"]) == 7
+    assert "left out: 7" in done.stdout and names[0] in done.stdout
+
+
+def test_pictures_of_many_sizes_can_be_brought_to_one(tmp_path):
+    for k, size in enumerate([(50, 80), (64, 64), (200, 40)]):
+        Image.new("RGB", size, (40 * k, 100, 30)).save(
+            (tmp_path / "real").mkdir(exist_ok=True) or tmp_path / "real" / f"{k}.png"
+        )
+        Image.new("RGB", (64, 64), (40 * k, 100, 60)).save(
+            (tmp_path / "edited").mkdir(exist_ok=True) or tmp_path / "edited" / f"{k}.webp",
+            lossless=True,
+        )
+    code, content, _ = scored(tmp_path, tmp_path / "a", "--metrics", "mae")
+    assert code == 1 and content["counts"]["pairs"] == 1
+    code, content, rows = scored(tmp_path, tmp_path / "b", "--metrics", "mae", "--size", "48")
+    assert code == 0 and content["counts"]["pairs"] == 3
+    assert rows["mae"] == pytest.approx([30 / 255 / 3] * 3, abs=1e-5)
+    code, content, rows = scored(
+        tmp_path,
+        tmp_path / "c",
+        "--metrics",
+        "kid",
+        "fid",
+        "--sets",
+        "--domain",
+        "toonfaces",
+        "--kid-subset",
+        "2",
+    )
+    assert code == 0 and content["counts"] == {
+        "real": 3,
+        "edited": 3,
+        "real_scored": 3,
+        "edited_scored": 3,
+    }
+
+
+def test_sets_need_no_common_names(folders, tmp_path):
+    import shutil
+
+    shutil.copytree(folders / "real", tmp_path / "real")
+    (tmp_path / "edited").mkdir()
+    for k, path in enumerate(sorted((folders / "edited").iterdir())[:5]):
+        shutil.copy(path, tmp_path / "edited" / f"other_{k}.png")
+    (tmp_path / "edited" / "bad.png").write_text("bad")
+    with pytest.raises(DclipError, match=r"no name in common.*--sets"):
+        scored(tmp_path, tmp_path / "a")
+    code, content, rows = scored(
+        tmp_path, tmp_path / "b", "--sets", "--domain", "toonfaces", "--kid-subset", "4"
+    )
+    assert code == 1 and "bad.png" in content["left_out"][0]
+    assert rows == {}
+    assert content["counts"]["edited_scored"] == 5
+    assert content["scores"]["fid"] > 0
+    assert content["scores"]["kid_low"] < content["scores"]["kid_high"]
+    assert "mae" not in content["scores"]
+
+
+def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("DCLIP_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    code, content, _ = scored(folders, tmp_path / "out", "--source-text", "a", "--text", "b")
+    assert code == 0
+    remedies = {
+        "lpips": "fetch lpips_alexnet", "s_dir": "fetch openai_vit_b_16", "clip_text": "fetch openai_vit_b_16",
+        "id": "fetch arcface", "sc": "fetch bisenet", "kid": "Inception", "fid": "Inception",
+    }  # fmt: skip
+    for name, remedy in remedies.items():
+        assert remedy in content["scores"][f"{name}_absent"], name
+        assert name not in content["scores"]
+    assert {"mae", "mse", "psnr", "ssim", "ssim_luma"} <= set(content["scores"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--preset", "vgg"], "dclip, piebench, torchmetrics"),
+        (["--kid-subset", "1"], "--kid-subset 1"),
+        (["--size", "8"], "--size 8"),
+        (["--batch", "0"], "--batch 0"),
+        (["--bootstrap", "-1"], "--bootstrap -1"),
+        (["--text", "zombie"], "belong together"),
+        (["--text", " ", "--source-text", "a"], "empty"),
+        (["--clip", "bisenet"], "no CLIP"),
+        (["--clip", "nothing"], "no weights are called"),
+        (["--device", "tpu"], "--device tpu"),
+        (["--domain", "toonfaces", "--source-text", "a", "--text", "a"], "same text"),
+    ],
+)
+def test_a_bad_word_is_refused_in_one_line(folders, tmp_path, words, said):
+    with pytest.raises(DclipError) as caught:
+        metrics.main(
+            [
+                "--real",
+                str(folders / "real"),
+                "--edited",
+                str(folders / "edited"),
+                "--output",
+                str(tmp_path),
+                *words,
+            ]
+        )
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_folders_that_are_none_are_refused(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for real, said in (
+        (tmp_path / "nowhere", "is not a folder"),
+        (tmp_path / "empty", "holds no pictures"),
+    ):
+        with pytest.raises(DclipError, match=said):
+            metrics.main(["--real", str(real), "--edited", str(folders / "edited")])
+    (tmp_path / "empty" / "test_00000.png").write_text("no")
+    name = sorted((folders / "edited").iterdir())[0].name
+    (tmp_path / "empty" / name).write_text("no")
+    with pytest.raises(DclipError, match=r"none of .* can be scored"):
+        metrics.main(["--real", str(tmp_path / "empty"), "--edited", str(folders / "edited")])
+
+
+def test_help_needs_no_torch():
+    code = "import sys\nfrom dclip.cli.metrics import _parser\n_parser().format_help()\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,1 @@
+"""What several test modules use: tiny networks, published formats, data sets, servers, commands."""

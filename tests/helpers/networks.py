@@ -1,0 +1,102 @@
+"""Tiny real networks and edits on disk, with random weights."""
+
+import torch
+
+from dclip.models.checkpoints import (
+    load_model,
+)
+from dclip.models.clip import build_clip
+from dclip.models.identity import IrSe, IrSeConfig
+from dclip.models.saved import model_header, save_weights
+from dclip.models.unet import ModelInfo, build_unet
+from helpers.runs import configure, words
+
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 64},
+    "text_cfg": {"context_length": 32, "vocab_size": 2050, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def tiny_unet(size=16, out_channels=3):
+    return {
+        "sample_size": size,
+        "out_channels": out_channels,
+        "block_out_channels": (16, 16),
+        "layers_per_block": 1,
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
+        "norm_num_groups": 8,
+        "add_attention": False,
+    }
+
+
+def write_tiny_model(path, size=16, seed=0, variance="fixed_small"):
+    """A diffusion model with random weights, on disk as ours are."""
+
+    info = ModelInfo("tiny", tiny_unet(size, 6 if variance == "learned_range" else 3), variance)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_unet(info.unet)
+    save_weights(path, net, model_header(info))
+    return path
+
+
+def write_tiny_clip(path, seed=0):
+
+    from dclip.models.saved import save_weights
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_clip(TINY_CLIP)
+        for (
+            name,
+            parameter,
+        ) in (
+            net.visual.named_parameters()
+        ):  # a fresh ResNet sees almost no difference between pictures
+            if "bn" in name and name.endswith("weight"):
+                torch.nn.init.constant_(parameter, 2.0)
+    save_weights(path, net, {"kind": "clip", "config": TINY_CLIP})
+    return path
+
+
+def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, **settings):
+    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates (``lora``: their seed); returns its folder."""
+
+    from dclip.config import Lora as LoraOptions
+    from dclip.edits.saved import save_edit
+    from dclip.models.lora import Lora
+
+    cfg = configure(
+        *words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings)
+    )
+    tuned, updates = load_model(str(net)), None
+    if lora:
+        updates = Lora(tuned.unet, LoraOptions(2, decoder_from=decoder_from), 0)
+        with torch.no_grad():
+            for i, update in enumerate(updates.updates.values(), 1000 * (int(lora) - 1)):
+                update.up.copy_(
+                    0.2 * torch.randn(update.up.shape, generator=torch.Generator().manual_seed(i))
+                )
+        updates.round().merge(tuned.unet)
+    with torch.no_grad():
+        tuned.unet.conv_out.bias += bias
+        if not lora:
+            tuned.unet.conv_in.weight *= 1 - bias
+    folder.mkdir(parents=True, exist_ok=True)
+    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates)
+    return str(folder)
+
+
+SMALL_IDENTITY = {
+    "input_size": 64,
+    "stem": 8,
+    "stages": [[8, 1], [12, 1], [8, 1]],
+    "embedding": 16,
+    "dropout": 0.2,
+}
+
+
+def identity_net():
+    return IrSe(IrSeConfig(64, 8, ((8, 1), (12, 1), (8, 1)), 16, 0.2))

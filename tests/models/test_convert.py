@@ -1,0 +1,383 @@
+"""Published networks, written once more in plain torch, against what ``dclip.models.convert`` makes of their weights."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dclip.errors import DclipError
+from dclip.models import convert as c
+from dclip.models.checkpoints import load_model
+from dclip.models.unet import build_unet
+from helpers.published_networks import ADM, DDIM, AdmNet, DdimNet, built, difference, random_net
+
+"""Published networks, written once more in plain torch, against what ``dclip.models.convert`` makes of their weights."""
+
+
+# ---------------------------------------------------------------------------------------------------- the networks agree
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        DDIM,
+        {"ch": 32, "mult": (1, 1, 2), "layers": 1, "attention": (0, 2)},
+        {"ch": 32, "mult": (1, 2), "layers": 1, "attention": ()},
+    ],
+)
+def test_a_ddim_network_converts_to_the_same_function(settings):
+    net = random_net(DdimNet, **settings)
+    assert difference(net, built(net.state_dict())) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"layers": 2, "attention": (1, 2)},
+        {"attention": ()},
+        {"updown": False},
+        {"scale_shift": False},
+        {"updown": False, "scale_shift": False, "out": 3},
+        {"mult": (1,), "attention": (0,)},
+    ],
+)
+def test_an_adm_network_converts_to_the_same_function(more):
+    net = random_net(AdmNet, **(ADM | more))
+    assert difference(net, built(net.state_dict(), head_dim=32)) < 1e-5
+
+
+def test_time_channels_that_differ_from_the_first_width_convert_to_the_same_function():
+    # as ImageNet-512: 256 time channels, 128 in the first level
+    net = random_net(
+        AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
+    )
+    unet = built(net.state_dict())
+    assert unet.time_proj.weight.shape == (1000, 128)
+    assert difference(net, unet, size=8, times=(0, 1, 2, 333, 601, 998, 999)) < 1e-5
+
+
+def test_more_time_channels_than_the_first_level_can_hold_are_refused():
+    net = random_net(AdmNet, ch=128, mult=(0.25, 0.5), layers=1, attention=())
+    with pytest.raises(DclipError, match="128 time channels do not fit into 32"):
+        built(net.state_dict(), head_dim=32)
+
+
+def test_a_wrong_head_dim_loads_without_a_word_and_computes_something_else(adm):
+    state = adm.state_dict()
+    right, wrong = built(state, head_dim=32), built(state, head_dim=64)
+    assert {k: v.shape for k, v in right.state_dict().items()} == {
+        k: v.shape for k, v in wrong.state_dict().items()
+    }
+    assert difference(adm, right) < 1e-5
+    assert difference(adm, wrong) > 1e-3
+
+
+def test_a_head_dim_that_does_not_divide_the_channels_is_refused(adm):
+    with pytest.raises(DclipError, match="head_dim=48 does not divide 64 channels; give head_dim"):
+        c.recognise(adm.state_dict(), head_dim=48)
+
+
+def test_two_heads_in_a_ddim_network_would_compute_something_else(ddim):
+    state = ddim.state_dict()
+    recognised = c.recognise(state)
+    assert recognised.unet["attention_head_dim"] is None
+    unet = build_unet(recognised.unet | {"attention_head_dim": 32})
+    unet.load_state_dict(c.convert(state, recognised))
+    assert difference(ddim, unet.eval()) > 1e-4
+
+
+# ---------------------------------------------------------------------------------------------------- what is recognised
+
+
+def test_a_ddim_state_dict_is_recognised_from_names_and_shapes(ddim):
+    found = c.recognise(ddim.state_dict())
+    assert (found.format, found.variance, found.unused) == ("ddim", "fixed_small", ())
+    assert found.unet["block_out_channels"] == (32, 64, 64)
+    assert found.unet["layers_per_block"] == 2
+    assert found.unet["down_block_types"] == ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D")
+    assert found.unet["up_block_types"] == ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    assert found.unet["sample_size"] == 32  # 8 pixels at the lowest of three levels
+    assert found.notes["model"] == "unknown"
+
+
+def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
+    found = c.recognise(adm.state_dict(), head_dim=32, image_size=64)
+    assert (found.format, found.variance) == ("adm", "learned_range")
+    assert found.unet["down_block_types"] == (
+        "ResnetDownsampleBlock2D",
+        "ResnetDownsampleBlock2D",
+        "AttnDownBlock2D",
+    )
+    assert found.unet["up_block_types"] == (
+        "AttnUpBlock2D",
+        "ResnetUpsampleBlock2D",
+        "ResnetUpsampleBlock2D",
+    )
+    assert found.unet["resnet_time_scale_shift"] == "scale_shift"
+    assert (found.unet["out_channels"], found.unet["sample_size"]) == (6, 64)
+
+
+def test_scale_shift_and_resampling_are_read_from_the_weights():
+    plain = c.recognise(
+        random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(), head_dim=32
+    )
+    assert plain.variance == "fixed_small"
+    assert plain.unet["resnet_time_scale_shift"] == "default"
+    assert (plain.unet["downsample_type"], plain.unet["upsample_type"]) == ("conv", "conv")
+
+
+@pytest.mark.parametrize("size", [0, -4, 30])
+def test_an_image_size_that_cannot_be_halved_is_refused(ddim, size):
+    with pytest.raises(DclipError, match=f"image_size={size} is impossible.*multiple of 4"):
+        c.recognise(ddim.state_dict(), image_size=size)
+
+
+def test_the_class_embedding_is_left_out_on_purpose_and_said():
+    net = random_net(AdmNet, **ADM, classes=5)
+    found = c.recognise(net.state_dict(), head_dim=32)
+    assert found.unused == ("label_emb.weight",)
+    assert difference(net, built(net.state_dict(), head_dim=32)) < 1e-5
+
+
+def test_strangers_and_nothing_are_refused():
+    with pytest.raises(
+        DclipError, match=r"no known diffusion format \(conv.weight\); known: ddim, adm, diffusers"
+    ):
+        c.recognise({"conv.weight": torch.zeros(1)})
+    with pytest.raises(DclipError, match="no tensors"):
+        c.recognise({})
+
+
+SIX = (1, 1, 2, 2, 4, 4)
+PUBLISHED = {  # facts/upstream.md 3.1 and 3.2: parameters, tensors; then what must be recognised
+    "celeba_hq": (
+        DdimNet,
+        (128, SIX, 2, (4,)),
+        {},
+        113_673_219,
+        450,
+        "CelebA-HQ or LSUN 256",
+        256,
+        "fixed_small",
+        0.0,
+    ),
+    "cifar10": (
+        DdimNet,
+        (128, (1, 2, 2, 2), 2, (1,)),
+        {},
+        35_746_307,
+        328,
+        "CIFAR-10",
+        32,
+        "fixed_large",
+        0.1,
+    ),
+    "afhq": (
+        AdmNet,
+        (128, SIX, 1, (4,), 64),
+        {},
+        93_563_910,
+        362,
+        "AFHQ or FFHQ 256 (ADM)",
+        256,
+        "learned_range",
+        0.0,
+    ),
+    "imagenet": (
+        AdmNet,
+        (256, (0.5, 1, 1, 2, 2, 4, 4), 2, (4, 5, 6), 64),
+        {"classes": 1000},
+        558_997_638,
+        645,
+        "ImageNet 512 (ADM)",
+        512,
+        "learned_range",
+        0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_networks_have_the_published_numbers_of_parameters(name):
+    kind, args, more, parameters, tensors, model, size, variance, dropout = PUBLISHED[name]
+    with torch.device("meta"):
+        state = kind(*args, **more).state_dict()
+        found = c.recognise(state)
+        unet = build_unet(found.unet)
+    assert (sum(v.numel() for v in state.values()), len(state)) == (parameters, tensors)
+    assert (found.notes["model"], found.unet["sample_size"], found.variance) == (
+        model,
+        size,
+        variance,
+    )
+    assert found.unet["dropout"] == dropout
+    # ours: without 1000 classes x 1024, and with a table of 1000 x 128 where theirs has a layer of 1024 x 256, ours of 1024 x 128
+    expected = (
+        parameters - 1000 * 1024 - 1024 * 128 + 1000 * 128 if name == "imagenet" else parameters
+    )
+    assert sum(p.numel() for p in unet.parameters()) == expected
+    origins = c.key_map(found, state, unet.state_dict())
+    assert set(unet.state_dict()) - set(origins) == (
+        {"time_proj.weight"} if name == "imagenet" else set()
+    )
+    assert set(state) - {o.key for o in origins.values()} == set(found.unused)
+
+
+# ---------------------------------------------------------------------------------------------------- strict
+
+
+def without(state, key):
+    return {k: v for k, v in state.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "mid.attn_1.q.weight",
+        "up.2.block.1.nin_shortcut.bias",
+        "conv_out.weight",
+        "down.1.downsample.conv.bias",
+    ],
+)
+def test_a_missing_key_is_refused_by_name(ddim, key):
+    with pytest.raises(DclipError, match=key.replace(".", r"\.")):
+        built(without(ddim.state_dict(), key))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "output_blocks.2.0.emb_layers.1.bias",
+        "middle_block.1.qkv.weight",
+        "out.0.weight",
+        "time_embed.0.bias",
+    ],
+)
+def test_a_missing_adm_key_is_refused_by_name(adm, key):
+    with pytest.raises(DclipError, match=key.replace(".", r"\.")):
+        built(without(adm.state_dict(), key), head_dim=32)
+
+
+def test_an_extra_key_is_refused_by_name(ddim, adm):
+    for net, extra in (
+        (ddim, "down.0.block.0.nin_shortcut.weight"),
+        (ddim, "more"),
+        (adm, "input_blocks.1.0.more"),
+        (ddim, "label_emb.weight"),
+    ):
+        with pytest.raises(DclipError, match=f"unknown {extra}"):
+            built({**net.state_dict(), extra: torch.zeros(3)}, head_dim=32)
+
+
+def test_a_renamed_key_is_refused_under_both_names(adm):
+    state = adm.state_dict()
+    state["middle_block.2.norm.bias"] = state.pop("middle_block.2.in_layers.0.bias")
+    with pytest.raises(
+        DclipError,
+        match=r"missing middle_block\.2\.in_layers\.0\.bias; unknown middle_block\.2\.norm\.bias",
+    ):
+        built(state, head_dim=32)
+
+
+def test_a_wrong_shape_is_refused_under_the_name_in_the_file(ddim, adm):
+    for net, key, shape in (
+        (ddim, "mid.block_1.conv2.weight", (64, 64, 1, 1)),
+        (ddim, "mid.attn_1.k.weight", (64, 64, 3, 3)),
+        (ddim, "temb.dense.1.bias", (127,)),
+        (adm, "out.0.weight", (16,)),
+        (adm, "middle_block.1.qkv.weight", (96, 64, 1)),
+    ):
+        with pytest.raises(DclipError, match=key.replace(".", r"\.") + r" has shape"):
+            built({**net.state_dict(), key: torch.zeros(shape)}, head_dim=32)
+
+
+def test_many_offenders_are_counted_in_one_line(ddim):
+    state = {k: v for k, v in ddim.state_dict().items() if ".norm2." not in k}
+    with pytest.raises(DclipError) as caught:
+        built(state)
+    assert "and 31 more" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_precision_weights_become_float32_and_the_source_stays_as_it_was(adm):
+    half = {k: v.half() for k, v in adm.state_dict().items()}
+    before = {k: v.clone() for k, v in half.items()}
+    weights = c.convert(half, c.recognise(half, head_dim=64))
+    for value in weights.values():
+        assert value.dtype == torch.float32
+        value.zero_()
+    assert all(torch.equal(half[k], before[k]) for k in half)
+    pointers = [v.untyped_storage().data_ptr() for v in weights.values()]
+    assert len(set(pointers)) == len(pointers)  # safetensors refuses shared memory
+
+
+# ---------------------------------------------------------------------------------------------------- load, cache, names
+
+
+def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
+    path = tmp_path / "dog_bear_t500.pth"
+    torch.save(adm.state_dict(), path)
+    unet, info = c.load_foreign(path, head_dim=32, image_size=16)
+    assert not unet.training
+    assert difference(adm, unet) < 1e-5
+    assert (info.name, info.variance, info.notes["t0"], info.notes["source"]) == (
+        "dog_bear_t500",
+        "learned_range",
+        500,
+        path.name,
+    )
+    model = load_model(str(c.converted(path, head_dim=32, image_size=16)))
+    assert (model.image_size, model.info.variance, model.info.notes["t0"]) == (
+        16,
+        "learned_range",
+        500,
+    )
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    assert torch.allclose(model.eps(x, t), adm(x, t)[:, :3], atol=1e-5)
+    assert torch.allclose(model.predict(x, t)[1], adm(x, t)[:, 3:], atol=1e-5)
+
+
+def test_the_time_table_and_the_class_embedding_survive_the_file(tmp_path):
+    net = random_net(
+        AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
+    )
+    save_file(net.state_dict(), tmp_path / "net.safetensors")
+    model = load_model(str(c.converted(tmp_path / "net.safetensors")))
+    assert model.info.notes["unused"] == ["label_emb.weight"]
+    assert difference(net, model.unet, size=8) < 1e-5
+
+
+def test_a_conversion_is_made_once_for_a_source_and_its_options(ddim, tmp_path, monkeypatch):
+    monkeypatch.setenv("DCLIP_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "net.ckpt"
+    torch.save(ddim.state_dict(), path)
+    first = c.converted(path)
+    assert first.parent == tmp_path / "cache" / "converted"
+    assert c.converted(path, image_size=16) != first
+    with monkeypatch.context() as patch:
+        patch.setattr(c, "load_foreign", lambda *a, **k: pytest.fail("converted again"))
+        assert c.converted(path) == first
+    first.write_bytes(first.read_bytes()[:-9])  # a damaged hit is made again
+    assert load_model(str(c.converted(path))).image_size == 32
+    torch.save({k: v + 1 for k, v in ddim.state_dict().items()}, tmp_path / "net.ckpt")
+    assert c.converted(path) != first
+    assert not [
+        p for p in first.parent.iterdir() if p.suffix != ".safetensors" or p.name.startswith(".")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("human_tanned_t201.pth", 201),
+        ("a/b/human_pixar_t601.pth", 601),
+        ("dog_bear_t500", 500),
+        ("celeba_hq.ckpt", None),
+        ("cat_t601_v2.pth", None),
+        ("x_t0.pth", None),
+        ("x_t1000.pth", None),
+        ("test601.pth", None),
+    ],
+)
+def test_t0_is_read_from_published_names(name, expected):
+    assert c.t0_from_name(name) == expected

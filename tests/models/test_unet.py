@@ -1,0 +1,76 @@
+import torch
+
+from dclip.config import Sampler, Solver
+from dclip.data.toonfaces.images import toonfaces
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
+from dclip.encode.invert import latent_path
+from dclip.metrics import functional
+from dclip.models.checkpoints import (
+    load_model,
+)
+from dclip.models.networks import build_networks
+from helpers.networks import write_tiny_model
+from helpers.runs import configure
+
+
+def test_predict_returns_the_two_halves_of_a_learned_variance(tmp_path):
+    learned = load_model(
+        str(write_tiny_model(tmp_path / "a.safetensors", variance="learned_range"))
+    )
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 20])
+    with torch.no_grad():
+        whole = learned.unet(x, t, return_dict=False)[0]
+        eps, fraction = learned.predict(x, t)
+        assert whole.shape == (2, 6, 16, 16)
+        assert torch.equal(eps, whole[:, :3])
+        assert torch.equal(fraction, whole[:, 3:])
+        assert torch.equal(learned.eps(x, t), eps)
+
+
+def test_predict_is_eps_where_no_variance_is_learned(model):
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 20])
+    with torch.no_grad():
+        assert torch.equal(model.predict(x, t), model.eps(x, t))
+        assert model.eps(x, t).shape == x.shape
+
+
+@torch.no_grad()
+def test_fast_calls_move_no_picture_and_no_metric_beyond_the_stated_tolerance():
+    """trainer.speed=fast, as a GPU would compute it, on the shipped network: there and back again."""
+    model, pictures = load_model("toonfaces"), toonfaces("test", 1).pixels
+    options = Sampler(Solver.fixed_point, 500, s_gen=6, sweeps=2)
+    made, latents = {}, {}
+    for model.fast in (False, True):
+        up, down = pairs_of(options)
+        latents[model.fast] = sample(
+            model.eps, pictures, up, model.schedule, solver=inverter_of(options)
+        )
+        made[model.fast] = sample(
+            model.eps, latents[model.fast], down, model.schedule, solver=solver_of(options)
+        )
+    moved = float(functional.mae(made[False], made[True]).mean())
+    assert 0 < moved < 0.002
+    assert made[True].dtype == torch.float32
+    before, after = (float(functional.mae(pictures, made[fast]).mean()) for fast in (False, True))
+    assert abs(before - after) < 0.001
+    assert (
+        functional.psnr(pictures, made[True])
+        .sub(functional.psnr(pictures, made[False]))
+        .abs()
+        .max()
+        < 0.5
+    )
+
+
+def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():
+    model, x, t = load_model("toonfaces"), torch.randn(1, 3, 64, 64), torch.tensor([300])
+    exact, path = model.eps(x, t), latent_path(model, x[0], [(0, 300)])
+    model.fast = True
+    assert torch.equal(model.eps(x, t), exact)  # gradients are on here
+    assert latent_path(model, x[0], [(0, 300)]) != path
+
+
+def test_a_processor_stays_exact():
+    cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", "trainer.speed=fast")
+    assert not build_networks(cfg).model.fast

@@ -1,0 +1,378 @@
+"""The page of task=demo: what it does without a browser, and then in a real one."""
+
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dclip import pipeline
+from dclip.edits import editor
+from dclip.errors import DclipError
+from dclip.files import write_json
+from dclip.pages import demo
+from dclip.prepare import needs
+from helpers.networks import write_edit
+from helpers.runs import ROOT, configure, words
+
+"""The page of task=demo: what it does without a browser, and then in a real one."""
+
+GUARDED = """
+import socket, sys
+def home(host):
+    return str(host).startswith(("127.", "localhost", "::1"))
+def told(real, host_of):
+    def call(*words, **more):
+        host = host_of(words)
+        if host is not None and not home(host):
+            print("REACHED OUT", host, file=sys.stderr, flush=True)
+            raise OSError("no network here")
+        return real(*words, **more)
+    return call
+socket.socket.connect = told(socket.socket.connect, lambda w: w[1][0] if isinstance(w[1], tuple) else None)
+socket.getaddrinfo = told(socket.getaddrinfo, lambda w: w[0])
+from dclip.cli import main
+sys.argv[0] = "run.py"
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, nets, tiny):
+    """An output folder with two finished edits."""
+    output = tmp_path_factory.mktemp("outputs")
+    for name, bias, more in (("red_hair", 0.3, {}), ("smiling", -0.2, {})):
+        folder = output / f"finetune_{name}" / "2026-01-01_00-00-00_aaaaaaaa"
+        write_edit(folder, tiny, nets["model64"], name, bias, **more)
+        write_json(folder / "status.json", {"status": "finished"})
+    return output
+
+
+@pytest.fixture(scope="module")
+def settings(tiny, learned):
+    return {**tiny, "output": learned, "degrees": "[0,1]"}
+
+
+@pytest.fixture(scope="module")
+def studio(settings):
+    told = words(settings)
+    return demo.Studio(configure("task=demo", *told), told)
+
+
+def made_by_task_edit(settings, folder, images, **more):
+    """The PNG that ``task=edit`` writes of one picture (or of its last variant)."""
+    file = folder / f"{images.ids[0]}.png"
+    demo.picture(images.pixels[0]).save(file)
+    cfg = configure(
+        *words({**settings, "output": folder}, task="edit", input=file, degrees="[]", **more)
+    )
+    return np.asarray(Image.open(max((pipeline.run(cfg) / "samples").glob("image_*.png"))))
+
+
+# ---------------------------------------------------------------------------------------------------- without a browser
+
+
+def test_it_finds_the_finished_edits_of_this_checkpoint_newest_first(studio, tiny, nets, tmp_path):
+    runs = {
+        "finetune_red_hair/2026-01-01_00-00-00_aaaaaaaa": ("finished", "model64"),
+        "finetune_red_hair/2026-01-03_00-00-00_bbbbbbbb": ("finished", "model64"),
+        "finetune_red_hair/2026-01-02_00-00-00_cccccccc": ("failed", "model64"),
+        "finetune_red_hair/2026-01-04_00-00-00_dddddddd": ("finished", "learned64"),
+    }
+    for run, (status, net) in runs.items():
+        write_edit(tmp_path / run, tiny, nets[net], "red_hair", 0.1)
+        write_json(tmp_path / run / "status.json", {"status": status})
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    (tmp_path / "x" / "y" / "adapter.safetensors").write_bytes(b"cut off")
+    found = demo.finished_edits(str(tmp_path), studio.model.digest)
+    assert [path.split("/")[-2][-8:] for path in found] == ["bbbbbbbb", "aaaaaaaa"]
+    labels = demo.labelled(found)
+    assert list(labels) == ["red hair", "red hair (2026-01-01_00-00-00_aaaaaaaa)"]
+    assert list(labels.values()) == found
+
+
+def test_edits_that_are_given_are_the_ones_that_are_offered(
+    settings, learned, nets, tiny, tmp_path
+):
+    told = words(settings, edit__adapter="smiling", dataset__test=1)
+    only = demo.Studio(configure("task=demo", *told), told)
+    assert list(only.edits()) == ["smiling"]
+    with pytest.raises(DclipError, match=r"edit.adapter=beard is neither a file"):
+        configure("task=demo", *words(settings, edit__adapter="beard"))
+
+
+def test_an_edit_of_another_checkpoint_is_refused_at_the_start(settings, nets, learned):
+    told = words(
+        {**settings, "checkpoint.name": nets["learned64"]}, edit__adapter="smiling", dataset__test=1
+    )
+    with pytest.raises(DclipError, match="not from this checkpoint"):
+        demo.Studio(configure("task=demo", *told), told)
+
+
+def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
+    image, chosen = studio.images.take([2]), list(studio.edits().values())
+    outcome = studio.edit(image, chosen, 0.6)
+    expected = made_by_task_edit(
+        settings, tmp_path, image, edit__adapter=f"[{','.join(chosen)}]", gamma=0.6
+    )
+    assert np.array_equal(np.asarray(demo.picture(outcome.result[0])), expected)
+    assert set(outcome.scores) >= {"s_dir", "id", "mae"}
+    assert "kid" not in outcome.scores
+
+
+def test_variants_are_those_of_task_edit_too(studio, settings, tmp_path):
+    image, adapter = studio.images.take([1]), studio.edits()["smiling"]
+    outcome = studio.edit(image, [adapter], 1.0, eta=1.0, variants=2)
+    more = {"edit__adapter": adapter, "sampler__eta": 1, "variants": 2}
+    expected = made_by_task_edit(settings, tmp_path, image, **more)
+    assert np.array_equal(np.asarray(demo.picture(outcome.result[1])), expected)
+    assert not np.array_equal(np.asarray(demo.picture(outcome.result[0])), expected)
+
+
+def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, monkeypatch):
+    walks = []
+    real = editor.run_walk
+    image, chosen = studio.images.take([3]), [studio.edits()["smiling"]]
+    first = studio.edit(image, chosen, 0.5)
+
+    def counted(cfg, walk, ids, x, what):
+        walks.append(what)
+        return real(cfg, walk, ids, x, what)
+
+    monkeypatch.setattr(editor, "run_walk", counted)
+    monkeypatch.setattr("dclip.encode.invert.run_walk", counted)
+    second = studio.edit(image, chosen, 1.0)
+    assert walks == ["generating"]
+    assert not first.result.equal(second.result)
+    assert second.degrees[1].sub(second.result[0]).abs().max() < 1e-4  # degrees=[0,1]
+    studio.edit(image, list(studio.edits().values()), 1.0)
+    assert walks[1:] == ["generating", "degrees of change"]
+
+
+def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, tmp_path):
+    path = write_edit(
+        tmp_path / "edit", tiny, nets["model64"], "beard", 0.1, sampler__s_gen=3, sampler__t0=300
+    )
+    told = [
+        word for word in words(settings, dataset__test=1) if not word.startswith("sampler.s_gen")
+    ]
+    studio = demo.Studio(configure("task=demo", *told), told)
+    cfg = studio.settings([path], 1.0)
+    assert (cfg.sampler.t0, cfg.sampler.s_gen, cfg.edit.name) == (300, 3, "beard")
+    studio.told += ["sampler.s_gen=2"]
+    studio.cfg.sampler.s_gen = 2
+    assert studio.settings([path], 1.0).sampler.s_gen == 2
+
+
+def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
+    image, chosen = studio.images.take([0]), list(studio.edits().values())
+    with pytest.raises(
+        DclipError, match=r"^gamma=2.5 is out of range; choose 0 \(original\) to 2$"
+    ):
+        studio.edit(image, chosen, 2.5)
+    with pytest.raises(DclipError, match="no edit is chosen; choose one or more"):
+        studio.edit(image, [], 1.0)
+    with pytest.raises(DclipError, match="variants=2 would be the same picture"):
+        studio.edit(image, chosen, 1.0, variants=2)
+    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    with pytest.raises(
+        DclipError,
+        match=r"^upload: broken.png cannot be read as an image \(not an image\); give a PNG, JPEG or WebP",
+    ):
+        studio.upload(tmp_path / "broken.png")
+    monkeypatch.setattr(studio, "edits", dict)
+    with pytest.raises(DclipError, match="make demo"):
+        studio.edit(image, [], 1.0)
+
+
+def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
+    settings, monkeypatch
+):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        cfg = configure("task=demo", *words(settings, task__port=other.getsockname()[1]))
+        monkeypatch.setattr(needs, "find_spec", lambda name: object())
+        with pytest.raises(
+            DclipError,
+            match=r"task.port=\d+ cannot be used \(Address already in use\); choose another port",
+        ):
+            needs.obtain([cfg])
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    with pytest.raises(
+        DclipError,
+        match=r"^task=demo needs Gradio, which is not installed: pip install 'dclip\[demo\]'",
+    ):
+        needs.obtain([cfg])
+    with pytest.raises(DclipError, match=r"task.port=70000 is no port"):
+        configure("task=demo", *words(settings, task__port=70000))
+    with pytest.raises(DclipError, match=r"gamma=2.5 is out of range for task=demo"):
+        configure("task=demo", *words(settings, gamma=2.5))
+
+
+def test_the_judge_says_what_changed():
+    from dclip.data.toonfaces.images import class_images
+    from dclip.models.checkpoints import load_judge
+
+    judge = load_judge("toonfaces_judge")
+    before, after = (class_images({"skin": skin}, 1).pixels[0] for skin in ("fair", "green"))
+    assert demo.judged(judge, before, before) == {}
+    assert demo.judged(judge, before, after)["skin"] == ("fair", "green")
+
+
+# ---------------------------------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Headless Chromium."""
+    program, driver = (
+        shutil.which("chromium") or shutil.which("google-chrome"),
+        shutil.which("chromedriver"),
+    )
+    if not (program and driver):
+        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="no driver of browsers: pip install selenium"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1280,1000"):  # fmt: skip
+        options.add_argument(f"--{word}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def served(settings, tmp_path):
+    """Address of a page that a process of its own serves; afterwards it must have reached out to nobody."""
+    told = words(settings, task="demo", metric__judge="true", edit__adapter="[red_hair,smiling]")
+    process = subprocess.Popen(
+        [sys.executable, "-c", GUARDED, *told], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    said = []
+    limit = threading.Timer(300, process.kill)
+    limit.start()
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if "the page is http" in line:
+                break
+        address = re.search(r"http://127\.0\.0\.1:\d+", said[-1] if said else "")
+        assert address, "".join(said)
+        reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
+        reader.start()
+        yield address[0]
+    finally:
+        limit.cancel()
+        process.terminate()
+        process.wait(20)
+    reader.join(10)
+    assert "REACHED OUT" not in "".join(said), "".join(said)
+
+
+class Page:
+    """The page as a person uses it."""
+
+    def __init__(self, browser, address):
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 90)
+        browser.get(address)
+
+    def all(self, selector):
+        return self.browser.find_elements(self.css, selector)
+
+    def one(self, selector):
+        return self.wait.until(lambda _: self.all(selector))[0]
+
+    def text(self, selector):
+        return self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.innerText || ''", selector
+        )
+
+    def says(self, words):
+        self.wait.until(
+            lambda _: words in self.text("#note"),
+            f"{words!r} is not on the page: {self.text('#note')}",
+        )
+
+    def source(self, place):
+        return self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.src || ''", f"#{place} img"
+        )
+
+    def picture(self, place):
+        with urllib.request.urlopen(self.source(place), timeout=20) as stream:
+            return np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
+
+    def press(self):
+        """Edit, and wait for another picture than the one before."""
+        before = self.source("after")
+        self.one("#button").click()
+        self.wait.until(
+            lambda _: self.source("after") not in ("", before), f"no picture: {self.text('#note')}"
+        )
+
+
+def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    page = Page(browser, served)
+    faces = page.wait.until(lambda _: len(found := page.all("#faces button img")) == 4 and found)
+    faces[2].click()
+    page.says(f"picture {studio.images.ids[2]}")
+    boxes = page.wait.until(
+        lambda _: len(found := page.all("#edits input[type=checkbox]")) == 2 and found
+    )
+    assert [box.is_selected() for box in boxes] == [True, False]
+    boxes[1].click()
+    page.press()
+    page.says("gamma 1, made in")
+    whole = page.picture("after")
+    adapters = {"edit__adapter": f"[{','.join(studio.edits().values())}]"}
+    image = studio.images.take([2])
+    assert np.array_equal(page.picture("before"), np.asarray(demo.picture(image.pixels[0])))
+    slider = page.one("#gamma input[type=range]")
+    slider.send_keys(*[Keys.ARROW_RIGHT] * 10)
+    page.press()
+    page.says("gamma 1.5, made in")
+    more = page.picture("after")
+    assert not np.array_equal(whole, more)
+    assert np.array_equal(more, made_by_task_edit(settings, tmp_path, image, gamma=1.5, **adapters))
+    assert len(page.all("#strip img")) == 2
+    assert "s_dir" in page.text("#scores")
+    assert "The judge, which no loss uses, sees" in page.text("#scores")
+
+    Image.fromarray(whole).resize((90, 70)).save(tmp_path / "mine.png")
+    (tmp_path / "broken.png").write_bytes(b"this is no picture")
+    upload = page.one("input[type=file]")
+    before = page.source("before")
+    upload.send_keys(str(tmp_path / "mine.png"))
+    page.says("uploaded mine.png")
+    assert page.source("before") != before
+    page.press()
+    page.one("input[type=file]").send_keys(str(tmp_path / "broken.png"))
+    page.says("broken.png cannot be read as an image (not an image); give a PNG, JPEG or WebP file")
+    for box in page.all("#edits input[type=checkbox]"):
+        box.click()
+    page.one("#button").click()
+    page.says("no edit is chosen; choose one or more")
+    loaded = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    assert loaded
+    assert all(name.startswith((served, "data:", "blob:")) for name in loaded), loaded

@@ -1,0 +1,169 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dclip.config import Encode, FinalStep, Sampler, Solver
+from dclip.files import read_json
+from dclip.models import sizes
+from dclip.models.registry import TABLE
+from dclip.prepare import plan
+from helpers.known_weights import FEW, in_a_process, published
+from helpers.runs import ROOT, configure
+
+# ---------------------------------------------------------------------------------------------------- the plan
+
+
+def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
+    monkeypatch.setattr(plan, "gpu", lambda: None)
+    settings = [
+        "sampler.s_for=40",
+        "sampler.s_gen=6",
+        "method.epochs=2",
+        "method.s_train=6",
+        "method.batch=1",
+        "dataset.train=5",
+    ]
+    cfg = configure(
+        *published(photos, *settings, "dataset.validation=0", "dataset.test=5", "trainer.threads=2")
+    )
+    found = plan.plan(cfg)
+    assert found["unet_calls"] == {
+        "invert": 10 * 39,
+        "edit": 5 * 6 + 4 * 5 * 6 * 2,
+        "fine-tune": 2 * 6 * 3 * 5,
+    }
+    assert found["seconds"]["invert"] == pytest.approx(10 * 39 * 497.0 / (2 * 74), rel=0.01)
+    weights = 113_673_219 * 4 / 1e6
+    others = sum(
+        TABLE[n].megabytes
+        for n in ("openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet", "lpips_alexnet")
+    )
+    assert found["memory_mb"]["counted"] == pytest.approx(
+        5 * weights + 6 * 2107.5 + others + 900, rel=0.01
+    )
+    split = ("dataset.validation=0", "dataset.test=5")
+    small = configure(*published(photos, *settings, *split, "preset=[chain_checkpointed,lora]"))
+    assert plan.plan(small)["memory_mb"]["counted"] == pytest.approx(
+        2 * weights + 2107.5 + others + 900, rel=0.01
+    )
+    assert plan.plan(small)["memory_mb"]["counted"] < 8000
+    assert [f["name"] for f in found["fetch"]] == [
+        "celeba_hq",
+        "openai_vit_b_16",
+        "laion_vit_b_32",
+        "arcface",
+        "bisenet",
+    ]
+    assert found["may_not_fetch"] == "HF_HUB_OFFLINE=1"
+    assert found["network"] == []
+
+
+@pytest.mark.parametrize("final", ["to_clean", "to_t0"])
+@pytest.mark.parametrize(
+    "solver", ["ddim", "ddpm", "ab2", "heun", "dpmpp_2m", "fixed_point", "belm"]
+)
+def test_a_plan_counts_the_calls_of_every_inversion(solver, final):
+    from dclip.diffusion.sampler import sample
+    from dclip.diffusion.schedule import Schedule
+    from dclip.diffusion.solvers import inverter_of, pairs_of
+
+    options = Sampler(Solver(solver), 500, 9, 5, final_step=FinalStep(final), tolerance=1e-30)
+    seen = []
+    x = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    sample(
+        lambda x, t: seen.append(1) or torch.sin(3 * x),
+        x,
+        pairs_of(options)[0],
+        Schedule(),
+        solver=inverter_of(options),
+    )  # never quite still
+    assert plan.inversion_calls(options) == len(seen)
+    assert plan.inversion_calls(replace(options, encode=Encode.stochastic)) == 0
+
+
+def test_a_plan_names_its_device_and_its_basis(photos, monkeypatch):
+    monkeypatch.setattr(plan, "gpu", lambda: ("Some GPU", 8.0))
+    found = plan.plan(configure(*published(photos, "method.batch=1")))
+    assert found["device"] == {"name": "Some GPU", "memory_gb": 8.0}
+    assert found["seconds"]["fine-tune"] == pytest.approx(
+        found["unet_calls"]["fine-tune"] * 497.0 / 11_800, rel=0.01
+    )
+    page = plan.text(found)
+    assert "Quadro RTX 6000" in page
+    assert "of 8 GB; that is too little" in page
+    monkeypatch.setattr(plan, "gpu", lambda: None)
+    assert "CPU" in plan.plan(configure())["device"]["name"]
+    assert "no NVIDIA GPU" in plan.plan(configure("trainer=gpu"))["device"]["name"]
+
+
+def test_the_cartoons_plan_fetches_nothing_and_an_unknown_model_has_no_estimate(
+    nets, photos, monkeypatch
+):
+    page = plan.text(plan.plan(configure()))
+    assert "fetch     nothing" in page
+    assert "network   no calls" in page
+    own = plan.plan(
+        configure(
+            "dataset=folder", f"dataset.root={photos}", f"checkpoint.name={nets['model16']}", *FEW
+        )
+    )
+    assert own["seconds"] == {}
+    assert own["memory_mb"] is None
+    assert "none of the known ones" in plan.text(own)
+    for task in (["task=sample"], ["task=pretrain", "task.net=ddpm"], ["task=reconstruct"]):
+        assert sum(plan.plan(configure(*task))["seconds"].values()) > 0
+
+
+@pytest.mark.parametrize("how", ["plan=true", "task=plan"])
+def test_a_plan_is_printed_and_kept_without_torch_and_nothing_runs(
+    nowhere, photos, tmp_path, monkeypatch, how
+):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done, code, heavy, cpu = in_a_process(how, *published(photos))
+    assert (code, heavy) == (0, [])
+    assert cpu < 3
+    for part in (
+        "plan of task=finetune",
+        "celeba_hq: 455 MB",
+        "to fetch",
+        "time",
+        "memory",
+        "kept in",
+    ):
+        assert part in done.stdout
+    kept = list((tmp_path / "outputs" / "plans").iterdir())
+    assert len(kept) == 1
+    assert json.loads(kept[0].read_text())["fetch_mb"] == pytest.approx(1886.7, abs=1)
+    assert sorted(p.name for p in (tmp_path / "outputs").iterdir()) == ["plans"]
+
+
+def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
+    from dclip.pipeline import run
+
+    path = run(configure("task=plan", f"output={tmp_path}"))
+    assert read_json(path)["task"] == "finetune"
+    assert "plan of task=finetune" in capsys.readouterr().out
+
+
+def test_the_plans_constants_are_what_is_counted():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(
+        "plan_constants", ROOT / "benchmarks" / "plan_constants.py"
+    )
+    constants = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(constants)
+    cifar = TABLE["cifar10"]
+    expected = {
+        "toonfaces": sizes.SHIPPED["toonfaces"],
+        "ddim CIFAR-10": sizes.Size(cifar.parameters, cifar.gflop, cifar.kept_mb),
+    }
+    for name, size in expected.items():
+        with torch.device("meta"):
+            net = constants.UNETS[name]()
+        parameters, gflop, megabytes = constants.count(net)
+        assert parameters == size.parameters
+        assert gflop == pytest.approx(size.gflop, rel=0.03)
+        assert megabytes == pytest.approx(size.kept_mb, rel=0.05)

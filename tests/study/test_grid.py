@@ -1,0 +1,553 @@
+"""Studies: their files, their jobs (mostly played: a run's files, with numbers that follow from its settings), their tables."""
+
+import csv
+import itertools
+import json
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from dclip import files
+from dclip.config import plain
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.prepare import compose
+from dclip.record import identity, record
+from dclip.study import command as cli
+from dclip.study import grid, jobs, tables
+from dclip.study.grid import Board, read_study
+from dclip.study.jobs import Place
+from helpers.composed import configured
+from helpers.runs import ROOT, command, words
+
+"""Studies: their files, their jobs (mostly played: a run's files, with numbers that follow from its settings), their tables."""
+
+PAPER = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "paper.yaml"))
+GRID = """
+title: "A grid"
+base: [task=reconstruct, trainer=cpu]
+axes:
+  sampler.t0: [300, 400]
+  steps: {"(4, 2)": [sampler.s_for=4, sampler.s_gen=2], "(4, 4)": [sampler.s_for=4, sampler.s_gen=4]}
+columns: [mae, ssim, lpips]
+"""
+
+
+GRIDS = [
+    name for name in jobs.studies() if not name.startswith("tune_")
+]  # the others: test_search.py
+
+
+class Played:
+    """In place of a process: writes a run's files, fails, or is killed, as the control folder says.
+
+    ``started`` gets a line a job; ``fail`` and ``die`` hold words: a job that has one fails, or is killed half-way.
+    """
+
+    control = Path()
+    seconds = 0.0
+    pids = itertools.count(10**8)  # no process has these
+
+    def __init__(self, command, stdout, stderr):
+        self.words, self.log, self.pid = command[1:], stdout, next(self.pids)
+
+    def told(self, name):
+        path = self.control / name
+        wanted = path.read_text().split("\n") if path.is_file() else []
+        return any(word and word in " ".join(self.words) for word in wanted)
+
+    def send_signal(self, _):
+        pass
+
+    def wait(self):
+        with (self.control / "started").open("a") as stream:
+            stream.write(" ".join(self.words) + "\n")
+        if self.told("fail"):
+            self.log.write(b"Some noise\nerror: there is no such thing; choose another\n")
+            return 2
+        settings = dict(word.split("=", 1) for word in self.words)
+        cfg = replace(
+            configured(self.words),
+            output=settings["output"],
+            sweep=settings["sweep"],
+            resume=settings.get("resume") == "true",
+        )
+        folder, resumed = record.make_folder(cfg)
+        who = {
+            "config": identity.config_hash(cfg),
+            "sweep": cfg.sweep,
+            "host": platform.node(),
+            "pid": self.pid,
+        }
+        files.write_json(folder / "status.json", {"status": "running", **who})
+        if self.told("die"):
+            return -signal.SIGKILL
+        time.sleep(self.seconds)
+        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+        mae = round(cfg.sampler.t0 / 1000 + cfg.seed / 100 - cfg.sampler.s_gen / 10000, 6)
+        scores = {
+            "mae": mae,
+            "ssim": 1 - mae,
+            "images": 4,
+            "lpips_absent": "no trunk",
+            "seconds_edit": 8,
+        }
+        files.write_json(folder / "metrics.json", scores)
+        files.write_rows(
+            folder / "rows.csv",
+            {"image": list("abcd"), "mae": [mae + k / 100 for k in range(4)], "id": [0.5] * 4},
+        )
+        if cfg.task.name.value == "finetune":
+            self.write_edit(folder / "adapter.safetensors", plain(cfg))
+        environment = {"cpus": 2, "threads": 1, "git": "abc"}
+        done = {
+            "status": "finished",
+            "seconds": 1.5,
+            "resumed": resumed,
+            **who,
+            "environment": environment,
+        }
+        files.write_json(folder / "status.json", done)
+        return 0
+
+    def write_edit(self, path, settings):
+        """An edit's header, and one number in place of weights."""
+        document = {
+            "kind": "edit",
+            **{key: settings[key] for key in ("edit", "sampler", "method", "loss", "clip", "seed")},
+        }
+        tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+        head = json.dumps({"__metadata__": {"dclip": json.dumps(document)}, "x": tensor}).encode()
+        path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A function that runs a study file in a folder of its own, with played jobs."""
+    monkeypatch.setattr(Played, "control", tmp_path)
+    monkeypatch.setattr(grid, "program", lambda: ["job"])
+    monkeypatch.setattr(grid.subprocess, "Popen", Played)
+    monkeypatch.setattr(grid, "configured", configured)
+    monkeypatch.setattr(grid.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(grid.plan, "gpu", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, *more):
+        (tmp_path / "mine.yaml").write_text(text, "utf-8")
+        return cli.main([f"study={tmp_path / 'mine.yaml'}", "output=out", *more])
+
+    run.control = tmp_path
+    run.started = lambda: (
+        (tmp_path / "started").read_text().splitlines() if (tmp_path / "started").exists() else []
+    )
+    run.table = lambda: list(
+        csv.DictReader((tmp_path / "out" / "table.csv").open(encoding="utf-8"))
+    )
+    return run
+
+
+# ------------------------------------------------------------------------------------------- the files
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
+    first = (ROOT / "conf" / "study" / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+    assert first.startswith(f"# python run.py study={name} ")
+    found = read_study(name)
+    assert len({job.label for job in found.jobs}) == len(found.jobs) > 1
+    assert len(found.title) > 10
+    for job in {found.jobs[0], found.jobs[-1]}:
+        if not job.needs:
+            compose.configured(job.words)
+    known = {*HIGHER_IS_BETTER, "images", "peak_memory_mb", "kid_10_std"}
+    for source in found.columns.values():
+        for part in source.split("/"):
+            part = part.strip()
+            if part.startswith("config."):
+                assert (
+                    OmegaConf.select(
+                        OmegaConf.structured(compose.configured(found.jobs[-1].words)), part[7:]
+                    )
+                    is not None
+                )
+            else:
+                assert part in known or part.replace(".", "").isdigit(), part
+
+
+def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
+    names = set(jobs.studies())
+    assert {
+        f"dclip_{t}" for t in ("table1", "table3", "table4", "table5", "ablations", "timing")
+    } | {"sde_table1_cifar10"} <= names
+    assert {f"toonfaces_{t}" for t in ("table1", "table4", "table5", "ablations")} <= names
+
+
+@pytest.mark.parametrize("name", [n for n in GRIDS if read_study(n).paper])
+def test_rows_of_a_study_are_rows_of_its_paper_table(name):
+    found = read_study(name)
+    printed = [key for key, _ in tables.paper_rows(found.paper)]
+    ours = [{**found.ours, **dict(row)} for row in found.rows]
+    matched = [
+        key for key in printed if any(all(row.get(k) == v for k, v in key.items()) for row in ours)
+    ]
+    expected = {
+        "dclip_table1": 4,
+        "dclip_table3": 2,
+        "dclip_table4": 36,
+        "dclip_table5": 43,
+        "dclip_timing": 4,
+        "sde_table1_cifar10": 3,
+    }
+    assert len(matched) == expected[name]
+
+
+def test_the_papers_numbers_have_one_form():
+    for name, table in PAPER.items():
+        width = len(table["key"]) + len(table["columns"])
+        assert all(
+            isinstance(table[k], str) and len(table[k]) > 5 for k in ("paper", "table", "note")
+        ), name
+        assert all(len(row) == width for row in table["rows"]), name
+        keys = [tuple(map(str, row[: len(table["key"])])) for row in table["rows"]]
+        assert len(set(keys)) == len(keys), name
+        assert all(
+            x is None or isinstance(x, (int, float))
+            for row in table["rows"]
+            for x in row[len(table["key"]) :]
+        ), name
+        assert set(table["columns"]) <= {*HIGHER_IS_BETTER, *table.get("units", {})}, name
+
+
+def test_the_papers_numbers_agree_where_they_are_printed_twice():
+    """And where they do not, the note says so."""
+    first = {
+        (row[1]): row[2:] for row in PAPER["dclip_table1"]["rows"] if row[0] == "DiffusionCLIP"
+    }
+    fourth = {row[0]: row[2:] for row in PAPER["dclip_table4"]["rows"] if row[1] == "(200, 40)"}
+    assert {t0 for t0 in first if first[t0] != fourth[t0]} == {400}
+    assert first[400][1:] == fourth[400][1:]
+    assert (
+        "t0 = 400" in PAPER["dclip_table1"]["note"] and "t0 = 400" in PAPER["dclip_table4"]["note"]
+    )
+    steps = {row[1] for row in PAPER["dclip_table4"]["rows"]}
+    assert len(PAPER["dclip_table4"]["rows"]) == 4 * len(steps) == 36
+    timing, totals = (
+        {row[0]: row[1:] for row in PAPER[name]["rows"]}
+        for name in ("dclip_timing", "dclip_timing_totals")
+    )
+    for steps in ("(40, 6)", "(200, 40)"):
+        assert sum(timing[f"edit, (S_for, S_gen) = {steps}"][:2]) == pytest.approx(
+            totals[f"an edit, {steps}"][0], abs=1e-6
+        )
+    assert 50 * timing["fine-tune, S_gen = 6"][2] == pytest.approx(
+        totals["an epoch of 50 images"][0]
+    )
+
+
+def test_the_settings_of_table_five_are_those_of_the_edits():
+    rows = PAPER["dclip_table5"]["rows"]
+    assert len(rows) == 43
+    for images, name, t0, l1, weight in rows:
+        edit = OmegaConf.load(ROOT / "conf" / "edit" / f"{name}.yaml")
+        assert (edit.sampler.t0, edit.loss.l1, edit.loss.id) == (t0, l1, weight or 0), name
+        assert (weight is None) == (images != "faces")
+
+
+# ------------------------------------------------------------------------------------------- running
+
+
+def test_a_grid_becomes_a_table_and_nothing_is_run_twice(fake, capsys):
+    assert fake(GRID, "seeds=0,1") == 0
+    rows = fake.table()
+    assert [(r["t0"], r["steps"], r["n"], r["seeds"]) for r in rows] == [
+        (t0, steps, "4", "2") for t0 in ("300", "400") for steps in ("(4, 2)", "(4, 4)")
+    ]
+    for row in rows:
+        expected = [
+            int(row["t0"]) / 1000 + seed / 100 - int(row["steps"][4]) / 10000 for seed in (0, 1)
+        ]
+        assert float(row["mae"]) == pytest.approx(sum(expected) / 2)
+        assert float(row["mae_std"]) == pytest.approx(0.01 / 2**0.5, rel=1e-4)
+        assert row["lpips"] == row["state"] == ""
+    assert len(fake.started()) == 8
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "| t0 | steps | n | seeds | mae ↓ | ssim ↑ | lpips ↓ |" in page
+    assert (
+        "0.3048 ±0.0071" in page
+        and "lpips: no trunk" in page
+        and "standard deviation over seeds" in page
+    )
+    tex = (fake.control / "out" / "table.tex").read_text("utf-8")
+    assert (
+        tex.count(r"\\") == 5
+        and r"\begin{tabular}{llrrrrr}" in tex
+        and "±" not in tex.split(r"\toprule")[1]
+    )
+    assert Image.open(fake.control / "out" / "figure.png").size[0] > 200
+    capsys.readouterr()
+    assert fake(GRID, "seeds=0,1") == 0
+    assert len(fake.started()) == 8
+    assert fake(GRID, "seeds=0,1,2") == 0  # what is new is run, and only that
+    assert len(fake.started()) == 12
+    assert {r["seeds"] for r in fake.table()} == {"3"}
+
+
+def test_one_seed_has_the_spread_of_its_images(fake):
+    assert fake(GRID) == 0
+    row = fake.table()[0]
+    assert float(row["mae_std"]) == pytest.approx((5 / 3) ** 0.5 / 100, rel=1e-4)
+    assert "standard deviation over images" in (fake.control / "out" / "table.md").read_text(
+        "utf-8"
+    )
+
+
+def test_failed_jobs_are_shown_with_their_reason_and_run_again(fake, capsys):
+    (fake.control / "fail").write_text("sampler.t0=400 sampler.s_for=4 sampler.s_gen=2")
+    assert fake(GRID) == 1
+    told = capsys.readouterr()
+    assert "failed: t0=400 steps=(4, 2) seed=0: there is no such thing; choose another" in told.err
+    assert "the same command" in told.err
+    states = {(r["t0"], r["steps"]): (r["state"], r["mae"]) for r in fake.table()}
+    assert states["400", "(4, 2)"] == ("failed", "")
+    assert [k for k, (state, mae) in states.items() if state or not mae] == [("400", "(4, 2)")]
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "| 400 | (4, 2) | - | - | failed | failed | failed |" in page
+    assert "t0=400 steps=(4, 2): failed: there is no such thing" in page
+    assert fake(GRID, "collect=true") == 0  # the table can be made again, and still says it
+    assert "there is no such thing" in (fake.control / "out" / "table.md").read_text("utf-8")
+    (fake.control / "fail").unlink()
+    before = len(fake.started())
+    assert fake(GRID) == 0
+    assert len(fake.started()) == before + 1
+    assert not any(r["state"] for r in fake.table())
+
+
+def test_five_killed_jobs_are_finished_by_the_same_command(fake, tmp_path):
+    grid = GRID.replace("[300, 400]", "[300, 400, 500, 600]")
+    (fake.control / "die").write_text(
+        "sampler.t0=300\nsampler.t0=400\nsampler.t0=500 sampler.s_for=4 sampler.s_gen=2"
+    )
+    assert fake(grid) == 1
+    rows = fake.table()
+    assert [r["state"] for r in rows].count("killed") == 5
+    assert sum(bool(r["mae"]) for r in rows) == 3
+    assert "its process was killed" in (tmp_path / "out" / "table.md").read_text("utf-8")
+    (fake.control / "die").unlink()
+    assert fake(grid) == 0
+    assert len(fake.started()) == 8 + 5
+    assert sum("resume=true" in line for line in fake.started()) == 5
+    folders = list((tmp_path / "out" / "runs").glob("*/*/status.json"))
+    assert len(folders) == 8  # the killed ones went on in their folders
+    interrupted = fake.table()
+    (tmp_path / "out").rename(tmp_path / "before")
+    assert fake(grid) == 0
+    assert fake.table() == interrupted  # as if nothing had happened
+
+
+def test_two_commands_at_once_share_the_jobs(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(Played, "seconds", 0.5)
+    (tmp_path / "mine.yaml").write_text(GRID, "utf-8")
+    boards = [
+        Board(read_study(str(tmp_path / "mine.yaml")), Place.of("mine", "out", False))
+        for _ in range(2)
+    ]
+    threads = [
+        threading.Thread(target=grid.run_study, args=(board, 2, lambda _: None)) for board in boards
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fake.started()) == 4
+    assert len(list((tmp_path / "out" / "runs").glob("*/*/metrics.json"))) == 4
+
+
+def test_workers_run_side_by_side(fake, monkeypatch):
+    monkeypatch.setattr(Played, "seconds", 0.1)
+    assert fake(GRID, "workers=4") == 0
+    assert len(fake.started()) == 4
+
+
+TUNED = """
+title: "Two edits of one fine-tuning"
+base: [experiment=toonfaces_zombie, trainer=cpu]
+grids:
+  - key: {ablation: eta}
+    base: [task=edit]
+    adapter: [method.epochs=2]
+    axes:
+      setting: {"0": sampler.eta=0, "1": sampler.eta=1}
+  - key: {ablation: epochs}
+    axes:
+      setting: {"2": method.epochs=2, "3": method.epochs=3}
+columns: {mae: mae, "per image": seconds_edit / images, epochs: config.method.epochs}
+"""
+
+
+def test_one_fine_tuning_serves_all_cells_that_need_it(fake, tmp_path):
+    assert fake(TUNED) == 0
+    started = fake.started()
+    assert len(started) == 4  # two fine-tunings, of which one is a cell too, and two edits
+    assert [("task=edit" in line) for line in started] == [False, False, True, True]
+    edits = [line for line in started if "task=edit" in line]
+    assert all("edit.adapter=" in line for line in edits)
+    rows = fake.table()
+    assert [r["setting"] for r in rows] == ["0", "1", "2", "3"]
+    assert all(float(r["per image"]) == 2 for r in rows)
+    assert [r["epochs"] for r in rows][2:] == ["2.0", "3.0"]
+
+
+def test_edits_wait_for_a_fine_tuning_that_failed(fake):
+    (fake.control / "fail").write_text("method.epochs=2")
+    assert fake(TUNED) == 1
+    assert [r["state"] for r in fake.table()] == ["waits", "waits", "failed", ""]
+    assert len(fake.started()) == 2
+    (fake.control / "fail").unlink()
+    assert fake(TUNED) == 0
+    assert len(fake.started()) == 2 + 3
+
+
+POOLED = """
+title: "Means over edits"
+paper: dclip_table3
+ours: {method: DiffusionCLIP}
+base: [trainer=cpu]
+grids:
+  - key: {images: CelebA-HQ}
+    average: {experiment: [toonfaces_zombie, toonfaces_tanned]}
+columns: {mae: mae, s_dir: s_dir, id: ssim}
+"""
+
+
+def test_a_cell_can_be_a_mean_over_edits_beside_the_papers_rows(fake):
+    (fake.control / "fail").write_text("toonfaces_tanned")
+    fake(POOLED)
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "only 1 of the 2 runs that are averaged are finished" in page
+    assert fake.table()[0]["mae"] == ""
+    (fake.control / "fail").unlink()
+    assert fake(POOLED) == 0
+    rows = fake.table()
+    assert (rows[0]["method"], rows[0]["n"], rows[0]["id_paper"]) == ("DiffusionCLIP", "8", "0.7")
+    others = [r for r in rows if r["method"] != "DiffusionCLIP" or r["images"] != "CelebA-HQ"]
+    assert len(others) == 5 and all(r["mae"] == "" and r["s_dir_paper"] for r in others)
+    assert "paper: DiffusionCLIP" in (fake.control / "out" / "table.md").read_text("utf-8")
+
+
+def test_a_dry_run_lists_jobs_costs_and_what_is_missing_and_runs_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCLIP_WEIGHTS", str(tmp_path))
+    assert cli.main(["study=dclip_table1", "dry_run=true"]) == 0
+    page = capsys.readouterr().out
+    assert page.count("task=reconstruct") == 4 and page.count(" new ") == 4
+    assert "missing   celeba_hq" in page and "data:" in page
+    assert "4 jobs, 0 finished" in page
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inversion_that_jobs_share_is_counted_once(fake, tmp_path):
+    (tmp_path / "mine.yaml").write_text(GRID, "utf-8")
+    board = Board(
+        read_study(str(tmp_path / "mine.yaml"), ["dataset.test=1000"]),
+        Place.of("mine", "out", False),
+    )
+    seconds = [one for one, _ in grid.cost(board, board.unique())]
+    assert seconds[1] == pytest.approx(
+        seconds[0] * 1000 * 4 / (1000 * (3 + 2)), rel=0.05
+    )  # four steps down against three up, two down
+    assert seconds[2:] == seconds[:2]
+
+
+def test_without_weights_nothing_starts_and_one_message_says_why(fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("DCLIP_WEIGHTS", str(tmp_path))
+    with pytest.raises(DclipError, match="celeba_hq"):
+        fake(
+            'title: "t: u"\nbase: [experiment=celeba, task=reconstruct]\naxes: {sampler.t0: [300, 400]}\ncolumns: [mae]\n'
+        )
+    assert fake.started() == []
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["study=toonfaces_tabel1"], "did you mean toonfaces_table1"),
+        (["study=toonfaces_table1", "workers=0"], "workers=0"),
+        (["study=toonfaces_table1", "seeds=a"], "seeds=a"),
+        (["study=toonfaces_table1", "dry_run=yes"], "dry_run=yes"),
+        (["study=toonfaces_table1", "+a=1"], "+a=1"),
+        (
+            ["study=toonfaces_table1", "dataset.tset=1", "dry_run=true"],
+            "there is no setting dataset.tset",
+        ),
+        (["study=toonfaces_table1", "sampler.s_gen=500", "dry_run=true"], "sampler.s_gen=500"),
+    ],
+)
+def test_a_bad_word_is_refused_before_anything_runs(args, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DclipError) as caught:
+        cli.main(args)
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_file_that_cannot_be_one_is_refused(tmp_path):
+    for text, said in (
+        ("title: x", "no columns"),
+        (GRID + "axis: {}\n", "axis"),
+        (GRID + "grids: [{bases: []}]\n", "bases"),
+    ):
+        (tmp_path / "bad.yaml").write_text(text, "utf-8")
+        with pytest.raises(DclipError, match=said):
+            read_study(str(tmp_path / "bad.yaml"))
+
+
+def test_settings_of_ones_own_never_touch_the_committed_table():
+    assert (
+        Place.of("toonfaces_table1", None, False).table == ROOT / "experiments" / "toonfaces_table1"
+    )
+    assert Place.of("toonfaces_table1", None, True).table == Path(
+        "outputs/studies/toonfaces_table1/table"
+    )
+
+
+def test_a_study_runs_for_real_from_the_command_line(tiny, tmp_path):
+    """Two reconstructions of the tiny network: the table is what the runs say."""
+    keep = {
+        k: v
+        for k, v in tiny.items()
+        if k.split(".")[0] in ("checkpoint", "clip", "trainer", "metric")
+    }
+    (tmp_path / "mine.yaml").write_text(GRID.replace("[300, 400]", "[300]"), "utf-8")
+    done = command(
+        f"study={tmp_path / 'mine.yaml'}",
+        "output=out",
+        *words(keep, dataset__test=2, metric__identity="false"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    rows = list(csv.DictReader((tmp_path / "out" / "table.csv").open(encoding="utf-8")))
+    runs = {
+        read_json(p.parent / "metrics.json")["mae"]
+        for p in (tmp_path / "out" / "runs").glob("*/*/status.json")
+    }
+    assert {round(float(r["mae"]), 6) for r in rows} == runs
+    assert "revision" in (tmp_path / "out" / "table.md").read_text("utf-8")
+    record = json.loads((tmp_path / "out" / "runs" / "jobs.json").read_text("utf-8"))
+    assert [job["state"] for job in record["jobs"]] == ["finished", "finished"]
+
+
+def test_reading_a_study_needs_no_torch():
+    code = "import sys\nfrom dclip.study.grid import read_study\nread_study('dclip_table4')\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
