@@ -150,6 +150,18 @@ def needed(cfg: Config) -> list[Need]:
     return list(found.values())
 
 
+def absent(cfgs: Sequence[Config]) -> tuple[list[Need], list[str]]:
+    """What these runs cannot do without and is not here: weights, and one line for each missing data set."""
+    weights: dict[str, Need] = {}
+    data: dict[str, None] = {}
+    for cfg in cfgs:
+        for need in needed(cfg):
+            if need.path is None and not need.optional:
+                weights[need.name] = need
+        data |= dict.fromkeys(missing_data(cfg))
+    return list(weights.values()), list(data)
+
+
 def obtain(cfgs: Sequence[Config]) -> None:
     """Fetch what these runs need and is not here. MissingFilesError, within seconds, if that cannot be done.
 
@@ -158,11 +170,9 @@ def obtain(cfgs: Sequence[Config]) -> None:
     for cfg in cfgs:
         if isinstance(cfg.task, DemoTask) and not cfg.plan:
             check_page(cfg.task)
-    needs = {n.name: n for cfg in cfgs for n in needed(cfg) if n.path is None and not n.optional}
-    data = list(dict.fromkeys(line for cfg in cfgs for line in missing_data(cfg)))
-    if not needs and not data:
+    wanted, data = absent(cfgs)
+    if not wanted and not data:
         return
-    wanted = list(needs.values())
     reason = fetch.offline_reason(any(cfg.offline for cfg in cfgs))
     silent: Mapping[str, str] = {}
     if reason is None and wanted and not data:  # nothing is fetched for a run that cannot start

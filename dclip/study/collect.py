@@ -7,7 +7,7 @@ configuration the newest finished one counts. What did not finish is a row too, 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,25 @@ from dclip.files import atomic_save
 from dclip.prepare.words import told
 from dclip.record.identity import NOT_IDENTITY
 from dclip.record.runs import Run, by_config, runs_at
+from dclip.study.figures import write_figure
+from dclip.study.tables import (
+    Row,
+    Table,
+    cell_of,
+    header_line,
+    lines,
+    markdown,
+    origin_of,
+    ran_on,
+    write_texts,
+)
 
-MINE = ("runs", "sweep", "by", "columns", "output")
+ARGUMENTS = ("runs", "sweep", "by", "columns", "output")
 
+# settings that make no row
+ASIDE = (*NOT_IDENTITY, "seed", "name", "trainer", "offline")
 
-ASIDE = (*NOT_IDENTITY, "seed", "name", "trainer", "offline")  # settings that make no row
-
-
+# of settings that tell the same runs apart, these come first
 FIRST = (
     "task.name",
     "edit.name",
@@ -30,165 +42,204 @@ FIRST = (
     "sampler.s_for",
     "sampler.s_gen",
     "method.objective",
-)  # where several would do
+)
+
+Settings = dict[str, str]  # of a run: dotted name -> value
 
 
-def settings_of(run: Run) -> dict[str, str]:
+# ------------------------------------------------------------------------------------- rows
+
+
+def settings_of(run: Run) -> Settings:
     """The settings of a run that can make a difference, by dotted name."""
-    flat: dict[str, str] = {}
+    settings: Settings = {}
+    for group, node in run.config.items():
+        if group not in ASIDE:
+            settings.update(_flat(node, group))
+    return settings
 
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                if path or key not in ASIDE:
-                    walk(value, f"{path}.{key}".lstrip("."))
-        else:
-            flat[path] = str(node)
 
-    walk(run.config, "")
-    return flat
+def _flat(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _flat(value, f"{path}.{key}")
+    else:
+        yield path, str(node)
+
+
+def chosen_settings(run: Run, by: Sequence[str]) -> Settings:
+    """The settings of a run that ``by`` names."""
+    settings: Settings = {}
+    for name in by:
+        value = run.setting(name)
+        if value is not None:
+            settings[name] = str(value)
+    return settings
 
 
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """As few names of settings as tell these apart: a setting that only follows another is left out."""
-    names = dict.fromkeys([*FIRST, *(name for one in settings for name in one)])
+    names = dict.fromkeys(FIRST)
+    for one in settings:
+        names |= dict.fromkeys(one)
     kept: list[str] = []
     groups = 1
     for name in names:
-        found = len({tuple(one.get(key, "-") for key in [*kept, name]) for one in settings})
-        if found > groups:
-            kept, groups = [*kept, name], found
+        keys = {tuple(one.get(key, "-") for key in [*kept, name]) for one in settings}
+        if len(keys) > groups:
+            kept.append(name)
+            groups = len(keys)
     return kept
 
 
 def chosen(runs: Iterable[Run], sweep: str | None) -> list[Run]:
     """One run a configuration, of one study or sweep if that is given."""
-    mine = [
-        run for run in runs if sweep in (None, run.sweep) and (run.folder / "config.yaml").is_file()
-    ]
-    best = list(by_config(mine).values())
-    return [*best, *(run for run in mine if not run.digest)]
+    mine = []
+    for run in runs:
+        if sweep in (None, run.sweep) and (run.folder / "config.yaml").is_file():
+            mine.append(run)
+    without_hash = [run for run in mine if not run.digest]
+    return [*by_config(mine).values(), *without_hash]
+
+
+# ------------------------------------------------------------------------------------ table
 
 
 def table_of(
     runs: Sequence[Run], by: Sequence[str] = (), columns: Sequence[str] = ()
-) -> tuple[Any, dict[str, Run]]:
+) -> tuple[Table, dict[str, Run]]:
     """The table of runs, and the first finished run of every row by the row's label."""
-    from dclip.metrics.names import HIGHER_IS_BETTER
-    from dclip.study.tables import Row, Table, cell_of, ran_on
-
-    every = [settings_of(run) for run in runs]
-    if by:
-        every = [
-            {name: str(found) for name in by if (found := run.setting(name)) is not None}
-            for run in runs
-        ]
-    names = list(by) or differing(every)
-    unknown = [name for name in names if not any(name in one for one in every)]
+    settings = [chosen_settings(run, by) if by else settings_of(run) for run in runs]
+    names = list(by) or differing(settings)
+    unknown = [name for name in names if not any(name in one for one in settings)]
     if unknown:
         raise DclipError(
             f"by={','.join(unknown)}: no run has such a setting; e.g. by=sampler.t0,edit.name"
         )
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run, settings in zip(runs, every, strict=True):
-        groups.setdefault(tuple(settings.get(name, "-") for name in names), []).append(run)
-    measured = {
-        name
-        for run in runs
-        for name, value in run.metrics.items()
-        if isinstance(value, int | float)
-    }
-    shown = list(columns) or [name for name in HIGHER_IS_BETTER if name in measured]
-    short = [name.rsplit(".", 1)[-1] for name in names]
-    titles = [
-        name if short.count(last) > 1 else last for name, last in zip(names, short, strict=True)
-    ]
-    table, pictured = Table("", titles or ["run"], shown, []), {}
-    for key, members in sorted(groups.items(), key=lambda group: tuple(map(_order, group[0]))):
-        done = [run for run in members if run.state == "finished"]
-        label = " ".join(f"{k}={v}" for k, v in zip(titles, key, strict=True)) or "all"
-        cells = {column: cell_of([[run] for run in done], column) for column in shown}
-        state = "" if done else members[0].state
-        named = dict(zip(titles, key, strict=True)) or {"run": "all"}
-        table.rows.append(Row(named, cells, done[0].images if done else 0, len(done), state))
-        table.notes += [
-            f"{label}: {run.folder.name} {run.state}: {run.reason or 'no reason is known'}"
-            for run in members
-            if run not in done
-        ]
-        if done:
-            pictured[label] = done[0]
-    table.by_seeds = any(row.seeds > 1 for row in table.rows)
-    spreads = [
-        cell.std for row in table.rows for cell in row.cells.values() if cell.std is not None
-    ]
-    if spreads:
-        table.notes.append(
-            f"±: standard deviation over {'seeds' if table.by_seeds else 'images'}; n: images of one run"
-        )
+    for run, one in zip(runs, settings, strict=True):
+        groups.setdefault(tuple(one.get(name, "-") for name in names), []).append(run)
+    titles = _short(names)
+    table = Table("", titles or ["run"], list(columns) or _measured(runs), [])
+    pictured: dict[str, Run] = {}
+    for labels, members in sorted(groups.items(), key=lambda group: _order(group[0])):
+        row = _row(table, dict(zip(titles, labels, strict=True)), members)
+        finished = [run for run in members if run.state == "finished"]
+        if finished:
+            pictured[row.label or "all"] = finished[0]
+    table.note_spread("run")
     finished = [run for run in runs if run.state == "finished"]
-    table.notes += [ran_on(finished)] if finished else []
+    if finished:
+        table.note(ran_on(finished))
     return table, pictured
 
 
-def _order(label: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(label), "")
-    except ValueError:
-        return (1, 0.0, label)
+def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
+    """Add a row of runs that differ in nothing but what is averaged."""
+    finished = [run for run in runs if run.state == "finished"]
+    cells = {column: cell_of([[run] for run in finished], column) for column in table.columns}
+    row = Row(key or {"run": "all"}, cells, seeds=len(finished))
+    if finished:
+        row.n, row.origin = finished[0].images, origin_of(finished)
+    else:
+        row.state = runs[0].state
+    table.rows.append(row)
+    for run in runs:
+        if run not in finished:
+            reason = run.reason or "no reason is known"
+            table.note(f"{row.label}: {run.folder.name} {run.state}: {reason}")
+    return row
 
 
-def page(table: Any, pictured: Mapping[str, Run], figure: Path) -> str:
+def _short(names: Sequence[str]) -> list[str]:
+    """The last parts of dotted names, where they are different."""
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return [name if last.count(end) > 1 else end for name, end in zip(names, last, strict=True)]
+
+
+def _measured(runs: Sequence[Run]) -> list[str]:
+    """The known metrics that some run has."""
+    from dclip.metrics.names import HIGHER_IS_BETTER
+
+    measured: set[str] = set()
+    for run in runs:
+        numbers = {name for name, value in run.metrics.items() if isinstance(value, int | float)}
+        measured |= numbers
+    return [name for name in HIGHER_IS_BETTER if name in measured]
+
+
+def _order(labels: Sequence[str]) -> list[tuple[int, float, str]]:
+    """Numbers by their size, then texts."""
+    keys = []
+    for label in labels:
+        try:
+            keys.append((0, float(label), ""))
+        except ValueError:
+            keys.append((1, 0.0, label))
+    return keys
+
+
+# ------------------------------------------------------------------------------------- page
+
+
+def page(table: Table, pictured: Mapping[str, Run], figure: Path) -> str:
     """One self-contained HTML page: the table, the plot, every row's pictures."""
     from dclip.pages.report import CSS, embedded
-    from dclip.study.tables import heads, lines
 
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>"
-        for line in lines(table)
-    )
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads(table))
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(table.title)}</title><style>{CSS}</style>",
-        f"<h1>{html.escape(table.title)}</h1><table><tr>{head}</tr>{body}</table>",
-        "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in table.notes) + "</ul>",
-        embedded(figure) if figure.is_file() else "",
+    title = html.escape(table.title)
+    body = [_cells("th", header_line(table))]
+    body += [_cells("td", line) for line in lines(table)]
+    notes = [f"<li>{html.escape(note)}</li>" for note in table.notes]
+    blocks = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>",
+        f"<style>{CSS}</style><h1>{title}</h1>",
+        f"<table>{''.join(body)}</table><ul>{''.join(notes)}</ul>",
     ]
+    if figure.is_file():
+        blocks.append(embedded(figure))
     for label, run in pictured.items():
+        blocks.append(f"<h2>{html.escape(label)}</h2>")
         picture = run.folder / "samples" / "before_after.png"
-        where = f"<p class=sub>{html.escape(str(run.folder))}</p>"
-        parts.append(
-            f"<h2>{html.escape(label)}</h2>{embedded(picture) if picture.is_file() else ''}{where}"
-        )
-    return "\n".join(parts)
+        if picture.is_file():
+            blocks.append(embedded(picture))
+        blocks.append(f"<p class=sub>{html.escape(str(run.folder))}</p>")
+    return "\n".join(blocks)
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    cells = [f"<{tag}>{html.escape(text)}</{tag}>" for text in texts]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+# ---------------------------------------------------------------------------------- command
 
 
 def main(words: Sequence[str]) -> int:
     """``runs=DIR[,DIR] [sweep=ID] [by=SETTING,...] [columns=METRIC,...] [output=DIR]``; the exit code."""
-    asked = told(words, MINE, "task=report")
-    if "runs" not in asked:
+    args = told(words, ARGUMENTS, "task=report")
+    if "runs" not in args:
         raise DclipError(
             "task=report needs runs=DIR[,DIR]: run folders, or folders that hold runs, such as outputs"
         )
-    runs = chosen(runs_at(asked["runs"].split(",")), asked.get("sweep"))
+    sweep = args.get("sweep")
+    found = runs_at(args["runs"].split(","))
+    runs = chosen(found, sweep)
     if not runs:
-        sweeps = sorted({run.sweep for run in runs_at(asked["runs"].split(",")) if run.sweep})
+        sweeps = sorted({run.sweep for run in found if run.sweep})
         raise DclipError(
-            f"sweep={asked.get('sweep')} has no runs there; there are: {', '.join(sweeps) or 'runs without a sweep'}"
+            f"sweep={sweep} has no runs there; there are: "
+            f"{', '.join(sweeps) or 'runs without a sweep'}"
         )
-    from dclip.study.tables import markdown, write_files
-
-    split = {
-        name: [part for part in asked.get(name, "").split(",") if part]
-        for name in ("by", "columns")
-    }
-    table, pictured = table_of(runs, split["by"], split["columns"])
-    table.title = f"{asked.get('sweep') or 'Report'}: {len(runs)} runs"
-    folder = Path(asked.get("output", f"outputs/report/{asked.get('sweep') or 'all'}"))
-    write_files(table, folder)
-    atomic_save(
-        folder / "report.html",
-        lambda p: p.write_text(page(table, pictured, folder / "figure.png"), "utf-8"),
-    )
+    table, pictured = table_of(runs, _listed(args, "by"), _listed(args, "columns"))
+    table.title = f"{sweep or 'Report'}: {len(runs)} runs"
+    folder = Path(args.get("output", f"outputs/report/{sweep or 'all'}"))
+    write_texts(table, folder)
+    write_figure(table, folder)
+    text = page(table, pictured, folder / "figure.png")
+    atomic_save(folder / "report.html", lambda p: p.write_text(text, "utf-8"))
     print(f"{markdown(table)}\nwritten to {folder}")
     return 0
+
+
+def _listed(args: Mapping[str, str], name: str) -> list[str]:
+    return [part for part in args.get(name, "").split(",") if part]

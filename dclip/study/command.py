@@ -6,92 +6,103 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from dclip.errors import DclipError
-from dclip.study import grid, search
-from dclip.study.grid import Board, read_study, run_study
-from dclip.study.jobs import Place, document, number, stoppable, yes
-from dclip.study.search import Trials, check, command, read_search, search_on
+from dclip.study import search
+from dclip.study.cost import dry_run
+from dclip.study.document import flag, number, read_document, split_args
+from dclip.study.execute import run_study
+from dclip.study.grid import Key, Study, choose_rows, read_study
+from dclip.study.jobs import Folders, stoppable
+from dclip.study.progress import Progress
 
-
-def _search(told: Mapping[str, str], more: Sequence[str]) -> int:
-    """``study=tune_NAME [trials=N] [workers=N] [dry_run=true] [collect=true] [output=DIR] [setting=value ...]``; the exit code."""
-    if "seeds" in told:
-        raise DclipError(
-            f"seeds={told['seeds']} is for a grid; a search has one seed for all trials: seed=N"
-        )
-    found = read_search(
-        told["study"], more, number("trials", told["trials"], 1) if "trials" in told else None
-    )
-    place = Place.of(found.name, told.get("output"), bool(more or "trials" in told))
-    check(found)
-    trials = Trials(found, place)
-    if yes("dry_run", told):
-        print(search.dry_run(trials))
-        return 0
-    if not yes("collect", told):
-        with stoppable():
-            search_on(
-                trials,
-                number("workers", told.get("workers", "1"), 1),
-                lambda line: print(line, flush=True),
-            )
-    from dclip.study.search_table import write_table
-
-    table = write_table(trials)
-    print(f"\n{table.read_text('utf-8')}\nwritten to {place.table}")
-    print(f"\n{command(trials)}" if trials.best else "\nno trial is finished yet")
-    return 0 if trials.best else 1
+Args = Mapping[str, str]
 
 
 def main(words: Sequence[str]) -> int:
-    """``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [seeds=0,1] [setting=value ...]``; the exit code."""
-    told, more = _told(words)
-    name = told["study"]
-    for word in more:
-        if "=" not in word or word.startswith(("+", "~", "-")):
-            raise DclipError(
-                f"{word}: with study= only settings can be given, as name=value; a study is a sweep by itself"
-            )
-    if "space" in document(name)[1]:
-        return _search(told, more)
-    if "trials" in told:
+    """Run a study or a search; the exit code.
+
+    ``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [setting=value ...]``; of a grid also
+    ``[seeds=0,1] [rows=LABEL,LABEL]``, of a search (``study=tune_NAME``) ``[trials=N]``.
+    """
+    args, settings = split_args(words)
+    if "space" in read_document(args["study"])[1]:
+        return _search(args, settings)
+    return _grid(args, settings)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _workers(args: Args) -> int:
+    return number("workers", args.get("workers", "1"), 1)
+
+
+def _grid(args: Args, settings: Sequence[str]) -> int:
+    name = args["study"]
+    if "trials" in args:
         raise DclipError(
-            f"trials={told['trials']} is for a search (study=tune_...); {name} is a grid, which runs all its jobs"
+            f"trials={args['trials']} is for a search (study=tune_...); "
+            f"{name} is a grid, which runs all its jobs"
         )
-    seeds = (
-        [number("seeds", seed, 0) for seed in told["seeds"].split(",")] if "seeds" in told else []
-    )
-    study = read_study(name, more, seeds)
-    collecting = yes("collect", told) and not yes("dry_run", told)
-    board = Board(study, Place.of(study.name, told.get("output"), bool(more or seeds)), collecting)
-    if yes("dry_run", told):
-        print(grid.dry_run(board))
+    seeds = []
+    if "seeds" in args:
+        seeds = [number("seeds", seed, 0) for seed in args["seeds"].split(",")]
+    study = read_study(name, settings, seeds)
+    rows = choose_rows(study, args["rows"]) if "rows" in args else None
+    planning = flag("dry_run", args)
+    collecting = flag("collect", args) and not planning
+    folders = Folders.of(study.name, args.get("output"), bool(settings or seeds))
+    progress = Progress(study, folders, collecting)
+    if planning:
+        print(dry_run(progress, rows))
         return 0
     if not collecting:
         with stoppable():
-            run_study(
-                board,
-                number("workers", told.get("workers", "1"), 1),
-                lambda line: print(line, flush=True),
+            run_study(progress, _workers(args), _say, rows)
+    return _collect(progress, study, rows, collecting)
+
+
+def _collect(progress: Progress, study: Study, rows: set[Key] | None, collecting: bool) -> int:
+    """Write and print the table; 1 if a job that was to run is not finished."""
+    from dclip.study.study_table import write_table
+
+    table = write_table(progress)
+    print(f"\n{table.read_text('utf-8')}\nwritten to {progress.folders.table}")
+    failed = [one for one in progress.unique(rows) if one.state not in ("finished", "new")]
+    for planned in failed:
+        print(f"{planned.state}: {planned.labels[0]}: {planned.reason}", file=sys.stderr)
+    if not failed or collecting:
+        return 0
+    print("the same command runs what is missing or failed", file=sys.stderr)
+    return 1
+
+
+def _search(args: Args, settings: Sequence[str]) -> int:
+    for name in ("seeds", "rows"):
+        if name in args:
+            raise DclipError(
+                f"{name}={args[name]} is for a grid; a search has one seed for all trials (seed=N) "
+                "and no rows"
             )
-    from dclip.study.tables import write_table
+    count = number("trials", args["trials"], 1) if "trials" in args else None
+    wanted = search.read_search(args["study"], settings, count)
+    search.check(wanted)
+    from dclip.study import trials as running
 
-    table = write_table(board)
-    print(f"\n{table.read_text('utf-8')}\nwritten to {board.place.table}")
-    failed = [task for task in board.unique() if task.state not in ("finished", "new")]
-    for task in failed:
-        print(f"{task.state}: {task.labels[0]}: {task.reason}", file=sys.stderr)
-    if failed and not collecting:
-        print("the same command runs what is missing or failed", file=sys.stderr)
+    folders = Folders.of(wanted.name, args.get("output"), bool(settings or "trials" in args))
+    trials = running.Trials(wanted, folders)
+    if flag("dry_run", args):
+        print(running.dry_run(trials))
+        return 0
+    if not flag("collect", args):
+        with stoppable():
+            running.run_search(trials, _workers(args), _say)
+    from dclip.study.search_table import write_table
+
+    table = write_table(trials)
+    print(f"\n{table.read_text('utf-8')}\nwritten to {folders.table}")
+    if trials.best is None:
+        print("\nno trial is finished yet")
         return 1
+    print(f"\n{search.command(wanted, trials.best.params)}")
     return 0
-
-
-def _told(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """What is said to the study, and what is said to its jobs."""
-    mine = ("study", "dry_run", "collect", "output", "workers", "seeds", "trials")
-    told = {
-        word.split("=")[0]: word.split("=", 1)[1]
-        for word in words
-        if word.split("=")[0] in mine and "=" in word
-    }
-    return told, [word for word in words if word.split("=")[0] not in mine]

@@ -1,61 +1,52 @@
 """``python run.py study=NAME``: a grid of runs that makes one table. Each job is a process of its own.
 
-A study (``conf/study/NAME.yaml``) says what every job has in common (``base``), what varies (``axes``, or several ``grids`` of one
-table), what is averaged in a cell (``average``, ``seeds``), and what is printed (``columns``). Jobs are runs as any other; they are
-found again by their configuration, so whatever is finished is not repeated, in this study or in another one. What failed, was
-stopped or killed is run again by the same command.
+A study (``conf/study/NAME.yaml``) has these keys:
 
-Imports nothing heavy: the jobs do the work.
+* ``title``, ``about``: what it asks;
+* ``base``: settings of every job;
+* ``axes``: what varies, one row a combination: a list of values of a setting, or labels with settings;
+* ``grids``: several such grids of one table, each with its own ``base``, ``axes`` and a ``key`` (fixed labels);
+* ``average``: what is averaged in a cell; ``seeds``: seeds of every job, averaged too;
+* ``first``: runs that others build on, by name: ``{NAME}`` in a setting is that run's folder, and ``{NAME}/FILE`` a
+  file in it. ``adapter: SETTINGS`` is short for one fine-tuning whose edit every row applies;
+* ``columns``: what is printed: a metric of the runs, ``config.PATH``, ``file.NAME`` (megabytes), or such, divided.
+  ``COLUMN / baseline``: a column's value over that of the row that ``baseline`` names (labels of the row);
+* ``paper``, ``ours``: a table of ``experiments/paper.yaml`` beside which ours stands, and our labels in it;
+* ``split_by``: one table a value of this label;
+* ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, points: LABEL}``;
+* ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}`` for one picture a value of a label.
+
+Jobs are runs as any other. They are found again by their configuration, so what is finished is not repeated, in this
+study or in another one. Imports nothing heavy: the jobs do the work.
 """
 
 from __future__ import annotations
 
+import csv
 import itertools
-import json
-import shlex
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from threading import Event, Lock
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from dclip.config import Config, plain
 from dclip.errors import DclipError
-from dclip.files import write_json
-from dclip.models import fetch
-from dclip.prepare import plan
-from dclip.prepare.compose import configured
-from dclip.record.identity import config_hash
-from dclip.record.runs import Run, by_config, find_runs
-from dclip.study.jobs import (
+from dclip.study.document import (
     QUIET,
-    Place,
-    Words,
-    blocked,
+    Settings,
+    check_keys,
     columns_of,
-    document,
-    lacking,
-    program,
-    refuse,
-    setting,
-    why,
-    words_of,
+    read_document,
+    settings_of,
 )
 
-KEYS = {
-    "title", "about", "paper", "ours", "base", "seeds", "columns", "grids", "key", "axes", "average", "adapter", "figure",
-    "pictures",
-}  # fmt: skip
+GRID_KEYS = {"key", "base", "axes", "average", "adapter", "first"}
 
+TEXT_KEYS = {"title", "about", "paper", "ours", "seeds", "columns", "baseline"}
 
-GRID_KEYS = {"key", "base", "axes", "average", "adapter"}
+KEYS = GRID_KEYS | TEXT_KEYS | {"grids", "split_by", "figure", "pictures"}
+
+ADAPTER = "adapter"  # name of the run that ``adapter:`` means
+
+Key = tuple[tuple[str, str], ...]  # names and labels of a row, in order
 
 
 @dataclass(frozen=True)
@@ -63,22 +54,41 @@ class Job:
     """One run of a study.
 
     Attributes:
-        row: names and labels of the table's row, in order.
-        pooled: labels of what is averaged in the row's cells.
-        words: its settings, as typed.
-        needs: the words of the fine-tuning whose edit it applies; empty where it needs none.
+        row: the table's row that it belongs to.
+        averaged: labels of what is averaged in the row's cells.
+        settings: as typed; ``{NAME}`` stands for the folder of a run in ``first``.
+        first: settings of the runs that it builds on, by name.
     """
 
-    row: tuple[tuple[str, str], ...]
-    pooled: Words
+    row: Key
+    averaged: tuple[str, ...]
     seed: int
-    words: Words
-    needs: Words = ()
+    settings: Settings
+    first: tuple[tuple[str, Settings], ...] = ()
 
     @property
     def label(self) -> str:
-        """What it is called for people."""
-        return " ".join([*(f"{k}={v}" for k, v in self.row), *self.pooled, f"seed={self.seed}"])
+        """Its name for people."""
+        labels = [f"{name}={label}" for name, label in self.row]
+        return " ".join([*labels, *self.averaged, f"seed={self.seed}"])
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that are put together: of every row, or one sheet for each value of the label ``each``."""
+
+    of: str = "before_after"
+    each: str = ""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """A figure of one column against another: a panel a value of ``panels``, points joined along ``points``."""
+
+    x: str
+    y: str
+    panels: str
+    points: str
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,18 @@ class Study:
     about: str = ""
     paper: str | None = None
     ours: dict[str, str] = field(default_factory=dict)
-    figure: tuple[str, ...] = ()
-    pictures: bool = False
+    baseline: dict[str, str] = field(default_factory=dict)
+    split_by: str = ""
+    figure: tuple[str, ...] | Scatter | None = ()
+    pictures: Pictures | None = None
 
     @property
-    def rows(self) -> list[tuple[tuple[str, str], ...]]:
+    def rows(self) -> list[Key]:
         """Rows of the table, in the grid's order."""
         return list(dict.fromkeys(job.row for job in self.jobs))
+
+
+# ----------------------------------------------------------------------------------- reading
 
 
 def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
@@ -106,345 +121,126 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
 
     DclipError for a file that cannot be one.
     """
-    path, told = document(name)
-    grids = told.get("grids", [{k: told[k] for k in GRID_KEYS - {"base"} if k in told}])
-    for keys, known, where in (
-        (told, KEYS, path.name),
-        *((grid, GRID_KEYS, f"{path.name}: a grid") for grid in grids),
-    ):
-        unknown = sorted(set(keys) - known)
-        if unknown:
-            raise DclipError(
-                f"{where} has {', '.join(unknown)}, which no study has; known: {', '.join(sorted(known))}"
-            )
-    common = (*QUIET, *words_of(told.get("base", [])))
-    every = tuple(seeds or told.get("seeds", [0]))
-    jobs = tuple(job for grid in grids for job in _jobs(grid, common, tuple(more), every))
+    path, content = read_document(name)
+    check_keys(content, KEYS, path.name, "study")
+    grids = content.get("grids")
+    if grids is None:
+        own = GRID_KEYS - {"base", "first"}  # these two are of every grid
+        grids = [{key: value for key, value in content.items() if key in own}]
+    for grid in grids:
+        check_keys(grid, GRID_KEYS, f"{path.name}: a grid", "grid of a study")
+    base = (*QUIET, *settings_of(content.get("base", [])))
+    first = dict(content.get("first", {}))
+    every = tuple(seeds or content.get("seeds", [0]))
+    jobs: list[Job] = []
+    for grid in grids:
+        jobs += _jobs(
+            {**grid, "first": {**first, **grid.get("first", {})}}, base, tuple(more), every
+        )
     return Study(
-        name=path.stem, title=told["title"], jobs=jobs, about=str(told.get("about", "")).strip(), paper=told.get("paper"),
-        columns=columns_of(told["columns"]),
-        ours={k: str(v) for k, v in told.get("ours", {}).items()}, figure=tuple(told.get("figure", ())),
-        pictures=bool(told.get("pictures", False)),
-    )  # fmt: skip
+        name=path.stem,
+        title=content["title"],
+        jobs=tuple(jobs),
+        columns=columns_of(content["columns"]),
+        about=str(content.get("about", "")).strip(),
+        paper=content.get("paper"),
+        ours=_labels(content.get("ours", {})),
+        baseline=_labels(content.get("baseline", {})),
+        split_by=content.get("split_by", ""),
+        figure=_figure(content.get("figure", ()), path.name),
+        pictures=_pictures(content.get("pictures", False), path.name),
+    )
 
 
-def _axis(name: str, told: Any) -> list[tuple[str, str, Words]]:
-    """(name, label, words) of every value: a list holds values of the setting ``name``, a mapping labels with their settings."""
-    if isinstance(told, dict):
-        return [(name, str(label), words_of(words)) for label, words in told.items()]
-    return [(name.rsplit(".", 1)[-1], str(value), (f"{name}={value}",)) for value in told]
+def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(label) for name, label in entry.items()}
 
 
-def _jobs(grid: dict[str, Any], common: Words, more: Words, seeds: Sequence[int]) -> Iterator[Job]:
-    key = tuple((k, str(v)) for k, v in grid.get("key", {}).items())
-    axes = [_axis(name, told) for name, told in grid.get("axes", {}).items()]
-    pooled = [_axis(name, told) for name, told in grid.get("average", {}).items()]
-    base = (*common, *words_of(grid.get("base", [])))
-    tuned = words_of(grid.get("adapter", []))
-    for point in itertools.product(*axes):
-        for group in itertools.product(*pooled):
-            words = (*base, *(word for _, _, some in (*point, *group) for word in some))
-            for seed in seeds:
-                end = (f"seed={seed}", *more)
-                yield Job(
-                    row=(*key, *((name, label) for name, label, _ in point)), pooled=tuple(label for _, label, _ in group),
-                    seed=seed, words=(*words, *end), needs=(*common, *tuned, *end) if tuned else (),
-                )  # fmt: skip
+def _figure(entry: Any, where: str) -> tuple[str, ...] | Scatter | None:
+    if entry is False:
+        return None
+    if not isinstance(entry, dict):
+        return tuple(entry)
+    keys = {"x", "y", "panels", "points"}
+    if set(entry) != keys:
+        raise DclipError(f"{where}: figure needs {', '.join(sorted(keys))}, or a list of columns")
+    return Scatter(**entry)
 
 
-@dataclass
-class Task:
-    """A process to run (a job, or the fine-tuning that jobs need) and what is known of it."""
-
-    words: Words
-    labels: list[str]
-    needs: Words = ()
-    cfg: Config | None = None  # None where its edit is not learned yet
-    run: Run | None = None
-    state: str = "new"
-    reason: str = ""
-
-    @property
-    def digest(self) -> str:
-        """Hash of its configuration."""
-        return config_hash(self.cfg) if self.cfg else ""
+def _pictures(entry: Any, where: str) -> Pictures | None:
+    if isinstance(entry, bool):
+        return Pictures() if entry else None
+    check_keys(entry, {"of", "each"}, f"{where}: pictures", "study")
+    pictures = Pictures(**entry)
+    if pictures.of not in ("before_after", "samples"):
+        raise DclipError(f"{where}: pictures of {pictures.of}; choose before_after or samples")
+    return pictures
 
 
-class Board:
-    """All tasks of a study: what is finished, what is missing, what failed.
+Value = tuple[str, str, Settings]  # of an axis: its name, label and settings
 
-    With ``collecting``, jobs are only composed if there is anything to find.
+
+def _axis(name: str, entry: Any) -> list[Value]:
+    """Every value of an axis: a list holds values of the setting ``name``, a mapping labels with settings."""
+    if isinstance(entry, dict):
+        return [(name, str(label), settings_of(settings)) for label, settings in entry.items()]
+    short = name.rsplit(".", 1)[-1]
+    return [(short, str(value), (f"{name}={value}",)) for value in entry]
+
+
+def _jobs(
+    grid: Mapping[str, Any], common: Settings, more: Settings, seeds: Sequence[int]
+) -> Iterator[Job]:
+    key = tuple(_labels(grid.get("key", {})).items())
+    axes = [_axis(name, entry) for name, entry in grid.get("axes", {}).items()]
+    averaged = [_axis(name, entry) for name, entry in grid.get("average", {}).items()]
+    base = (*common, *settings_of(grid.get("base", [])))
+    first = {name: settings_of(entry) for name, entry in grid["first"].items()}
+    last: Settings = ()
+    if "adapter" in grid:
+        first[ADAPTER] = settings_of(grid["adapter"])
+        last = (f"edit.adapter={{{ADAPTER}}}",)
+    for point, members in itertools.product(itertools.product(*axes), itertools.product(*averaged)):
+        row = (*key, *((name, label) for name, label, _ in point))
+        labels = tuple(label for _, label, _ in members)
+        settings = (*base, *_chosen([*point, *members]))
+        for seed in seeds:
+            end = (f"seed={seed}", *more)
+            own = (*settings, *end, *last)
+            runs = [(name, (*common, *of, *end)) for name, of in first.items() if _names(name, own)]
+            yield Job(row, labels, seed, own, tuple(runs))
+
+
+def _chosen(values: Sequence[Value]) -> Settings:
+    return tuple(itertools.chain.from_iterable(settings for _, _, settings in values))
+
+
+def _names(name: str, settings: Settings) -> bool:
+    """Whether some setting stands on the run of this name."""
+    return any(f"{{{name}}}" in setting for setting in settings)
+
+
+# ------------------------------------------------------------------------------- a part of it
+
+
+def choose_rows(study: Study, text: str) -> set[Key]:
+    """The rows that ``rows=LABEL,LABEL`` means. DclipError for a label that no row has.
+
+    Of every part of the rows' keys of which some labels are named, only these are chosen.
+    Labels with a comma are written in double quotes.
     """
-
-    def __init__(self, study: Study, place: Place, collecting: bool = False) -> None:
-        self.study, self.place, self.collecting = study, place, collecting
-        self.tasks: dict[Words, Task] = {}
-        for job in study.jobs:
-            if job.needs:
-                self.tasks.setdefault(job.needs, Task(job.needs, [])).labels.append(
-                    f"for {job.label}"
-                )
-            self.tasks.setdefault(
-                (*job.needs, *job.words), Task(job.words, [], job.needs)
-            ).labels.append(job.label)
-        self.said = {one["config"]: one for one in _read_list(place.record)}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look again at what lies on disk."""
-        shared = (
-            self.place.runs.parent if self.place.runs.parent.name == "studies" else self.place.runs
-        )
-        self.runs = by_config(find_runs([shared]))
-        if self.runs or self.said or not self.collecting:
-            for task in self.tasks.values():
-                self._look(task)
-
-    def _look(self, task: Task) -> None:
-        words: Words | None = task.words
-        if task.needs:
-            edit = self.tasks[task.needs].run
-            words = (
-                (*task.words, setting("edit.adapter", edit.folder))
-                if edit and edit.state == "finished"
-                else None
-            )
-        if words is None:
-            task.state = "waits"
-            return
-        if task.cfg is None or task.needs:
-            task.cfg = configured(words)
-        task.run = self.runs.get(task.digest)
-        said = self.said.get(task.digest, {})
-        task.state = task.run.state if task.run else said.get("state", "new")
-        task.reason = task.run.reason if task.run else said.get("reason", "")
-
-    def unique(self) -> list[Task]:
-        """Tasks with different configurations, fine-tunings first; a configuration that several cells ask for is one task."""
-        seen: dict[str, Task] = {}
-        for task in sorted(self.tasks.values(), key=lambda one: bool(one.needs)):
-            seen.setdefault(task.digest or " ".join((*task.needs, "->", *task.words)), task)
-        return list(seen.values())
-
-    def task_of(self, job: Job) -> Task:
-        """The task behind a job."""
-        return self.tasks[(*job.needs, *job.words)]
-
-    def write(self) -> None:
-        """Keep what is known: jobs.json."""
-        lines = [
-            {
-                "jobs": task.labels, "config": task.digest, "state": task.state, "reason": task.reason,
-                "run": str(task.run.folder) if task.run else None, "words": list(task.words),
-            }
-            for task in self.unique()
-        ]  # fmt: skip
-        write_json(self.place.record, {"study": self.study.name, "jobs": lines})
+    labels = {label.strip() for label in next(csv.reader([text], skipinitialspace=True))}
+    known: dict[str, set[str]] = {}
+    for row in study.rows:
+        for name, label in row:
+            known.setdefault(name, set()).add(label)
+    unknown = labels - set().union(*known.values())
+    if unknown or not labels:
+        choices = "; ".join(f"{name}: {', '.join(sorted(of))}" for name, of in known.items())
+        raise DclipError(f"rows={text}: no row is called {', '.join(sorted(unknown))}; {choices}")
+    wanted = {name: of & labels for name, of in known.items() if of & labels}
+    return {row for row in study.rows if _matches(dict(row), wanted)}
 
 
-def _read_list(path: Path) -> list[dict[str, Any]]:
-    with suppress(OSError, ValueError):
-        return list(json.loads(path.read_text("utf-8"))["jobs"])
-    return []
-
-
-# ---------------------------------------------------------------------------------------------------- cost
-
-
-def _plan_config(board: Board, task: Task) -> Config:
-    """What to count the cost of: an edit that is not learned yet costs what a reconstruction costs."""
-    if task.cfg is not None:
-        return task.cfg
-    tuned = board.tasks[task.needs].cfg
-    edited = [word for word in task.words if not word.startswith(("task=", "gamma=", "variants="))]
-    told = {word.split("=")[0] for word in edited}
-    steps = (
-        [f"sampler.{k}={getattr(tuned.sampler, k)}" for k in ("t0", "s_for", "s_gen")]
-        if tuned
-        else []
-    )
-    return configured(
-        [*(s for s in steps if s.split("=")[0] not in told), *edited, "task=reconstruct"]
-    )
-
-
-def _inversion_key(cfg: Config) -> str:
-    """Equal for jobs that invert the same images in the same way: the second finds the latents of the first."""
-    settings = plain(cfg)
-    down_only = {
-        "eta",
-        "variance",
-        "noise_last",
-        "final_step",
-        *(() if cfg.sampler.solver.value == "fixed_point" else ("s_gen",)),
-    }
-    sampler = {k: v for k, v in settings["sampler"].items() if k not in down_only}
-    return repr(
-        [
-            settings["checkpoint"],
-            settings["dataset"],
-            settings["input"],
-            sampler,
-            cfg.task.name.value == "finetune",
-        ]
-    )
-
-
-def cost(board: Board, tasks: Sequence[Task]) -> list[tuple[float | None, float | None]]:
-    """Seconds and memory (MB, at most) of every task; an inversion that several share is counted once. None: not known."""
-    inverted: set[str] = set()
-    found: list[tuple[float | None, float | None]] = []
-    for task in tasks:
-        cfg = _plan_config(board, task)
-        planned = plan.plan(cfg)
-        seconds, key = dict(planned["seconds"]), _inversion_key(cfg)
-        if key in inverted and cfg.trainer.cache:
-            seconds.pop("invert", None)
-        inverted.add(key)
-        memory = planned["memory_mb"]
-        found.append(
-            (
-                sum(seconds.values()) if planned["seconds"] else None,
-                memory and float(memory["at_most"]),
-            )
-        )
-    return found
-
-
-def dry_run(board: Board) -> str:
-    """Every job, its state, its estimated cost, and what is missing, as text."""
-    tasks = board.unique()
-    costs = cost(board, tasks)
-    lines = [f"{board.study.title}", ""]
-    missing: dict[str, None] = {}
-    total, open_jobs = 0.0, 0
-    for task, (seconds, memory) in zip(tasks, costs, strict=True):
-        absent = lacking(_plan_config(board, task))
-        missing |= dict.fromkeys(absent)
-        if task.state != "finished":
-            open_jobs += 1
-            total += seconds or 0
-        cells = f" (and {len(task.labels) - 1} more)" if len(task.labels) > 1 else ""
-        needed = plan.duration(seconds) if seconds is not None else "?"
-        lines.append(
-            f"  {task.state:9} {needed:>7} {f'{memory / 1e3:.1f} GB' if memory else '?':>8}  {task.labels[0]}{cells}"
-            + (f"  [lacks {len(absent)}]" if absent else "")
-            + (f"  ({task.reason})" if task.reason else "")
-        )
-        lines.append(f"{'':30}{shlex.join(['python', 'run.py', *task.words])}")
-    device = plan.device_of(_plan_config(board, tasks[0]))
-    lines += [
-        "",
-        f"  {len(tasks)} jobs, {len(tasks) - open_jobs} finished; the others about {plan.duration(total)} on {device.name} "
-        f"(estimated from {device.basis}), one after the other",
-    ]
-    lines += [f"  missing   {line}" for line in missing] or ["  missing   nothing"]
-    lines.append(f"  runs      {board.place.runs}\n  table     {board.place.table}")
-    return "\n".join(lines)
-
-
-def run_study(board: Board, workers: int = 1, say: Callable[[str], None] = print) -> None:
-    """Run what is not finished, ``workers`` jobs at a time; fine-tunings before the jobs that need them."""
-    reason = fetch.offline_reason()
-    for stage in (False, True):
-        tasks = [
-            task
-            for task in board.unique()
-            if bool(task.needs) == stage and task.state != "finished"
-        ]
-        ready = []
-        for task in tasks:
-            absent = blocked(task.cfg, reason) if task.cfg else []
-            if task.state == "waits":
-                task.reason = f"the fine-tuning it needs is not there: {board.tasks[task.needs].reason or 'it failed'}"
-            elif task.state == "running":
-                say(f"running already: {task.labels[0]}")
-            elif absent:
-                task.state, task.reason = "lacks", f"not here: {'; '.join(absent)}"
-            else:
-                ready.append(task)
-        if not stage and tasks and not ready and all(task.state == "lacks" for task in tasks):
-            refuse([task.cfg for task in tasks if task.cfg], reason)
-        _run_all(board, ready, workers, say)
-        board.said |= {
-            task.digest: {"state": task.state, "reason": task.reason}
-            for task in board.unique()
-            if task.digest
-        }
-        board.refresh()
-    board.write()
-
-
-def _run_all(board: Board, tasks: Sequence[Task], workers: int, say: Callable[[str], None]) -> None:
-    processes: dict[int, subprocess.Popen[bytes]] = {}
-    guard, stop = Lock(), Event()
-    begun = time.monotonic()
-
-    def work(item: tuple[int, Task]) -> None:
-        number, task = item
-        with suppress(Timeout), FileLock(_lock(board, task), timeout=0):
-            if stop.is_set():
-                return
-            say(f"[{number}/{len(tasks)}] {task.labels[0]}")
-            started = time.monotonic()
-            task.state, task.reason = _run(board, task, processes, guard)
-            why = f": {task.reason}" if task.reason else ""
-            say(
-                f"[{number}/{len(tasks)}] {task.state} after {plan.duration(time.monotonic() - started)}{why}"
-            )
-
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(work, item) for item in enumerate(tasks, 1)]
-        try:
-            for one in waiting:
-                one.result()
-        except KeyboardInterrupt:
-            stop.set()
-            with guard:
-                for process in processes.values():
-                    process.send_signal(signal.SIGTERM)
-            raise
-        finally:
-            if tasks:
-                board.write()
-    if tasks:
-        say(f"{len(tasks)} jobs in {plan.duration(time.monotonic() - begun)}")
-
-
-def _lock(board: Board, task: Task) -> Path:
-    """One file a configuration: two commands of one study share its jobs and never run one twice."""
-    folder = board.place.runs / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{task.digest}.lock"
-
-
-def _run(
-    board: Board, task: Task, processes: dict[int, subprocess.Popen[bytes]], guard: Lock
-) -> tuple[str, str]:
-    """Run one task to its end; (state, reason)."""
-    known = by_config(find_runs([board.place.runs])).get(task.digest)
-    if known and known.state == "finished":  # by another command, meanwhile
-        return "finished", ""
-    if known and known.state == "running":
-        return "running", ""
-    edit = board.tasks[task.needs].run if task.needs else None
-    words = [
-        *task.words, *([setting("edit.adapter", edit.folder)] if edit else []), setting("output", board.place.runs.resolve()),
-        f"sweep={board.study.name}", *(["resume=true"] if known else []),
-    ]  # fmt: skip
-    log = board.place.runs / "logs" / f"{task.digest}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as stream:
-        with guard:
-            process = subprocess.Popen(
-                [*program(), *words], stdout=stream, stderr=subprocess.STDOUT
-            )
-            processes[process.pid] = process
-        code = process.wait()
-        with guard:
-            del processes[process.pid]
-    if code == 0:
-        return "finished", ""
-    found = by_config(find_runs([board.place.runs])).get(task.digest)
-    state = found.state if found and found.state in ("stopped", "killed") else "failed"
-    return state, why(found, log, code)
+def _matches(row: Mapping[str, str], wanted: Mapping[str, set[str]]) -> bool:
+    return all(row.get(name) in labels for name, labels in wanted.items())

@@ -1,152 +1,238 @@
-"""Jobs of a study: what they are called, how they run, why they failed."""
+"""Jobs of a study: where they lie, how they run (each in a process of its own), why they failed."""
 
 from __future__ import annotations
 
-import difflib
+import os
+import platform
 import re
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from filelock import FileLock
 
-from dclip.config import Config
-from dclip.data.missing import missing_data
-from dclip.errors import DclipError
-from dclip.prepare import compose, needs
-from dclip.record.runs import Run
+from dclip.prepare import compose
+from dclip.record.runs import Run, by_config, find_runs
+from dclip.study.document import Settings
 
-Words = tuple[str, ...]
-
-
-QUIET = (
-    "logger=csv",
-    "trainer.progress=false",
-)  # of every job, unless told otherwise; they change no result
-
-
-# ---------------------------------------------------------------------------------------------------- reading
-
-
-def studies() -> list[str]:
-    """The names of all studies."""
-    return sorted(path.stem for path in (compose.CONF / "study").glob("*.yaml"))
-
-
-def document(name: str) -> tuple[Path, dict[str, Any]]:
-    """A study's file and what it says. DclipError where there is none, or it lacks what every study has."""
-    path = Path(name) if name.endswith(".yaml") else compose.CONF / "study" / f"{name}.yaml"
-    if not path.is_file():
-        close = difflib.get_close_matches(name, studies(), 1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise DclipError(
-            f"study={name} does not exist{hint} Choose from {', '.join(studies())}, or give a file of your own"
-        )
-    told: Any = OmegaConf.to_container(OmegaConf.load(path))
-    absent = [key for key in ("title", "columns") if not isinstance(told, dict) or key not in told]
-    if absent:
-        raise DclipError(
-            f"{path.name} has no {' and no '.join(absent)}; see conf/study for examples"
-        )
-    return path, {str(key): value for key, value in told.items()}
-
-
-def columns_of(told: Any) -> dict[str, str]:
-    """Names of a table's columns and their sources: a list of sources, or a mapping."""
-    return dict(told) if isinstance(told, dict) else {column: column for column in told}
-
-
-def words_of(told: Any) -> Words:
-    """Settings from a file: one, or a list."""
-    return (told,) if isinstance(told, str) else tuple(str(word) for word in told)
-
-
-# ---------------------------------------------------------------------------------------------------- state
+POLL = 0.5  # seconds between two looks at a job
+PATIENCE = 60.0  # seconds that a run has to stop when it is asked to
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a study's runs, its record and its table are."""
+class Folders:
+    """Where a study's runs and its table are.
+
+    ``published``: the table is the one in experiments/NAME, which a part of the study must not empty.
+    """
 
     runs: Path
     table: Path
+    published: bool = False
 
     @classmethod
-    def of(cls, name: str, output: str | None, changed: bool) -> Place:
-        """As told; else outputs/studies/NAME, and the table in experiments/NAME, unless settings were added to the study."""
+    def of(cls, name: str, output: str | None, changed: bool) -> Folders:
+        """``output``; else outputs/studies/NAME, with the table in experiments/NAME unless settings were added."""
         if output is not None:
             return cls(Path(output) / "runs", Path(output))
         runs = Path("outputs") / "studies" / name
         experiments = compose.CONF.parent / "experiments"
-        return cls(
-            runs, experiments / name if experiments.is_dir() and not changed else runs / "table"
-        )
+        if changed or not experiments.is_dir():
+            return cls(runs, runs / "table")
+        return cls(runs, experiments / name, published=True)
 
     @property
-    def record(self) -> Path:
-        """What became of every job, also of those that never made a run's folder."""
+    def shared(self) -> Path:
+        """Where finished runs are looked for: this study's, and those of other studies beside it."""
+        if self.runs.parent.name == "studies":
+            return self.runs.parent
+        return self.runs
+
+    @property
+    def states(self) -> Path:
+        """The state of every job, also of those that never made a run's folder."""
         return self.runs / "jobs.json"
 
+    def lock(self, digest: str) -> FileLock:
+        """One lock a configuration: commands that share these folders never run one twice at a time."""
+        folder = self.runs / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{digest}.lock")
 
-def setting(name: str, path: Path) -> str:
-    """A path as a setting, in quotes where its name would puzzle Hydra."""
-    plain_text = re.fullmatch(r"[\w./@+-]+", str(path))
-    return (
-        f"{name}={path}"
-        if plain_text
-        else f"{name}='{str(path).replace(chr(39), chr(92) + chr(39))}'"
-    )
-
-
-def lacking(cfg: Config) -> list[str]:
-    """What a job needs and is not here."""
-    absent = [need.name for need in needs.needed(cfg) if need.path is None and not need.optional]
-    return [*absent, *("data: " + line for line in missing_data(cfg))]
+    def log(self, digest: str) -> Path:
+        """Where the output of a job goes."""
+        folder = self.runs / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{digest}.log"
 
 
-# ---------------------------------------------------------------------------------------------------- running
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C."""
-
-
-def refuse(cfgs: Sequence[Config], reason: str | None) -> None:
-    """Nothing at all can run: say what is needed, once."""
-    wanted = {
-        n.name: n for cfg in cfgs for n in needs.needed(cfg) if n.path is None and not n.optional
-    }
-    data = list(dict.fromkeys(line for cfg in cfgs for line in missing_data(cfg)))
-    raise needs.MissingFilesError(needs.message(list(wanted.values()), data, reason))
-
-
-def blocked(cfg: Config, reason: str | None) -> list[str]:
-    """What keeps a job from running: data, and weights if none can be fetched (for ``reason``)."""
-    absent = lacking(cfg)
-    return [line for line in absent if line.startswith("data: ")] or (absent if reason else [])
+def quoted(path: str | Path) -> str:
+    """A path as the value of a setting, in quotes where its name would puzzle Hydra."""
+    if re.fullmatch(r"[\w./@+-]+", str(path)):
+        return str(path)
+    escaped = str(path).replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def program() -> list[str]:
-    """What starts a job: this checkout's run.py, or the installed package."""
+    """The command that starts a job: this checkout's run.py, or the installed package."""
     script = compose.HERE.parent / "run.py"
-    return [sys.executable, *([str(script)] if script.is_file() else ["-m", "dclip.cli"])]
+    if script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, "-m", "dclip.cli"]
 
 
-def why(run: Run | None, log: Path, code: int) -> str:
-    """Why a job failed: as its run says, else as its process ended."""
+# ------------------------------------------------------------------------------- running one
+
+
+class End(NamedTuple):
+    """How a job ended: finished, failed, stopped, killed or given up; running where another command has it."""
+
+    state: str
+    reason: str = ""
+
+
+class JobRunner:
+    """Runs jobs in processes of their own and finds those that were run before."""
+
+    def __init__(self, folders: Folders, sweep: str, stop: Event) -> None:
+        self.folders, self.sweep, self.stop = folders, sweep, stop
+
+    def find(self, digest: str) -> Run | None:
+        """The run of a configuration in this study's folder."""
+        return by_config(find_runs([self.folders.runs])).get(digest)
+
+    def run(
+        self,
+        settings: Settings,
+        digest: str,
+        hopeless: Callable[[Run], str] | None = None,
+        follow: bool = False,
+    ) -> End:
+        """Run a job, or take what is there of it.
+
+        Args:
+            hopeless: looks at the run now and then; its answer, if any, ends the run as given up.
+            follow: a run that is under way, started by a command that is gone, is watched to its
+                end; otherwise it is left alone.
+        """
+        run = self.find(digest)
+        if run and run.state == "finished":
+            if hopeless:
+                hopeless(run)
+            return End("finished")
+        if run and run.state == "running":
+            return self._watch(None, digest, hopeless) if follow else End("running")
+        command = [
+            *program(),
+            *settings,
+            f"output={quoted(self.folders.runs.resolve())}",
+            f"sweep={self.sweep}",
+        ]
+        if run:
+            command.append("resume=true")
+        with self.folders.log(digest).open("wb") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+            return self._watch(process, digest, hopeless)
+
+    def _watch(
+        self,
+        process: subprocess.Popen[bytes] | None,
+        digest: str,
+        hopeless: Callable[[Run], str] | None,
+    ) -> End:
+        """Wait until a job ends, is hopeless, or the study is stopped. Without a process: another's run."""
+        run = None
+        while True:
+            ended = self._ended(process, digest)
+            if hopeless:
+                run = run or self.find(digest)
+                reason = hopeless(run) if run else ""
+                if reason and not ended:
+                    end_run(process, run)
+                    return End("given up", reason)
+            if ended:
+                return self._end(process, digest)
+            if self.stop.is_set():
+                end_run(process, run or self.find(digest))
+                return End("stopped")
+
+    def _ended(self, process: subprocess.Popen[bytes] | None, digest: str) -> bool:
+        """Whether a job is over, after ``POLL`` seconds at most."""
+        if process is None:
+            self.stop.wait(POLL)
+            run = self.find(digest)
+            return run is None or run.state != "running"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(POLL)
+            return True
+        return False
+
+    def _end(self, process: subprocess.Popen[bytes] | None, digest: str) -> End:
+        """How a job ended, as its run says."""
+        run = self.find(digest)
+        if run and run.state == "finished":
+            return End("finished")
+        if self.stop.is_set():  # Ctrl-C reached the run before us
+            return End("stopped")
+        state = run.state if run else "gone"
+        if process is None:
+            return End("failed", f"its run is {state}")
+        reason = why_failed(run, self.folders.log(digest), process.returncode)
+        return End(state if state in ("stopped", "killed") else "failed", reason)
+
+
+def why_failed(run: Run | None, log: Path, code: int) -> str:
+    """Why a job failed: what its run says, else the last line of its output, else its exit code."""
     if run and run.status.get("reason"):
         return str(run.status["reason"])
     if code < 0:
         return f"its process was killed ({signal.Signals(-code).name})"
-    lines = [
-        line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
-    ]
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (said or lines or [f"exit code {code}"])[-1][:300]
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    others = [line for line in lines if line]
+    last = [f"exit code {code}", *others[-1:], *errors[-1:]][-1]
+    return last[:300]
+
+
+def end_run(process: subprocess.Popen[bytes] | None, run: Run | None) -> None:
+    """Stop a run; it leaves a checkpoint to resume from. A run of another machine is left alone."""
+    if process is None:
+        if run is not None and run.status.get("host") == platform.node():
+            with suppress(OSError):
+                os.kill(int(run.status["pid"]), signal.SIGTERM)
+        return
+    process.terminate()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# --------------------------------------------------------------------------- running several
+
+
+def run_parallel(work: Sequence[Callable[[], None]], workers: int, stop: Event) -> None:
+    """Call each, ``workers`` at a time. Ctrl-C and errors set ``stop``, and wait until all have stopped."""
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(one) for one in work]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            stop.set()
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C."""
 
 
 @contextmanager
@@ -161,18 +247,3 @@ def stoppable() -> Iterator[None]:
 
 def _stop(*_: Any) -> None:
     raise Stopped
-
-
-def yes(name: str, told: Mapping[str, str]) -> bool:
-    """A word that is true or false; false where it is not there."""
-    value = told.get(name, "false").lower()
-    if value not in ("true", "false"):
-        raise DclipError(f"{name}={told[name]} must be true or false")
-    return value == "true"
-
-
-def number(name: str, value: str, least: int) -> int:
-    """A word that is a whole number. DclipError where it is none."""
-    if not value.strip().isdigit() or int(value) < least:
-        raise DclipError(f"{name}={value} must be a whole number of {least} or more")
-    return int(value)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from conftest import configure
 from dclip.config import plain
 from dclip.record import identity
 from dclip.record.identity import Removed, canonical, config_hash
+from helpers.runs import configure
 
 # as the version before this package was split into folders wrote them into status.json
 HASHES = [

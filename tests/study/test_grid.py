@@ -1,4 +1,4 @@
-"""Studies: their files, their jobs (mostly played: a run's files, with numbers that follow from its settings), their tables."""
+"""Studies: their files, their jobs (mostly faked: a run's files, with numbers that follow from its settings), their tables."""
 
 import csv
 import itertools
@@ -24,13 +24,13 @@ from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.prepare import compose
 from dclip.record import identity, record
 from dclip.study import command as cli
-from dclip.study import grid, jobs, tables
-from dclip.study.grid import Board, read_study
-from dclip.study.jobs import Place
+from dclip.study import cost, document, execute, jobs, paper, progress
+from dclip.study.grid import read_study
+from dclip.study.jobs import Folders
+from dclip.study.progress import Progress
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
-"""Studies: their files, their jobs (mostly played: a run's files, with numbers that follow from its settings), their tables."""
 
 PAPER = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "paper.yaml"))
 GRID = """
@@ -44,11 +44,11 @@ columns: [mae, ssim, lpips]
 
 
 GRIDS = [
-    name for name in jobs.studies() if not name.startswith("tune_")
+    name for name in document.studies() if not name.startswith("tune_")
 ]  # the others: test_search.py
 
 
-class Played:
+class FakeJob:
     """In place of a process: writes a run's files, fails, or is killed, as the control folder says.
 
     ``started`` gets a line a job; ``fail`` and ``die`` hold words: a job that has one fails, or is killed half-way.
@@ -61,19 +61,21 @@ class Played:
     def __init__(self, command, stdout, stderr):
         self.words, self.log, self.pid = command[1:], stdout, next(self.pids)
 
-    def told(self, name):
+    def is_in(self, name):
         path = self.control / name
         wanted = path.read_text().split("\n") if path.is_file() else []
         return any(word and word in " ".join(self.words) for word in wanted)
 
-    def send_signal(self, _):
-        pass
+    def wait(self, timeout=None):
+        self.returncode = self.work()
+        return self.returncode
 
-    def wait(self):
+    def work(self):
         with (self.control / "started").open("a") as stream:
             stream.write(" ".join(self.words) + "\n")
-        if self.told("fail"):
+        if self.is_in("fail"):
             self.log.write(b"Some noise\nerror: there is no such thing; choose another\n")
+            self.log.flush()  # as a process of its own does
             return 2
         settings = dict(word.split("=", 1) for word in self.words)
         cfg = replace(
@@ -90,7 +92,7 @@ class Played:
             "pid": self.pid,
         }
         files.write_json(folder / "status.json", {"status": "running", **who})
-        if self.told("die"):
+        if self.is_in("die"):
             return -signal.SIGKILL
         time.sleep(self.seconds)
         OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
@@ -134,12 +136,12 @@ class Played:
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """A function that runs a study file in a folder of its own, with played jobs."""
-    monkeypatch.setattr(Played, "control", tmp_path)
-    monkeypatch.setattr(grid, "program", lambda: ["job"])
-    monkeypatch.setattr(grid.subprocess, "Popen", Played)
-    monkeypatch.setattr(grid, "configured", configured)
-    monkeypatch.setattr(grid.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(grid.plan, "gpu", lambda: None)
+    monkeypatch.setattr(FakeJob, "control", tmp_path)
+    monkeypatch.setattr(jobs, "program", lambda: ["job"])
+    monkeypatch.setattr(jobs.subprocess, "Popen", FakeJob)
+    monkeypatch.setattr(progress, "configured", configured)
+    monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(cost.plan, "gpu", lambda: None)
     monkeypatch.chdir(tmp_path)
 
     def run(text, *more):
@@ -166,9 +168,6 @@ def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
     found = read_study(name)
     assert len({job.label for job in found.jobs}) == len(found.jobs) > 1
     assert len(found.title) > 10
-    for job in {found.jobs[0], found.jobs[-1]}:
-        if not job.needs:
-            compose.configured(job.words)
     known = {*HIGHER_IS_BETTER, "images", "peak_memory_mb", "kid_10_std"}
     for source in found.columns.values():
         for part in source.split("/"):
@@ -176,7 +175,7 @@ def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
             if part.startswith("config."):
                 assert (
                     OmegaConf.select(
-                        OmegaConf.structured(compose.configured(found.jobs[-1].words)), part[7:]
+                        OmegaConf.structured(compose.configured(found.jobs[-1].settings)), part[7:]
                     )
                     is not None
                 )
@@ -185,7 +184,7 @@ def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
 
 
 def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
-    names = set(jobs.studies())
+    names = set(document.studies())
     assert {
         f"dclip_{t}" for t in ("table1", "table3", "table4", "table5", "ablations", "timing")
     } | {"sde_table1_cifar10"} <= names
@@ -195,10 +194,9 @@ def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
 @pytest.mark.parametrize("name", [n for n in GRIDS if read_study(n).paper])
 def test_rows_of_a_study_are_rows_of_its_paper_table(name):
     found = read_study(name)
-    printed = [key for key, _ in tables.paper_rows(found.paper)]
     ours = [{**found.ours, **dict(row)} for row in found.rows]
     matched = [
-        key for key in printed if any(all(row.get(k) == v for k, v in key.items()) for row in ours)
+        printed for printed in paper.paper_rows(found.paper) if any(map(printed.is_of, ours))
     ]
     expected = {
         "dclip_table1": 4,
@@ -355,14 +353,14 @@ def test_five_killed_jobs_are_finished_by_the_same_command(fake, tmp_path):
 
 
 def test_two_commands_at_once_share_the_jobs(fake, tmp_path, monkeypatch):
-    monkeypatch.setattr(Played, "seconds", 0.5)
+    monkeypatch.setattr(FakeJob, "seconds", 0.5)
     (tmp_path / "mine.yaml").write_text(GRID, "utf-8")
-    boards = [
-        Board(read_study(str(tmp_path / "mine.yaml")), Place.of("mine", "out", False))
+    both = [
+        Progress(read_study(str(tmp_path / "mine.yaml")), Folders.of("mine", "out", False))
         for _ in range(2)
     ]
     threads = [
-        threading.Thread(target=grid.run_study, args=(board, 2, lambda _: None)) for board in boards
+        threading.Thread(target=execute.run_study, args=(one, 2, lambda _: None)) for one in both
     ]
     for thread in threads:
         thread.start()
@@ -373,7 +371,7 @@ def test_two_commands_at_once_share_the_jobs(fake, tmp_path, monkeypatch):
 
 
 def test_workers_run_side_by_side(fake, monkeypatch):
-    monkeypatch.setattr(Played, "seconds", 0.1)
+    monkeypatch.setattr(FakeJob, "seconds", 0.1)
     assert fake(GRID, "workers=4") == 0
     assert len(fake.started()) == 4
 
@@ -410,7 +408,7 @@ def test_one_fine_tuning_serves_all_cells_that_need_it(fake, tmp_path):
 def test_edits_wait_for_a_fine_tuning_that_failed(fake):
     (fake.control / "fail").write_text("method.epochs=2")
     assert fake(TUNED) == 1
-    assert [r["state"] for r in fake.table()] == ["waits", "waits", "failed", ""]
+    assert [r["state"] for r in fake.table()] == ["waiting", "waiting", "failed", ""]
     assert len(fake.started()) == 2
     (fake.control / "fail").unlink()
     assert fake(TUNED) == 0
@@ -459,11 +457,11 @@ def test_a_dry_run_lists_jobs_costs_and_what_is_missing_and_runs_nothing(
 
 def test_an_inversion_that_jobs_share_is_counted_once(fake, tmp_path):
     (tmp_path / "mine.yaml").write_text(GRID, "utf-8")
-    board = Board(
+    planned = Progress(
         read_study(str(tmp_path / "mine.yaml"), ["dataset.test=1000"]),
-        Place.of("mine", "out", False),
+        Folders.of("mine", "out", False),
     )
-    seconds = [one for one, _ in grid.cost(board, board.unique())]
+    seconds = [one.seconds for one in cost.costs(planned.unique())]
     assert seconds[1] == pytest.approx(
         seconds[0] * 1000 * 4 / (1000 * (3 + 2)), rel=0.05
     )  # four steps down against three up, two down
@@ -515,9 +513,10 @@ def test_a_study_file_that_cannot_be_one_is_refused(tmp_path):
 
 def test_settings_of_ones_own_never_touch_the_committed_table():
     assert (
-        Place.of("toonfaces_table1", None, False).table == ROOT / "experiments" / "toonfaces_table1"
+        Folders.of("toonfaces_table1", None, False).table
+        == ROOT / "experiments" / "toonfaces_table1"
     )
-    assert Place.of("toonfaces_table1", None, True).table == Path(
+    assert Folders.of("toonfaces_table1", None, True).table == Path(
         "outputs/studies/toonfaces_table1/table"
     )
 

@@ -1,9 +1,10 @@
-"""Searches: played trials whose goal follows from their settings, epoch by epoch; and a real one from the command line."""
+"""Searches: faked trials whose goal follows from their settings, epoch by epoch; and a real one from the command line."""
 
 import csv
 import platform
 import re
 import signal
+import subprocess
 import threading
 from types import SimpleNamespace
 
@@ -17,13 +18,13 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.record import identity, record
 from dclip.study import command as cli
-from dclip.study import grid, search_table
+from dclip.study import jobs, search_table
 from dclip.study import search as searching
-from dclip.study.jobs import Place
+from dclip.study import trials as running
+from dclip.study.jobs import Folders
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
-"""Searches: played trials whose goal follows from their settings, epoch by epoch; and a real one from the command line."""
 
 SEARCH = """
 title: "A search"
@@ -48,7 +49,7 @@ def goal(cfg, epoch):
     )
 
 
-class Played:
+class FakeJob:
     """In place of a process: one epoch every time it is looked at."""
 
     begun: list[str] = []
@@ -84,7 +85,7 @@ class Played:
             {"status": state, "seconds": 1.0, "environment": {"cpus": 2}, **who},
         )
 
-    def poll(self):
+    def wait(self, timeout=None):
         if self.returncode is not None:
             return self.returncode
         curves = self.folder / "curves.jsonl"
@@ -99,14 +100,12 @@ class Played:
             files.write_json(self.folder / "metrics.json", {"mae": 0.1, "images": 4})
             self.status("finished")
             self.returncode = 0
-        return self.returncode
+            return 0
+        raise subprocess.TimeoutExpired("job", timeout)
 
     def terminate(self):
         self.status("stopped")
         self.returncode = -signal.SIGTERM
-
-    def wait(self, timeout=None):
-        return self.returncode
 
 
 class Undrawn:
@@ -120,12 +119,13 @@ DRAWN = search_table.figure
 @pytest.fixture
 def search(tmp_path, monkeypatch):
     """A function that runs a search with played trials in a folder of its own."""
-    monkeypatch.setattr(Played, "begun", [])
-    monkeypatch.setattr(searching.jobs, "program", lambda: ["job"])
-    monkeypatch.setattr(grid.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(searching.subprocess, "Popen", Played)
+    monkeypatch.setattr(FakeJob, "begun", [])
+    monkeypatch.setattr(jobs, "program", lambda: ["job"])
+    monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(jobs.subprocess, "Popen", FakeJob)
     monkeypatch.setattr(searching, "configured", configured)
-    monkeypatch.setattr(searching, "POLL", 0)
+    monkeypatch.setattr(running, "configured", configured)
+    monkeypatch.setattr(jobs, "POLL", 0)
     monkeypatch.setattr(
         search_table, "figure", lambda *_: Undrawn()
     )  # drawing takes most of these tests' time
@@ -183,33 +183,33 @@ def test_without_pruning_every_trial_is_a_whole_run(search):
 
 def test_the_same_command_has_nothing_left_to_do_and_more_trials_are_added(search):
     assert search("trials=4") == 0
-    before = len(Played.begun)
+    before = len(FakeJob.begun)
     assert search("trials=4") == 0
-    assert len(Played.begun) == before
+    assert len(FakeJob.begun) == before
     assert search("trials=6") == 0
     assert len(search.table()) == 6
 
 
 def test_a_search_that_was_stopped_goes_on_and_finds_the_same(search, monkeypatch, tmp_path):
     search(output="whole")
-    third = Played.begun[2].split(" output=")[0]
-    monkeypatch.setattr(Played, "kills", third)
+    third = FakeJob.begun[2].split(" output=")[0]
+    monkeypatch.setattr(FakeJob, "kills", third)
     with pytest.raises(KeyboardInterrupt):
         search()
-    monkeypatch.setattr(Played, "kills", "")
+    monkeypatch.setattr(FakeJob, "kills", "")
     assert search() == 0
     assert search.table() == search.table("whole")
-    assert sum("resume=true" in line and third in line for line in Played.begun) >= 1
+    assert sum("resume=true" in line and third in line for line in FakeJob.begun) >= 1
 
 
 def test_a_search_whose_process_was_killed_goes_on_and_finds_the_same(search, monkeypatch):
     search(output="whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Played, "kills", Played.begun[2].split(" output=")[0])
-        nobody = {**searching.this_process(), "pid": 10**8}
-        patch.setattr(searching, "this_process", lambda: nobody)
+        patch.setattr(FakeJob, "kills", FakeJob.begun[2].split(" output=")[0])
+        nobody = {**running.this_process(), "pid": 10**8}
+        patch.setattr(running, "this_process", lambda: nobody)
         patch.setattr(
-            searching.Trials, "leave", lambda *_: None
+            running.Trials, "leave", lambda *_: None
         )  # a killed process gives nothing back
         with pytest.raises(KeyboardInterrupt):
             search()
@@ -220,9 +220,9 @@ def test_a_search_whose_process_was_killed_goes_on_and_finds_the_same(search, mo
 def test_two_commands_and_several_workers_share_the_trials(search, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text(SEARCH, "utf-8")
     found = searching.read_search(str(tmp_path / "mine.yaml"))
-    both = [searching.Trials(found, Place.of("mine", "out", False)) for _ in range(2)]
+    both = [running.Trials(found, Folders.of("mine", "out", False)) for _ in range(2)]
     threads = [
-        threading.Thread(target=searching.search_on, args=(trials, 2, lambda _: None))
+        threading.Thread(target=running.run_search, args=(trials, 2, lambda _: None))
         for trials in both
     ]
     for thread in threads:
@@ -236,14 +236,14 @@ def test_two_commands_and_several_workers_share_the_trials(search, tmp_path, mon
 
 
 def test_a_failed_trial_is_shown_with_its_reason_and_not_repeated(search, monkeypatch):
-    monkeypatch.setattr(Played, "fails", "method.batch=2")
+    monkeypatch.setattr(FakeJob, "fails", "method.batch=2")
     assert search() == 0
     failed = [row for row in search.table() if row["state"] == "failed"]
     assert failed and len(search.table()) == 8
     assert {row["speed"] for row in failed} == {"slow"}
-    before = len(Played.begun)
+    before = len(FakeJob.begun)
     search()
-    assert len(Played.begun) == before
+    assert len(FakeJob.begun) == before
 
 
 def test_settings_that_are_impossible_only_together_fail_once(search, monkeypatch):
@@ -252,11 +252,11 @@ def test_settings_that_are_impossible_only_together_fail_once(search, monkeypatc
             raise DclipError("not both")
         return configured(given)
 
-    monkeypatch.setattr(searching, "configured", never)
+    monkeypatch.setattr(running, "configured", never)
     assert search("trials=12") == 0
     assert len(search.table()) == 12
     assert any(row["state"] == "failed" for row in search.table())
-    assert not any("method.batch=4" in words and "loss.id=1" in words for words in Played.begun)
+    assert not any("method.batch=4" in words and "loss.id=1" in words for words in FakeJob.begun)
 
 
 def test_a_setting_that_is_searched_cannot_be_told(search):
@@ -278,8 +278,8 @@ def test_a_label_may_stand_for_no_setting(search):
 
 @pytest.mark.parametrize("run", [None, SimpleNamespace(status={"host": "elsewhere", "pid": 4321})])
 def test_only_a_run_of_this_machine_is_stopped(run, monkeypatch):
-    monkeypatch.setattr(searching.os, "kill", lambda *_: pytest.fail("a signal was sent"))
-    searching._end(None, run)
+    monkeypatch.setattr(jobs.os, "kill", lambda *_: pytest.fail("a signal was sent"))
+    jobs.end_run(None, run)
 
 
 def test_labels_are_named_on_the_drawing():
@@ -307,7 +307,7 @@ def test_a_dry_run_says_the_space_and_the_cost_and_runs_nothing(search, capsys):
     assert search("dry_run=true") == 0
     page = capsys.readouterr().out
     assert "300 to 600, step 100" in page and "slow, fast" in page and "8 trials, 0 done" in page
-    assert Played.begun == []
+    assert FakeJob.begun == []
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_a_dry_run_says_the_space_and_the_cost_and_runs_nothing(search, capsys):
 def test_a_search_that_cannot_be_one_is_refused_before_anything_runs(search, old, new, said):
     with pytest.raises(DclipError, match=re.escape(said)):
         search(text=SEARCH.replace(old, new))
-    assert Played.begun == []
+    assert FakeJob.begun == []
 
 
 def test_words_that_are_for_the_other_kind_of_study_are_refused(search):
@@ -336,7 +336,7 @@ def test_words_that_are_for_the_other_kind_of_study_are_refused(search):
 
 
 def test_without_optuna_one_line_says_what_to_install(search, monkeypatch):
-    monkeypatch.setattr(searching, "find_spec", lambda _: None)
+    monkeypatch.setattr(running, "find_spec", lambda _: None)
     with pytest.raises(DclipError, match=r"pip install 'dclip\[sweep\]'"):
         search()
 

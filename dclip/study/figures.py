@@ -1,0 +1,236 @@
+"""A table's figure: heat maps of a grid of two labels, lines with error bars, or one column against another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dclip.files import atomic_save
+from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.study.grid import Scatter
+from dclip.study.tables import Cell, Row, Table, number, titled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PANELS = 4  # metrics in one figure
+
+
+def write_figure(table: Table, folder: Path, spec: Sequence[str] | Scatter = ()) -> None:
+    """Write figure.png, of the columns in ``spec`` or of all, where there is something to draw."""
+    if isinstance(spec, Scatter):
+        if all(_drawable(table, column) for column in (spec.x, spec.y)):
+            save_figure(scatter(table, spec), folder)
+        return
+    columns = [column for column in spec or table.columns if _drawable(table, column)]
+    if columns:
+        save_figure(figure(table, columns[:MOST_PANELS]), folder)
+
+
+def save_figure(picture: Figure, folder: Path) -> None:
+    """Write figure.png."""
+    atomic_save(folder / "figure.png", lambda p: picture.savefig(p, format="png", dpi=110))
+
+
+def _drawable(table: Table, column: str) -> bool:
+    return any(isinstance(row.cells[column].value, float) for row in table.rows)
+
+
+def figure(table: Table, columns: Sequence[str]) -> Figure:
+    """Heat maps for a whole grid of two labels; else lines with error bars, the paper's dashed."""
+    ours = [row for row in table.rows if row.n or row.state or row.has_numbers]
+    names = [name for name in table.names if len({row.key.get(name, "") for row in ours}) > 1]
+    if len(names) == 2:
+        down, across = (_labels(ours, name) for name in names)
+        if len(ours) == len(down) * len(across):
+            return _heat_maps(table, ours, columns, names)
+    return _lines(table, ours, columns, names or table.names[-1:])
+
+
+def _labels(rows: Sequence[Row], name: str) -> list[str]:
+    """Different labels of this name, in the rows' order."""
+    return list(dict.fromkeys(row.key.get(name, "") for row in rows))
+
+
+def _float(value: float | str | None) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+# --------------------------------------------------------------------------------- heat maps
+
+
+def _heat_maps(
+    table: Table, rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]
+) -> Figure:
+    from matplotlib.figure import Figure
+
+    down, across = (_labels(rows, name) for name in names)
+    width = 1.2 + (0.75 * len(across) + 1.2) * len(columns)
+    drawing = Figure(figsize=(width, 1.3 + 0.6 * len(down)), layout="constrained")
+    panels = drawing.subplots(1, len(columns), squeeze=False)[0]
+    for panel, column in zip(panels, columns, strict=True):
+        cells = {(row.key[names[0]], row.key[names[1]]): row.cells[column] for row in rows}
+        grid = [[cells[a, b] for b in across] for a in down]
+        _heat_map(panel, grid, HIGHER_IS_BETTER.get(column, False))
+        panel.set(title=titled(column), xlabel=names[1], ylabel=names[0])
+        panel.set_xticks(range(len(across)), across, rotation=40, fontsize=7)
+        panel.set_yticks(range(len(down)), down, fontsize=8)
+    title = table.title
+    if table.papers:
+        title += " (paper's in brackets)"
+    drawing.suptitle(title, fontsize=9)
+    return drawing
+
+
+def _heat_map(panel: Axes, grid: Sequence[Sequence[Cell]], higher_is_better: bool) -> None:
+    """One panel: bright is good."""
+    values = [[_float(cell.value) for cell in line] for line in grid]
+    colours = "viridis" if higher_is_better else "viridis_r"
+    panel.imshow(values, cmap=colours, aspect="auto")
+    known = [value for line in values for value in line if not math.isnan(value)]
+    middle = (max(known) + min(known)) / 2 if known else 0
+    for y, line in enumerate(grid):
+        for x, cell in enumerate(line):
+            bright = (values[y][x] > middle) == higher_is_better
+            dark_text = cell.value is None or bright
+            panel.text(
+                x,
+                y,
+                _heat_text(cell),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if dark_text else "white",
+            )
+
+
+def _heat_text(cell: Cell) -> str:
+    value = cell.value
+    if isinstance(value, float):
+        value = float(f"{value:.3g}")
+    text = number(value)
+    if cell.paper is not None:
+        text += f"\n({number(cell.paper)})"
+    return text
+
+
+# ------------------------------------------------------------------------------------- lines
+
+
+def _lines(
+    table: Table, rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]
+) -> Figure:
+    """x: the last label. Groups with the same labels there share a panel; every set of labels has a row of panels."""
+    from matplotlib.figure import Figure
+
+    *outer, x = names
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.key.get(name, "") for name in outer), []).append(row)
+    bands: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for name, members in groups.items():
+        bands.setdefault(tuple(row.key.get(x, "") for row in members), []).append(name)
+    size = (3.4 * len(columns) + 0.6, 2.7 * len(bands) + 0.5)
+    drawing = Figure(figsize=size, layout="constrained")
+    panels = drawing.subplots(len(bands), len(columns), squeeze=False)
+    for band, (labels, members_of) in zip(panels, bands.items(), strict=True):
+        mine = {name: groups[name] for name in members_of}
+        xlabel = x
+        if outer and len(mine) == 1:
+            xlabel = " ".join([*members_of[0], x])
+        for panel, column in zip(band, columns, strict=True):
+            _panel(panel, labels, mine, column, column in table.papers)
+            panel.set(xlabel=xlabel, title=titled(column))
+    drawing.suptitle(table.title, fontsize=9)
+    return drawing
+
+
+def _panel(
+    panel: Axes,
+    labels: Sequence[str],
+    groups: dict[tuple[str, ...], list[Row]],
+    column: str,
+    with_paper: bool,
+) -> None:
+    places = _places(labels)
+    for name, rows in groups.items():
+        _line(panel, places, [row.cells[column] for row in rows], " ".join(name) or "ours")
+    if places == list(range(len(labels))):
+        panel.set_xticks(places, labels, rotation=30, fontsize=7, ha="right")
+    panel.grid(alpha=0.3)
+    if len(groups) > 1 or with_paper:
+        panel.legend(fontsize=7)
+
+
+def _places(labels: Sequence[str]) -> list[float]:
+    """Where labels stand on the axis: at their numbers, or one after the other."""
+    try:
+        return [float(label) for label in labels]
+    except ValueError:
+        return list(range(len(labels)))
+
+
+def _line(panel: Axes, places: Sequence[float], cells: Sequence[Cell], label: str) -> None:
+    drawn = panel.errorbar(
+        places,
+        [_float(cell.value) for cell in cells],
+        [cell.std or 0.0 for cell in cells],
+        marker="o",
+        markersize=3,
+        linewidth=1.2,
+        capsize=2,
+        label=label,
+    )
+    if any(cell.paper is not None for cell in cells):
+        panel.plot(
+            places,
+            [_float(cell.paper) for cell in cells],
+            "--",
+            marker="x",
+            markersize=4,
+            linewidth=1,
+            color=drawn[0].get_color(),
+            label=f"{label}, paper",
+        )
+
+
+# ----------------------------------------------------------------------------------- scatter
+
+
+def scatter(table: Table, spec: Scatter) -> Figure:
+    """One column against another, both logarithmic: a panel a value of one label, points joined along another."""
+    from matplotlib.figure import Figure
+
+    labels = _labels(table.rows, spec.panels)
+    names = [name for name in table.names if name not in (spec.panels, spec.points)]
+    drawing = Figure(figsize=(4.2 * len(labels), 4.2), layout="constrained")
+    panels = drawing.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    colours: dict[str, str] = {}
+    for panel, label in zip(panels, labels, strict=True):
+        series: dict[str, list[tuple[float, float]]] = {}
+        for row in table.rows:
+            point = (_float(row.cells[spec.x].value), _float(row.cells[spec.y].value))
+            if row.key.get(spec.panels) == label and not any(map(math.isnan, point)):
+                name = ", ".join(row.key.get(name, "") for name in names)
+                series.setdefault(name, []).append(point)
+        for name, points in series.items():
+            colour = colours.setdefault(name, f"C{len(colours)}")
+            points.sort()
+            panel.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                "o-",
+                color=colour,
+                label=name,
+                markersize=4,
+                linewidth=1,
+            )
+        title = f"{spec.panels} = {label}"
+        panel.set(xscale="log", yscale="log", title=title, xlabel=titled(spec.x))
+        panel.legend(fontsize=6)
+    panels[0].set_ylabel(titled(spec.y))
+    drawing.suptitle(table.title, fontsize=9)
+    return drawing

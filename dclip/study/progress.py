@@ -1,0 +1,224 @@
+"""What is known of a study's runs: which are finished, which wait for others, which failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dclip.config import Config, plain
+from dclip.files import write_json
+from dclip.prepare import needs
+from dclip.prepare.compose import configured
+from dclip.record.identity import config_hash
+from dclip.record.runs import Run, by_config, find_runs
+from dclip.study.document import Settings
+from dclip.study.grid import Job, Key, Study
+from dclip.study.jobs import Folders, quoted
+
+# parts of a configuration that the header of an edit holds
+HEADER = ("edit", "sampler", "method", "loss", "clip", "seed")
+
+First = tuple[tuple[str, Settings], ...]
+
+
+@dataclass
+class PlannedRun:
+    """One process to run, for a job or for the jobs that build on it, and what is known of it.
+
+    Attributes:
+        settings: as typed; ``{NAME}`` stands for the folder of a run in ``first``.
+        labels: of the jobs it is for.
+        cfg: None where it was not composed.
+        digest: hash of its configuration; empty while a run it builds on is not finished.
+        state: that of its run, or new, waiting, blocked (something is missing that cannot be fetched).
+    """
+
+    settings: Settings
+    first: First = ()
+    labels: list[str] = field(default_factory=list)
+    cfg: Config | None = None
+    digest: str = ""
+    run: Run | None = None
+    state: str = "new"
+    reason: str = ""
+
+    @property
+    def done(self) -> Run | None:
+        """Its run, if that is finished."""
+        return self.run if self.state == "finished" else None
+
+
+class Progress:
+    """All runs that a study plans.
+
+    Every configuration is checked here, also of runs that build on others which are not finished:
+    those are checked on stand-ins, files that say of themselves what the real ones will say.
+    With ``collecting``, runs are only composed if there is anything to find.
+    """
+
+    def __init__(self, study: Study, folders: Folders, collecting: bool = False) -> None:
+        self.study, self.folders, self.collecting = study, folders, collecting
+        self.planned: dict[tuple[Settings, First], PlannedRun] = {}
+        for job in study.jobs:
+            for _, settings in job.first:
+                self._plan(settings, ()).labels.append(f"for {job.label}")
+            self._plan(job.settings, job.first).labels.append(job.label)
+        self.kept = {state["config"]: state for state in _read_states(folders.states)}
+        self._standins: TemporaryDirectory[str] | None = None
+        self.refresh()
+
+    def _plan(self, settings: Settings, first: First) -> PlannedRun:
+        return self.planned.setdefault((settings, first), PlannedRun(settings, first))
+
+    def refresh(self) -> None:
+        """Look again at what lies on disk."""
+        runs = by_config(find_runs([self.folders.shared]))
+        if self.collecting and not runs and not self.kept:
+            return
+        for planned in sorted(self.planned.values(), key=lambda one: bool(one.first)):
+            self._look(planned, runs)
+
+    def _look(self, planned: PlannedRun, runs: Mapping[str, Run]) -> None:
+        settings = self.resolved(planned)
+        if settings is None:
+            planned.cfg = planned.cfg or configured(self._on_standins(planned))
+            planned.state = "waiting"
+            return
+        if not planned.digest:
+            planned.cfg = configured(settings)
+            planned.digest = config_hash(planned.cfg)
+        planned.run = runs.get(planned.digest)
+        kept = self.kept.get(planned.digest, {})
+        planned.state = planned.run.state if planned.run else kept.get("state", "new")
+        planned.reason = planned.run.reason if planned.run else kept.get("reason", "")
+
+    def resolved(self, planned: PlannedRun) -> Settings | None:
+        """The run's settings with the folders of those it builds on; None while one is not finished."""
+        places: dict[str, Path] = {}
+        for name, run in self.runs_before(planned):
+            if run.done is None:
+                return None
+            places[name] = run.done.folder
+        return tuple(fill(setting, places) for setting in planned.settings)
+
+    def runs_before(self, planned: PlannedRun) -> list[tuple[str, PlannedRun]]:
+        """The runs that one builds on, by name."""
+        return [(name, self.planned[settings, ()]) for name, settings in planned.first]
+
+    def _on_standins(self, planned: PlannedRun) -> Settings:
+        """The run's settings with stand-ins for what is not finished."""
+        self._standins = self._standins or TemporaryDirectory(prefix="dclip-study-")
+        places: dict[str, Path] = {}
+        for name, run in self.runs_before(planned):
+            assert run.cfg is not None
+            places[name] = Path(self._standins.name) / config_hash(run.cfg)
+            _write_standin(run.cfg, places[name])
+        for place in used_files(planned.settings, places):
+            place.touch()
+        return tuple(fill(setting, places) for setting in planned.settings)
+
+    def unique(self, rows: set[Key] | None = None) -> list[PlannedRun]:
+        """Runs with different configurations, those that others build on first; of some rows, or of all.
+
+        A configuration that several cells have is one run.
+        """
+        wanted: set[tuple[Settings, First]] = set()
+        for job in self.study.jobs:
+            if rows is None or job.row in rows:
+                wanted.add((job.settings, job.first))
+                wanted.update((settings, ()) for _, settings in job.first)
+        different: dict[str, PlannedRun] = {}
+        for key, planned in sorted(self.planned.items(), key=lambda item: bool(item[1].first)):
+            if key in wanted:
+                different.setdefault(planned.digest or repr(key), planned)
+        return list(different.values())
+
+    def of(self, job: Job) -> PlannedRun:
+        """The run of a job."""
+        return self.planned[job.settings, job.first]
+
+    def write(self) -> None:
+        """Keep the state of every run: jobs.json."""
+        states = []
+        for planned in self.unique():
+            states.append(
+                {
+                    "jobs": planned.labels,
+                    "config": planned.digest,
+                    "state": planned.state,
+                    "reason": planned.reason,
+                    "run": str(planned.run.folder) if planned.run else None,
+                    "words": list(planned.settings),
+                }
+            )
+        write_json(self.folders.states, {"study": self.study.name, "jobs": states})
+
+
+def _read_states(path: Path) -> list[dict[str, Any]]:
+    with suppress(OSError, ValueError):
+        return list(json.loads(path.read_text("utf-8"))["jobs"])
+    return []
+
+
+# ----------------------------------------------------------------- runs that build on others
+
+
+def _pattern(name: str) -> str:
+    return rf"\{{{re.escape(name)}\}}(/[\w./-]+)?"
+
+
+def fill(setting: str, places: Mapping[str, Path]) -> str:
+    """A setting with ``{NAME}`` and ``{NAME}/FILE`` replaced by folders and files."""
+    for name, place in places.items():
+        for match in reversed(list(re.finditer(_pattern(name), setting))):
+            path = quoted(f"{place}{match[1] or ''}")
+            setting = f"{setting[: match.start()]}{path}{setting[match.end() :]}"
+    return setting
+
+
+def used_files(settings: Sequence[str], places: Mapping[str, Path]) -> list[Path]:
+    """The files that settings name in some folders."""
+    files = []
+    for name, place in places.items():
+        for match in re.finditer(_pattern(name), "\n".join(settings)):
+            if match[1]:
+                files.append(Path(f"{place}{match[1]}"))
+    return files
+
+
+def _write_standin(cfg: Config, folder: Path) -> None:
+    """A folder with what checks look at in a finished run's: an edit's header, without weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = plain(cfg)
+    document = {"kind": "edit", **{key: settings[key] for key in HEADER}}
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = {"__metadata__": {"dclip": json.dumps(document)}, "x": tensor}
+    head = json.dumps(header).encode()
+    (folder / "adapter.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+
+
+# --------------------------------------------------------------------------- what is missing
+
+
+def missing(cfg: Config) -> list[str]:
+    """What a run needs that is not here: weights by name, and data."""
+    weights, data = needs.absent([cfg])
+    return [*(need.name for need in weights), *(f"data: {line}" for line in data)]
+
+
+def unobtainable(cfg: Config, offline: str | None) -> list[str]:
+    """What keeps a run from starting: data, and weights if none can be fetched (for the reason given)."""
+    weights, data = needs.absent([cfg])
+    names = [need.name for need in weights] if offline else []
+    return [*names, *(f"data: {line}" for line in data)]
+
+
+def refuse(cfgs: Sequence[Config], offline: str | None) -> None:
+    """MissingFilesError with all that these runs need, once."""
+    raise needs.MissingFilesError(needs.message(*needs.absent(cfgs), offline))

@@ -1,0 +1,172 @@
+"""The table of a study, as far as it has been run, beside the paper's numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dclip.record.runs import Run
+from dclip.study.figures import write_figure
+from dclip.study.grid import Job, Study
+from dclip.study.paper import PaperRow, paper_note, paper_rows, paper_tables
+from dclip.study.progress import PlannedRun, Progress
+from dclip.study.sheets import write_sheets
+from dclip.study.tables import (
+    Cell,
+    Row,
+    Table,
+    cell_of,
+    origin_of,
+    ran_on,
+    read_csv,
+    write_texts,
+)
+
+BASELINE = "/ baseline"  # ends the source of a column that is a ratio to a row
+
+
+def write_table(progress: Progress) -> Path:
+    """Write a study's table, figure and pictures; returns the Markdown's path."""
+    study, folders = progress.study, progress.folders
+    table = study_table(progress)
+    path = write_texts(table, folders.table)
+    if study.figure is not None:
+        write_figure(table, folders.table, study.figure)
+    if study.pictures is not None:
+        write_sheets(progress, study.pictures)
+    return path
+
+
+def study_table(progress: Progress) -> Table:
+    """The table of a study.
+
+    In experiments/, rows that have not been run again stay as an earlier table has them.
+    """
+    study = progress.study
+    paper = paper_rows(study.paper) if study.paper else []
+    table = Table(study.title, _names(study, paper), list(study.columns), [])
+    table.split_by = study.split_by
+    jobs: dict[tuple[tuple[str, str], ...], list[Job]] = {key: [] for key in study.rows}
+    for job in study.jobs:
+        jobs[job.row].append(job)
+    for key, mine in jobs.items():
+        table.rows.append(_row(progress, table, {**study.ours, **dict(key)}, mine))
+    kept: list[Row] = []
+    if progress.folders.published:
+        kept = _keep_earlier(table, progress.folders.table / "table.csv")
+    _add_ratios(table, study)
+    _add_paper(table, paper)
+    table.note_spread("seed")
+    if study.paper and study.paper in paper_tables():
+        table.note(paper_note(study.paper))
+    _note_origins(progress, table, kept)
+    return table
+
+
+def _names(study: Study, paper: Sequence[PaperRow]) -> list[str]:
+    """Names of all labels that rows have, ours and the paper's."""
+    names = dict.fromkeys(study.ours)
+    for printed in paper:
+        names |= dict.fromkeys(printed.key)
+    for key in study.rows:
+        names |= dict.fromkeys(name for name, _ in key)
+    return list(names)
+
+
+def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[Job]) -> Row:
+    """One row from its runs; what is wrong with them goes into the table's notes."""
+    row = Row(key, {})
+    by_seed: dict[int, list[PlannedRun]] = {}
+    for job in sorted(jobs, key=lambda job: job.seed):
+        by_seed.setdefault(job.seed, []).append(progress.of(job))
+    finished: list[list[Run]] = []
+    for seed, planned in by_seed.items():
+        done = [one.done for one in planned if one.done]
+        if len(done) == len(planned):
+            finished.append(done)
+        elif done:
+            table.note(
+                f"{row.label}, seed {seed}: only {len(done)} of the {len(planned)} runs "
+                "that are averaged are finished"
+            )
+    unfinished = [progress.of(job) for job in jobs]
+    failed = [one for one in unfinished if one.state not in ("finished", "new")]
+    for one in failed:
+        table.note(f"{row.label}: {one.state}: {one.reason or 'no reason is known'}")
+    for column, source in progress.study.columns.items():
+        row.cells[column] = _cell(table, column, source, finished)
+    if finished:
+        row.n = sum(run.images for run in finished[0])
+        row.seeds = len(finished)
+        row.origin = origin_of([run for runs in finished for run in runs])
+    elif failed:
+        row.state = failed[0].state
+    return row
+
+
+def _cell(table: Table, column: str, source: str, seeds: Sequence[Sequence[Run]]) -> Cell:
+    if not seeds or source.endswith(BASELINE):
+        return Cell()
+    cell = cell_of(seeds, source)
+    if cell.value is None:
+        table.note(f"{column}: {seeds[0][0].why_absent(source)}")
+    return cell
+
+
+def _keep_earlier(table: Table, path: Path) -> list[Row]:
+    """Put rows of an earlier table in place of those that have not been run, or with fewer seeds; returns them."""
+    earlier = {tuple(row.key.items()): row for row in read_csv(path, table)}
+    kept = []
+    for k, row in enumerate(table.rows):
+        old = earlier.get(tuple((name, row.key[name]) for name in table.names if name in row.key))
+        if old and old.has_numbers and old.seeds > row.seeds and not row.state:
+            table.rows[k] = old
+            kept.append(old)
+    return kept
+
+
+def _add_ratios(table: Table, study: Study) -> None:
+    """Fill columns whose source is ``COLUMN / baseline``."""
+    for column, source in study.columns.items():
+        if not source.endswith(BASELINE):
+            continue
+        of = source.removesuffix(BASELINE).strip()
+        for row in table.rows:
+            key = {**row.key, **study.baseline}
+            base = next((other for other in table.rows if other.key == key), None)
+            row.cells[column] = Cell(_ratio(row.cells[of], base.cells[of]) if base else None)
+
+
+def _ratio(cell: Cell, base: Cell) -> float | None:
+    if not isinstance(cell.value, float) or not isinstance(base.value, float) or not base.value:
+        return None
+    return cell.value / base.value
+
+
+def _add_paper(table: Table, paper: Sequence[PaperRow]) -> None:
+    """Put the paper's numbers beside ours, and its other rows below."""
+    ours = list(table.rows)
+    for printed in paper:
+        rows = [row for row in ours if printed.is_of(row.key)]
+        if not rows:
+            rows = [Row(printed.key, {column: Cell() for column in table.columns})]
+            table.rows += rows
+        for row in rows:
+            for column in table.columns:
+                row.cells[column] = replace(row.cells[column], paper=printed.values.get(column))
+
+
+def _note_origins(progress: Progress, table: Table, kept: Sequence[Row]) -> None:
+    """Say which runs, of which machines and revisions, made the numbers, and by which command."""
+    runs = [planned.done for planned in progress.unique() if planned.done]
+    if runs:
+        table.note(ran_on(runs))
+    origins: dict[str, int] = {}
+    for row in kept:
+        origin = row.origin or "origin not recorded"
+        origins[origin] = origins.get(origin, 0) + 1
+    for origin, count in origins.items():
+        table.note(f"{count} rows kept from an earlier table: {origin}")
+    first = " ".join(progress.study.jobs[0].settings)
+    table.note(f"command: python run.py study={progress.study.name}; first job: {first}")
