@@ -31,7 +31,6 @@ from dclip.study.progress import Progress
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
-
 PAPER = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "paper.yaml"))
 GRID = """
 title: "A grid"

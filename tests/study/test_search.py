@@ -25,7 +25,6 @@ from dclip.study.jobs import Folders
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
-
 SEARCH = """
 title: "A search"
 base: [experiment=toonfaces_red_hair, trainer=cpu]
