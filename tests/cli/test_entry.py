@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ROOT
+from helpers.runs import ROOT
 
 BARE = [sys.executable, "-I", "-S"]  # sees the standard library only
 

@@ -6,13 +6,14 @@ import tomllib
 
 import pytest
 
-from conftest import ROOT, write_edit
 from dclip.cli import command
 from dclip.cli import metrics as metrics_command
 from dclip.cli import weights as weights_command
 from dclip.pages import preference
 from dclip.prepare import launchers
 from dclip.study import collect, jobs
+from helpers.networks import write_edit
+from helpers.runs import ROOT, SMALL
 
 PAGES = sorted(
     [
@@ -23,7 +24,7 @@ PAGES = sorted(
     ]
 )
 FILES = ("photo.jpg", "FILE", "DDPM", "CLIP", "HELDOUT", "mine.yaml")  # placeholders of the pages
-ELSEWHERE = "extend.md"  # its files are written and its commands are run by test_docs.py
+ELSEWHERE = "extend.md"  # its files are written and its commands are run by test_extend.py
 
 
 def commands_of(page):
@@ -41,8 +42,6 @@ RUNS = sorted({tuple(words[2:]) for page, words in COMMANDS
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, nets):
     """A folder where what the commands name exists: two learned edits, a face, some files."""
-    from conftest import SMALL
-
     folder = tmp_path_factory.mktemp("user")
     tiny = {"experiment": "toonfaces_red_hair", **SMALL, "clip.name": nets["clip"]}
     runs = {}

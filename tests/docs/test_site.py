@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT
+from helpers.runs import ROOT
 
 
 @pytest.fixture(scope="module")
