@@ -71,23 +71,26 @@ def page() -> str:
     alone = hours(faces) * RUNS
     return f"""# What large runs need
 
-**These are estimates**, not measurements: network calls counted by `dclip/prepare/plan.py`, times the operations of a call, over the speed that the
-paper's Quadro RTX 6000 reached ({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster; nothing here has been run with the published
-weights. This page is written by `python docs/scale.py`; `python run.py plan=true experiment=NAME` says the same of any run, on your device.
+**These are estimates**, not measurements: the network calls that `dclip/prepare/plan.py` counts, times
+the operations of a call, divided by the speed that the paper's Quadro RTX 6000 reached
+({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster. Nothing here has been run with the published weights.
+`python docs/scale.py` writes this page; `python run.py plan=true experiment=NAME` estimates any run for your
+device.
 
 ## ImageNet at 512 x 512
 
-{big.parameters / 1e6:.0f} million parameters ({registry.get("imagenet512").megabytes / 1e3:.1f} GB of weights), {big.gflop / 1e3:.1f} TFLOP a call, \
-{big.kept_mb / 1e3:.1f} GB kept for the backward pass of
-one call: {big.gflop / small.gflop:.0f} times the work of the 256 x 256 face model ({small.gflop / 1e3:.2f} TFLOP).
+{big.parameters / 1e6:.0f} million parameters ({registry.get("imagenet512").megabytes / 1e3:.1f} GB of weights), \
+{big.gflop / 1e3:.1f} TFLOP per call, and {big.kept_mb / 1e3:.1f} GB kept for the backward
+pass of one call: {big.gflop / small.gflop:.0f} times the work of the 256 x 256 face model ({small.gflop / 1e3:.2f} TFLOP).
 
 | fine-tuning (`experiment=`) | network calls | hours on an RTX 6000 | GB of GPU memory |
 |---|---|---|---|
 {chr(10).join(rows)}
 
-A call is one image forward; a forward and a backward pass count {plan.BACKWARD:.0f}. Memory: weights, gradients, Adam's moments and what the chain keeps;
-the upper number is what an allocator may need. `method.objective=chain_checkpointed` keeps one step instead of the chain, and
-`preset=lora` trains about 1 % of the weights.
+A call is the forward pass of one image; forward and backward together count {plan.BACKWARD:.0f}. Memory is weights,
+gradients, Adam's moments and what the chain keeps; the upper number allows for what an allocator
+may need. `method.objective=chain_checkpointed` keeps one step instead of the chain, and `preset=lora`
+trains about 1 % of the weights.
 
 ## A sweep of {RUNS:,} fine-tunings of the face model
 
@@ -98,11 +101,13 @@ the upper number is what an allocator may need. `method.objective=chain_checkpoi
 | checkpoints on disk | {checkpoints * RUNS:,.0f} GB | 0: delete `checkpoints/` of finished runs; only resuming needs them |
 | latents | {images * latent / 1e3:.2f} GB | the same, once for every t0 and number of steps |
 
-- {alone / 24:.0f} days of one RTX 6000; {alone / 16:.0f} hours of sixteen, if the jobs are even.
-- `python run.py study=NAME` may be started on several machines that share `outputs/`: a job is locked while it runs, and a finished one is never
-  run again. Whatever was killed goes on from its last checkpoint with the same command.
-- Weights & Biases: studies log to files only (`logger=csv`), for {RUNS:,} online runs each with its pictures meet the limits of most plans
-  (see yours). `task=report runs=outputs` makes the table without it; `logger=wandb` on the command line brings it back.
+- {alone / 24:.0f} days of one RTX 6000, or {alone / 16:.0f} hours of sixteen if the jobs are even.
+- Start `python run.py study=NAME` on as many machines as share `outputs/`. A job is locked while it
+  runs, and a finished one never runs again. Re-running the command resumes killed jobs from their last
+  checkpoint.
+- Studies log to files only (`logger=csv`), because {RUNS:,} online runs with pictures exceed the limits of
+  most Weights & Biases plans. `task=report runs=outputs` makes the table without it; `logger=wandb`
+  brings it back.
 """
 
 
