@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dclip.config import Grid, Sampler, Solver
 from dclip.data.toonfaces.images import toonfaces
-from dclip.diffusion.sampler import sample
+from dclip.diffusion.sampler import Prediction, sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.files import write_json
 from dclip.metrics.functional import mae
@@ -41,10 +41,10 @@ def ours(model: DiffusionModel, images: Tensor, options: Sampler) -> tuple[Tenso
     """Reconstructions and network calls."""
     calls = 0
 
-    def eps(x: Tensor, t: Tensor) -> Tensor:
+    def eps(x: Tensor, t: Tensor) -> Prediction:
         nonlocal calls
         calls += 1
-        return model.eps(x, t)
+        return model.predict(x, t)
 
     up, down = pairs_of(options)
     latents = sample(

@@ -123,7 +123,7 @@ def update(nets: Nets, objective: ObjectiveName, steps: int = 6) -> Callable[[],
     loss = Objective.prepare(Loss(), nets.clip, nets.identity, images, direction)
     latents = torch.randn_like(nets.images(1))
     options, down = DiffusionClip(s_train=steps, objective=objective), pairs_down(T0, steps)
-    work = Work(nets.model.eps, loss, nets.model.schedule, down, latents, [0], 0, 0.5, options)
+    work = Work(nets.model.predict, loss, nets.model.schedule, down, latents, [0], 0, 0.5, options)
     optimizer = torch.optim.Adam(nets.model.unet.parameters(), 1e-6, fused=True)
 
     def run() -> None:
@@ -140,14 +140,14 @@ def invert(nets: Nets, number: int, batch: int, steps: int = 40) -> None:
     """Latents of ``number`` images."""
     images = nets.images(number)
     for part in batches(number, batch):
-        sample(nets.model.eps, images[part], pairs_up(T0, steps), nets.model.schedule)
+        sample(nets.model.predict, images[part], pairs_up(T0, steps), nets.model.schedule)
 
 
 @torch.no_grad()
 def edit(nets: Nets) -> None:
     """40 steps up and 6 down, one image."""
-    latents = sample(nets.model.eps, nets.images(1), pairs_up(T0, 40), nets.model.schedule)
-    sample(nets.model.eps, latents, pairs_down(T0, 6), nets.model.schedule)
+    latents = sample(nets.model.predict, nets.images(1), pairs_up(T0, 40), nets.model.schedule)
+    sample(nets.model.predict, latents, pairs_down(T0, 6), nets.model.schedule)
 
 
 def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:

@@ -116,7 +116,9 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
     @torch.no_grad()
     def invert() -> None:
         options = Sampler(Solver.fixed_point, T0, s_gen=steps)
-        sample(model.eps, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options))
+        sample(
+            model.predict, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options)
+        )
 
     face = toonfaces("test", images).pixels.contiguous(memory_format=torch.channels_last)
     runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()} | {("inversion", 0): invert}

@@ -82,7 +82,7 @@ def make_case(
     options = DiffusionClip(s_train=steps, objective=ObjectiveName(name))
     index = list(range(len(latents)))
     work = Work(
-        model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options
+        model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options
     )
     trained = list(trained)
     label = name + (f" + LoRA {rank}" if rank else "")

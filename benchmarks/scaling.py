@@ -22,7 +22,7 @@ import torch
 from finetuning import table, timed
 from torch import Tensor, nn
 
-from dclip.diffusion.sampler import sample
+from dclip.diffusion.sampler import Prediction, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.files import write_json
 from dclip.models.unet import TOONFACES_UNET, build_unet
@@ -42,10 +42,9 @@ class Network:
             memory_format=torch.channels_last
         )  # type: ignore[call-overload]
 
-    def eps(self, x: Tensor, t: Tensor) -> Tensor:
+    def predict(self, x: Tensor, t: Tensor) -> Prediction:
         """Predicted noise."""
-        out: Tensor = self.net(x, t, return_dict=False)[0]
-        return out
+        return Prediction(self.net(x, t, return_dict=False)[0])
 
     def noise(self, count: int) -> Tensor:
         """Latents."""
@@ -58,12 +57,12 @@ class Network:
         x = self.noise(images)
         with torch.no_grad():
             for part in batches(images, batch):
-                sample(self.eps, x[part], pairs_down(500, steps), SCHEDULE)
+                sample(self.predict, x[part], pairs_down(500, steps), SCHEDULE)
 
     def update(self, steps: int, batch: int) -> None:
         """The chain's gradient of one batch."""
         sample(
-            self.eps, self.noise(batch), pairs_down(500, steps), SCHEDULE
+            self.predict, self.noise(batch), pairs_down(500, steps), SCHEDULE
         ).square().mean().backward()
         self.net.zero_grad()
 
@@ -98,7 +97,7 @@ def batch_sizes(repeats: int) -> list[dict[str, Any]]:
             for size in sizes:
                 start = time.perf_counter()
                 for part in batches(len(x), size):
-                    net.eps(x[part], torch.full((size,), 300))
+                    net.predict(x[part], torch.full((size,), 300))
                 best[size] = min(best[size], time.perf_counter() - start)
     return [
         {"batch": size, "ms_per_image": 1e3 * seconds / len(x)} for size, seconds in best.items()

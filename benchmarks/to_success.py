@@ -108,7 +108,7 @@ def carry(model: DiffusionModel, x: Tensor, pairs: Any, solver: Any = None) -> T
     with torch.no_grad():
         parts = [p.contiguous(memory_format=torch.channels_last) for p in x.split(16)]
         return torch.cat(
-            [sample(model.eps, part, pairs, model.schedule, solver=solver) for part in parts]
+            [sample(model.predict, part, pairs, model.schedule, solver=solver) for part in parts]
         )
 
 
@@ -226,14 +226,14 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     with torch.no_grad():
         up = clock.run(
             lambda: sample(
-                original.eps,
+                original.predict,
                 one,
                 pairs_of(cfg.sampler)[0],
                 model.schedule,
                 solver=inverter_of(cfg.sampler),
             )
         )
-        clock.run(lambda: sample(model.eps, up, down, model.schedule))
+        clock.run(lambda: sample(model.predict, up, down, model.schedule))
     return line("dclip", len(images), cfg.method.lr, inverted, learned, clock.seconds, found)
 
 

@@ -51,7 +51,9 @@ def _options(
 
 def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
     x = _images(images).pixels.to(model.device)
-    return sample(model.eps, x, pairs_of(options)[0], model.schedule, solver=inverter_of(options))
+    return sample(
+        model.predict, x, pairs_of(options)[0], model.schedule, solver=inverter_of(options)
+    )
 
 
 def _generate(

@@ -56,8 +56,8 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
             transcription.invert(net, objective.images[:1], 401, 7),
         )
         ours = (
-            sample(model.eps, latents[:1], pairs_down(401, 6), model.schedule),
-            sample(model.eps, objective.images[:1], pairs_up(401, 7), model.schedule),
+            sample(model.predict, latents[:1], pairs_down(401, 6), model.schedule),
+            sample(model.predict, objective.images[:1], pairs_up(401, 7), model.schedule),
         )
     assert net.calls == 6 + 6
     for a, b in zip(theirs, ours, strict=True):
@@ -85,7 +85,7 @@ def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
     model.unet.requires_grad_(True).zero_grad()
     options = DiffusionClip(s_train=3, objective=ObjectiveName(name))
     work = Work(
-        model.eps,
+        model.predict,
         objective,
         model.schedule,
         pairs_down(500, 3),

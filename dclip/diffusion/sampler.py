@@ -1,4 +1,4 @@
-"""Walking through the schedule: one loop over (t, t_next) pairs, upward (inversion) and downward (generation).
+"""One loop over (t, t_next) pairs of the schedule, upward (inversion) and downward (generation).
 
 =========  ===================  ===========================================================
 symbol     code                 meaning
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -22,64 +22,108 @@ from torch import Tensor
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import CLEAN, Pair, Schedule
 
-# eps_fn(x_t [N,C,H,W], t int64 [N]) -> eps [N,C,H,W]; for ancestral sampling with learned variance: (eps, fraction)
-EpsFn = Callable[[Tensor, Tensor], "Tensor | tuple[Tensor, Tensor]"]
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser returns for x_t. All parts have the shape of x_t, [N,C,H,W].
+
+    Attributes:
+        eps: the predicted noise.
+        fraction: the raw LEARNED_RANGE output in [-1, 1] of a network that predicts its variance.
+        x0_eps: the noise from which x0 is predicted, where it is not ``eps`` (the asymmetric step
+            of Asyrp, Kwon et al. 2023): ``eps`` then only points back to x_t.
+    """
+
+    eps: Tensor
+    fraction: Tensor | None = None
+    x0_eps: Tensor | None = None
+
+    @property
+    def noise_of_x0(self) -> Tensor:
+        """The noise from which x0 is predicted."""
+        return self.eps if self.x0_eps is None else self.x0_eps
+
+    def shifted(self, shift: Tensor) -> Prediction:
+        """The same with ``shift`` taken from the noise, as guidance does."""
+        x0_eps = None if self.x0_eps is None else self.x0_eps - shift
+        return replace(self, eps=self.eps - shift, x0_eps=x0_eps)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        """The same with every part changed."""
+        fraction = None if self.fraction is None else change(self.fraction)
+        x0_eps = None if self.x0_eps is None else change(self.x0_eps)
+        return Prediction(change(self.eps), fraction, x0_eps)
+
+    def __add__(self, other: Prediction) -> Prediction:
+        """The sum, part by part; without a variance unless both predict one."""
+        fraction = x0_eps = None
+        if self.fraction is not None and other.fraction is not None:
+            fraction = self.fraction + other.fraction
+        if self.x0_eps is not None or other.x0_eps is not None:
+            x0_eps = self.noise_of_x0 + other.noise_of_x0
+        return Prediction(self.eps + other.eps, fraction, x0_eps)
+
+
+# A denoiser: eps_fn(x_t [N,C,H,W], t int64 [N])
+EpsFn = Callable[[Tensor, Tensor], Prediction]
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step knows. ``fraction`` in [-1, 1] is a network's raw LEARNED_RANGE output, where there is one."""
+class Evaluation:
+    """What a denoiser says at (x, t). ``asymmetric``: x0 is predicted from another noise than eps."""
 
     t: int
-    t_next: int
     x: Tensor
     eps: Tensor
     x0: Tensor
     fraction: Tensor | None = None
+    asymmetric: bool = False
+
+    def toward(self, t_next: int) -> Step:
+        """The step from here to ``t_next``."""
+        return Step(
+            self.t, self.x, self.eps, self.x0, self.fraction, self.asymmetric, t_next=t_next
+        )
 
 
-class Look(Protocol):
-    """Asks the network once more: what does it see at (x, t)?"""
+@dataclass(frozen=True)
+class Step(Evaluation):
+    """An evaluation, and where to go from there."""
 
-    def __call__(self, x: Tensor, t: int) -> Step:
-        """A step without a destination."""
-        ...
+    t_next: int = field(kw_only=True)
 
 
-class Solver(Protocol):
-    """Turns one step into x at t_next."""
+Evaluate = Callable[[Tensor, int], Evaluation]  # asks the denoiser at (x, t)
 
-    def start(self) -> Solver:
-        """A solver for one walk, with no memory of others."""
-        ...
+
+class Solver:
+    """Turns one step into x at t_next. Only :meth:`advance` must be written.
+
+    A solver that remembers earlier steps returns a fresh copy of itself from :meth:`start`, so
+    that one trajectory knows nothing of another.
+    """
+
+    def start(self) -> Self:
+        """The solver of one trajectory."""
+        return self
+
+    def unpack(self, latent: Tensor) -> Tensor:
+        """x [N,C,H,W] at the start, from what the trajectory starts from."""
+        return latent
+
+    def recall(self, x: Tensor, t: int, schedule: Schedule) -> Evaluation | None:
+        """What is known at (x, t) from earlier steps. None: the denoiser has to be asked."""
+        return None
 
     def advance(
-        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, evaluate: Evaluate
     ) -> Tensor:
-        """x_{t_next} [N,C,H,W]."""
-        ...
+        """x at ``step.t_next``, [N,C,H,W]. ``evaluate`` asks the denoiser once more."""
+        raise NotImplementedError
 
-
-@runtime_checkable
-class TwoStates(Protocol):
-    """A solver whose latent is two states: x at the end of the walk and x one step before it, [N,2,C,H,W]."""
-
-    def open(self, x: Tensor) -> Tensor:
-        """x [N,C,H,W] at the start, out of one state [N,C,H,W] or two."""
-        ...
-
-    def close(self, x: Tensor) -> Tensor:
-        """What the walk returns for x [N,C,H,W] at its end."""
-        ...
-
-
-@runtime_checkable
-class Recalls(Protocol):
-    """A solver that may know already what the network sees where a step begins."""
-
-    def recall(self, x: Tensor, t: int, schedule: Schedule) -> Step | None:
-        """A step without a destination; None where the network has to be asked."""
-        ...
+    def pack(self, x: Tensor) -> Tensor:
+        """What the trajectory returns for x [N,C,H,W] at its end."""
+        return x
 
 
 def _draw(noise: ImageNoise | None, x: Tensor) -> Tensor:
@@ -89,17 +133,17 @@ def _draw(noise: ImageNoise | None, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DDIM:
-    """DDIM, Song et al. 2021, Eq. 12 (eta = 0: deterministic; DiffusionCLIP Eq. 12-13). Only eta = 0 may go upward."""
+class DDIM(Solver):
+    """DDIM (Song et al. 2021, Eq. 12). Deterministic with eta = 0, and only then upward too."""
 
     eta: float = 0.0
 
-    def start(self) -> DDIM:
-        """Nothing to remember."""
-        return self
-
     def advance(
-        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None
+        self,
+        step: Step,
+        schedule: Schedule,
+        noise: ImageNoise | None,
+        evaluate: Evaluate | None = None,
     ) -> Tensor:
         """x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps + sigma z."""
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
@@ -109,52 +153,60 @@ class DDIM:
                 raise ValueError("inversion is deterministic; use eta=0 upward")
             sigma = self.eta * math.sqrt((1 - a / a_next) * (1 - a_next) / (1 - a))
         x = math.sqrt(a_next) * step.x0 + math.sqrt(max(1 - a_next - sigma**2, 0.0)) * step.eps
-        return x + sigma * _draw(noise, x) if sigma else x
+        if sigma == 0:
+            return x
+        return x + sigma * _draw(noise, x)
 
 
 @dataclass(frozen=True)
-class DDPM:
-    """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence: beta is the noise between t_next and t.
+class DDPM(Solver):
+    """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence of timesteps.
 
-    ``variance``: ``fixed_small`` (posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15:
-    the network's fraction interpolates between the two logarithms). No noise on the last step to the clean image, unless
-    ``noise_last``: then with the variance that the published code has there, the posterior's one index up (fixed_large).
+    beta is the variance of the noise between t_next and t. ``variance``: ``fixed_small`` (that of
+    the posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15: the
+    network's fraction interpolates between the logarithms of both). The last step, to the clean
+    image, adds no noise unless ``noise_last``: then with the variance that the published code has
+    there, the posterior's one index up (fixed_large).
     """
 
     variance: str = "fixed_small"
     noise_last: bool = False
 
-    def start(self) -> DDPM:
-        """Nothing to remember."""
-        return self
-
     def advance(
-        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look | None = None
+        self,
+        step: Step,
+        schedule: Schedule,
+        noise: ImageNoise | None,
+        evaluate: Evaluate | None = None,
     ) -> Tensor:
         """mean + sigma z with mean = sqrt(a') beta / (1-a) x0 + sqrt(a/a') (1-a') / (1-a) x."""
         if step.t_next > step.t:
             raise ValueError("ancestral sampling only goes down; invert with DDIM")
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
         ratio = a / a_next
-        beta = 1 - ratio
-        mean = (
-            math.sqrt(a_next) * beta / (1 - a) * step.x0
-            + math.sqrt(ratio) * (1 - a_next) / (1 - a) * step.x
-        )
+        of_x0 = math.sqrt(a_next) * (1 - ratio) / (1 - a)
+        of_x = math.sqrt(ratio) * (1 - a_next) / (1 - a)
+        mean = of_x0 * step.x0 + of_x * step.x
         if step.t_next == CLEAN and not self.noise_last:
             return mean
+        return mean + self._sigma(step, schedule) * _draw(noise, mean)
+
+    def _sigma(self, step: Step, schedule: Schedule) -> Tensor | float:
+        """Standard deviation of the noise that the step adds."""
+        a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
+        beta = 1 - a / a_next
         if step.t_next == CLEAN:
             beta = _posterior_variance(schedule, step.t + 1, step.t)
-        small, large = math.log(max((1 - a_next) / (1 - a) * beta, 1e-20)), math.log(beta)
-        if self.variance == "learned_range":
-            if step.fraction is None:
-                raise ValueError("learned_range variance needs a network that predicts it")
-            share = (step.fraction + 1) / 2
-            sigma = (0.5 * (share * large + (1 - share) * small)).exp()
-            return mean + sigma * _draw(noise, mean)
-        return mean + math.exp(0.5 * (small if self.variance == "fixed_small" else large)) * _draw(
-            noise, mean
-        )
+        small = math.log(max((1 - a_next) / (1 - a) * beta, 1e-20))
+        large = math.log(beta)
+        if self.variance == "fixed_small":
+            return math.exp(0.5 * small)
+        if self.variance == "fixed_large":
+            return math.exp(0.5 * large)
+        if step.fraction is None:
+            raise ValueError("learned_range variance needs a network that predicts it")
+        share = (step.fraction + 1) / 2
+        return (0.5 * (share * large + (1 - share) * small)).exp()
 
 
 def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
@@ -163,12 +215,12 @@ def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
 
 
 @dataclass(frozen=True)
-class TimeTravel:
-    """Takes every step between ``from_t`` and ``to_t`` again ``repeats`` times, from x_t made anew by adding noise to its end.
+class TimeTravel(Solver):
+    """Repeats every step between ``from_t`` and ``to_t``, from x_t made anew by noising its end.
 
-    What guidance pushed off the images' manifold comes back to it (RePaint, Lugmayr et al. 2022; FreeDoM, Yu et al. 2023).
-    Its noise is its own, so that all other steps see the same numbers as without it. What a solver remembers of earlier
-    steps is not used in the repetitions.
+    What guidance pushed off the manifold of images comes back to it (RePaint, Lugmayr et al. 2022;
+    FreeDoM, Yu et al. 2023). Its noise is its own, so that all other steps see the same numbers as
+    without it. What a solver remembers of earlier steps is not used in the repetitions.
     """
 
     inner: Solver
@@ -177,28 +229,53 @@ class TimeTravel:
     from_t: int = 800
     to_t: int = 300
 
-    def start(self) -> TimeTravel:
+    def start(self) -> Self:
         """The inner solver without its memory."""
         return replace(self, inner=self.inner.start())
 
     def advance(
-        self, step: Step, schedule: Schedule, noise: ImageNoise | None, look: Look
+        self, step: Step, schedule: Schedule, noise: ImageNoise | None, evaluate: Evaluate
     ) -> Tensor:
-        """x_{t_next}, from the last repetition."""
-        x = self.inner.advance(step, schedule, noise, look)
+        """x at ``step.t_next``, from the last repetition."""
+        x = self.inner.advance(step, schedule, noise, evaluate)
         if not self.to_t <= step.t <= self.from_t:
             return x
         kept = schedule.alpha_bar(step.t) / schedule.alpha_bar(step.t_next)
         for _ in range(self.repeats):
             x = math.sqrt(kept) * x + math.sqrt(1 - kept) * self.noise.like(x)
-            again = replace(look(x, step.t), t_next=step.t_next)
-            x = self.inner.start().advance(again, schedule, self.noise, look)
+            again = evaluate(x, step.t).toward(step.t_next)
+            x = self.inner.start().advance(again, schedule, self.noise, evaluate)
         return x
 
 
 def predict_x0(x: Tensor, eps: Tensor, a: float) -> Tensor:
     """The clean image that x and eps imply: (x - sqrt(1-a) eps) / sqrt(a)."""
     return (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Asks the denoiser for eps and the predicted x0 at (x, t): one network call.
+
+    The clean image (t = -1) is seen as at t = 0. ``clip_x0`` clamps x0 to [-1, 1].
+    """
+
+    eps_fn: EpsFn
+    schedule: Schedule
+    clip_x0: bool = False
+
+    def __call__(self, x: Tensor, t: int) -> Evaluation:
+        """What the denoiser says there."""
+        times = torch.full((len(x),), max(t, 0), device=x.device, dtype=torch.long)
+        prediction = self.eps_fn(x, times)
+        a, eps = self.schedule.alpha_bar(t), prediction.eps
+        asymmetric = prediction.x0_eps is not None
+        x0 = predict_x0(x, prediction.noise_of_x0, a)
+        if self.clip_x0 and t != CLEAN:
+            x0 = x0.clamp(-1, 1)
+            if not asymmetric:
+                eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+        return Evaluation(t, x, eps, x0, prediction.fraction, asymmetric)
 
 
 def sample(
@@ -220,40 +297,21 @@ def sample(
         pairs: explicit (t, t_next), from ``schedule.pairs_up`` or ``pairs_down``.
         solver: DDIM(eta=0) unless given.
         noise: per-image generators; needed by stochastic solvers.
-        clip_x0: clamp the predicted x0 to [-1, 1] (from noise: yes; inverting or reconstructing: never).
+        clip_x0: clamp the predicted x0 to [-1, 1]; for sampling from noise, never for inversion.
         on_step: called with every step, e.g. to record x0.
 
     Returns:
-        [N,C,H,W] at the last pair's t_next (upward, a solver of ``TwoStates`` returns both).
+        [N,C,H,W] at the last pair's t_next; upward, a solver of two states returns [N,2,C,H,W].
     """
     solver = (solver or DDIM()).start()
-    if isinstance(solver, TwoStates):
-        x = solver.open(x)
-    look = Looking(eps_fn, schedule, clip_x0)
+    x = solver.unpack(x)
+    evaluate = Evaluator(eps_fn, schedule, clip_x0)
     for t, t_next in pairs:
-        known = solver.recall(x, t, schedule) if isinstance(solver, Recalls) else None
-        step = replace(known or look(x, t), t_next=t_next)
-        x = solver.advance(step, schedule, noise, look)
+        here = solver.recall(x, t, schedule)
+        if here is None:
+            here = evaluate(x, t)
+        step = here.toward(t_next)
+        x = solver.advance(step, schedule, noise, evaluate)
         if on_step is not None:
             on_step(step)
-    return solver.close(x) if isinstance(solver, TwoStates) else x
-
-
-@dataclass(frozen=True)
-class Looking:
-    """Evaluates the denoiser: eps and the predicted x0 at (x, t). The clean image (t = -1) is seen as at t = 0."""
-
-    eps_fn: EpsFn
-    schedule: Schedule
-    clip_x0: bool = False
-
-    def __call__(self, x: Tensor, t: int) -> Step:
-        """One network call."""
-        out = self.eps_fn(x, torch.full((len(x),), max(t, 0), device=x.device, dtype=torch.long))
-        eps, fraction = out if isinstance(out, tuple) else (out, None)
-        a = self.schedule.alpha_bar(t)
-        x0 = predict_x0(x, eps, a)
-        if self.clip_x0 and t != CLEAN:
-            x0 = x0.clamp(-1, 1)
-            eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
-        return Step(t, t, x, eps, x0, fraction)
+    return solver.pack(x)

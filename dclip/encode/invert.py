@@ -67,7 +67,7 @@ def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "imag
     missing = [i for i, latent in enumerate(found) if latent is None]
     missing = sorted(set().union(*parallel.all_gather_objects(missing)))
     if missing:
-        walk = Walk(model.eps, [model], pairs, model.schedule, solver)
+        walk = Walk(model.predict, [model], pairs, model.schedule, solver)
         fresh = run_walk(
             cfg, walk, [images.ids[i] for i in missing], images.pixels[missing], f"inverting {what}"
         )

@@ -62,7 +62,9 @@ def _draw(
         }
     upper = pairs_above(cfg.sampler.t0, top, data.steps)
     latents = _walk(cfg, data, model, ids, noise, upper) if upper else noise
-    down = Walk(model.eps, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_for), model.schedule)
+    down = Walk(
+        model.predict, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_for), model.schedule
+    )
     return {
         "pixels": run_walk(cfg, down, ids, latents, "drawing images").clamp(-1, 1),
         "latents": latents,
@@ -77,7 +79,7 @@ def _walk(
     x: Tensor,
     pairs: list[Pair],
 ) -> Tensor:
-    walk = Walk(model.eps, [model], pairs, model.schedule, clip_x0=data.clip_x0)
+    walk = Walk(model.predict, [model], pairs, model.schedule, clip_x0=data.clip_x0)
     return run_walk(cfg, walk, ids, x, "drawing images")
 
 

@@ -70,7 +70,7 @@ class Walk(L.LightningModule):
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
         x = x.repeat_interleave(self.copies, 0)
-        if x.ndim == 4:  # a solver of TwoStates takes [N,2,3,H,W]
+        if x.ndim == 4:  # BELM takes [N,2,3,H,W]
             x = x.contiguous(memory_format=torch.channels_last)
         noise = ImageNoise([name for name in ids for _ in range(self.copies)], self.seed)
         eps_fn, solver = self.rules(ids)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dclip.diffusion.sampler import Prediction
 from dclip.diffusion.schedule import Schedule
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
@@ -89,16 +90,20 @@ class DiffusionModel(nn.Module):
             out = self.unet(x, t, return_dict=False)[0]
         return out.float()
 
+    def predict(self, x: Tensor, t: Tensor) -> Prediction:
+        """What the network says of x_t [N,C,H,W] at the 0-based timesteps t [N], in float32.
+
+        A variance fraction is there if the network has learned one.
+        """
+        out, channels = self.output(x, t), x.shape[1]
+        eps = out[:, :channels]
+        if self.info.variance == "learned_range":
+            return Prediction(eps, out[:, channels:])
+        return Prediction(eps)
+
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
-        """Predicted noise for x_t [N,C,H,W] at the 0-based timesteps t [N]; the shape of x, float32."""
-        return self.output(x, t)[:, : x.shape[1]]
-
-    forward = eps
-
-    def predict(self, x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """For ancestral sampling: eps, with the raw variance fraction in [-1, 1] where the network predicts one."""
-        out, c = self.output(x, t), x.shape[1]
-        return (out[:, :c], out[:, c:]) if self.info.variance == "learned_range" else out
+        """Predicted noise of x_t at t, in the shape of x."""
+        return self.predict(x, t).eps
 
 
 def build_unet(config: dict[str, Any]) -> nn.Module:

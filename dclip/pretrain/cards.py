@@ -64,14 +64,14 @@ def score_ddpm(path: Path) -> Result:
     model, x = load_model(str(path)), toonfaces("test", 50).pixels
     latents = torch.cat(
         [
-            sample(model.eps, x[part], pairs_up(500, 40), model.schedule)
+            sample(model.predict, x[part], pairs_up(500, 40), model.schedule)
             for part in batches(len(x), 25)
         ]
     )
     scores = {}
     for s_gen in (40, 6):
         back = [
-            sample(model.eps, latents[part], pairs_down(500, s_gen), model.schedule)
+            sample(model.predict, latents[part], pairs_down(500, s_gen), model.schedule)
             for part in batches(len(x), 25)
         ]
         scores[f"mae_t0_500_40_{s_gen}"] = float(F.mae(torch.cat(back), x).mean())
@@ -90,7 +90,7 @@ def _drawn_by(model: DiffusionModel, ids: list[str]) -> Tensor:
     noise = ImageNoise(ids).like(torch.empty(len(ids), 3, model.image_size, model.image_size))
     steps = ImageNoise(ids, seed=1)
     return sample(
-        model.eps,
+        model.predict,
         noise,
         pairs_down(999, 100),
         model.schedule,

@@ -28,7 +28,7 @@ from dclip.config import Grid, Sampler, Solver
 from dclip.data.domains import true_images
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
-from dclip.diffusion.sampler import sample
+from dclip.diffusion.sampler import Prediction, sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.files import atomic_save, read_json, write_json
 from dclip.metrics.functional import mae
@@ -92,9 +92,9 @@ class Counted:
     def __init__(self, model: DiffusionModel) -> None:
         self.model, self.calls = model, 0
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         self.calls += 1
-        return self.model.eps(x, t)
+        return self.model.predict(x, t)
 
 
 @torch.no_grad()

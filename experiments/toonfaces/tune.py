@@ -52,7 +52,7 @@ def score(cfg: Config, folder: Path) -> dict[str, float]:
     seconds = time.perf_counter() - start
     model, held = networks.model, images["validation"]
     with torch.no_grad():
-        result = generate(cfg, model, model.eps, held, latents["validation"])
+        result = generate(cfg, model, model.predict, held, latents["validation"])
     truth = truth_of(cfg)
     edited = Edited(held, result, true_images(held, truth))
     values = measure(

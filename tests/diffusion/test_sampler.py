@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dclip.diffusion.noise import ImageNoise, image_seed
-from dclip.diffusion.sampler import DDIM, DDPM, Step, predict_x0, sample
+from dclip.diffusion.sampler import DDIM, DDPM, Evaluation, Prediction, predict_x0, sample
 from dclip.diffusion.schedule import Schedule, pairs_down, pairs_up
-from helpers.denoisers import constant, start, wavy
+from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()
 A = SCHEDULE.alpha_bar
@@ -16,7 +16,7 @@ A = SCHEDULE.alpha_bar
 
 def optimal_for_normal_data(x, t):
     """E[eps | x_t] = sqrt(1 - a_t) x for data from N(0, 1)."""
-    return math.sqrt(1 - A(int(t[0]))) * x
+    return Prediction(math.sqrt(1 - A(int(t[0]))) * x)
 
 
 class Fixed:
@@ -83,7 +83,12 @@ def test_the_linear_eps_converges_to_the_start_at_first_order():
 
 def test_inversion_asks_the_network_at_the_lower_timestep_of_every_pair():
     seen = []
-    sample(lambda x, t: seen.append(t.tolist()) or x, start(), [(0, 100), (100, 250)], SCHEDULE)
+
+    def eps_fn(x, t):
+        seen.append(t.tolist())
+        return Prediction(x)
+
+    sample(eps_fn, start(), [(0, 100), (100, 250)], SCHEDULE)
     assert seen == [[0, 0], [100, 100]]
 
 
@@ -98,6 +103,34 @@ def test_gradients_flow_through_the_whole_chain():
     x = start().requires_grad_()
     sample(wavy, x, pairs_down(500, 6), SCHEDULE).sum().backward()
     assert float(x.grad.abs().min()) > 0
+
+
+# ------------------------------------------------------------------------------------------- two noises
+
+
+def test_an_asymmetric_step_predicts_x0_from_one_noise_and_points_back_with_the_other():
+    x, a, b, t = start(), A(400), A(300), torch.full((2,), 400)
+    made = sample(asymmetric, x, [(400, 300)], SCHEDULE)
+    back, of_x0 = wavy(x, t).eps, 0.9 * wavy(x, t).eps - 0.1
+    x0 = (x - math.sqrt(1 - a) * of_x0) / math.sqrt(a)
+    torch.testing.assert_close(made, math.sqrt(b) * x0 + math.sqrt(1 - b) * back)
+    clipped = sample(asymmetric, x, [(400, 300)], SCHEDULE, clip_x0=True)
+    expected = math.sqrt(b) * x0.clamp(-1, 1) + math.sqrt(1 - b) * back
+    torch.testing.assert_close(clipped, expected)
+
+
+def test_ancestral_steps_follow_the_noise_of_x0():
+    x, pairs = start(), [(400, 300)]
+    made = sample(asymmetric, x, pairs, SCHEDULE, solver=DDPM(), noise=ImageNoise("ab"))
+    alone = sample(
+        lambda x, t: Prediction(asymmetric(x, t).x0_eps),
+        x,
+        pairs,
+        SCHEDULE,
+        solver=DDPM(),
+        noise=ImageNoise("ab"),
+    )
+    assert torch.equal(made, alone)
 
 
 # ------------------------------------------------------------------------------------------- ancestral sampling
@@ -125,8 +158,8 @@ def test_ddpm_over_all_steps_is_the_algorithm_of_ho_et_al():
 def sigma_of(solver, t, t_next, fraction=None):
     """The standard deviation a solver adds, seen from outside."""
     x = start()
-    eps = wavy(x, torch.full((2,), t))
-    step = Step(t, t_next, x, eps, predict_x0(x, eps, A(t)), fraction)
+    eps = wavy(x, torch.full((2,), t)).eps
+    step = Evaluation(t, x, eps, predict_x0(x, eps, A(t)), fraction).toward(t_next)
     return solver.advance(step, SCHEDULE, Fixed(1.0)) - solver.advance(step, SCHEDULE, Fixed(0.0))
 
 
@@ -143,8 +176,8 @@ def test_a_strided_ddpm_keeps_normal_data_normal():
     # for N(0, 1) data and its optimal eps, the exact posterior of any stride has mean sqrt(a/a') x and keeps the variance at 1
     t, t_next = 600, 300
     x = start()
-    eps = optimal_for_normal_data(x, torch.full((2,), t))
-    step = Step(t, t_next, x, eps, predict_x0(x, eps, A(t)))
+    eps = optimal_for_normal_data(x, torch.full((2,), t)).eps
+    step = Evaluation(t, x, eps, predict_x0(x, eps, A(t))).toward(t_next)
     mean = DDPM("fixed_large").advance(step, SCHEDULE, Fixed(0.0))
     torch.testing.assert_close(mean, math.sqrt(A(t) / A(t_next)) * x, rtol=0, atol=1e-10)
     sigma = sigma_of(DDPM("fixed_large"), t, t_next)
@@ -169,7 +202,7 @@ def test_the_sampler_passes_a_networks_fraction_on():
     fraction = torch.ones(2, 3, 4, 4, dtype=torch.float64)
     pairs = [(500, 400)]
     learned = sample(
-        lambda x, t: (wavy(x, t), fraction),
+        lambda x, t: Prediction(wavy(x, t).eps, fraction),
         start(),
         pairs,
         SCHEDULE,

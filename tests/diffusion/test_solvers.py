@@ -5,28 +5,19 @@ import pytest
 import torch
 
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import DDIM, sample
+from dclip.diffusion.sampler import DDIM, Prediction, sample
 from dclip.diffusion.schedule import Schedule, mirrored, pairs_down, pairs_up
 from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPoint, Heun
+from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()
 A = SCHEDULE.alpha_bar
 SECOND_ORDER = [AB2(), Heun(), DPMPP2M()]
 
 
-def start(n=2, seed=0):
-    return torch.randn(
-        n, 3, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
-
-
 def optimal_for_normal_data(x, t):
     """E[eps | x_t] = sqrt(1 - a_t) x for data from N(0, 1); the exact ODE then leaves x as it is."""
-    return math.sqrt(1 - A(int(t[0]))) * x
-
-
-def wavy(x, t):
-    return 0.5 * torch.sin(2 * x) + t.view(-1, 1, 1, 1) / 2000
+    return Prediction(math.sqrt(1 - A(int(t[0]))) * x)
 
 
 def counted(eps_fn):
@@ -66,11 +57,9 @@ def test_ddim_converges_at_first_order_and_is_far_behind(up):
 @pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint()], ids=name)
 def test_a_constant_eps_is_followed_exactly_whatever_the_steps(solver):
     x = start()
-    latent = sample(
-        lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 7), SCHEDULE, solver=solver
-    )
+    latent = sample(constant(0.7), x, pairs_up(600, 7), SCHEDULE, solver=solver)
     again = sample(
-        lambda x, t: torch.full_like(x, 0.7),
+        constant(0.7),
         latent,
         pairs_down(600, 3, "to_t0"),
         SCHEDULE,
@@ -85,7 +74,7 @@ def test_a_constant_eps_is_followed_exactly_whatever_the_steps(solver):
 def test_dpm_solver_follows_a_constant_x0_exactly():
     def eps_fn(x, t):
         a = A(int(t[0]))
-        return (x - math.sqrt(a) * 0.3) / math.sqrt(1 - a)
+        return Prediction((x - math.sqrt(a) * 0.3) / math.sqrt(1 - a))
 
     end = sample(eps_fn, start(), pairs_down(900, 4), SCHEDULE, solver=DPMPP2M())
     torch.testing.assert_close(end, torch.full_like(end, 0.3), rtol=0, atol=1e-9)
@@ -116,7 +105,7 @@ def test_fixed_point_latents_reconstruct_on_their_own_coarse_grid(final):
 def test_fixed_point_stops_early_and_every_image_by_itself():
     x = torch.cat([torch.zeros(1, 3, 4, 4, dtype=torch.float64), 0.5 * start(1)])
     up = mirrored(pairs_down(400, 6))
-    seen, eps_fn = counted(lambda x, t: 0.3 * x)
+    seen, eps_fn = counted(lambda x, t: Prediction(0.3 * x))
     sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPoint(50, 1e-6))
     easy = len(seen)
     rows = []
@@ -140,7 +129,7 @@ def test_extrapolation_finds_the_same_fixed_point_with_fewer_calls():
     x, up = 0.5 * start(4), mirrored(pairs_down(500, 6))
     found, calls = [], []
     for accelerate in (False, True):
-        seen, eps_fn = counted(lambda x, t: 0.8 * x + 0.05 * wavy(x, t))
+        seen, eps_fn = counted(lambda x, t: Prediction(0.8 * x + 0.05 * wavy(x, t).eps))
         found.append(
             sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(100, 1e-8, accelerate=accelerate))
         )
@@ -153,7 +142,11 @@ def test_extrapolation_survives_a_network_that_swings_between_two_answers():
     x, up = start(2), mirrored(pairs_down(500, 3))
     for damping in (1.0, 0.5):
         found = sample(
-            lambda x, t: 3 * x.sign(), x, up, SCHEDULE, solver=FixedPoint(20, 1e-8, damping)
+            lambda x, t: Prediction(3 * x.sign()),
+            x,
+            up,
+            SCHEDULE,
+            solver=FixedPoint(20, 1e-8, damping),
         )
         assert bool(torch.isfinite(found).all())
         assert float(found.abs().max()) < 20
@@ -182,6 +175,12 @@ def test_gradients_flow_through_every_solver(solver):
     x = start().requires_grad_()
     sample(wavy, x, pairs_down(500, 4), SCHEDULE, solver=solver).sum().backward()
     assert float(x.grad.abs().min()) > 0
+
+
+@pytest.mark.parametrize("solver", [*SECOND_ORDER, BELM()], ids=name)
+def test_solvers_that_follow_one_noise_refuse_two(solver):
+    with pytest.raises(ValueError, match=r"another noise than eps.* choose sampler=ddim"):
+        sample(asymmetric, start(), pairs_down(500, 4), SCHEDULE, solver=solver)
 
 
 # ------------------------------------------------------------------------------------------- exactly reversible
@@ -217,10 +216,8 @@ def test_belm_is_of_second_order(up):
 
 def test_belm_follows_a_constant_eps_and_treats_every_image_alone():
     x, down = start(4), pairs_down(600, 7, "to_t0", "rho")
-    latent = sample(
-        lambda x, t: torch.full_like(x, 0.7), x, mirrored(down), SCHEDULE, solver=BELM()
-    )
-    exact = sample(lambda x, t: torch.full_like(x, 0.7), x, pairs_up(600, 3), SCHEDULE)
+    latent = sample(constant(0.7), x, mirrored(down), SCHEDULE, solver=BELM())
+    exact = sample(constant(0.7), x, pairs_up(600, 3), SCHEDULE)
     torch.testing.assert_close(latent[:, 0], exact, rtol=0, atol=1e-9)
     whole = sample(wavy, x, mirrored(down), SCHEDULE, solver=BELM())
     single = torch.cat(

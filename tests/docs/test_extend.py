@@ -117,7 +117,7 @@ def drift(solver, steps, upward):
     """How far normal data move under their own optimal denoiser, which should leave them as they are."""
     import torch
 
-    from dclip.diffusion.sampler import sample
+    from dclip.diffusion.sampler import Prediction, sample
     from dclip.diffusion.schedule import Schedule, pairs_down, pairs_up
 
     schedule = Schedule()
@@ -125,7 +125,7 @@ def drift(solver, steps, upward):
     pairs = pairs_up(500, steps) if upward else pairs_down(500, steps, "to_t0")
 
     def eps(x, t):
-        return (1 - schedule.alpha_bar(int(t[0]))) ** 0.5 * x
+        return Prediction((1 - schedule.alpha_bar(int(t[0]))) ** 0.5 * x)
 
     return float((sample(eps, x, pairs, schedule, solver=solver) - x).abs().max())
 

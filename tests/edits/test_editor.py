@@ -11,6 +11,7 @@ from dclip.config import Mix
 from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
+from dclip.diffusion.sampler import Prediction
 from dclip.edits.editor import apply as apply_to
 from dclip.edits.editor import editor_from, encode_variants, read_editor, soup, strip
 from dclip.edits.header import find_edit, joined, read_edit_header
@@ -174,7 +175,7 @@ def test_the_judge_counts_faces_that_show_every_edit():
 
 def eps(fn, seed=5):
     with torch.no_grad():
-        return fn(pictures(3, seed=seed), torch.full((3,), 250))
+        return fn(pictures(3, seed=seed), torch.full((3,), 250)).eps
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
@@ -204,7 +205,7 @@ def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
 
 def test_degree_two_of_an_equal_mixture_makes_both_changes_whole(model, edits):
     original, (red, low) = (
-        eps(model.eps),
+        eps(model.predict),
         (eps(editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned) for n in ("red", "low")),
     )
     both = editor_from(model, [read_edit(edits["red"]), read_edit(edits["low"])], Mix(), 500)
@@ -215,7 +216,7 @@ def test_degree_two_of_an_equal_mixture_makes_both_changes_whole(model, edits):
 def test_a_soup_of_one_edit_is_that_edit(model, edits, name):
     alone = editor_from(model, [read_edit(edits[name])], Mix(), 500)
     merged = editor_from(model, [read_edit(edits[name])], Mix([1.0], soup=True), 500)
-    assert float((eps(alone.tuned) - eps(model.eps)).abs().max()) > 0.01
+    assert float((eps(alone.tuned) - eps(model.predict)).abs().max()) > 0.01
     torch.testing.assert_close(eps(merged.tuned), eps(alone.tuned), rtol=0, atol=1e-5)
 
 
@@ -280,14 +281,14 @@ def test_a_strip_of_a_soup_ends_where_the_soup_does(model, edits, editing):
 
 def test_degrees_of_a_network_that_predicts_its_variance():
     def net(shift):
-        return lambda x, t: (x + shift, x * 0 + shift)
+        return lambda x, t: Prediction(x + shift, x * 0 + shift)
 
     x, t = pictures(2).repeat_interleave(3, 0), torch.full((6,), 100)
-    eps_, fraction = degrees(net(0.0), net(1.0), [0.0, 0.25, 1.0])(x, t)
+    strip_of_three = degrees(net(0.0), net(1.0), [0.0, 0.25, 1.0])(x, t)
     alone = [degree(net(0.0), net(1.0), g)(x[:1], t[:1]) for g in (0.0, 0.25, 1.0)]
     for k in range(3):
-        torch.testing.assert_close(eps_[k], alone[k][0][0])
-        torch.testing.assert_close(fraction[k], alone[k][1][0])
+        torch.testing.assert_close(strip_of_three.eps[k], alone[k].eps[0])
+        torch.testing.assert_close(strip_of_three.fraction[k], alone[k].fraction[0])
 
 
 # ------------------------------------------------------------------------------------------- variants

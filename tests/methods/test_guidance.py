@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from dclip import losses
 from dclip.config import OPTIONS, ClipRange, Guided, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise, image_seed
-from dclip.diffusion.sampler import DDIM, DDPM, TimeTravel, sample
+from dclip.diffusion.sampler import DDIM, DDPM, Prediction, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.diffusion.solvers import solver_of
 from dclip.errors import DclipError
@@ -128,8 +128,8 @@ def test_a_network_that_predicts_its_variance_is_guided_too(nets, clip):
         plain = model.predict(x, t)
         for sees in (Sees.x0, Sees.x0_through_unet):
             guided = make_guide(clip, sees=sees)(model.predict, Context(["a"]))(x, t)
-            torch.testing.assert_close(guided[1], plain[1])
-            assert not torch.allclose(guided[0], plain[0])
+            torch.testing.assert_close(guided.fraction, plain.fraction)
+            assert not torch.allclose(guided.eps, plain.eps)
 
 
 # ------------------------------------------------------------------------------------------- the published computation
@@ -207,11 +207,20 @@ def test_a_shift_of_eps_is_the_reports_shift_of_the_mean_at_any_stride():
     for t, t_next in ((500, 499), (500, 400), (900, 0)):
         a, a_next = SCHEDULE.alpha_bar(t), SCHEDULE.alpha_bar(t_next)
         beta = 1 - a / a_next
-        plain, shifted = (
-            sample(lambda x, _, s=s, a=a: 0.3 * x - s * math.sqrt(1 - a) * gradient, noise_like(2), [(t, t_next)], SCHEDULE,
-                   solver=DDPM(), noise=Zero())
-            for s in (0.0, gamma)
-        )  # fmt: skip
+        made = []
+        for scale in (0.0, gamma):
+            shift = scale * math.sqrt(1 - a) * gradient
+            made.append(
+                sample(
+                    lambda x, _, shift=shift: Prediction(0.3 * x).shifted(shift),
+                    noise_like(2),
+                    [(t, t_next)],
+                    SCHEDULE,
+                    solver=DDPM(),
+                    noise=Zero(),
+                )
+            )
+        plain, shifted = made
         torch.testing.assert_close(
             shifted - plain, gamma * beta * gradient / math.sqrt(1 - beta), rtol=1e-4, atol=1e-4
         )
@@ -222,7 +231,7 @@ def test_noise_on_the_last_step_has_the_published_variance():
 
     def last(**options):
         return sample(
-            lambda x, t: torch.zeros_like(x),
+            lambda x, t: Prediction(torch.zeros_like(x)),
             x,
             [(0, -1)],
             SCHEDULE,
@@ -247,7 +256,7 @@ def test_one_step_along_the_gradient_raises_the_target(model, clip, kind):
     guided = guide(model.predict, Context(IDS[:3], source))
     x, t = torch.tanh(noise_like(3, seed=2)), torch.full((3,), 500)
     with torch.no_grad():
-        step = model.predict(x, t) - guided(x, t)  # eps - eps' points along the gradient
+        step = model.eps(x, t) - guided(x, t).eps  # eps - eps' points along the gradient
         features = [
             guide.objective.features(y)
             for y in (x, x + 0.3 * step / step.flatten(1).norm(dim=1).view(-1, 1, 1, 1))
@@ -269,7 +278,8 @@ def test_the_gradient_is_that_of_what_clip_sees(model, clip, sees):
     x = noise_like(1, seed=2)
     with torch.no_grad():
         eps = model.eps(x, t)
-        gradient = (eps - guide(model.predict, Context(IDS[:1]))(x, t)) / math.sqrt(1 - a)
+        guided = guide(model.predict, Context(IDS[:1]))(x, t).eps
+        gradient = (eps - guided) / math.sqrt(1 - a)
 
     def log_p(x):
         with torch.no_grad():
@@ -297,8 +307,8 @@ def test_a_normalised_step_is_as_long_as_it_says(model, clip, normalise, expecte
     guided = make_guide(clip, scale=0.3, normalise=normalise)(model.predict, Context(IDS[:3]))
     x, t = noise_like(3), torch.full((3,), 400)
     with torch.no_grad():
-        eps = model.predict(x, t)
-        length = (eps - guided(x, t)).flatten(1).norm(dim=1)
+        eps = model.eps(x, t)
+        length = (eps - guided(x, t).eps).flatten(1).norm(dim=1)
     torch.testing.assert_close(
         length, expected(eps.flatten(1).norm(dim=1), SCHEDULE.alpha_bar(400)), rtol=1e-3, atol=1e-3
     )
@@ -308,15 +318,14 @@ def test_a_capped_step_is_the_published_one_unless_it_is_too_long(model, clip):
     x, t = noise_like(3), torch.full((3,), 400)
 
     def step(**options):
+        guide = make_guide(clip, cutouts=0, flip=False, **options)
         with torch.no_grad():
-            return model.predict(x, t) - make_guide(clip, cutouts=0, flip=False, **options)(
-                model.predict, Context(IDS[:3])
-            )(x, t)
+            return model.eps(x, t) - guide(model.predict, Context(IDS[:3]))(x, t).eps
 
     published = step(scale=1.0, normalise=Normalise.none)
     torch.testing.assert_close(step(scale=1.0, normalise=Normalise.cap, cap=1e6), published)
     with torch.no_grad():
-        length = model.predict(x, t).flatten(1).norm(dim=1)
+        length = model.eps(x, t).flatten(1).norm(dim=1)
     torch.testing.assert_close(
         step(scale=1e6, normalise=Normalise.cap, cap=0.1).flatten(1).norm(dim=1),
         0.1 * length,
@@ -424,10 +433,9 @@ def test_several_clips_guide_together_and_each_weighs_the_same(model, clip, nets
         guided = Guide(options, ClipObjective("contrastive", chosen, [1.0]), SCHEDULE)(
             model.predict, Context(IDS[:2])
         )
+        x, t = noise_like(2), torch.tensor([400, 400])
         with torch.no_grad():
-            return model.predict(noise_like(2), torch.tensor([400, 400])) - guided(
-                noise_like(2), torch.tensor([400, 400])
-            )
+            return model.eps(x, t) - guided(x, t).eps
 
     together = step(*readers)
     torch.testing.assert_close(

@@ -72,7 +72,7 @@ def make(model, clip, identity):
         latents = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))[list(index)]
         settings = DiffusionClip(s_train=steps, **options)
         return Work(
-            model.eps, loss, model.schedule, pairs_down(500, steps), latents, index, batch, progress, settings, seed
+            model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, batch, progress, settings, seed
         )  # fmt: skip
 
     return build
@@ -111,9 +111,9 @@ def test_the_checkpointed_chain_calls_the_network_twice_a_step(model, make):
 def test_last_k_is_the_gradient_of_the_last_k_steps(model, make, k):
     work = make(steps=4, k=k)
     with torch.no_grad():
-        x = sample(work.eps, work.latents, work.pairs[: 4 - k], work.schedule)
+        x = sample(work.eps_fn, work.latents, work.pairs[: 4 - k], work.schedule)
     expected = gradient(
-        model, [work.loss(sample(work.eps, x, work.pairs[4 - k :], work.schedule), work.index)]
+        model, [work.loss(sample(work.eps_fn, x, work.pairs[4 - k :], work.schedule), work.index)]
     )
     assert torch.equal(gradient(model, last_k(work)), expected)
     assert torch.equal(expected, gradient(model, chain(make(steps=4)))) == (k == 4)
@@ -161,8 +161,10 @@ def test_gpu_efficient_makes_one_update_a_step_on_the_predicted_x0(model, make):
     for (t, t_next), terms in zip(work.pairs, gpu_efficient(work), strict=True):
         with torch.no_grad():
             a = work.schedule.alpha_bar(t)
-            expected = work.loss(predict_x0(x, work.eps(x, torch.full((2,), t)), a), work.index)
-            x = sample(work.eps, x, [(t, t_next)], work.schedule)
+            expected = work.loss(
+                predict_x0(x, work.eps_fn(x, torch.full((2,), t)).eps, a), work.index
+            )
+            x = sample(work.eps_fn, x, [(t, t_next)], work.schedule)
         torch.testing.assert_close(terms["total"], expected["total"])
         seen.append(gradient(model, [terms]))
     assert len(seen) == 4
@@ -188,7 +190,7 @@ def test_onestep_looks_at_the_x0_predicted_from_one_noised_image(model, make):
     assert calls == [[500, 500]]
     clean, a = images16().pixels[[0, 2]], work.schedule.alpha_bar(500)
     x = add_noise(clean, ImageNoise(["onestep/7/0", "onestep/7/2"], 5).like(clean), a)
-    expected = work.loss(predict_x0(x, work.eps(x, torch.full((2,), 500)), a), work.index)
+    expected = work.loss(predict_x0(x, work.eps_fn(x, torch.full((2,), 500)).eps, a), work.index)
     torch.testing.assert_close(terms["total"], expected["total"])
 
 

@@ -334,7 +334,7 @@ def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
     )
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
     assert torch.allclose(model.eps(x, t), adm(x, t)[:, :3], atol=1e-5)
-    assert torch.allclose(model.predict(x, t)[1], adm(x, t)[:, 3:], atol=1e-5)
+    assert torch.allclose(model.predict(x, t).fraction, adm(x, t)[:, 3:], atol=1e-5)
 
 
 def test_the_time_table_and_the_class_embedding_survive_the_file(tmp_path):

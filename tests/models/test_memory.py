@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from dclip.diffusion.sampler import Prediction
 from dclip.encode import walk
 from dclip.encode.walk import Walk, run_walk
 from dclip.models import memory, sizes
@@ -75,7 +76,7 @@ def test_a_walk_takes_them_so_many_at_a_time(toonfaces, asked, copies, sizes, mo
 
     def eps(x, t):
         seen.append(len(x))
-        return x
+        return Prediction(x)
 
     way = Walk(eps, [torch.nn.Identity(), toonfaces], [(10, 0)], toonfaces.schedule, copies=copies)
     x = torch.arange(7.0).view(7, 1, 1, 1).expand(7, 3, 64, 64)

@@ -21,17 +21,19 @@ def test_predict_returns_the_two_halves_of_a_learned_variance(tmp_path):
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 20])
     with torch.no_grad():
         whole = learned.unet(x, t, return_dict=False)[0]
-        eps, fraction = learned.predict(x, t)
+        found = learned.predict(x, t)
         assert whole.shape == (2, 6, 16, 16)
-        assert torch.equal(eps, whole[:, :3])
-        assert torch.equal(fraction, whole[:, 3:])
-        assert torch.equal(learned.eps(x, t), eps)
+        assert torch.equal(found.eps, whole[:, :3])
+        assert torch.equal(found.fraction, whole[:, 3:])
+        assert torch.equal(learned.eps(x, t), found.eps)
 
 
 def test_predict_is_eps_where_no_variance_is_learned(model):
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 20])
     with torch.no_grad():
-        assert torch.equal(model.predict(x, t), model.eps(x, t))
+        found = model.predict(x, t)
+        assert torch.equal(found.eps, model.eps(x, t))
+        assert found.fraction is None
         assert model.eps(x, t).shape == x.shape
 
 
@@ -44,10 +46,10 @@ def test_fast_calls_move_no_picture_and_no_metric_beyond_the_stated_tolerance():
     for model.fast in (False, True):
         up, down = pairs_of(options)
         latents[model.fast] = sample(
-            model.eps, pictures, up, model.schedule, solver=inverter_of(options)
+            model.predict, pictures, up, model.schedule, solver=inverter_of(options)
         )
         made[model.fast] = sample(
-            model.eps, latents[model.fast], down, model.schedule, solver=solver_of(options)
+            model.predict, latents[model.fast], down, model.schedule, solver=solver_of(options)
         )
     moved = float(functional.mae(made[False], made[True]).mean())
     assert 0 < moved < 0.002

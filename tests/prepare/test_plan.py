@@ -65,7 +65,7 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     "solver", ["ddim", "ddpm", "ab2", "heun", "dpmpp_2m", "fixed_point", "belm"]
 )
 def test_a_plan_counts_the_calls_of_every_inversion(solver, final):
-    from dclip.diffusion.sampler import sample
+    from dclip.diffusion.sampler import Prediction, sample
     from dclip.diffusion.schedule import Schedule
     from dclip.diffusion.solvers import inverter_of, pairs_of
 
@@ -73,7 +73,7 @@ def test_a_plan_counts_the_calls_of_every_inversion(solver, final):
     seen = []
     x = torch.randn(1, 1, 2, 2, dtype=torch.float64)
     sample(
-        lambda x, t: seen.append(1) or torch.sin(3 * x),
+        lambda x, t: seen.append(1) or Prediction(torch.sin(3 * x)),
         x,
         pairs_of(options)[0],
         Schedule(),

@@ -172,7 +172,7 @@ class DiffusionClipTuning(L.LightningModule):
     def generate(self, latents: Tensor) -> Tensor:
         """Images from latents through the network being tuned."""
         model = self._frozen[0]
-        return sample(model.eps, latents, self.pairs, model.schedule)
+        return sample(model.predict, latents, self.pairs, model.schedule)
 
     def work(self, batch: int) -> Work:
         """What the objective gets: this process's share of a batch."""
@@ -182,7 +182,7 @@ class DiffusionClipTuning(L.LightningModule):
         latents = latents.to(self.device).contiguous(memory_format=torch.channels_last)
         progress = batch // self.steps_per_epoch / max(self.options.epochs - 1, 1)
         return Work(
-            model.eps,
+            model.predict,
             objective,
             model.schedule,
             self.pairs,

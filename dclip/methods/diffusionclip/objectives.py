@@ -19,14 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dclip.diffusion.noise import ImageNoise, add_noise
-from dclip.diffusion.sampler import DDIM, EpsFn, Step, predict_x0, sample
+from dclip.diffusion.sampler import DDIM, EpsFn, Evaluator, Prediction, sample
 from dclip.diffusion.schedule import Pair, Schedule
 from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
 
@@ -48,7 +48,7 @@ class Work:
     """One batch and all that an objective may use.
 
     Attributes:
-        eps: the network being tuned.
+        eps_fn: the network being tuned.
         pairs: generation's (t, t_next), from t0 down.
         latents: [n,3,H,W] at t0; for ``onestep`` not needed.
         index: the batch's positions among the training images.
@@ -56,7 +56,7 @@ class Work:
         progress: 0 in the first epoch, 1 in the last.
     """
 
-    eps: EpsFn
+    eps_fn: EpsFn
     loss: EditLoss
     schedule: Schedule
     pairs: Sequence[Pair]
@@ -70,17 +70,17 @@ class Work:
 
 def chain(work: Work) -> Iterator[Terms]:
     """Through all steps."""
-    yield work.loss(sample(work.eps, work.latents, work.pairs, work.schedule), work.index)
+    yield work.loss(sample(work.eps_fn, work.latents, work.pairs, work.schedule), work.index)
 
 
 def chain_checkpointed(work: Work) -> Iterator[Terms]:
     """Through all steps; each call's graph is made again when the gradient arrives there, instead of being kept."""
 
-    def eps(x: Tensor, t: Tensor) -> Tensor:
-        made: Any = checkpoint(work.eps, x, t, use_reentrant=False)
-        return cast(Tensor, made)
+    def eps_fn(x: Tensor, t: Tensor) -> Prediction:
+        prediction: Prediction = checkpoint(work.eps_fn, x, t, use_reentrant=False)
+        return prediction
 
-    yield work.loss(sample(eps, work.latents, work.pairs, work.schedule), work.index)
+    yield work.loss(sample(eps_fn, work.latents, work.pairs, work.schedule), work.index)
 
 
 def gpu_efficient(work: Work) -> Iterator[Terms]:
@@ -89,21 +89,19 @@ def gpu_efficient(work: Work) -> Iterator[Terms]:
     All losses look at the predicted x0. As published, ``faithful_id`` shows the detached x of the next step to the identity
     loss, which thereby has a value but no gradient.
     """
-    x = work.latents
+    x, evaluate = work.latents, Evaluator(work.eps_fn, work.schedule)
     for t, t_next in work.pairs:
-        eps = work.eps(x, _times(x, t))
-        assert isinstance(eps, Tensor)
-        x0 = predict_x0(x, eps, work.schedule.alpha_bar(t))
-        x = DDIM().advance(Step(t, t_next, x, eps, x0), work.schedule, None).detach()
-        yield work.loss(x0, work.index, id_of=x if work.options.faithful_id else None)
+        step = evaluate(x, t).toward(t_next)
+        x = DDIM().advance(step, work.schedule, None).detach()
+        yield work.loss(step.x0, work.index, id_of=x if work.options.faithful_id else None)
 
 
 def last_k(work: Work, k: int | None = None) -> Iterator[Terms]:
     """Through the last ``k`` steps; those before run without gradient."""
     cut = max(len(work.pairs) - (k or work.options.k), 0)
     with torch.no_grad():
-        x = sample(work.eps, work.latents, work.pairs[:cut], work.schedule)
-    yield work.loss(sample(work.eps, x, work.pairs[cut:], work.schedule), work.index)
+        x = sample(work.eps_fn, work.latents, work.pairs[:cut], work.schedule)
+    yield work.loss(sample(work.eps_fn, x, work.pairs[cut:], work.schedule), work.index)
 
 
 def onestep(work: Work) -> Iterator[Terms]:
@@ -115,9 +113,7 @@ def onestep(work: Work) -> Iterator[Terms]:
     clean, a = work.loss.images[list(work.index)], work.schedule.alpha_bar(t)
     noise = ImageNoise([f"onestep/{work.batch}/{i}" for i in work.index], work.seed)
     x = add_noise(clean, noise.like(clean), a).contiguous(memory_format=torch.channels_last)
-    eps = work.eps(x, _times(x, t))
-    assert isinstance(eps, Tensor)
-    yield work.loss(predict_x0(x, eps, a), work.index)
+    yield work.loss(Evaluator(work.eps_fn, work.schedule)(x, t).x0, work.index)
 
 
 def annealed(work: Work) -> Iterator[Terms]:
@@ -143,7 +139,3 @@ def updates_per_batch(name: ObjectiveName, pairs: Sequence[Pair]) -> int:
 def needs_latents(name: ObjectiveName) -> bool:
     """Whether training images must be encoded first."""
     return name is not ObjectiveName.onestep
-
-
-def _times(x: Tensor, t: int) -> Tensor:
-    return torch.full((len(x),), t, device=x.device, dtype=torch.long)

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dclip import losses
 from dclip.config import Config
-from dclip.diffusion.sampler import EpsFn, sample
+from dclip.diffusion.sampler import EpsFn, Prediction, sample
 from dclip.diffusion.schedule import Pair, pairs_down
 from dclip.errors import DclipError
 from dclip.files import atomic_save
@@ -46,9 +46,9 @@ LEAST = 1e-4  # a loss has got better if it fell by this much
 def checkpointed(eps_fn: EpsFn) -> EpsFn:
     """The denoiser without its activations: they are computed again when the gradient needs them."""
 
-    def call(x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        out: Tensor | tuple[Tensor, Tensor] = checkpoint(eps_fn, x, t, use_reentrant=False)
-        return out
+    def call(x: Tensor, t: Tensor) -> Prediction:
+        prediction: Prediction = checkpoint(eps_fn, x, t, use_reentrant=False)
+        return prediction
 
     return call
 
@@ -75,7 +75,7 @@ class LatentChain:
         checkpointing: bool = True,
     ) -> None:
         self.model, self.pairs, self.clip_x0 = model, list(pairs), clip_x0
-        self.eps_fn: EpsFn = checkpointed(model.eps) if checkpointing else model.eps
+        self.eps_fn: EpsFn = checkpointed(model.predict) if checkpointing else model.predict
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Images [N,3,H,W]; the gradient flows through every step."""

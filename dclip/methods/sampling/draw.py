@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dclip.config import Config
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import EpsFn, Solver, Step, TimeTravel
+from dclip.diffusion.sampler import EpsFn, Prediction, Solver, Step, TimeTravel
 from dclip.diffusion.schedule import Pair
 from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.encode.walk import Walk, run_walk
@@ -45,7 +45,7 @@ class Counted:
     eps_fn: EpsFn
     images: int = 0
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """The denoiser's answer."""
         self.images += len(x)
         return self.eps_fn(x, t)

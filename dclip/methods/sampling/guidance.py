@@ -38,7 +38,7 @@ from torch import Tensor
 from dclip import losses
 from dclip.config import ClipRange, Guided, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import EpsFn, predict_x0
+from dclip.diffusion.sampler import EpsFn, Prediction, predict_x0
 from dclip.diffusion.schedule import Schedule
 from dclip.text.reader import Reader
 
@@ -229,7 +229,7 @@ class _Guided:
             None  # the last gradient, and d(seen)/d(x_t) at its step
         )
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """eps' = eps - scale sqrt(1-a) g; a predicted variance is passed on."""
         step = int(t[0])
         if not self.options.t_end <= step <= self.options.t_start:
@@ -238,33 +238,28 @@ class _Guided:
         fresh = self.kept is None or self.calls % self.options.every == 0
         self.calls += 1
         if fresh:
-            out, gradient = self._look(x, t, a)
+            prediction, gradient = self._look(x, t, a)
             self.kept = gradient, _through(self.options.sees, a)
         else:
-            out = self.eps_fn(x, t)
+            prediction = self.eps_fn(x, t)
             assert self.kept is not None
             gradient = self.kept[0] * (_through(self.options.sees, a) / self.kept[1])
-        eps, *fraction = out if isinstance(out, tuple) else (out,)
-        guided = eps - self._shift(gradient, eps, a)
-        return (guided, fraction[0]) if fraction else guided
+        return prediction.shifted(self._shift(gradient, prediction.eps, a))
 
-    def _look(
-        self, x: Tensor, t: Tensor, a: float
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], Tensor]:
+    def _look(self, x: Tensor, t: Tensor, a: float) -> tuple[Prediction, Tensor]:
         """The denoiser's own output, and the gradient of the objective (minus the loss) at x_t, per image."""
         whole = self.options.sees is Sees.x0_through_unet
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             if whole:
-                out = self.eps_fn(leaf, t)
+                prediction = self.eps_fn(leaf, t)
             else:
                 with torch.no_grad():
-                    out = self.eps_fn(x, t)
-            eps = out[0] if isinstance(out, tuple) else out
-            loss = len(x) * self._loss(leaf, predict_x0(leaf, eps, a), int(t[0]), a)
+                    prediction = self.eps_fn(x, t)
+            x0 = predict_x0(leaf, prediction.noise_of_x0, a)
+            loss = len(x) * self._loss(leaf, x0, int(t[0]), a)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        detached = tuple(part.detach() for part in out) if isinstance(out, tuple) else out.detach()
-        return detached, -gradient  # type: ignore[return-value]
+        return prediction.map(Tensor.detach), -gradient
 
     def _loss(self, x: Tensor, x0: Tensor, step: int, a: float) -> Tensor:
         """Mean loss of the batch as CLIP sees it, plus the terms on the predicted x0."""
