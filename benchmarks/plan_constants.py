@@ -3,7 +3,7 @@
 python benchmarks/plan_constants.py
 
 For each published architecture: parameters, multiply-adds x 2 of one forward pass of one image (GFLOP), and what autograd keeps
-of it for the backward pass (MB). They are written into ``dclip/models/registry.py``; a test counts the small ones again.
+of it for the backward pass (MB). They are written into ``dclip/models/weights.yaml``; a test counts the small ones again.
 """
 
 from __future__ import annotations

@@ -11,3 +11,8 @@ def need(condition: bool, message: str) -> None:
     """DclipError with the message unless the condition holds."""
     if not condition:
         raise DclipError(message)
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """Another library's message as part of ours: one line of at most ``most`` characters."""
+    return " ".join(str(error).split())[:most]

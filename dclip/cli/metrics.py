@@ -171,12 +171,11 @@ def _check(told: argparse.Namespace) -> None:
     if told.text is not None and not (told.text.strip() and told.source_text.strip()):
         raise DclipError("--text and --source-text must not be empty")
     if told.clip is not None:
-        from dclip.models.registry import SHIPPED, get
+        from dclip.models.registry import find, get
 
         if (
             not Path(told.clip).exists()
-            and told.clip not in SHIPPED
-            and get(told.clip).kind != "clip"
+            and (find(told.clip, "clip") or get(told.clip)).kind != "clip"
         ):
             raise DclipError(f"--clip {told.clip} is no CLIP; see dclip weights list")
 

@@ -1,4 +1,4 @@
-"""``dclip weights list | fetch | verify | where``: the published weight files, from the command line, without torch."""
+"""``dclip weights list | fetch | verify | where``: the weight files that dclip knows, without torch."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from pathlib import Path
 
 from dclip.errors import DclipError
 from dclip.models import fetch, registry
-from dclip.models.registry import TABLE, Weights
+from dclip.models.registry import TABLE, KnownWeights
 
 EPILOG = """\
-Files are looked for in $DCLIP_WEIGHTS (if set), in pretrained/ of the working folder, then in the cache folder; they are fetched
-into $DCLIP_WEIGHTS or the cache folder. $DCLIP_MIRROR (a web address with the same files) is asked first. HF_HUB_OFFLINE=1 forbids
-fetching. Exit code: 0 all is well, 1 something is missing or wrong, 2 the command cannot be understood or may not fetch."""
+Files are looked for in $DCLIP_WEIGHTS (if set), in pretrained/ of the working folder, then in the
+cache folder; they are fetched into $DCLIP_WEIGHTS or the cache folder. $DCLIP_MIRROR (a web address
+with the same files) is asked first. HF_HUB_OFFLINE=1 forbids fetching. Exit code: 0 all is well,
+1 something is missing or wrong, 2 the command cannot be understood or may not fetch."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
-    told = _parser().parse_args(words)
-    code: int = told.run(told)
+    args = _parser().parse_args(words)
+    code: int = args.run(args)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "dclip weights", description="Published weights: what there is, fetch, check, find.", epilog=EPILOG,
+        "dclip weights",
+        description="Weights: what there is, fetch, check, find.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="list | fetch | verify | where"
     )
@@ -57,18 +60,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows as aligned columns; the columns in ``right`` are flush right, the last one is wrapped to the terminal."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    """Rows as aligned columns.
+
+    The columns in ``right`` are flush right; the last one is wrapped to the terminal.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    left = sum(widths) + 2 * len(widths)
     room = max(24, shutil.get_terminal_size((132, 24)).columns - left)
     lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(w) if i in right else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ][:-1]
-        first, *more = textwrap.wrap(row[-1], room) or [""]
-        lines += ["  ".join([*cells, first]).rstrip(), *(" " * left + line for line in more)]
+    for *row, last in rows:
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            align = str.rjust if column in right else str.ljust
+            cells.append(align(cell, width))
+        first, *more = textwrap.wrap(last, room) or [""]
+        lines.append("  ".join([*cells, first]).rstrip())
+        lines.extend(" " * left + line for line in more)
     return "\n".join(lines)
 
 
@@ -77,83 +84,88 @@ def list_weights(_: argparse.Namespace) -> int:
     rows = [("NAME", "KIND", "SHOWS", "MB", "FORMAT", "HERE", "LICENCE")]
     for entry in TABLE.values():
         here = "yes" if registry.located(entry) else "no"
-        rows.append(
-            (
-                entry.name,
-                entry.kind,
-                entry.domain or "",
-                f"{entry.megabytes:,.0f}",
-                entry.format,
-                here,
-                entry.licence,
-            )
-        )
+        shows, size = entry.domain or "", f"{entry.megabytes:,.0f}"
+        rows.append((entry.name, entry.kind, shows, size, entry.format, here, entry.licence))
     print(table(rows, right=(3,)))
     print(f"\n{_searched()}")
     return 0
 
 
-def fetch_weights(told: argparse.Namespace) -> int:
+def fetch_weights(args: argparse.Namespace) -> int:
     """Fetch every named entry; one that fails does not stop the others."""
-    entries = [registry.get(name) for name in told.names]
+    entries = [registry.get(name) for name in args.names]
     reason = fetch.offline_reason()
     if reason is not None:
         raise DclipError(
-            f"nothing may be fetched ({reason}); unset it, or fetch on another machine and copy the files"
+            f"nothing may be fetched ({reason}); "
+            "unset it, or fetch on another machine and copy the files"
         )
-    silent = fetch.silent_hosts(
-        s.url for e in entries for f in e.files for s in fetch.sources(e, f)
-    )
+    silent = fetch.silent_hosts(_addresses(entries))
     failed = 0
     for entry in entries:
+        licence = f"{entry.name}: {entry.megabytes:,.0f} MB, licence: {entry.licence}"
+        print(licence, file=sys.stderr)
         try:
-            print(
-                f"{entry.name}: {entry.megabytes:,.0f} MB, licence: {entry.licence}",
-                file=sys.stderr,
-            )
-            print(f"{entry.name}  {fetch.fetch(entry, told.to, not told.quiet, silent)}")
+            path = fetch.fetch(entry, args.to, not args.quiet, silent)
         except DclipError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
-    return 1 if failed else 0
+        else:
+            print(f"{entry.name}  {path}")
+    return min(failed, 1)
 
 
-def verify_weights(told: argparse.Namespace) -> int:
-    """Check sizes and hashes; a named entry that is not here counts as wrong."""
-    entries = [registry.get(name) for name in told.names] or [
-        e for e in TABLE.values() if registry.located(e)
-    ]
-    rows, bad = [], 0
+def _addresses(entries: Sequence[KnownWeights]) -> list[str]:
+    """Every address of every file."""
+    addresses = []
     for entry in entries:
-        found = list(registry.paths(entry))
-        for file, path in found:
+        for file in entry.files:
+            addresses += [source.url for source in fetch.sources(entry, file)]
+    return addresses
+
+
+def verify_weights(args: argparse.Namespace) -> int:
+    """Check sizes and hashes; a named entry that is not here counts as wrong."""
+    entries = [registry.get(name) for name in args.names]
+    if not entries:
+        fetched = [entry for entry in TABLE.values() if not entry.shipped]
+        entries = [entry for entry in fetched if registry.located(entry)]
+    rows = []
+    for entry in entries:
+        files = list(registry.paths(entry))
+        for file, path in files:
             fine, why = registry.verdict(path, file)
             rows.append((entry.name, "ok" if fine else "WRONG", str(path), why))
-            bad += not fine
-        if not found:
+        if not files:
             rows.append((entry.name, "MISSING", "-", "not here"))
-            bad += 1
-    print(table(rows) if rows else f"none of the known weights is here\n{_searched()}")
-    return 1 if bad else 0
-
-
-def where_weights(told: argparse.Namespace) -> int:
-    """Paths of the named entries; without a name, the search folders."""
-    if not told.names:
-        print("\n".join(str(folder.absolute()) for folder in registry.folders()))
+    if not rows:
+        print(f"no published weights are here\n{_searched()}")
         return 0
-    entries = [registry.get(name) for name in told.names]
-    places = [registry.located(entry) for entry in entries]
-    for entry, place in zip(entries, places, strict=True):
-        print(place.absolute() if place else _advice(entry))
-    return 0 if all(places) else 1
+    print(table(rows))
+    return int(any(verdict != "ok" for _, verdict, *_ in rows))
 
 
-def _advice(entry: Weights) -> str:
-    names = " and ".join(
-        str(entry.place(Path("pretrained")) / f.name) for f in entry.files if not f.optional
-    )
-    return f"{entry.name} is not here; put {names}, or run: dclip weights fetch {entry.name}"
+def where_weights(args: argparse.Namespace) -> int:
+    """Paths of the named entries; without a name, the search folders."""
+    if not args.names:
+        for folder in registry.folders():
+            print(folder.absolute())
+        return 0
+    missing = 0
+    for entry in [registry.get(name) for name in args.names]:
+        place = registry.located(entry)
+        if place is None:
+            missing += 1
+            print(_advice(entry))
+        else:
+            print(place.absolute())
+    return min(missing, 1)
+
+
+def _advice(entry: KnownWeights) -> str:
+    folder = entry.place(Path("pretrained"))
+    files = " and ".join(str(folder / file.name) for file in entry.required)
+    return f"{entry.name} is not here; put {files}, or run: dclip weights fetch {entry.name}"
 
 
 def _searched() -> str:

@@ -31,7 +31,7 @@ def domain_of(cfg: Config) -> str | None:
     entry = registry.entry_of(cfg.checkpoint.name)
     if cfg.checkpoint.domain is not None:
         return cfg.checkpoint.domain.value
-    if entry is not None:
+    if entry is not None and entry.domain is not None:
         return entry.domain
     return cfg.dataset.shows or None
 

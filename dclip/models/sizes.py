@@ -8,13 +8,11 @@ from dclip.config import Config, TaskName
 from dclip.data.domains import domain_of
 from dclip.models import registry
 
-WORKING = 0.2  # what a call without gradient needs at its peak, as a share of what autograd would keep of it
+# What a call without gradient needs at its peak, as a share of what autograd would keep of it.
+WORKING = 0.2
 
-
-MOST_IMAGES = {
-    "cpu": 16,
-    "gpu": 64,
-}  # at a time, without gradient; more gain a processor nothing (benchmarks/README.md)
+# Images at a time, without gradient; more gain a processor nothing (benchmarks/README.md).
+MOST_IMAGES = {"cpu": 16, "gpu": 64}
 
 
 @dataclass(frozen=True)
@@ -26,20 +24,19 @@ class Size:
     kept_mb: float
 
 
-SHIPPED = {"toonfaces": Size(3_682_083, 2.6, 28.7)}
-
-
 def size_of(cfg: Config) -> Size | None:
     """The diffusion model's size; None for a file that the registry does not know."""
-    entry = registry.entry_of(cfg.checkpoint.name)
-    if (
-        entry is not None
-        and entry.gflop is not None
-        and entry.parameters is not None
-        and entry.kept_mb is not None
-    ):
-        return Size(entry.parameters, entry.gflop, entry.kept_mb)
     name: str | None = cfg.checkpoint.name
     if cfg.task.name is TaskName.pretrain:
         name = domain_of(cfg.dataset).networks.model
-    return SHIPPED.get(name or "")
+    if name is None:
+        return None
+    return size_named(name)
+
+
+def size_named(name: str) -> Size | None:
+    """The size of a network that the registry knows by this name or file."""
+    entry = registry.entry_of(name)
+    if entry is None or entry.parameters is None or entry.gflop is None or entry.kept_mb is None:
+        return None
+    return Size(entry.parameters, entry.gflop, entry.kept_mb)

@@ -18,7 +18,7 @@ from dclip.data.missing import missing_data
 from dclip.errors import DclipError
 from dclip.models import fetch, registry
 from dclip.models.needed import networks
-from dclip.models.registry import SHIPPED, Weights
+from dclip.models.registry import KnownWeights
 
 log = logging.getLogger("dclip")
 
@@ -34,7 +34,7 @@ class Need:
         optional: the run goes on without them, and says what is absent.
     """
 
-    entry: Weights
+    entry: KnownWeights
     why: str
     path: Path | None
     without: str = ""
@@ -95,15 +95,16 @@ def check_networks(cfg: Config) -> None:
 
 
 def _check_name(setting: str, name: str, kind: str) -> None:
-    known = {**{entry.name: entry.kind for entry in registry.TABLE.values()}, **SHIPPED}
-    entry = registry.find(name)
-    found = entry.kind if entry else known.get(name)
-    if found is None and not (name and Path(name).expanduser().exists()):
-        choices = ", ".join(k for k, of in known.items() if of == kind)
+    entry = registry.find(name, kind)
+    if entry is None:
+        if name and Path(name).expanduser().exists():
+            return
+        choices = ", ".join(known.name for known in registry.TABLE.values() if known.kind == kind)
         raise DclipError(f"{setting}={name} is neither a file nor a known name; known: {choices}")
-    if found not in (None, kind):
+    if entry.kind != kind:
         raise DclipError(
-            f"{setting}={name} is a network of kind {found!r}; here one of kind {kind!r} is needed"
+            f"{setting}={name} is a network of kind {entry.kind!r}; "
+            f"here one of kind {kind!r} is needed"
         )
 
 
@@ -136,7 +137,7 @@ def needed(cfg: Config) -> list[Need]:
     ]
     for role, name, reason in asked:
         entry = registry.find(name) if name else None
-        if entry is not None and entry.name not in found:
+        if entry is not None and not entry.shipped and entry.name not in found:
             found[entry.name] = Need(entry, reason, registry.located(entry), off.get(role, ""))
     if cfg.metric.lpips and names.model and planned(cfg).task.name is not TaskName.sample:
         entry = registry.get("lpips_alexnet")

@@ -20,7 +20,7 @@ from dclip.data.toonfaces import drawing, faces
 from dclip.data.toonfaces.many import drawn
 from dclip.errors import DclipError
 from dclip.files import atomic_save, write_json
-from dclip.models.checkpoints import locate, weights_dir
+from dclip.models.checkpoints import locate
 from dclip.models.clip import (
     CIFAR10_CLIP,
     CIFAR10_HELDOUT_CLIP,
@@ -33,6 +33,7 @@ from dclip.models.clip import (
 )
 from dclip.models.identity import TOONFACES_IDENTITY, IrSe
 from dclip.models.judge import Judge
+from dclip.models.registry import package_folder
 from dclip.models.saved import model_header, read_weights, save_weights
 from dclip.models.unet import CIFAR10_UNET, TOONFACES_UNET, ModelInfo, build_unet
 from dclip.pretrain import cards
@@ -79,7 +80,7 @@ def name_of(cfg: Config) -> str:
 
 
 def _tokenizer() -> Any:
-    merges = weights_dir() / MERGES_FILE
+    merges = package_folder() / MERGES_FILE
     if not merges.is_file():
         atomic_save(merges, write_merges)
     return small_tokenizer(merges)
@@ -231,7 +232,7 @@ def publish(
     (record.folder / f"{name}.md").write_text(card, "utf-8")
     record.metrics({**scores, **record.seconds})
     if task.publish:
-        target = weights_dir()
+        target = package_folder()
         atomic_save(target / path.name, lambda p: p.write_bytes(path.read_bytes()))
         (target / f"{name}.md").write_text(card, "utf-8")
         for stem, picture in pictures.items():

@@ -9,7 +9,7 @@ from helpers.published import write_ddim
 from helpers.runs import ROOT, command
 from helpers.server import serving
 
-# ---------------------------------------------------------------------------------------------------- the command line
+# ------------------------------------------------------------ the command line
 
 
 def cli(capsys, *given):
@@ -88,5 +88,5 @@ def test_the_command_is_reached_through_run_py(nowhere, tmp_path, monkeypatch):
     )
     done, code, _, _ = in_a_process("weights", "where", "nothing")
     assert code == 2
-    assert done.stderr.startswith("error: no weights are called 'nothing'; known: celeba_hq")
+    assert done.stderr.startswith("error: no weights are called 'nothing'; known: toonfaces")
     assert command("weights", "remove", cwd=tmp_path).returncode == 2

@@ -14,16 +14,16 @@ from dclip.models.checkpoints import (
     load_judge,
     load_model,
     locate,
-    weights_dir,
 )
 from dclip.models.header import read_header
 from dclip.models.judge import Judge
-from dclip.models.registry import SHIPPED
+from dclip.models.registry import TABLE, package_folder
 from dclip.models.saved import model_header, read_weights, save_weights
 from dclip.models.unet import ModelInfo, build_unet
 from helpers.networks import SMALL_IDENTITY, identity_net, tiny_unet, write_tiny_model
 from helpers.runs import ROOT
 
+SHIPPED = [entry.name for entry in TABLE.values() if entry.shipped]
 LOADERS = {"ddpm": load_model, "clip": load_clip, "identity": load_identity, "judge": load_judge}
 
 
@@ -161,7 +161,7 @@ def test_weights_that_do_not_fit_their_header_are_refused(tmp_path):
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
     message = refused(load_model, "celeba")
-    assert all(name in message for name in SHIPPED)
+    assert all(name in message for name in TABLE)
 
 
 def test_two_models_have_two_digests(tmp_path):
@@ -175,14 +175,14 @@ def test_two_models_have_two_digests(tmp_path):
 
 
 def test_shipped_weights_are_small():
-    sizes = {name: (weights_dir() / f"{name}.safetensors").stat().st_size for name in SHIPPED}
+    sizes = {name: (package_folder() / f"{name}.safetensors").stat().st_size for name in SHIPPED}
     assert sum(sizes.values()) < 25e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_load_by_name(name):
-    loaded = LOADERS[SHIPPED[name]](name)
-    assert locate(name).parent == weights_dir()
+    loaded = LOADERS[TABLE[name].kind](name)
+    assert locate(name).parent == package_folder()
     assert all(bool(torch.isfinite(p).all()) for p in loaded.parameters())
 
 

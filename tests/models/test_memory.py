@@ -25,7 +25,7 @@ def toonfaces():
 
 def test_what_is_kept_of_an_image_is_what_the_plan_says(toonfaces):
     assert memory._kept_mb(json.dumps(toonfaces.info.unet)) == pytest.approx(
-        sizes.SHIPPED["toonfaces"].kept_mb, abs=0.1
+        sizes.size_named("toonfaces").kept_mb, abs=0.1
     )
 
 
@@ -34,7 +34,7 @@ def test_it_is_counted_wherever_it_is_asked(toonfaces, mode):
     memory._kept_mb.cache_clear()
     with mode():
         assert memory._kept_mb(json.dumps(toonfaces.info.unet)) == pytest.approx(
-            sizes.SHIPPED["toonfaces"].kept_mb, abs=0.1
+            sizes.size_named("toonfaces").kept_mb, abs=0.1
         )
 
 
@@ -86,7 +86,7 @@ def test_a_walk_takes_them_so_many_at_a_time(toonfaces, asked, copies, sizes, mo
 
 
 def test_a_plan_counts_the_images_that_a_device_holds():
-    size = sizes.SHIPPED["toonfaces"]
+    size = sizes.size_named("toonfaces")
     device = plan.Device("CPU, 2 threads", 1.0, "", 24.0)
     assert plan.most_images(device, size) == 16
     assert plan.most_images(plan.Device("Some GPU", 1.0, "", 8.0), size) == 64

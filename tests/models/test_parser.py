@@ -84,7 +84,9 @@ def test_the_scene_encoder_is_resnet50_but_for_its_stem():
     assert count(net) == registry.TABLE["ade20k"].parameters
 
 
-@pytest.mark.parametrize("name", [e.name for e in registry.TABLE.values() if e.kind == "clip"])
+@pytest.mark.parametrize(
+    "name", [e.name for e in registry.TABLE.values() if e.kind == "clip" and not e.shipped]
+)
 def test_a_published_clip_has_its_size_and_its_activation(name):
     entry = registry.TABLE[name]
     config = published_config(entry.format)

@@ -103,7 +103,7 @@ def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(phot
     [
         (
             ["checkpoint.name=celeba"],
-            "checkpoint.name=celeba is neither a file nor a known name; known: celeba_hq",
+            "checkpoint.name=celeba is neither a file nor a known name; known: toonfaces, celeba_hq",
         ),
         (["clip.name=openai_vit_b_16x"], "clip.name=openai_vit_b_16x is neither"),
         (

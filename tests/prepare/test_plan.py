@@ -157,7 +157,7 @@ def test_the_plans_constants_are_what_is_counted():
     spec.loader.exec_module(constants)
     cifar = TABLE["cifar10"]
     expected = {
-        "toonfaces": sizes.SHIPPED["toonfaces"],
+        "toonfaces": sizes.size_named("toonfaces"),
         "ddim CIFAR-10": sizes.Size(cifar.parameters, cifar.gflop, cifar.kept_mb),
     }
     for name, size in expected.items():
