@@ -27,7 +27,7 @@ TESTS = Path(__file__).resolve().parent.parent / "tests"
 def published() -> object:
     """The published architecture with random weights."""
     sys.path.insert(0, str(TESTS))
-    from test_convert import DdimNet, random_net
+    from helpers.published_networks import DdimNet, random_net
 
     return random_net(DdimNet, ch=128, mult=(1, 1, 2, 2, 4, 4), layers=2, attention=(4,))
 
