@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transcription
-from finetuning import table
 from torch import Tensor
 
+import transcription
 from dclip.config import Grid, Sampler, Solver
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.sampler import Prediction, sample
@@ -28,6 +27,7 @@ from dclip.metrics.functional import mae
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
+from finetuning import table
 
 OURS = {
     "ab2 (15,15) quadratic": ("ab2", 15, "quadratic", {}),

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transcription
-from objectives import Case, make_case
 from torch import Tensor
 
+import transcription
 from dclip.config import Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.files import write_json
@@ -34,6 +33,7 @@ from dclip.methods.diffusionclip.module import Objective
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.checkpoints import load_clip, load_identity, load_model
 from dclip.record.machine import environment
+from objectives import Case, make_case
 
 HERE = Path(__file__).resolve().parent
 TEXTS, T0 = ("person", "person with red hair"), 500

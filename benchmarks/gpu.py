@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plan_constants import UNETS, count
 from torch import Tensor, nn
 
 from dclip.config import Loss
@@ -34,6 +33,7 @@ from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 from dclip.record.machine import environment
 from dclip.types import Images, batches
+from plan_constants import UNETS, count
 
 T0 = 500
 PAPER = {

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from finetuning import table, timed
 
 from dclip.config import Sampler, Solver
 from dclip.data.toonfaces.images import toonfaces
@@ -32,6 +31,7 @@ from dclip.models.checkpoints import load_model
 from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
+from finetuning import table, timed
 
 T0 = 500
 LATE = ("up_blocks.2.", "up_blocks.3.")

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from finetuning import table, timed
 from torch import Tensor, nn
 
 from dclip.diffusion.sampler import Prediction, sample
@@ -28,6 +27,7 @@ from dclip.files import write_json
 from dclip.models.unet import TOONFACES_UNET, build_unet
 from dclip.record.machine import environment
 from dclip.types import batches
+from finetuning import table, timed
 
 SCHEDULE = Schedule()
 

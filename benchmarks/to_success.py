@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transcription
-from finetuning import table
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+import transcription
 from dclip.config import Config, Loss
 from dclip.data.domains import truth_of
 from dclip.data.toonfaces.images import toonfaces
@@ -47,6 +46,7 @@ from dclip.prepare.checks import to_config
 from dclip.prepare.compose import CONF
 from dclip.record.machine import environment
 from dclip.types import Edited
+from finetuning import table
 
 PUBLISHED = Loss(
     clip=3, l1=0.3, id=0.3

@@ -1,7 +1,6 @@
 """The benchmarks: that the transcription computes what dclip does, and that the scripts measure what they say."""
 
 import runpy
-import sys
 import time
 
 import pytest
@@ -14,17 +13,6 @@ from dclip.methods.diffusionclip.options import ObjectiveName
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 from helpers.runs import ROOT
-
-
-@pytest.fixture(autouse=True, scope="module")
-def scripts():
-    """The benchmarks are scripts beside each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield
-    sys.path.remove(str(ROOT / "benchmarks"))
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -67,7 +55,6 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
 @pytest.mark.parametrize("name", ["chain", "chain_checkpointed"])
 def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
     import transcription
-
     from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
     from dclip.methods.diffusionclip.options import DiffusionClip
 

@@ -1,0 +1,54 @@
+"""The floor plan of dclip/: what may import what (``house.FLOORS``), no circles, few entries."""
+
+import pytest
+
+import house
+
+GRAPH = house.import_graph(house.parse())
+# goes when the last of them does
+STILL_RUN_UP = {
+    "dclip.config.dataset -> dclip.data.imagenet",
+    "dclip.methods.diffusionclip.fit -> dclip.metrics.functional",
+    "dclip.methods.sampling.results -> dclip.metrics.sampled",
+    "dclip.methods.sampling.results -> dclip.metrics.suite",
+    "dclip.models.needed -> dclip.methods.latent.options",
+    "dclip.text.prompts -> dclip.methods.latent.options",
+}
+
+
+def test_imports_run_down():
+    allowed = {"dclip -> dclip.api", *STILL_RUN_UP}  # the package's own face is lazy
+    assert [arrow for arrow in house.upward(GRAPH) if arrow not in allowed] == []
+
+
+def test_there_is_no_import_circle():
+    assert house.circles(GRAPH) == []
+
+
+def test_the_top_is_seen_at_a_glance():
+    assert len(house.entries()) <= house.LIMITS["entries at the top"]
+    assert set(house.entries()) <= set(house.FLOORS.split())
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}, [["b", "c"]]),
+    ],
+)
+def test_circles_are_found(graph, expected):
+    assert house.circles(graph) == expected
+
+
+def test_an_import_that_runs_up_is_named_with_its_module():
+    graph = {"dclip.config.root": {"dclip.errors"}, "dclip.errors": {"dclip.config.root"}}
+    assert house.upward(graph) == ["dclip.errors -> dclip.config.root"]
+
+
+def test_lines_are_counted_by_what_they_say():
+    counted = house.Density()
+    counted.add("module", "def f(x):\n    return [a for a in x] if x else None\n" + "#" * 101)
+    assert (counted.lines, counted.long_lines) == (3, 1)
+    assert (counted.comprehensions, counted.conditionals) == (1, 1)
+    assert counted.functions == {"module:f": 2}
