@@ -29,7 +29,7 @@ from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
 from finetuning import table
 
-OURS = {
+OURS: dict[str, tuple[str, int, str, dict[str, Any]]] = {
     "ab2 (15,15) quadratic": ("ab2", 15, "quadratic", {}),
     "ab2 (10,10) quadratic": ("ab2", 10, "quadratic", {}),
     "fixed_point (6)": ("fixed_point", 6, "uniform", {}),

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,10 @@ def limits(device: torch.device, size: int = 8192) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in PRECISIONS:
         with precision(name, device):
-            a = torch.randn(
-                size, size, device=device, dtype=torch.bfloat16 if name == "bf16" else torch.float32
-            )
-            found[f"matmul_{name}_tflops"] = (
-                2 * size**3 / seconds(lambda a=a: a @ a, device, 5) / 1e12
-            )  # type: ignore[misc]
+            dtype = torch.bfloat16 if name == "bf16" else torch.float32
+            a = torch.randn(size, size, device=device, dtype=dtype)
+            product = partial(torch.matmul, a, a)
+            found[f"matmul_{name}_tflops"] = 2 * size**3 / seconds(product, device, 5) / 1e12
     x = torch.empty(2 * size * size, device=device)
     y = torch.empty_like(x)
     found["copy_gb_per_s"] = 2 * x.numel() * 4 / seconds(lambda: y.copy_(x), device, 5) / 1e9

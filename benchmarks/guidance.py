@@ -82,9 +82,9 @@ class Bench:
 
     def walk(self, every: int | None) -> dict[str, float]:
         """Seconds of one walk (``wall``, ``cpu``) and of its parts; ``every=None``: without guidance."""
-        clock, eps_fn = Clock(), self.model.predict
+        clock = Clock()
         features, grad = self.clip.image_features, torch.autograd.grad
-        eps_fn = clock.wrap("unet", eps_fn)
+        eps_fn = clock.wrap("unet", self.model.predict)
         if every is not None:
             guide = Guide(
                 OPTIONS["guidance"][self.kind](every=every),
@@ -117,16 +117,14 @@ def measure(bench: Bench, repeats: int, every: tuple[int, ...] = (1, 2, 4)) -> l
     rows = []
     for variant, done in runs.items():
         name = "none" if variant is None else f"{bench.kind}, every={variant}"
-        row = {
-            "guidance": name,
-            "seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids),
-        }
+        row = {"seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids)}
         for key, clock in (("ratio", "wall"), ("ratio_cpu", "cpu")):
             row[key] = statistics.median(
                 d[clock] / free[clock] for d, free in zip(done, runs[None], strict=True)
             )
         row.update({part: statistics.median(d[part] / d["wall"] for d in done) for part in PARTS})
-        rows.append({**row, "other": 1 - sum(row[part] for part in PARTS)})
+        other = 1 - sum(row[part] for part in PARTS)
+        rows.append({"guidance": name, **row, "other": other})
     return rows
 
 

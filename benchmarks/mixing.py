@@ -47,7 +47,7 @@ def edits(
         one, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
         for name, parameter in one.unet.named_parameters():
             if name.startswith(where):
-                parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+                parameter.add_(1e-3 * torch.randn(parameter.shape, generator=generator))
         made.append(one)
     return made
 

@@ -27,7 +27,6 @@ from torch import Tensor
 
 import transcription
 from dclip.config import Config, Loss
-from dclip.data.domains import truth_of
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.sampler import sample
@@ -85,8 +84,8 @@ class Judge:
     """How many of the validation faces show the edit, and how many other attributes are kept."""
 
     def __init__(self, cfg: Config, faces: int) -> None:
-        truth = truth_of(cfg)
-        assert truth is not None
+        assert cfg.edit.name is not None
+        truth = TRUTHS[cfg.edit.name]
         self.cfg, self.truth, self.images = cfg, truth, toonfaces("validation", faces, truth)
         self.scorers = Scorers(judge=load_judge())
 
