@@ -1,7 +1,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from dclip.config import Config, Net, TaskName, ToonFaces, option_name, plain
+from dclip.config import Config, Net, TaskName, option_name, plain
+from dclip.data.toonfaces.options import ToonFaces
 from dclip.methods.diffusionclip.options import DiffusionClip
 from helpers.experiments import EXPERIMENTS, FINE_TUNING, SAMPLING, TRAININGS
 from helpers.runs import ROOT, configure

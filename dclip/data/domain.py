@@ -72,6 +72,7 @@ class Domain:
         networks: the networks that know it.
         grammar: how its texts are read.
         size: pixels a side, where all its pictures have one size.
+        drawn: its pictures are drawn, not photographed.
         pictures: what its networks have seen, in words.
     """
 
@@ -79,6 +80,7 @@ class Domain:
     networks: DomainNetworks
     grammar: Grammar
     size: int | None = None
+    drawn: bool = False
     pictures: str = "photographs"
 
     def truth(self, edit: str) -> Truth | None:

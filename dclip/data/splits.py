@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dclip.config import Photographs, TaskName
-from dclip.data.pools import Chosen, Pools, pools
+from dclip.data.pools import Pool, Pools
 from dclip.errors import DclipError
 
-# what a task looks at. In this order: how many train must not change which are the test images
-SPLITS = {
-    TaskName.finetune: ("test", "train", "validation"),
-    TaskName.edit: ("test",),
-    TaskName.reconstruct: ("test",),
-    TaskName.translate: ("test",),
-    TaskName.demo: ("test",),
-    TaskName.pretrain: ("test", "train"),
-}
+# Images are split in this order: how many train must not change which are the test images.
+ORDER = ("test", "train", "validation")
 
-
-# ---------------------------------------------------------------------------------------------------- dealing
+Chosen = tuple[Pool, str]  # an image: where it is, and its name there
 
 
 def read_ids(path: Path) -> dict[str, list[str]]:
@@ -32,13 +23,15 @@ def read_ids(path: Path) -> dict[str, list[str]]:
     for line in path.read_text("utf-8").splitlines():
         text = line.split("#")[0].strip()
         heading = re.fullmatch(r"\[(\w+)\]", text)
-        split = heading[1] if heading else split
-        if split not in ("", *SPLITS[TaskName.finetune]):
+        if heading is None:
+            if text:
+                lists.setdefault(split, []).append(text)
+            continue
+        split = heading[1]
+        if split not in ORDER:
             raise DclipError(
                 f"dataset.ids={path}: there is no split [{split}]; choose [test], [train] or [validation]"
             )
-        if text and not heading:
-            lists.setdefault(split, []).append(text)
     if not lists or (len(lists) > 1 and "" in lists):
         raise DclipError(
             f"dataset.ids={path} is empty, or has lines above its first [split]; write one image a line"
@@ -46,56 +39,68 @@ def read_ids(path: Path) -> dict[str, list[str]]:
     return lists
 
 
-def _listed(data: Photographs, found: Pools) -> dict[str, list[Chosen]]:
+def _listed(pools: Pools, root: str, ids: str) -> dict[str, list[Chosen]]:
     """The id list's images. DclipError for what the data set does not have, and for what is listed twice."""
-    if data.ids is None:
-        return {}
     chosen: dict[str, list[Chosen]] = {}
     unknown: list[str] = []
-    for split, lines in read_ids(Path(data.ids)).items():
-        places = sorted(
-            found.values(),
-            key=lambda pool: pool is not found.get("test" if split == "test" else "train"),
-        )
+    for split, lines in read_ids(Path(ids)).items():
+        own = pools.get("test" if split == "test" else "train")
+        places = sorted(pools.values(), key=lambda pool: pool is not own)
         for line in lines:
-            hits = ((pool, pool.find(line)) for pool in places)
-            hit = next(((pool, name) for pool, name in hits if name is not None), None)
-            chosen.setdefault(split, []).append(hit) if hit else unknown.append(line)
+            image = _find(line, places)
+            if image is None:
+                unknown.append(line)
+            else:
+                chosen.setdefault(split, []).append(image)
     if unknown:
         raise DclipError(
-            f"dataset.ids={data.ids}: {len(unknown)} lines are not in {data.root}: {', '.join(unknown[:3])} ..."
+            f"dataset.ids={ids}: {len(unknown)} lines are not in {root}: {', '.join(unknown[:3])} ..."
         )
-    times = Counter(one for part in chosen.values() for one in part)
+    times = Counter(image for part in chosen.values() for image in part)
     twice = [name for (_, name), number in times.items() if number > 1]
     if twice:
         raise DclipError(
-            f"dataset.ids={data.ids} lists {twice[0]} twice ({len(twice)} such images); list every image once"
+            f"dataset.ids={ids} lists {twice[0]} twice ({len(twice)} such images); list every image once"
         )
     return chosen
 
 
-def deal(
-    data: Photographs, counts: Mapping[str, int], found: Pools | None = None
+def _find(line: str, places: Iterable[Pool]) -> Chosen | None:
+    """The image that a line of an id list means, from the first place that has it."""
+    for pool in places:
+        name = pool.find(line)
+        if name is not None:
+            return pool, name
+    return None
+
+
+def split_images(
+    pools: Pools, counts: Mapping[str, int], root: str = "", ids: str | None = None
 ) -> dict[str, list[Chosen]]:
-    """Disjoint, repeatable splits, dealt in the order of ``counts``. DclipError where there are too few images."""
-    found = found or pools(data)
-    listed = _listed(data, found)
-    used = {one for part in listed.values() for one in part} if "" not in listed else set()
+    """Disjoint, repeatable splits, filled in the order of ``counts``. DclipError where there are too few images.
+
+    Args:
+        root, ids: the data set's settings: ``ids`` is a file that lists images, which come first.
+    """
+    listed = _listed(pools, root, ids) if ids is not None else {}
+    used: set[Chosen] = set()
+    if "" not in listed:
+        used.update(*listed.values())
     chosen: dict[str, list[Chosen]] = {}
-    for split, number in counts.items():
-        if own := listed.get(split) or listed.get(""):
-            candidates, place = own, f"dataset.ids={data.ids}"
-            free = [one for one in candidates if split in listed or one not in used]
+    for split, count in counts.items():
+        own = listed.get(split) or listed.get("")
+        if own:
+            place = f"dataset.ids={ids}"
+            free = [image for image in own if split in listed or image not in used]
         else:
-            pool = found.get("all") or found["test" if split == "test" else "train"]
-            free = [
-                (pool, name) for name in pool.first(number + len(used)) if (pool, name) not in used
-            ]
+            pool = pools.get("all") or pools["test" if split == "test" else "train"]
             place = f"dataset.root={pool.place}"
-        chosen[split] = free[:number]
-        used |= set(chosen[split])
-        if len(free) < number:
-            _too_few(place, len(free), split, chosen, counts)
+            candidates = [(pool, name) for name in pool.first(count + len(used))]
+            free = [image for image in candidates if image not in used]
+        chosen[split] = free[:count]
+        used.update(chosen[split])
+        if len(free) < count:
+            raise _too_few(place, len(free), split, chosen, counts)
     return chosen
 
 
@@ -105,8 +110,9 @@ def _too_few(
     split: str,
     chosen: Mapping[str, Sequence[Chosen]],
     counts: Mapping[str, int],
-) -> None:
-    raise DclipError(
+) -> DclipError:
+    others = [f" after {len(part)} {name}" for name, part in chosen.items() if name != split]
+    return DclipError(
         f"{place} has {left} images for {split}, but dataset.{split}={counts[split]} are asked for"
-        f"{''.join(f' after {len(v)} {k}' for k, v in chosen.items() if k != split)}; lower dataset.train or dataset.test"
+        f"{''.join(others)}; lower dataset.train or dataset.test"
     )

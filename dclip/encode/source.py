@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Sampled
+from dclip.config import Config
 from dclip.data.load import load_images
+from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
 from dclip.encode.walk import Walk, run_walk
@@ -23,7 +24,7 @@ from dclip.types import Images
 
 def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
     """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
-    if isinstance(cfg.dataset, Sampled):
+    if cfg.dataset.needs_model:
         return drawn_images(cfg, model, split)
     return load_images(cfg, split, model.image_size)
 
@@ -36,7 +37,7 @@ def drawn_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
     """
     data = cfg.dataset
     assert isinstance(data, Sampled)
-    ids = tuple(f"{split}_{i:05d}" for i in range(int(getattr(data, split))))
+    ids = tuple(f"{split}_{i:05d}" for i in range(data.count(split)))
     if not ids:
         return Images(torch.zeros(0, model.channels, model.image_size, model.image_size), ())
     path = _path(cfg, data, model, ids)

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from dclip.config import Config, DemoTask, EditTask, ToonFaces
+from dclip.config import Config, DemoTask, EditTask
 from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
@@ -115,12 +115,8 @@ class Studio:
     def __init__(self, cfg: Config, told: Sequence[str] = ()) -> None:
         """``told``: words of the command line, whose settings win over those that an edit was made with."""
         quiet = replace(cfg.trainer, progress=False)
-        every = (
-            replace(cfg.dataset, only_applicable=False)
-            if isinstance(cfg.dataset, ToonFaces)
-            else cfg.dataset
-        )
-        self.cfg, self.told = replace(cfg, trainer=quiet, dataset=every), list(told)
+        self.cfg = replace(cfg, trainer=quiet, dataset=cfg.dataset.everything())
+        self.told = list(told)
         self.networks = build_networks(self.cfg)
         self.model = self.networks.model
         for path in cfg.edit.adapters:

@@ -8,19 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import (
-    Cifar10,
     Config,
-    Dataset,
-    Drawing,
     Encode,
     Guided,
     Mix,
-    Net,
     PretrainTask,
     Solver,
     Start,
     TaskName,
-    ToonFaces,
     TranslateTask,
     option_name,
     planned,
@@ -57,7 +52,7 @@ def check(cfg: Config) -> None:
     check_networks(cfg)
     task = cfg.task.name
     if isinstance(cfg.task, PretrainTask):
-        _check_pretraining(cfg.task, cfg.dataset)
+        _check_pretraining(cfg, cfg.task)
     if task is TaskName.finetune:
         _check_finetuning(cfg)
     need(
@@ -79,11 +74,10 @@ def check(cfg: Config) -> None:
     else:
         need(cfg.mix == Mix(), f"mix is for task=edit, not task={task.value}")
         need(cfg.variants == 1, f"variants={cfg.variants} is for task=edit, not task={task.value}")
-    if isinstance(cfg.dataset, ToonFaces) and cfg.dataset.domain is not Drawing.toon:
-        need(
-            task is TaskName.translate,
-            f"dataset.domain={cfg.dataset.domain.value} is for task=translate, not task={task.value}",
-        )
+    need(
+        not cfg.dataset.unseen or task is TaskName.translate,
+        f"{cfg.dataset.unseen} is for task=translate, not task={task.value}",
+    )
     _check_sampling(cfg)
     if cfg.input is not None:
         starts = task is TaskName.sample and cfg.task.start is Start.images  # type: ignore[attr-defined]
@@ -100,35 +94,17 @@ def check(cfg: Config) -> None:
             Path(cfg.input).exists(),
             f"input={cfg.input} does not exist; give an image or a folder of images",
         )
-    if isinstance(cfg.dataset, ToonFaces) and task is not TaskName.pretrain:
-        need(
-            cfg.checkpoint.name != "",
-            "checkpoint.name is empty; choose checkpoint=toonfaces or give a file",
-        )
     check_data(cfg)
 
 
-def _check_pretraining(task: PretrainTask, data: Dataset) -> None:
+def _check_pretraining(cfg: Config, task: PretrainTask) -> None:
     """Refuse networks that cannot be trained on the data set."""
-    if isinstance(data, ToonFaces):
-        return
+    name = option_name("dataset", cfg.dataset)
     need(
-        isinstance(data, Cifar10),
-        f"task=pretrain trains on dataset=toonfaces or dataset=cifar10, not on dataset={option_name('dataset', data)}",
+        cfg.dataset.trains,
+        f"task=pretrain trains on dataset=toonfaces or dataset=cifar10, not on dataset={name}",
     )
-    need(
-        task.net in (Net.ddpm, Net.clip, Net.heldout),
-        f"task.net={task.net.value} learns the attributes of ToonFaces; with dataset=cifar10 choose ddpm, clip or heldout",
-    )
-    category = getattr(data, "category", None)
-    need(
-        task.net is Net.ddpm or category is None,
-        f"dataset.category={category} leaves CLIP a single caption, and nothing to tell apart; leave dataset.category out",
-    )
-    need(
-        not task.publish,
-        "task.publish=true is for the package's own networks, of dataset=toonfaces; a run's folder holds its weights",
-    )
+    cfg.dataset.check_training(task)
 
 
 def _check_finetuning(cfg: Config) -> None:

@@ -11,8 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from dclip.config import Cifar10
-from dclip.data.cifar10 import captions, classes
+from dclip.data.cifar10 import Cifar10, captions, classes
 from dclip.data.toonfaces.drawing import PARTS, versions
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
 from dclip.data.toonfaces.images import toonfaces

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dclip.config import Cifar10, Config, Net, PretrainTask
-from dclip.data.cifar10 import classes
+from dclip.config import Config, Net, PretrainTask
+from dclip.data.cifar10 import Cifar10, classes
 from dclip.data.load import load_images
 from dclip.data.toonfaces import drawing, faces
 from dclip.data.toonfaces.many import drawn

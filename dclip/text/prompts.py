@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dclip.config import CIFAR10, Config, Guided
+from dclip.config import Config, Guided
+from dclip.data.cifar10 import CIFAR10
 from dclip.data.domain import Grammar
 from dclip.data.domains import domain_of
 from dclip.errors import DclipError

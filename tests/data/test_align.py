@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dclip.config import Folder
 from dclip.data import align as a
 from dclip.data.align import Aligner, align, face_square, four_points, read_landmarks
 from dclip.data.images import read_files
-from dclip.data.load import photographs as read
+from dclip.data.photographs import Folder
 from dclip.errors import DclipError
 from helpers import layouts
 from helpers.runs import configure
@@ -141,7 +140,7 @@ def test_pictures_are_aligned_by_a_file_and_those_without_points_are_left_out_an
     data = Folder(
         root=str(tmp_path / "in"), align=True, landmarks=str(tmp_path / "points.csv"), test=2
     )
-    images = read(data, "test", 108)
+    images = data.load("test", 108)
     assert images.ids == ("a",)
     picture = Image.fromarray(
         ((images.pixels[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)

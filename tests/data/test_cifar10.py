@@ -6,10 +6,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from dclip.config import Cifar10
 from dclip.data import cifar10
-from dclip.data import pools as listing
-from dclip.data.load import photographs as read
+from dclip.data.cifar10 import Cifar10
 from helpers import layouts
 from helpers.datasets import load, refusal
 from helpers.runs import configure, words
@@ -33,8 +31,8 @@ def small_cifar(tmp_path, monkeypatch):
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5s["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5s["batches.meta"]})
     monkeypatch.setattr(CIFAR10, "tgz_md5", layouts.hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(listing, "PER_CLASS", {"train": 15, "test": 3})
-    cifar10._batches.cache_clear()
+    monkeypatch.setattr(cifar10, "PER_CLASS", {"train": 15, "test": 3})
+    cifar10._arrays.cache_clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "server"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/{CIFAR10.filename}")
@@ -61,7 +59,7 @@ def test_cifar10_is_fetched_checked_and_read_by_class(small_cifar):
     }
     cfg = configure(*words(settings))  # it may be fetched, so nothing is missing
     fetch_data(cfg)
-    images = read(cfg.dataset, "test", 32)
+    images = cfg.dataset.load("test", 32)
     assert sorted(images.ids) == ["ship_0000", "ship_0001", "ship_0002"]
     expected = np.asarray(
         layouts.picture("test_batch25", (32, 32))

@@ -1,8 +1,10 @@
 import subprocess
 import sys
 
-from dclip.config import Afhq, CelebaHq, Cifar10, Ffhq, Folder, ImageNet, Lsun
+from dclip.data.cifar10 import Cifar10
+from dclip.data.imagenet import ImageNet
 from dclip.data.missing import missing, missing_data
+from dclip.data.photographs import Afhq, CelebaHq, Ffhq, Folder, Lsun
 from helpers import layouts
 from helpers.datasets import refusal
 from helpers.runs import ROOT, configure, words

@@ -1,17 +1,18 @@
 """Photographs on disk in every published layout, splits, id lists, CIFAR-10's fetching, and images drawn by the model."""
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from dclip.config import Afhq, CelebaHq, Cifar10, Ffhq, Folder, ImageNet, Lsun, Order
 from dclip.data import pools as listing
-from dclip.data.imagenet import classes, wnid
+from dclip.data.cifar10 import Cifar10
+from dclip.data.imagenet import ImageNet, classes, wnid
 from dclip.data.missing import missing
-from dclip.data.pools import pools
-from dclip.data.splits import deal
+from dclip.data.photographs import Afhq, CelebaHq, Ffhq, Folder, Lsun
+from dclip.data.pools import Order
 from helpers import layouts
 from helpers.datasets import COUNTS, load, lsun, names_of
 
@@ -99,13 +100,13 @@ def test_images_are_read_from_every_layout(layout, tmp_path):
     ["celeba_hq, LMDB", "celeba_hq, StarGAN's folders", "afhq", "lsun", "imagenet, a class"],
 )
 def test_test_images_come_from_the_data_sets_own_test_images(layout, tmp_path):
-    found = pools(LAYOUTS[layout](tmp_path))
+    found = LAYOUTS[layout](tmp_path).pools()
     assert set(found) == {"train", "test"}
-    dealt = deal(LAYOUTS[layout](tmp_path / "more"), COUNTS)
+    chosen = LAYOUTS[layout](tmp_path / "more").chosen(COUNTS)
     held = {"celeba_hq, LMDB": "LMDB_test", "lsun": "bedroom_val_lmdb"}.get(layout, "val")
-    assert {held in str(pool.place) for pool, _ in dealt["test"]} == {True}
+    assert {held in str(pool.place) for pool, _ in chosen["test"]} == {True}
     assert {
-        held in str(pool.place) for split in ("train", "validation") for pool, _ in dealt[split]
+        held in str(pool.place) for split in ("train", "validation") for pool, _ in chosen[split]
     } == {False}
 
 
@@ -113,12 +114,12 @@ def test_only_the_animal_that_is_asked_for_is_read(tmp_path):
     for data in (afhq_mixed(tmp_path / "a"), Afhq(root=str(layouts.afhq(tmp_path / "b")))):
         assert all("dog" in name for part in names_of(data).values() for name in part)
         data.category = "wild"
-        assert bool(pools(data)) == (tmp_path / "a" == listing.Path(data.root))
+        assert bool(data.pools()) == (tmp_path / "a" == Path(data.root))
 
 
 def test_an_lmdb_gives_the_size_that_loses_least(tmp_path):
     layouts.celeba_lmdb(tmp_path)
-    pool = pools(CelebaHq(root=str(tmp_path)))["test"]
+    pool = CelebaHq(root=str(tmp_path)).pools()["test"]
     sizes = {size: Image.open(pool.open("00000", size)).size[0] for size in (16, 64, 65, 128, 500)}
     assert sizes == {16: 64, 64: 64, 65: 128, 128: 128, 500: 128}
 
@@ -131,7 +132,7 @@ def test_the_first_images_can_be_asked_for_by_name(tmp_path):
     assert names_of(data)["test"] != ["00000", "00001", "00002", "00003"]
 
 
-def test_all_of_imagenet_is_dealt_class_by_class_and_listed_only_as_far_as_needed(
+def test_all_of_imagenet_is_used_class_by_class_and_listed_only_as_far_as_needed(
     tmp_path, monkeypatch
 ):
     layouts.imagenet(tmp_path)
@@ -143,9 +144,9 @@ def test_all_of_imagenet_is_dealt_class_by_class_and_listed_only_as_far_as_neede
         "find_images",
         lambda root, seen=listing.find_images: looked.append(root.name) or seen(root),
     )
-    assert len(listing._classes(tmp_path / "train", Order.hash).first(1)) == 1
+    assert len(listing.class_folders(tmp_path / "train", Order.hash).first(1)) == 1
     assert len(looked) == 1
-    assert len(listing._classes(tmp_path / "train", Order.hash).first(100)) == 18
+    assert len(listing.class_folders(tmp_path / "train", Order.hash).first(100)) == 18
 
 
 @pytest.mark.parametrize("category", ["852", "n04409515", "tennis ball", "Tennis_Ball"])

@@ -2,8 +2,7 @@ from functools import partial
 
 import pytest
 
-from dclip.config import CelebaHq, Folder
-from dclip.data.splits import deal
+from dclip.data.photographs import CelebaHq, Folder
 from dclip.errors import DclipError
 from helpers import layouts
 from helpers.datasets import lsun, names_of, refusal
@@ -33,7 +32,7 @@ def test_a_list_names_the_images_and_their_order(tmp_path, twenty):
 
 
 def test_a_list_may_name_some_splits_and_the_others_get_the_rest(tmp_path, twenty):
-    dealt = listed(
+    chosen = listed(
         tmp_path,
         twenty,
         "[test]\nsub/0.jpg\nsub/3.jpg\n[validation]\n00000\n",
@@ -41,10 +40,10 @@ def test_a_list_may_name_some_splits_and_the_others_get_the_rest(tmp_path, twent
         train=9,
         validation=1,
     )
-    assert dealt["test"] == ["sub/0.jpg", "sub/3.jpg"]
-    assert dealt["validation"] == ["00000.png"]
-    assert len(set(dealt["train"])) == 9
-    assert not set(dealt["train"]) & {*dealt["test"], *dealt["validation"]}
+    assert chosen["test"] == ["sub/0.jpg", "sub/3.jpg"]
+    assert chosen["validation"] == ["00000.png"]
+    assert len(set(chosen["train"])) == 9
+    assert not set(chosen["train"]) & {*chosen["test"], *chosen["validation"]}
 
 
 def test_the_keys_of_an_lmdb_are_listed_too(tmp_path):
@@ -90,7 +89,7 @@ def test_a_line_that_could_be_two_images_is_refused(tmp_path, twenty):
 def split_folder(root, counts):
     return {
         split: [pool.place / name for pool, name in part]
-        for split, part in deal(Folder(root=str(root)), counts).items()
+        for split, part in Folder(root=str(root)).chosen(counts).items()
     }
 
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dclip.config import Drawing
 from dclip.data.toonfaces.drawing import render, render_parts, strokes
-from dclip.data.toonfaces.faces import sample_face
+from dclip.data.toonfaces.faces import Drawing, sample_face
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.encode.translate import into_domain

@@ -2,9 +2,7 @@
 
 import pytest
 
-from dclip.config import Lsun
-from dclip.data.load import photographs as read
-from dclip.data.splits import deal
+from dclip.data.photographs import Lsun
 from dclip.errors import DclipError
 from helpers import layouts
 
@@ -15,13 +13,12 @@ def load(data, split="test", size=16):
     """Images of a data set object whose counts are ``COUNTS``."""
     for name, count in COUNTS.items():
         setattr(data, name, count)
-    return read(data, split, size)
+    return data.load(split, size)
 
 
 def names_of(data, **counts):
-    return {
-        split: [name for _, name in part] for split, part in deal(data, counts or COUNTS).items()
-    }
+    chosen = data.chosen(counts or COUNTS)
+    return {split: [name for _, name in part] for split, part in chosen.items()}
 
 
 def refusal(function, *args):

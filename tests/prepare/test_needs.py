@@ -185,8 +185,8 @@ def test_one_message_lists_everything_that_is_missing(nowhere, photos):
 def test_a_missing_data_set_joins_the_message(nowhere, photos, monkeypatch):
     cfg = configure(*published(photos))
     monkeypatch.setattr(
-        "dclip.data.missing.missing",
-        lambda data: [f"dataset.root={data.root} is not a folder; put it there"],
+        "dclip.data.photographs.Photographs.missing",
+        lambda data, downloads: [f"dataset.root={data.root} is not a folder; put it there"],
     )
     assert missing_data(cfg) == [f"dataset.root={photos} is not a folder; put it there"]
     with pytest.raises(needs.MissingFilesError, match=r"6 things") as caught:

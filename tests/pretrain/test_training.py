@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from dclip.config import CIFAR10, Net
-from dclip.data import pools
-from dclip.data.cifar10 import WORDINGS, captions, classes
+from dclip.config import Net
+from dclip.data import cifar10
+from dclip.data.cifar10 import CIFAR10, WORDINGS, captions, classes
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import needs
@@ -213,7 +213,6 @@ def test_the_class_of_a_picture_is_its_folder():
 
 def test_both_formats_of_cifar10_give_the_same_classes(tmp_path, monkeypatch):
     """Its own batches, and a folder a class."""
-    from dclip.data import cifar10
     from dclip.data.load import load_images
 
     md5s = layouts.cifar_batches(tmp_path / "cifar-10-batches-py")
@@ -224,8 +223,8 @@ def test_both_formats_of_cifar10_give_the_same_classes(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(Batches, "test_list", [["test_batch", md5s["test_batch"]]])
     monkeypatch.setattr(Batches, "meta", {**Batches.meta, "md5": md5s["batches.meta"]})
-    monkeypatch.setattr(pools, "PER_CLASS", {"train": 15, "test": 3})
-    cifar10._batches.cache_clear()
+    monkeypatch.setattr(cifar10, "PER_CLASS", {"train": 15, "test": 3})
+    cifar10._arrays.cache_clear()
     cfg = configure(
         "experiment=pretrain_cifar10_clip",
         f"dataset.root={tmp_path}",
@@ -233,14 +232,14 @@ def test_both_formats_of_cifar10_give_the_same_classes(tmp_path, monkeypatch):
         "dataset.test=30",
     )
     images = load_images(cfg, "train", 32)
-    found = classes(images.ids)
+    found, pool = classes(images.ids), cfg.dataset.pools()["train"]
     assert sorted(found) == [k for k in range(10) for _ in range(15)]
     for i in range(0, 150, 17):
-        own = cifar10.picture(tmp_path, True, *images.ids[i].split("_"))
+        own = pool.open(images.ids[i].replace("_", "/"), 32)
         assert torch.equal(
             images.pixels[i], torch.from_numpy(layouts.np.array(own)).permute(2, 0, 1) / 127.5 - 1
         )
-    cifar10._batches.cache_clear()
+    cifar10._arrays.cache_clear()
 
 
 def test_about_half_of_the_pictures_are_flipped_and_the_others_are_left_alone():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dclip.config import CIFAR10
+from dclip.data.cifar10 import CIFAR10
 from dclip.data.toonfaces.words import parse_attributes, siblings
 from dclip.text.prompts import Prompt
 from helpers.runs import configure

@@ -54,5 +54,6 @@ TOONFACES = ToonFacesDomain(
     ),
     GRAMMAR,
     SIZE,
-    "cartoon faces",
+    drawn=True,
+    pictures="cartoon faces",
 )

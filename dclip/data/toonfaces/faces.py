@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
@@ -117,6 +118,15 @@ _EXPRESSION = {  # expression -> mouth, eyebrows, eyes (None: the person's own)
 
 
 _JITTER = 7  # colours vary by up to this many of 255 levels
+
+
+class Drawing(StrEnum):
+    """What ToonFaces are drawn as. The model knows only the first."""
+
+    toon = "toon"
+    sketch = "sketch"
+    pixel = "pixel"
+    strokes = "strokes"  # a blurred block of colour for every part of the face
 
 
 @dataclass(frozen=True)

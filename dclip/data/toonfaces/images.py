@@ -7,9 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from dclip.config import Drawing
 from dclip.data.toonfaces.drawing import pixel_hash, read_manifest, strokes, versions
-from dclip.data.toonfaces.faces import Face, sample_face
+from dclip.data.toonfaces.faces import Drawing, Face, sample_face
 from dclip.data.toonfaces.many import drawn
 from dclip.data.toonfaces.truths import Truth
 from dclip.errors import DclipError

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Guided, Photographs, option_name
+from dclip.config import Config, Guided, option_name
 from dclip.data.domains import domain_of, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
@@ -36,7 +36,7 @@ def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | 
     found = domain_of(cfg.dataset).class_images(wanted, cfg.metric.reference, size)
     if found is not None:
         return found
-    if isinstance(cfg.dataset, Photographs):
+    if cfg.dataset.compares:
         return load_images(cfg, "test", size).pixels
     return (
         "no true pictures are given; dataset=folder dataset.root=DIR, a folder of the target class"

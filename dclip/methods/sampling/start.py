@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Guided, Sampled, SampleTask, Start, ToonFaces, option_name
+from dclip.config import Config, Guided, SampleTask, Start, option_name
 from dclip.data.load import load_images, load_input
 from dclip.diffusion.noise import ImageNoise
 from dclip.encode.invert import encode
@@ -52,13 +52,11 @@ def origin_of(cfg: Config, model: DiffusionModel) -> Origin:
 
 def _leaked(cfg: Config, model: DiffusionModel, noise: Tensor) -> Tensor:
     """Noise [N,C,H,W] as training images end at t0: with their mean in it. DclipError if there are no such images."""
-    if isinstance(cfg.dataset, Sampled):
+    if cfg.dataset.needs_model:
         raise DclipError(
             "task.leak needs training images, and dataset=sampled has none; choose another dataset, or task.leak=0"
         )
-    dataset = replace(cfg.dataset, train=_task(cfg).leak)
-    if isinstance(dataset, ToonFaces):
-        dataset.only_applicable = False
+    dataset = cfg.dataset.everything().resized(train=_task(cfg).leak)
     mean = load_images(replace(cfg, dataset=dataset), "train", model.image_size).pixels.mean(0)
     a = model.schedule.alpha_bar(cfg.sampler.t0)
     return math.sqrt(1 - a) * noise + math.sqrt(a) * mean
