@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import io
-import json
 import re
 import textwrap
 import tokenize
@@ -134,9 +133,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return f"settings of its own: {inner}"
     if value == "":
         return "empty"
-    if value is None or isinstance(value, bool):
-        return f"`{json.dumps(value)}`"
-    return f"`{value}`"
+    return f"`{'null' if value is None else value}`"
 
 
 def _notes(cls: type[Any]) -> dict[str, str]:

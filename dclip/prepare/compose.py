@@ -52,6 +52,24 @@ def _known_keys(node: DictConfig, path: str) -> tuple[str, list[str]]:
     return owner, [str(k) for k in current] if OmegaConf.is_dict(current) else []
 
 
+# Choices that are gone: a pattern of the whole setting, and what to type instead.
+GONE = {
+    r"experiment=objective_onestep_lora": "type experiment=toonfaces_red_hair "
+    "'preset=[onestep_invert,lora]'",
+    r"experiment=objective_(\w+)": r"type experiment=toonfaces_red_hair preset=\1",
+    r"preset=fixed": "leave it out, its settings are the defaults",
+}
+
+
+def _instead(setting: str) -> str | None:
+    """What to type instead of a choice that is gone; None for one that never was."""
+    for pattern, advice in GONE.items():
+        match = re.fullmatch(pattern, setting)
+        if match:
+            return match.expand(advice)
+    return None
+
+
 def _explain(error: Exception, words: Sequence[str] = ()) -> str:
     """Hydra's message in one line, with the choices where a name was wrong."""
     text = " ".join(str(error).split())
@@ -59,6 +77,9 @@ def _explain(error: Exception, words: Sequence[str] = ()) -> str:
     missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if missing:
         group, name = missing[1], missing[2]
+        advice = _instead(f"{group}={name}")
+        if advice:
+            return f"{group}={name} is gone: {advice}"
         options = _choices(group)
         close = difflib.get_close_matches(name, options, 1)
         hint = f"; did you mean {close[0]}?" if close else "."

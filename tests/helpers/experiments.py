@@ -10,20 +10,25 @@ def _starting(*beginnings):
     return [name for name in EXPERIMENTS if name.startswith(beginnings)]
 
 
+def lines_of(name):
+    """The lines of an experiment's file, and of those that it extends."""
+    lines = (FOLDER / f"{name}.yaml").read_text("utf-8").splitlines()
+    for line in list(lines):
+        if line.removeprefix("  - ") in EXPERIMENTS:
+            lines += lines_of(line.removeprefix("  - "))
+    return lines
+
+
 def _sampling():
-    return [
-        name
-        for name in EXPERIMENTS
-        if "/task: sample" in (FOLDER / f"{name}.yaml").read_text("utf-8")
-    ]
+    return [name for name in EXPERIMENTS if "  - override /task: sample" in lines_of(name)]
 
 
 SAMPLING = _sampling()
 TRAININGS = _starting("pretrain_")
-OBJECTIVES = _starting("objective_")
+OPEN = ["photographs", "pretrain"]  # what others extend; they need more words
 APPLICATIONS = _starting("apply_", "translate_")
 OF_PICTURES = _starting("single_", "examples")
-_ELSEWHERE = {*SAMPLING, *TRAININGS, *OBJECTIVES, *APPLICATIONS, *OF_PICTURES}
+_ELSEWHERE = {*SAMPLING, *TRAININGS, *OPEN, *APPLICATIONS, *OF_PICTURES}
 FINE_TUNING = [name for name in EXPERIMENTS if name not in _ELSEWHERE]
 DRAWN = [name for name in FINE_TUNING if name.startswith("toonfaces")]
 PHOTOGRAPHS = [name for name in FINE_TUNING if name not in DRAWN]

@@ -31,6 +31,15 @@ def test_nothing_is_not_a_choice(word):
         ("task=finetun", ["did you mean finetune?", "reconstruct"]),
         ("metric=nothing", ["default", "none"]),
         ("dataset=celeba", ["folder", "toonfaces"]),
+        (
+            "experiment=objective_chain",
+            ["is gone: type experiment=toonfaces_red_hair preset=chain"],
+        ),
+        (
+            "experiment=objective_onestep_lora",
+            ["experiment=toonfaces_red_hair 'preset=[onestep_invert,lora]'"],
+        ),
+        ("preset=fixed", ["preset=fixed is gone: leave it out"]),
         ("sampler.s_gn=5", ["did you mean sampler.s_gen?", "s_for", "t0", "eta"]),
         ("sampler.to=500", ["there is no setting sampler.to", "Below sampler", "t0"]),
         ("sampler.t0.x=500", ["sampler.t0"]),
