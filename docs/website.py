@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import io
+import json
 import re
 import textwrap
 import tokenize
@@ -133,7 +134,9 @@ def _default(field: dataclasses.Field[Any]) -> str:
         return f"settings of its own: {inner}"
     if value == "":
         return "empty"
-    return f"`{'null' if value is None else value}`"
+    if value is None or isinstance(value, bool):
+        return f"`{json.dumps(value)}`"
+    return f"`{value}`"
 
 
 def _notes(cls: type[Any]) -> dict[str, str]:

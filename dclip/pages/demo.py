@@ -246,7 +246,7 @@ CSS = """
 .note.error {background: #fde8e8; color: #8a1c1c}
 #scores table {width: 100%; border-collapse: collapse; font-size: .85em}
 #scores td, #scores th {padding: .15em .5em; text-align: left; border-bottom: 1px solid var(--border-color-primary)}
-#scores td.n {text-align: right; font-variant-numeric: tabular-nums}
+#scores .number {text-align: right; font-variant-numeric: tabular-nums}
 #scores .absent {opacity: .6}
 """
 

@@ -1,30 +1,100 @@
-"""A run as one self-contained page: what was run, pictures, curves, numbers. A pure function of the run folder's files."""
+"""A run as one self-contained page: what was run, pictures, curves, numbers.
+
+It is a pure function of the files in the run's folder.
+"""
 
 from __future__ import annotations
 
-import base64
-import html
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dclip.files import atomic_save, read_json
 from dclip.metrics.names import HIGHER_IS_BETTER, MEANING
+from dclip.pages.render import picture_of, render
 from dclip.record.runs import read_curves
 
+Curves = Mapping[str, Sequence[tuple[int, float]]]
 
-def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], title: str) -> str:
+
+# ------------------------------------------------------------ numbers
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of a run's numbers; the arrow says which way is better."""
+
+    name: str
+    arrow: str
+    value: str
+    meaning: str = ""
+    absent: bool = False
+
+
+def _arrow(name: str) -> str:
+    if name not in HIGHER_IS_BETTER:
+        return ""
+    return "↑" if HIGHER_IS_BETTER[name] else "↓"
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
+    """A run's numbers: those with a meaning first, absent ones with their reason."""
+    rows = []
+    known = set()
+    for name, meaning in MEANING.items():
+        absent = f"{name}_absent"
+        known |= {name, absent}
+        if name in metrics:
+            rows.append(MetricRow(name, _arrow(name), _number(metrics[name]), meaning))
+        elif absent in metrics:
+            reason = f"not measured: {metrics[absent]}"
+            rows.append(MetricRow(name, _arrow(name), "–", reason, absent=True))
+    for name, value in metrics.items():
+        if name not in known:
+            rows.append(MetricRow(name, "", _number(value)))
+    return rows
+
+
+def metric_table(metrics: Mapping[str, Any]) -> str:
+    """HTML table of a run's numbers."""
+    return render("metrics.html", rows=metric_rows(metrics))
+
+
+def text_table(metrics: Mapping[str, Any]) -> str:
+    """A run's numbers for the console."""
+    lines = []
+    for name, value in metrics.items():
+        if name.endswith("_absent"):
+            lines.append(f"  {name.removesuffix('_absent'):24}   –  ({value})")
+            continue
+        shown = str(value)
+        if isinstance(value, float):
+            shown = f"{value:.4f}"
+        lines.append(f"  {name:22} {_arrow(name):1} {shown:>9}")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------ pictures and curves
+
+
+def curve_svg(curves: Curves, names: Sequence[str], title: str) -> str:
     """Line plot of the named curves as inline SVG; empty if there are none."""
-    shown = [name for name in names if len(curves.get(name, ())) > 1]
-    if not shown:
+    plotted = [name for name in names if len(curves.get(name, ())) > 1]
+    if not plotted:
         return ""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     axes = figure.subplots()
-    for name in shown:
+    for name in plotted:
         steps, values = zip(*curves[name], strict=True)
         axes.plot(steps, values, label=name, linewidth=1.3)
     axes.set(title=title, xlabel="optimiser step")
@@ -32,100 +102,55 @@ def curve_svg(curves: dict[str, list[tuple[int, float]]], names: Sequence[str], 
     axes.grid(alpha=0.3)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
-
-
-def metric_table(metrics: dict[str, Any]) -> str:
-    """HTML table of a run's numbers, with arrows and what each means; absent ones with their reason."""
-    lines = []
-    for name, meaning in MEANING.items():
-        arrow = "&uarr;" if HIGHER_IS_BETTER[name] else "&darr;"
-        if name in metrics:
-            lines.append(
-                f"<tr><td>{name} {arrow}</td><td class=n>{_number(metrics[name])}</td><td>{meaning}</td></tr>"
-            )
-        elif f"{name}_absent" in metrics:
-            reason = html.escape(str(metrics[f"{name}_absent"]))
-            lines.append(
-                f"<tr class=absent><td>{name} {arrow}</td><td class=n>&ndash;</td><td>not measured: {reason}</td></tr>"
-            )
-    known = {*MEANING, *(f"{name}_absent" for name in MEANING)}
-    lines += [
-        f"<tr><td>{html.escape(k)}</td><td class=n>{_number(v)}</td><td></td></tr>"
-        for k, v in metrics.items()
-        if k not in known
-    ]
-    return (
-        "<table><tr><th>metric</th><th>value</th><th>meaning</th></tr>"
-        + "".join(lines)
-        + "</table>"
-    )
-
-
-def text_table(metrics: dict[str, Any]) -> str:
-    """A run's numbers for the console; an arrow says which way is better."""
-    arrows = {True: "↑", False: "↓"}
-    lines = []
-    for name, value in metrics.items():
-        if name.endswith("_absent"):
-            lines.append(f"  {name.removesuffix('_absent'):24}   –  ({value})")
-        else:
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            lines.append(f"  {name:22} {arrows.get(HIGHER_IS_BETTER.get(name), ' ')} {shown:>9}")  # type: ignore[arg-type]
-    return "\n".join(lines)
-
-
-def embedded(path: Path) -> str:
-    """A picture as HTML that needs no file."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    name = html.escape(path.stem)
-    return f'<figure><img alt="{name}" src="data:image/{path.suffix[1:]};base64,{data}"><figcaption>{name}</figcaption></figure>'
-
-
-CSS = """body{font:15px/1.5 system-ui,sans-serif;max-width:1280px;margin:2em auto;padding:0 1em;color:#222}
-h1{font-size:1.6em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ddd}
-table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #eee;text-align:left}.n{text-align:right;
-font-variant-numeric:tabular-nums}.absent{color:#888}figure{display:inline-block;margin:.5em 1em .5em 0}img{max-width:100%}
-figcaption{color:#666;font-size:.85em}pre{background:#f6f6f6;padding:1em;overflow:auto;font-size:.85em}.sub{color:#666}"""
+def _curves(folder: Path) -> list[str]:
+    """The plots of a training."""
+    curves = read_curves(folder / "curves.jsonl")
+    plots = []
+    for prefix, title in (("loss_", "training loss"), ("val_", "validation loss")):
+        names = [name for name in curves if name.startswith(prefix)]
+        plots.append(curve_svg(curves, names, title))
+    return [plot for plot in plots if plot]
 
 
 def _order(path: Path) -> tuple[int, str]:
-    return (
-        0 if path.stem == "before_after" else 2 if path.stem.startswith("epoch_") else 1,
-        path.stem,
-    )
+    """Before and after first, epochs last."""
+    place = 1
+    if path.stem == "before_after":
+        place = 0
+    elif path.stem.startswith("epoch_"):
+        place = 2
+    return place, path.stem
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """What is shown of a run's pictures: sheets and animations, not every single image."""
+    pictures = []
+    for path in sorted(folder.glob("*.*"), key=_order):
+        if path.suffix in (".png", ".gif") and not path.stem.startswith("image_"):
+            pictures.append(path)
+    return pictures
+
+
+# ------------------------------------------------------------ the page
 
 
 def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     """Write ``report.html`` from the files of a run folder; returns its path."""
-    read = {name: read_json(folder / f"{name}.json") for name in ("metrics", "status")}
-    curves = read_curves(folder / "curves.jsonl")
-    losses = [n for n in curves if n.startswith("loss_")]
-    validation = [n for n in curves if n.startswith("val_")]
-    pictures = sorted(
-        (p for p in (folder / "samples").glob("*.*") if p.suffix in (".png", ".gif")), key=_order
+    config = folder / "config.yaml"
+    page = render(
+        "report.html",
+        title=title,
+        subtitle=subtitle,
+        pictures=[picture_of(path) for path in _pictures(folder / "samples")],
+        rows=metric_rows(read_json(folder / "metrics.json")),
+        curves=_curves(folder),
+        config=config.read_text("utf-8") if config.is_file() else "",
+        status=read_json(folder / "status.json"),
     )
-    main = [p for p in pictures if not p.stem.startswith("image_")]
-    config = (
-        (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
-    )
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{CSS}</style>",
-        f"<h1>{html.escape(title)}</h1><p class=sub>{html.escape(subtitle)}</p>",
-        "<h2>Pictures</h2>" + "".join(embedded(p) for p in main),
-        "<h2>Numbers</h2>" + metric_table(read["metrics"]),
-        "<h2>Curves</h2>"
-        + curve_svg(curves, losses, "training loss")
-        + curve_svg(curves, validation, "validation loss")
-        if losses
-        else "",
-        f"<h2>Run</h2><details><summary>configuration</summary><pre>{html.escape(config)}</pre></details>",
-        f"<details><summary>machine and versions</summary><pre>{html.escape(json.dumps(read['status'], indent=1))}</pre></details>",
-    ]
     path = folder / "report.html"
-    atomic_save(path, lambda p: p.write_text("\n".join(parts), "utf-8"))
+    atomic_save(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path

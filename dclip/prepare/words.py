@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dclip.errors import DclipError
 
 
-def told(words: Sequence[str], known: Sequence[str], command: str) -> dict[str, str]:
-    """``name=value`` words. DclipError for any other, with the choices."""
-    found = {}
+def parse_words(words: Sequence[str], names: Sequence[str], command: str) -> dict[str, str]:
+    """``name=value`` words as settings. DclipError for a name that the command does not have."""
+    settings = {}
     for word in words:
         name, sign, value = word.partition("=")
-        if not sign or name not in known:
-            raise DclipError(f"{word}: {command} knows {', '.join(f'{k}=' for k in known)}")
-        found[name] = value
-    return found
+        if not sign or name not in names:
+            choices = ", ".join(f"{choice}=" for choice in names)
+            raise DclipError(f"{word}: {command} knows {choices}")
+        settings[name] = value
+    return settings

@@ -6,14 +6,14 @@ configuration the newest finished one counts. What did not finish is a row too, 
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dclip.errors import DclipError
 from dclip.files import atomic_save
-from dclip.prepare.words import told
+from dclip.pages.render import Picture, picture_of, render
+from dclip.prepare.words import parse_words
 from dclip.record.identity import NOT_IDENTITY
 from dclip.record.runs import Run, by_config, runs_at
 from dclip.study.figures import write_figure
@@ -184,31 +184,25 @@ def _order(labels: Sequence[str]) -> list[tuple[int, float, str]]:
 
 def page(table: Table, pictured: Mapping[str, Run], figure: Path) -> str:
     """One self-contained HTML page: the table, the plot, every row's pictures."""
-    from dclip.pages.report import CSS, embedded
-
-    title = html.escape(table.title)
-    body = [_cells("th", header_line(table))]
-    body += [_cells("td", line) for line in lines(table)]
-    notes = [f"<li>{html.escape(note)}</li>" for note in table.notes]
-    blocks = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>",
-        f"<style>{CSS}</style><h1>{title}</h1>",
-        f"<table>{''.join(body)}</table><ul>{''.join(notes)}</ul>",
-    ]
-    if figure.is_file():
-        blocks.append(embedded(figure))
-    for label, run in pictured.items():
-        blocks.append(f"<h2>{html.escape(label)}</h2>")
-        picture = run.folder / "samples" / "before_after.png"
-        if picture.is_file():
-            blocks.append(embedded(picture))
-        blocks.append(f"<p class=sub>{html.escape(str(run.folder))}</p>")
-    return "\n".join(blocks)
+    return render(
+        "study.html",
+        title=table.title,
+        header=header_line(table),
+        lines=lines(table),
+        notes=table.notes,
+        plot=_picture(figure),
+        runs=[_section(label, run) for label, run in pictured.items()],
+    )
 
 
-def _cells(tag: str, texts: Sequence[str]) -> str:
-    cells = [f"<{tag}>{html.escape(text)}</{tag}>" for text in texts]
-    return f"<tr>{''.join(cells)}</tr>"
+def _section(label: str, run: Run) -> dict[str, object]:
+    """What the page shows below the table of one row."""
+    picture = _picture(run.folder / "samples" / "before_after.png")
+    return {"label": label, "folder": run.folder, "picture": picture}
+
+
+def _picture(path: Path) -> Picture | None:
+    return picture_of(path) if path.is_file() else None
 
 
 # ---------------------------------------------------------------------------------- command
@@ -216,7 +210,7 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
 
 def main(words: Sequence[str]) -> int:
     """``runs=DIR[,DIR] [sweep=ID] [by=SETTING,...] [columns=METRIC,...] [output=DIR]``; the exit code."""
-    args = told(words, ARGUMENTS, "task=report")
+    args = parse_words(words, ARGUMENTS, "task=report")
     if "runs" not in args:
         raise DclipError(
             "task=report needs runs=DIR[,DIR]: run folders, or folders that hold runs, such as outputs"

@@ -11,7 +11,7 @@ from dclip.cli import metrics as metrics_command
 from dclip.cli import weights as weights_command
 from dclip.pages import preference
 from dclip.prepare import launchers
-from dclip.study import collect, jobs
+from dclip.study import collect, document
 from helpers.networks import write_edit
 from helpers.runs import ROOT, SMALL
 
@@ -74,11 +74,13 @@ def check_words(words):
     elif words[0] == "weights":
         weights_command._parser().parse_args(words[1:])
     elif words[0] in ("task=report", "task=preference"):
-        known = collect.MINE if words[0] == "task=report" else preference.BUILD + preference.TALLY
+        known = (
+            collect.ARGUMENTS if words[0] == "task=report" else preference.BUILD + preference.TALLY
+        )
         assert {word.split("=")[0] for word in words[1:]} <= set(known)
     elif any(word.startswith("study=") for word in words):
         (name,) = (word.removeprefix("study=") for word in words if word.startswith("study="))
-        assert name in jobs.studies() or name == "mine.yaml"
+        assert name in document.studies() or name == "mine.yaml"
     else:
         try:
             command.precheck(words)

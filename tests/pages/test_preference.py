@@ -8,9 +8,7 @@ import torch
 
 from dclip.data.images import save_png
 from dclip.errors import DclipError
-from dclip.pages import preference
-
-# ------------------------------------------------------------------------------------------- preference
+from dclip.pages import preference, votes
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +63,17 @@ def test_the_page_is_whole_blinded_and_shuffled(asked):
     assert [pair["name"] for pair in key["pairs"].values()] != sorted(
         pair["name"] for pair in key["pairs"].values()
     )
+
+
+def test_a_question_may_hold_any_word(asked, tmp_path):
+    folders = [f"{name}={asked.parent / name}" for name in ("a", "b")]
+    question = "DATA or QUESTION? {{ data }} </script>"
+    preference.main([*folders, f"question={question}", f"output={tmp_path}"])
+    page = (tmp_path / "preference.html").read_text("utf-8")
+    shown = "DATA or QUESTION? {{ data }} &lt;/script&gt;"
+    assert f"<title>{shown}</title>" in page and f"<h1>{shown}</h1>" in page
+    assert len(items(page)["items"]) == 6
+    assert json.loads((tmp_path / "key.json").read_text("utf-8"))["question"] == question
 
 
 def test_the_same_seed_makes_the_same_page():
@@ -178,5 +187,5 @@ def test_the_page_keeps_answers_goes_on_and_exports_them(asked):
     assert sorted(second["exported"]["order"]) == sorted(key["pairs"])
     result = second["exported"]
     (asked / "voted.json").write_text(json.dumps(result))
-    votes = preference.count_votes(key, [asked / "voted.json"])["votes"]
-    assert votes["equal"] == 1 and votes["a"] + votes["b"] == 5
+    counted = votes.count_votes(key, [asked / "voted.json"])["votes"]
+    assert counted["equal"] == 1 and counted["a"] + counted["b"] == 5
