@@ -63,7 +63,7 @@ def run(cfg: Config) -> Path:
     torch.set_num_threads(cfg.trainer.threads or torch.get_num_threads())
     parallel.join()
     if cfg.task.name is TaskName.demo:
-        from dclip.pages.demo import serve
+        from dclip.pages.demo_page import serve
 
         fetch_data(cfg)
         serve(cfg)

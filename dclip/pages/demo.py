@@ -1,16 +1,13 @@
-"""``task=demo``: a local page to try edits on. Pick a picture or upload one, choose edits, move a slider, see what becomes of it.
+"""``task=demo``: a local page to try edits on.
 
-:class:`Studio` does the work and knows nothing of the page; :func:`page` lays it out with Gradio, which is imported only there.
-Every picture is the one that ``task=edit`` makes with the same settings.
+Pick a picture or upload one, choose edits, move a slider, see what becomes of it. :class:`Studio` does the
+work and knows nothing of the page, which ``dclip.pages.demo_page`` lays out. Every picture is the one that
+``task=edit`` makes with the same settings.
 """
 
 from __future__ import annotations
 
-import html
 import logging
-import os
-import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,12 +16,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from dclip.config import Config, DemoTask, EditTask
+from dclip.config import Config, EditTask
 from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
@@ -38,7 +34,6 @@ from dclip.files import read_json
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
-from dclip.pages.report import metric_table
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import adopt_edit
 from dclip.text.direction import direction_of
@@ -47,11 +42,13 @@ from dclip.types import Edited, Images, to_uint8
 log = logging.getLogger("dclip")
 
 
-MOST_GAMMA, MOST_ETA, MOST_VARIANTS = 2.0, 1.0, 8  # ends of the page's sliders
+# Ends of the page's sliders.
+MOST_GAMMA, MOST_ETA, MOST_VARIANTS = 2.0, 1.0, 8
 
-
-NO_EDITS = "No edit has been learned for this checkpoint yet: run `make demo` (about two minutes), then load this page again."
-
+NO_EDITS = (
+    "No edit has been learned for this checkpoint yet: run make demo (about a minute), "
+    "then load this page again."
+)
 
 Note = Callable[[float, str], object]  # how far (0 to 1), what is being done
 
@@ -220,260 +217,6 @@ class Studio:
         return self._strip[1]
 
 
-# ---------------------------------------------------------------------------------------------------- the page
-
-SHOWN = (
-    "s_dir",
-    "s_dir_heldout",
-    "id",
-    "sc",
-    "mae",
-    "psnr",
-    "ssim",
-    "lpips",
-    "judge_success",
-    "judge_preservation",
-)
-
-
-CSS = """
-.gradio-container {max-width: 1240px !important; margin: 0 auto !important}
-#faces {max-height: 330px; overflow-y: auto}
-#edits .wrap {max-height: 150px; overflow-y: auto}
-#before img, #after img, #variants img, #strip img, #faces img {image-rendering: pixelated}
-#before img, #after img {width: 100%; height: 100%; object-fit: contain}
-.note {padding: .5em .8em; border-radius: 6px; background: var(--background-fill-secondary); min-height: 1.4em}
-.note.error {background: #fde8e8; color: #8a1c1c}
-#scores table {width: 100%; border-collapse: collapse; font-size: .85em}
-#scores td, #scores th {padding: .15em .5em; text-align: left; border-bottom: 1px solid var(--border-color-primary)}
-#scores .number {text-align: right; font-variant-numeric: tabular-nums}
-#scores .absent {opacity: .6}
-"""
-
-
 def picture(pixels: Tensor) -> Image.Image:
     """One image [3,H,W] in [-1, 1], as a PNG holds it."""
     return Image.fromarray(to_uint8(pixels).permute(1, 2, 0).cpu().numpy())
-
-
-def noted(text: str, wrong: bool = False) -> str:
-    """The page's line that says what happens, as HTML."""
-    kind = "note error" if wrong else "note"
-    words = html.escape(text)
-    return f'<div class="{kind}">{words.replace("`make demo`", "<code>make demo</code>")}</div>'
-
-
-def scores_html(outcome: Outcome) -> str:
-    """The numbers of an edit, and what the judge says, as HTML."""
-    told = {k: v for k, v in outcome.scores.items() if k.removesuffix("_absent") in SHOWN}
-    if outcome.seen is None:
-        return metric_table(told)
-    changes = [
-        f"{name.replace('_', ' ')} {old} → {new}" for name, (old, new) in outcome.seen.items()
-    ]
-    said = html.escape(", ".join(changes).replace("_", " ")) or "no difference"
-    return (
-        f"<p id='judge'>The judge, which no loss uses, sees: <b>{said}</b></p>{metric_table(told)}"
-    )
-
-
-def done(outcome: Outcome, gamma: float, count: int) -> str:
-    """What to say after an edit."""
-    share = f"; {count} edits share the change, each is whole at gamma {count}" if count > 1 else ""
-    return f"gamma {gamma:g}, made in {outcome.seconds:.1f} s{share}"
-
-
-def page(studio: Studio) -> Any:
-    """The page, as Gradio's Blocks."""
-    import gradio as gr
-
-    first, bar = studio.images.take([0]), gr.Progress()
-
-    def find() -> tuple[Any, str]:
-        labels = list(studio.edits())
-        hint = "" if labels else noted(NO_EDITS)
-        return gr.update(choices=labels, value=labels[:1], visible=bool(labels)), hint
-
-    def show(images: Images, name: str) -> tuple[Any, ...]:
-        return images, picture(images.pixels[0]), None, noted(name)
-
-    def pick(event: Any) -> tuple[Any, ...]:
-        return show(
-            studio.images.take([event.index]),
-            f"picture {studio.images.ids[event.index]}; now press Edit",
-        )
-
-    pick.__annotations__["event"] = (
-        gr.SelectData
-    )  # Gradio looks for the class, which a lazy annotation could not name
-
-    def upload(path: str) -> tuple[Any, ...]:
-        try:
-            images = studio.upload(Path(path))
-        except DclipError as error:
-            return gr.skip(), gr.skip(), gr.skip(), noted(str(error), wrong=True)
-        return show(
-            images, f"uploaded {Path(path).name}; its middle square is used; now press Edit"
-        )
-
-    def edit(
-        images: Images,
-        labels: list[str],
-        gamma: float,
-        eta: float,
-        variants: float,
-        progress: Any = bar,
-    ) -> tuple[Any, ...]:
-        try:
-            edits = studio.edits()
-            chosen = [edits[label] for label in labels or [] if label in edits]
-            outcome = studio.edit(
-                images,
-                chosen,
-                gamma,
-                eta,
-                int(variants),
-                lambda share, what: progress(share, desc=what),
-            )
-        except (DclipError, OSError) as error:
-            return None, gr.update(visible=False), None, "", noted(str(error), wrong=True)
-        made = [picture(x) for x in outcome.result]
-        degrees = (
-            []
-            if outcome.degrees is None
-            else list(zip(outcome.degrees, studio.cfg.degrees, strict=True))
-        )
-        strips = [(picture(x), f"gamma {g:g}") for x, g in degrees]
-        several = gr.update(value=made, visible=len(made) > 1)
-        return (
-            made[0],
-            several,
-            strips,
-            scores_html(outcome),
-            noted(done(outcome, gamma, len(chosen))),
-        )
-
-    with gr.Blocks(title="dclip", analytics_enabled=False) as blocks:
-        gr.Markdown(
-            f"## dclip: edit a picture in words\nEdits of the model `{studio.model.info.name}`, on this machine."
-        )
-        chosen_image = gr.State(first)
-        with gr.Row():
-            with gr.Column(scale=5):
-                faces = gr.Gallery(
-                    [picture(x) for x in studio.images.pixels], label="1. Pick a picture", columns=8, allow_preview=False,
-                    format="png", elem_id="faces", buttons=[], interactive=False, object_fit="contain",
-                )  # fmt: skip
-                given = gr.UploadButton(
-                    "or upload one (PNG, JPEG, WebP)",
-                    file_types=["image"],
-                    elem_id="upload",
-                    size="sm",
-                )
-                edits = gr.CheckboxGroup([], label="2. Choose edits", elem_id="edits")
-                hint = gr.HTML(elem_id="hint")
-                gamma = gr.Slider(
-                    0, MOST_GAMMA, min(studio.cfg.gamma, MOST_GAMMA), step=0.05, label="3. How much: gamma", elem_id="gamma",
-                    info="0: the original, 1: the edit as it was learned, beyond 1: more of it",
-                )  # fmt: skip
-                with gr.Accordion("Chance", open=False):
-                    eta = gr.Slider(
-                        0,
-                        MOST_ETA,
-                        min(studio.cfg.sampler.eta, MOST_ETA),
-                        step=0.05,
-                        label="eta: noise on the way",
-                        elem_id="eta",
-                    )
-                    variants = gr.Slider(
-                        1,
-                        MOST_VARIANTS,
-                        min(studio.cfg.variants, MOST_VARIANTS),
-                        step=1,
-                        label="variants",
-                    )
-                button = gr.Button("Edit", variant="primary", elem_id="button")
-            with gr.Column(scale=6):
-                with gr.Row():
-                    shown: dict[str, Any] = {
-                        "format": "png",
-                        "interactive": False,
-                        "height": 290,
-                        "buttons": ["download"],
-                    }
-                    before = gr.Image(
-                        picture(first.pixels[0]), label="before", elem_id="before", **shown
-                    )
-                    after = gr.Image(label="after", elem_id="after", **shown)
-                note = gr.HTML(noted("choose, then press Edit"), elem_id="note")
-                several = gr.Gallery(
-                    label="variants",
-                    columns=8,
-                    visible=False,
-                    format="png",
-                    elem_id="variants",
-                    buttons=[],
-                )
-                strips = gr.Gallery(
-                    label="degrees of change", columns=len(studio.cfg.degrees) or 1, format="png", elem_id="strip", height=190,
-                    allow_preview=False, buttons=[], object_fit="contain",
-                )  # fmt: skip
-                scores = gr.HTML(elem_id="scores")
-        blocks.load(find, None, [edits, hint])
-        faces.select(pick, None, [chosen_image, before, after, note])
-        given.upload(upload, given, [chosen_image, before, after, note])
-        work: dict[str, Any] = {
-            "fn": edit,
-            "inputs": [chosen_image, edits, gamma, eta, variants],
-            "outputs": [after, several, strips, scores, note],
-            "show_progress_on": [after],
-            "concurrency_id": "networks",
-            "concurrency_limit": 1,
-        }
-        button.click(**work)
-        gamma.release(**work, trigger_mode="always_last")
-    return blocks
-
-
-def free_port(host: str) -> int:
-    """A port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def serve(cfg: Config) -> None:
-    """Open the page and keep it until Ctrl-C. It reaches out to nobody."""
-    assert isinstance(cfg.task, DemoTask)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    studio = Studio(cfg, HydraConfig.get().overrides.task if HydraConfig.initialized() else ())
-    host, port = cfg.task.host, cfg.task.port or free_port(cfg.task.host)
-    with tempfile.TemporaryDirectory(prefix="dclip_demo_") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        blocks = launch(page(studio), host, port)
-        print(f"the page is http://{host}:{port} (Ctrl-C ends it)", flush=True)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            print("the page is closed")
-        finally:
-            blocks.close(verbose=False)
-
-
-def launch(blocks: Any, host: str, port: int) -> Any:
-    """Start Gradio's server without anything that needs a network. DclipError if it cannot listen there."""
-    import gradio as gr
-
-    theme = gr.themes.Default(
-        font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    )
-    try:
-        blocks.queue().launch(
-            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, show_error=True, theme=theme,
-            css=CSS, footer_links=[], max_file_size="50mb", ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False,
-        )  # fmt: skip
-    except OSError as error:
-        raise DclipError(
-            f"task.port={port} cannot be used ({error}); choose another, or task.port=0 for any free one"
-        ) from error
-    return blocks

@@ -63,11 +63,6 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     return rows
 
 
-def metric_table(metrics: Mapping[str, Any]) -> str:
-    """HTML table of a run's numbers."""
-    return render("metrics.html", rows=metric_rows(metrics))
-
-
 def text_table(metrics: Mapping[str, Any]) -> str:
     """A run's numbers for the console."""
     lines = []
