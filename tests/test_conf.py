@@ -168,3 +168,37 @@ def test_without_any_word_the_demo_is_configured():
     assert isinstance(cfg.dataset, ToonFaces)
     assert isinstance(cfg.method, DiffusionClip)
     assert (cfg.sampler.t0, cfg.sampler.s_for, cfg.sampler.s_gen) == (500, 40, 6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["edit=zombie"], ("zombie", "person", "zombie", 500, 3, 1, 1)),
+        (["edit=zombie", "dataset=sampled"], ("zombie", "person", "zombie", 500, 3, 1, 1)),
+        (["experiment=toonfaces_zombie"], ("zombie", "person", "zombie", 500, 1, 5, 1)),
+        (["experiment=celeba", "edit=zombie"], ("zombie", "Human", "Zombie", 600, 1, 0, 0)),
+        (["experiment=celeba_sampled", "edit=zombie"], ("zombie", "Human", "Zombie", 600, 1, 0, 0)),
+        (["dataset=folder", "edit=zombie"], ("zombie", "Human", "Zombie", 600, 1, 0, 0)),
+        (
+            ["checkpoint=ffhq", "dataset=ffhq", "clip=openai_rn50", "edit=zombie"],
+            ("zombie", "Human", "Zombie", 600, 1, 0, 0),
+        ),
+        (
+            ["experiment=ffhq", "edit=beard"],
+            ("beard", "person", "person with beards", 400, 1, 0.3, 0.3),
+        ),
+        (["experiment=celeba", "edit=sketch"], ("sketch", "photo", "sketch", 600, 1, 0.3, 0)),
+    ],
+)
+def test_an_edit_of_photographs_never_has_the_words_of_toonfaces(overrides, expected, configure_on):
+    cfg = configure_on(*overrides)
+    loss = cfg.loss
+    texts = (cfg.edit.name, cfg.edit.source, cfg.edit.target)
+    assert (*texts, cfg.sampler.t0, loss.clip, loss.l1, loss.id) == expected
+
+
+@pytest.mark.parametrize(
+    "path", (ROOT / "conf/edit/photographs").glob("*.yaml"), ids=lambda p: p.stem
+)
+def test_an_edit_with_words_of_its_own_on_photographs_exists_on_toonfaces_too(path):
+    assert path.stem in EDITS

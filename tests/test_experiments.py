@@ -195,6 +195,15 @@ def test_a_fine_tuned_file_that_somebody_published_is_applied_with_the_t0_of_its
     assert float((again[0] - result).abs().mean()) > 0.05
 
 
+def test_a_published_file_has_the_papers_words_also_where_toonfaces_have_others(
+    applied, published, tmp_path
+):
+    file = tmp_path / "zombie_t601.pth"
+    file.write_bytes(published["tuned_ddim"].read_bytes())
+    cfg = configure(*applied("ddim", edit__adapter=file))
+    assert (cfg.edit.source, cfg.edit.target) == ("Human", "Zombie")
+
+
 def test_a_photograph_is_aligned_before_it_is_edited(applied, tmp_path):
     from dclip.data.load import load_input
 

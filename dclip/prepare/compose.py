@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, TaskName, adapters_of
+from dclip.config import OPTIONS, Config, Dataset, TaskName, adapters_of
+from dclip.data.domains import networks_of
 from dclip.errors import DclipError
 from dclip.prepare import plugins
 from dclip.prepare.checks import to_config
@@ -25,6 +26,21 @@ CONF = next(
     (p for p in (HERE / "conf", HERE.parent / "conf") if (p / "config.yaml").is_file()),
     HERE / "conf",
 )
+
+
+def _pictures(dataset: str, checkpoint: str) -> str:
+    """What an edit's words are about, by two choices: the checkpoint's own domain, or photographs.
+
+    ``conf/config.yaml`` looks for the edit in ``conf/edit`` and then in the folder of this name there.
+    """
+    option = OPTIONS["dataset"].get(dataset)
+    drawn = option is not None and issubclass(option, Dataset) and option.drawn
+    if drawn and networks_of(checkpoint).model is not None:
+        return checkpoint
+    return "photographs"
+
+
+OmegaConf.register_new_resolver("pictures", _pictures, replace=True)
 
 
 def _choices(group: str) -> list[str]:
@@ -146,7 +162,9 @@ def _name_texts(node: DictConfig, header: dict[str, Any], told: set[str]) -> Non
     """
     words = str(header["edit"]["name"])
     short = re.sub(r"^((human|imagenet|church|bedroom)_)?(with_)?", "", words)
-    files = [CONF / "edit" / f"{name.replace('without_', 'no_')}.yaml" for name in (words, short)]
+    # human_zombie before zombie, whose words are for ToonFaces
+    names = [name.replace("without_", "no_") for name in (f"human_{short}", words, short)]
+    files = [CONF / "edit" / f"{name}.yaml" for name in names]
     file = next((file for file in files if file.is_file()), None)
     guessed = {"name": words, "source": "photo", "target": words.replace("_", " ")}
     header["edit"] = OmegaConf.load(file).edit if file else guessed
