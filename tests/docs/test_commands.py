@@ -74,9 +74,7 @@ def check_words(words):
     elif words[0] == "weights":
         weights_command._parser().parse_args(words[1:])
     elif words[0] in ("task=report", "task=preference"):
-        known = (
-            collect.ARGUMENTS if words[0] == "task=report" else preference.BUILD + preference.TALLY
-        )
+        known = collect.ARGUMENTS if words[0] == "task=report" else preference.SETTINGS
         assert {word.split("=")[0] for word in words[1:]} <= set(known)
     elif any(word.startswith("study=") for word in words):
         (name,) = (word.removeprefix("study=") for word in words if word.startswith("study="))
