@@ -36,10 +36,11 @@ from dclip.encode.invert import encode
 from dclip.files import write_json
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
 from dclip.methods.diffusionclip.threads import Crew
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
 from dclip.models.lora import Lora
-from dclip.models.networks import Scorers, build_networks
+from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import CONF

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dclip.config import Encode, FinalStep, Grid, Metric, Mix, Sampler, Solver
+from dclip.config import Encode, FinalStep, Grid, Metrics, Mix, Sampler, Solver
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, sample
@@ -24,9 +24,9 @@ from dclip.edits.header import common_steps
 from dclip.edits.saved import read_edit
 from dclip.encode.invert import noised
 from dclip.errors import DclipError
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure as _measure
 from dclip.models.checkpoints import load_clip, load_model
-from dclip.models.networks import Scorers
 from dclip.models.unet import DiffusionModel
 from dclip.types import Edited, Images
 
@@ -169,4 +169,4 @@ def measure(
     if edit_name is not None and edit_name not in TRUTHS:
         raise ValueError(f"ToonFaces has no edit {edit_name!r}; it has {', '.join(TRUTHS)}")
     known = TRUTHS[edit_name] if edit_name else None
-    return _measure(edited, Metric(), scorers or Scorers(), texts, known).values
+    return _measure(edited, Metrics(), scorers or Scorers(), texts, known).values

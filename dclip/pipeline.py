@@ -35,6 +35,7 @@ from dclip.files import read_json
 from dclip.methods.diffusionclip.objectives import needs_latents
 from dclip.methods.sampling import draw, results, start
 from dclip.metrics.functional import variety
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.metrics.translated import translation_scores
 from dclip.models.networks import Networks, build_networks
@@ -156,7 +157,7 @@ def translate(cfg: Config, record: Record) -> None:
         edited = apply_edit(cfg, record, editor, domain, latents)
         shown.append((cfg.edit.name or "edited", edited.result))
         scores = measure(
-            edited, cfg.metric, networks.scorers(), direction_of(cfg, domain), truth_of(cfg)
+            edited, cfg.metric, Scorers.of(networks), direction_of(cfg, domain), truth_of(cfg)
         )
         record.rows(images.ids, scores.rows)
         values |= scores.values
@@ -177,7 +178,7 @@ def reconstruct(cfg: Config, record: Record) -> None:
     with record.timing("edit"):
         result = generate(cfg, model, model.predict, images, latents)
     edited = Edited(images, result)
-    scores = measure(edited, cfg.metric, networks.scorers())
+    scores = measure(edited, cfg.metric, Scorers.of(networks))
     record.rows(images.ids, scores.rows)
     record.picture(
         "before_after", grid_picture([("source", images.pixels), ("reconstruction", result)])
@@ -253,7 +254,7 @@ def finish(
     scores = measure(
         edited,
         cfg.metric,
-        networks.scorers(),
+        Scorers.of(networks),
         direction_of(cfg, images),
         truth_of(cfg) if images.facts else None,
     )

@@ -63,12 +63,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def metrics_page() -> str:
     """Every metric that a run may report."""
-    from dclip.metrics.names import HIGHER_IS_BETTER, MEANING
+    from dclip.metrics.names import METRICS
 
-    better = {True: "higher", False: "lower"}
-    rows = [
-        (f"`{name}`", better[higher], MEANING[name]) for name, higher in HIGHER_IS_BETTER.items()
-    ]
+    rows = [(f"`{one.name}`", one.better, one.meaning) for one in METRICS.values()]
     return f"# Metrics\n\n{_table(('metric', 'better', 'meaning'), rows)}\n"
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from dclip.files import read_json
-from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.metrics.names import arrow
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -60,9 +60,8 @@ def markdown(table: Sequence[dict[str, Any]]) -> str:
         text = f"{value:.3g}" if isinstance(value, float) else str(value)
         return f"{text} ±{spread:.2g}" if isinstance(spread, float) else text
 
-    arrows = {True: " ↑", False: " ↓"}
     keys = [k for k in table[0] if not k.endswith("_std")]
-    heads = [k + (arrows[HIGHER_IS_BETTER[k]] if k in HIGHER_IS_BETTER else "") for k in keys]
+    heads = [f"{key} {arrow(key)}".rstrip() for key in keys]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     return (
         "\n".join(lines + ["| " + " | ".join(cell(line, k) for k in keys) + " |" for line in table])

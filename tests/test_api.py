@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import dclip
-from dclip.config import Metric
+from dclip.config import Metrics
 from dclip.edits.saved import save_edit
 from dclip.errors import DclipError
 from dclip.models.judge import Judge
@@ -186,7 +186,7 @@ def test_measure_returns_a_flat_dictionary():
 
 
 def test_measure_with_an_edit_name_says_whether_the_judge_sees_it():
-    from dclip.models.networks import Scorers
+    from dclip.metrics.scorers import Scorers
 
     torch.manual_seed(0)
     x = torch.rand(2, 3, 64, 64) * 2 - 1
@@ -197,4 +197,4 @@ def test_measure_with_an_edit_name_says_whether_the_judge_sees_it():
 def test_measure_refuses_images_that_do_not_match():
     with pytest.raises(ValueError, match="result"):
         dclip.measure(torch.zeros(2, 3, 64, 64), torch.zeros(1, 3, 64, 64))
-    assert Metric().pixels
+    assert Metrics().pixels

@@ -1,7 +1,7 @@
 """``dclip metrics --real DIR --edited DIR``: scores of anybody's edits, from the command line.
 
-Writes metrics.json (scores, intervals, every choice in words), rows.csv (one line a pair) and, where pyarrow is installed,
-rows.parquet. Imports torch only once the command is understood.
+Writes metrics.json (scores, intervals, every choice in words), rows.csv (one line a pair) and,
+where pyarrow is installed, rows.parquet. Imports torch only once the command is understood.
 """
 
 from __future__ import annotations
@@ -11,241 +11,282 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dclip.config.options import TEMPLATES
+from dclip.data.domains import DOMAINS, networks_of
 from dclip.errors import DclipError
-from dclip.metrics.presets import NOTES, PRESETS, described, preset
+from dclip.metrics.names import arrow, described, names_of
+from dclip.metrics.presets import NOTES, PRESETS, Choices, preset
+from dclip.prepare import plugins
 
 if TYPE_CHECKING:
-    from dclip.metrics.folders import Outcome
+    import torch
 
-NAMES = (
-    "mae",
-    "mse",
-    "psnr",
-    "ssim",
-    "ssim_luma",
-    "lpips",
-    "s_dir",
-    "clip_text",
-    "id",
-    "sc",
-    "kid",
-    "fid",
-)
-
-
-DOMAINS = ("faces", "scenes", "objects", "toonfaces")
-
+    from dclip.metrics.folders import FolderScores
 
 EPILOG = """\
-Pairs are pictures of the same path below their folders, whatever their suffix. A metric whose weights are not here is absent, with
-the reason and the remedy; nothing is fetched. Exit code: 0 everything was scored; 1 something was left out (broken files, pairs of
-two sizes, pictures without a partner: listed), the rest was scored; 2 nothing can be scored."""
+Pairs are pictures of the same path below their folders, whatever their suffix. A metric whose
+weights are not on disk is absent, with the reason and the remedy; nothing is fetched. Exit code:
+0 everything was scored; 1 something was left out (broken files, pairs of two sizes, pictures
+without a partner: listed) and the rest was scored; 2 nothing can be scored."""
+
+LEAST = {"kid_subset": 2, "kid_subsets": 1, "batch": 1, "size": 32}
+"""The smallest value of a number on the command line."""
 
 
 def main(words: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
-    told = _parser().parse_args(words)
-    choices = preset(told.preset)
-    changed = {
-        name: getattr(told, name) for name in ("clip", "templates", "kid_subset", "kid_subsets")
-    }
-    choices = replace(
-        choices, **{name: value for name, value in changed.items() if value is not None}
-    )
-    _check(told)
-    if told.domain == "toonfaces" and told.clip is None:
-        choices = replace(choices, clip="toonfaces_heldout")
+    plugins.load(_plugins(words))
+    args = build_parser().parse_args(words)
+    choices = _choices(args)
+    _check(args)
     from dclip.metrics.folders import Request, measure_folders
 
-    outcome = measure_folders(
-        Request(
-            told.real, told.edited, choices, (told.source_text, told.text) if told.text else None, told.domain, told.sets,
-            told.size, told.batch, told.bootstrap, _device(told.device), tuple(told.metrics),
-        )
-    )  # fmt: skip
-    folder = (
-        told.output or Path("outputs") / "metrics" / f"{told.edited.resolve().name}_{told.preset}"
+    texts = (args.source_text, args.text) if args.text else None
+    request = Request(
+        args.real,
+        args.edited,
+        choices,
+        texts,
+        domain=args.domain,
+        sets=args.sets,
+        size=args.size,
+        batch=args.batch,
+        bootstrap=args.bootstrap,
+        device=_device(args.device),
+        metrics=tuple(args.metrics),
     )
-    asked = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in vars(told).items()
-        if name != "output"
-    }
-    stated = {
-        "preset": told.preset,
-        "note": NOTES[told.preset],
-        **described(choices, told.domain, told.size),
-    }
-    _write(folder, outcome, {"asked": asked, "choices": stated})
+    outcome = measure_folders(request)
+    folder = args.output
+    if folder is None:
+        folder = Path("outputs") / "metrics" / f"{args.edited.resolve().name}_{args.preset}"
+    _write(folder, outcome, args, choices)
     print(_text(outcome))
-    print(f"\n  written to {folder}" + _parquet_note())
+    print(f"\n  written to {folder}{_parquet_note()}")
     return 1 if outcome.troubles else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+# --------------------------------------------------------------------------------- the command
+
+
+def _plugins(words: Sequence[str]) -> list[str]:
+    """The plug-ins that the command names: they must be there before the metrics are listed."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--plugins", nargs="+", default=[])
+    return plugins.names_of(early.parse_known_args(words)[0].plugins)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What the command understands."""
     parser = argparse.ArgumentParser(
-        "dclip metrics", description="Scores of edited pictures against the real ones, made by any system.", epilog=EPILOG,
+        "dclip metrics",
+        description="Scores of edited pictures against the real ones, made by any system.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "--real", type=Path, required=True, metavar="DIR", help="the pictures before"
     )
-    parser.add_argument(
-        "--edited",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the pictures after, named as those before",
-    )
-    parser.add_argument("--text", metavar="TEXT", help="what the edit asks for (S_dir, clip_text)")
-    parser.add_argument(
-        "--source-text", metavar="TEXT", help="what the pictures were before (S_dir)"
-    )
-    parser.add_argument(
-        "--sets", action="store_true", help="compare two sets, without pairs: KID and FID only"
-    )
-    parser.add_argument(
-        "--preset",
-        default="dclip",
-        metavar="|".join(PRESETS),
-        help="what ambiguous names mean (default: dclip)",
-    )
-    parser.add_argument(
+    _add_pictures(parser)
+    _add_choices(parser)
+    _add_running(parser)
+    return parser
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    """What is scored."""
+    add = parser.add_argument
+    add("--real", type=Path, required=True, metavar="DIR", help="the pictures before")
+    add("--edited", type=Path, required=True, metavar="DIR", help="the pictures after, same names")
+    add("--text", metavar="TEXT", help="what the edit asks for (S_dir, clip_text)")
+    add("--source-text", metavar="TEXT", help="what the pictures were before (S_dir)")
+    add("--sets", action="store_true", help="compare two sets, without pairs: KID and FID only")
+    add("--size", type=int, metavar="N", help="bring every picture to N x N pixels")
+    add(
         "--domain",
-        choices=DOMAINS,
+        choices=list(DOMAINS),
         default="faces",
         help="which networks know these pictures (ID, SC, KID)",
     )
-    parser.add_argument(
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """What the scores mean."""
+    add, names = parser.add_argument, names_of("folders")
+    presets = "|".join(PRESETS)
+    add("--preset", default="dclip", metavar=presets, help="what ambiguous names mean (dclip)")
+    add(
         "--metrics",
         nargs="+",
-        choices=NAMES,
+        choices=names,
         default=[],
         metavar="NAME",
-        help=f"only these: {', '.join(NAMES)}",
+        help=f"only these: {', '.join(names)}",
     )
-    parser.add_argument("--size", type=int, metavar="N", help="bring every picture to N x N pixels")
-    parser.add_argument(
-        "--clip", metavar="NAME", help="another CLIP than the preset's (dclip weights list)"
-    )
-    parser.add_argument(
-        "--templates", choices=("none", "imagenet79"), help="prompt templates of S_dir"
-    )
-    parser.add_argument("--kid-subset", type=int, metavar="N", help="pictures a KID subset")
-    parser.add_argument("--kid-subsets", type=int, metavar="N", help="KID subsets")
-    parser.add_argument(
+    add("--clip", metavar="NAME", help="another CLIP than the preset's (dclip weights list)")
+    add("--templates", choices=TEMPLATES, help="prompt templates of S_dir")
+    add("--kid-subset", type=int, metavar="N", help="pictures a KID subset")
+    add("--kid-subsets", type=int, metavar="N", help="KID subsets")
+    add(
         "--bootstrap",
         type=int,
         default=1000,
         metavar="N",
         help="draws behind the intervals; 0 leaves them out",
     )
-    parser.add_argument(
-        "--batch", type=int, default=16, metavar="N", help="pairs at a time; never changes a score"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: outputs/metrics/EDITED_PRESET"
-    )
-    return parser
+    add("--plugins", nargs="+", metavar="MODULE", help="modules with metrics of your own")
 
 
-def _check(told: argparse.Namespace) -> None:
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """How it runs."""
+    add = parser.add_argument
+    batch = "pairs at a time; never changes a score"
+    add("--batch", type=int, default=16, metavar="N", help=batch)
+    add("--device", default="auto", help="auto, cpu, cuda, mps")
+    add("--output", type=Path, metavar="DIR", help="default: outputs/metrics/EDITED_PRESET")
+
+
+def _choices(args: argparse.Namespace) -> Choices:
+    """The preset, with what the command line changes of it."""
+    choices = preset(args.preset)
+    changed = {}
+    for name in ("clip", "templates", "kid_subset", "kid_subsets"):
+        value = getattr(args, name)
+        if value is not None:
+            changed[name] = value
+    own_clip = networks_of(args.domain).heldout
+    if own_clip is not None:
+        changed.setdefault("clip", own_clip)
+    return replace(choices, **changed)
+
+
+def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be, before any picture is read."""
-    for name in ("kid_subset", "kid_subsets", "batch", "size"):
-        value, least = getattr(told, name), {"kid_subset": 2, "size": 32}.get(name, 1)
+    for name, least in LEAST.items():
+        value = getattr(args, name)
         if value is not None and value < least:
-            raise DclipError(
-                f"--{name.replace('_', '-')} {value} is impossible; choose {least} or more"
-            )
-    if told.bootstrap < 0:
+            option = name.replace("_", "-")
+            raise DclipError(f"--{option} {value} is impossible; choose {least} or more")
+    if args.bootstrap < 0:
         raise DclipError(
-            f"--bootstrap {told.bootstrap} is impossible; choose 0 (no intervals) or more"
+            f"--bootstrap {args.bootstrap} is impossible; choose 0 (no intervals) or more"
         )
-    if (told.text is None) != (told.source_text is None):
+    if (args.text is None) != (args.source_text is None):
         raise DclipError(
-            "--text and --source-text belong together: S_dir is the cosine with the change from one to the other"
+            "--text and --source-text belong together: "
+            "S_dir is the cosine with the change from one to the other"
         )
-    if told.text is not None and not (told.text.strip() and told.source_text.strip()):
+    if args.text is not None and not (args.text.strip() and args.source_text.strip()):
         raise DclipError("--text and --source-text must not be empty")
-    if told.clip is not None:
-        from dclip.models.registry import find, get
-
-        if (
-            not Path(told.clip).exists()
-            and (find(told.clip, "clip") or get(told.clip)).kind != "clip"
-        ):
-            raise DclipError(f"--clip {told.clip} is no CLIP; see dclip weights list")
+    if args.clip is not None:
+        _check_clip(args.clip)
 
 
-def _device(name: str) -> Any:
+def _check_clip(name: str) -> None:
+    from dclip.models.registry import find, get
+
+    if Path(name).exists():
+        return
+    entry = find(name, "clip") or get(name)
+    if entry.kind != "clip":
+        raise DclipError(f"--clip {name} is no CLIP; see dclip weights list")
+
+
+def _device(name: str) -> torch.device:
     import torch
 
-    found = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        name = next(kind for kind, there in found.items() if there)
-    if not found.get(name.split(":")[0], False):
+        name = next(kind for kind, there in available.items() if there)
+    if not available.get(name.split(":")[0], False):
         raise DclipError(f"--device {name} is not here; choose auto, cpu, cuda or mps")
     return torch.device(name)
 
 
-def _write(folder: Path, outcome: Outcome, stated: dict[str, Any]) -> None:
-    from dclip.files import atomic_save, write_json, write_rows
+# --------------------------------------------------------------------------------- the results
+
+
+def _write(folder: Path, outcome: FolderScores, args: argparse.Namespace, choices: Choices) -> None:
+    """metrics.json, rows.csv and, where it can be written, rows.parquet."""
+    from dclip.files import write_json, write_rows
     from dclip.record.machine import environment
 
-    values = {
-        name: round(v, 6) if isinstance(v, float) else v
-        for name, v in outcome.scores.values.items()
-    }
+    values: dict[str, float | str] = {}
+    for name, value in outcome.scores.values.items():
+        values[name] = round(value, 6) if isinstance(value, float) else value
     content = {
-        "scores": values, "counts": outcome.counts, "left_out": outcome.troubles, **stated, "environment": environment(),
-    }  # fmt: skip
+        "scores": values,
+        "counts": outcome.counts,
+        "left_out": outcome.troubles,
+        "asked": _plain(args),
+        "choices": {
+            "preset": args.preset,
+            "note": NOTES[args.preset],
+            **described(choices, args.domain, args.size),
+        },
+        "environment": environment(),
+    }
     write_json(folder / "metrics.json", content)
     if outcome.scores.rows:
-        columns: dict[str, list[Any]] = {"image": list(outcome.ids), **outcome.scores.rows}
+        columns: dict[str, Sequence[object]] = {"image": outcome.ids, **outcome.scores.rows}
         write_rows(folder / "rows.csv", columns)
         if find_spec("pyarrow"):
-            import pyarrow  # type: ignore[import-not-found]
-            from pyarrow import parquet
+            _write_parquet(folder / "rows.parquet", columns)
 
-            atomic_save(
-                folder / "rows.parquet", lambda p: parquet.write_table(pyarrow.table(columns), p)
-            )
+
+def _plain(args: argparse.Namespace) -> dict[str, object]:
+    """The arguments, as JSON holds them."""
+    plain: dict[str, object] = {}
+    for name, value in vars(args).items():
+        if name != "output":
+            plain[name] = str(value) if isinstance(value, Path) else value
+    return plain
+
+
+def _write_parquet(path: Path, columns: dict[str, Sequence[object]]) -> None:
+    import pyarrow  # type: ignore[import-not-found]
+    from pyarrow import parquet
+
+    from dclip.files import atomic_save
+
+    atomic_save(path, lambda p: parquet.write_table(pyarrow.table(columns), p))
 
 
 def _parquet_note() -> str:
-    return "" if find_spec("pyarrow") else " (rows as CSV; for Parquet too: pip install pyarrow)"
+    if find_spec("pyarrow"):
+        return ""
+    return " (rows as CSV; for Parquet too: pip install pyarrow)"
 
 
-def _text(outcome: Outcome) -> str:
+def _text(outcome: FolderScores) -> str:
     """Scores with their intervals for the console, and what was left out."""
-    from dclip.metrics.names import HIGHER_IS_BETTER
-
-    values, lines = outcome.scores.values, []
-    for name in NAMES:
-        arrow = "↑" if HIGHER_IS_BETTER[name] else "↓"
-        if name in values:
-            edges = (
-                f"  [{values[f'{name}_low']:.4f}, {values[f'{name}_high']:.4f}]"
-                if f"{name}_low" in values
-                else ""
-            )
-            lines.append(f"  {name:10} {arrow} {values[name]:9.4f}{edges}")
-        elif f"{name}_absent" in values:
-            lines.append(f"  {name:10} {arrow}         –  ({values[f'{name}_absent']})")
-    counts = ", ".join(
-        f"{value} {name.replace('_', ' ')}" for name, value in outcome.counts.items()
-    )
-    lines.append(f"\n  {counts}; 95 % bootstrap intervals over pictures")
+    lines = []
+    for name in names_of("folders"):
+        line = _score_line(name, outcome.scores.values)
+        if line is not None:
+            lines.append(line)
+    counts = []
+    for name, count in outcome.counts.items():
+        counts.append(f"{count} {name.replace('_', ' ')}")
+    lines.append(f"\n  {', '.join(counts)}; 95 % bootstrap intervals over pictures")
     if outcome.troubles:
         lines.append(f"  left out: {len(outcome.troubles)}")
         lines += [f"    {trouble}" for trouble in outcome.troubles[:20]]
-        if len(outcome.troubles) > 20:
-            lines.append(f"    and {len(outcome.troubles) - 20} more (metrics.json)")
+    if len(outcome.troubles) > 20:
+        lines.append(f"    and {len(outcome.troubles) - 20} more (metrics.json)")
     return "\n".join(lines)
+
+
+def _score_line(name: str, values: dict[str, float | str]) -> str | None:
+    """One metric with its interval, or why it is absent; None if it was not asked for."""
+    head = f"  {name:10} {arrow(name)}"
+    if name in values:
+        interval = ""
+        if f"{name}_low" in values:
+            interval = f"  [{values[f'{name}_low']:.4f}, {values[f'{name}_high']:.4f}]"
+        return f"{head} {values[name]:9.4f}{interval}"
+    if f"{name}_absent" in values:
+        return f"{head}         –  ({values[f'{name}_absent']})"
+    return None

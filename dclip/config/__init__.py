@@ -21,7 +21,7 @@ from dclip.config.guidance import (
 )
 from dclip.config.loss import ClipForm, Loss
 from dclip.config.method import Lora, MethodOption
-from dclip.config.metric import Features, Metric, NoMetric, ParserName
+from dclip.config.metric import Features, Metrics, NoMetrics, ParserName
 from dclip.config.networks import Checkpoint, Clip, Domain
 from dclip.config.options import OPTIONS, STORE, TEMPLATES, T, option, option_name
 from dclip.config.root import Config, plain, planned
@@ -101,10 +101,10 @@ __all__ = [
     "Lora",
     "Loss",
     "MethodOption",
-    "Metric",
+    "Metrics",
     "Mix",
     "Net",
-    "NoMetric",
+    "NoMetrics",
     "Normalise",
     "ParserName",
     "PlanTask",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import ClassVar
 
 from dclip.config.options import _positive, _weights, option
 from dclip.errors import need
-
-# ---------------------------------------------------------------------------------------------------- measuring, running
 
 
 class ParserName(StrEnum):
     """Which network finds the parts of an image, for SC."""
 
-    auto = "auto"  # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    # bisenet for faces, ade20k for scenes, none for other photographs; ToonFaces have their judge
+    auto = "auto"
     bisenet = "bisenet"
     ade20k = "ade20k"
     none = "none"
@@ -23,31 +23,42 @@ class ParserName(StrEnum):
 class Features(StrEnum):
     """The network whose features KID and FID compare."""
 
-    auto = "auto"  # ToonFaces: their judge; else Inception, as both are defined
-    heldout = "heldout"  # the CLIP that only scores (clip.heldout): for small pictures, or where Inception is not at hand
+    # ToonFaces: their judge; else Inception, as both are defined
+    auto = "auto"
+    # the CLIP that only scores (clip.heldout): for small pictures, or where Inception is missing
+    heldout = "heldout"
 
 
 @option("metric", "default")
 @dataclass
-class Metric:
+class Metrics:
     """Which families of metrics are computed; each is absent with its reason where it cannot be."""
 
+    # S_dir, and how probable the target is among its distractors
     clip: bool = True
     identity: bool = True
     pixels: bool = True
     lpips: bool = True
+    # KID, and FID of samples
     kid: bool = True
+    # what the judge of ToonFaces sees
     judge: bool = True
     parser: ParserName = ParserName.auto
+    # images a KID subset
     kid_subset: int = 50
+    # how many KID subsets are averaged
     kid_subsets: int = 100
-    # of samples from noise:
-    kid_sizes: list[int] = field(
-        default_factory=lambda: [10, 50, 100]
-    )  # subset sizes, each a number of its own
-    features: Features = Features.auto  # of KID and FID
-    reference: int = 200  # true pictures of what is asked for
-    bootstrap: int = 500  # draws behind a confidence interval; 0 leaves it out
+    # of samples from noise: subset sizes, each a number of its own
+    kid_sizes: list[int] = field(default_factory=lambda: [10, 50, 100])
+    # whose features KID and FID compare
+    features: Features = Features.auto
+    # of samples from noise: how many true pictures they are compared with
+    reference: int = 200
+    # draws behind a confidence interval; 0 leaves it out
+    bootstrap: int = 500
+
+    # whether metrics of plug-ins are measured
+    plugins: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _positive(
@@ -62,10 +73,22 @@ class Metric:
             f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more",
         )
 
+    def switches(self) -> dict[str, bool]:
+        """What is switched on, by the name of the setting; the empty name is that of plug-ins."""
+        return {
+            "clip": self.clip,
+            "identity": self.identity,
+            "pixels": self.pixels,
+            "lpips": self.lpips,
+            "kid": self.kid,
+            "judge": self.judge,
+            "": self.plugins,
+        }
+
 
 @option("metric", "none")
 @dataclass
-class NoMetric(Metric):
+class NoMetrics(Metrics):
     """Measure nothing."""
 
     clip: bool = False
@@ -75,3 +98,4 @@ class NoMetric(Metric):
     kid: bool = False
     judge: bool = False
     parser: ParserName = ParserName.none
+    plugins: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from dclip.config.dataset import Dataset
 from dclip.config.edit import Edit, Mix
 from dclip.config.guidance import Guidance
 from dclip.config.loss import Loss
-from dclip.config.metric import Metric
+from dclip.config.metric import Metrics
 from dclip.config.networks import Checkpoint, Clip
 from dclip.config.options import STORE
 from dclip.config.run import Logger, Trainer
@@ -42,7 +42,7 @@ class Config:
     sampler: Sampler = MISSING
     mix: Mix = field(default_factory=Mix)
     loss: Loss = MISSING
-    metric: Metric = MISSING
+    metric: Metrics = MISSING
     trainer: Trainer = MISSING
     logger: Logger = MISSING
     name: str = ""  # of the run's folder; empty: task and edit

@@ -1,19 +1,62 @@
-"""The networks whose features LPIPS, KID and FID compare."""
+"""The networks whose features LPIPS, KID and FID compare, from the weights registry."""
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from dclip.metrics import functional as F
+from dclip.metrics.functional import unit
 from dclip.models import registry
+from dclip.models.clip import ClipModel
 from dclip.models.judge import Judge
-from dclip.types import to_uint8
+from dclip.types import batches, to_uint8
 
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # torch-fidelity's
+INCEPTION = "inception"
+
+TRUNKS: dict[str, tuple[Literal["alex", "squeeze"], str]] = {
+    "alex": ("alex", "lpips_alexnet"),
+    "squeeze": ("squeeze", "lpips_squeezenet"),
+}
+"""LPIPS' trunks: what torchmetrics calls them, and what the registry does."""
+
+
+def apply(
+    net: nn.Module, function: Callable[[Tensor], Tensor], images: Tensor, size: int = 64
+) -> Tensor:
+    """A network's function of all images in batches, on its device; the result on the CPU."""
+    device = next(net.parameters()).device
+    found = []
+    with torch.no_grad():
+        for part in batches(len(images), size):
+            found.append(function(images[part].to(device)).cpu())
+    return torch.cat(found)
+
+
+def missing(name: str) -> str | None:
+    """Why a network cannot be used: its weights are not on disk. Nothing is fetched here."""
+    entry = registry.find(name)
+    if entry is None or registry.located(entry) is not None:
+        return None
+    return f"its weights are not on disk; run dclip weights fetch {name}"
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network and its features [N, D] of images in [-1, 1]; ``label`` names it in results."""
+
+    net: nn.Module
+    features: Callable[[Tensor], Tensor]
+    label: str
+
+    def __call__(self, images: Tensor, batch: int = 64) -> Tensor:
+        """Features of all images, on the CPU."""
+        return apply(self.net, self.features, images, batch)
 
 
 class _Inception(nn.Module):
@@ -31,49 +74,38 @@ class _Inception(nn.Module):
         return features
 
 
-Extractor = tuple[nn.Module, Callable[[Tensor], Tensor], str]
+def judge_features(judge: Judge) -> Extractor:
+    """The 128 hidden features of ToonFaces' judge, of pictures as a file would hold them."""
+    return Extractor(judge, lambda images: judge.features(unit(images) * 2 - 1), "judge")
 
 
-def extractor(judge: Judge | None) -> Extractor | str:
-    """The network behind KID and FID, its features [N,D] of images in [-1, 1], and its name; or why there is none."""
-    if judge is not None:
-        net = judge
-        return net, lambda x: net.features(F.unit(x) * 2 - 1), "judge"
-    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    weights = home / "hub" / "checkpoints" / INCEPTION
-    if not weights.is_file():
-        return f"its Inception weights are not on disk; put {INCEPTION} into TORCH_HOME/hub/checkpoints"
-    inception = _Inception(weights)
-    return inception, inception, "inception-v3-compat"
+def clip_features(clip: ClipModel) -> Extractor:
+    """A CLIP's features, scaled so that KID's kernel is (1 + cosine)^3."""
+
+    def features(images: Tensor) -> Tensor:
+        unscaled: Tensor = clip.image_features(images)
+        return unscaled * math.sqrt(unscaled.shape[-1])
+
+    return Extractor(clip, features, f"held-out CLIP {clip.name}")
 
 
-TRUNKS = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
+def inception_features() -> Extractor | str:
+    """Inception's features, as KID and FID are defined; or why there are none."""
+    weights = registry.located(registry.get(INCEPTION))
+    if weights is None:
+        return f"its Inception weights are not on disk; run dclip weights fetch {INCEPTION}"
+    net = _Inception(weights)
+    return Extractor(net, net, "inception-v3-compat")
 
 
 def lpips_network(trunk: str) -> nn.Module | str:
-    """LPIPS 0.1: pictures [N,3,H,W] in [-1, 1], twice -> distances [N,1,1,1]; or why there is none. Its heads are torchmetrics'."""
-    file = registry.torch_folder() / TRUNKS[trunk]
-    if not file.is_file():
-        remedy = (
-            "run dclip weights fetch lpips_alexnet"
-            if trunk == "alex"
-            else f"put {file.name} into {file.parent}"
-        )
-        return f"its {trunk} trunk is not on disk; {remedy}"
-    from torchmetrics.functional.image.lpips import _NoTrainLpips
+    """LPIPS 0.1: pictures [N,3,H,W] in [-1, 1], twice -> distances [N,1,1,1]; or why there is none.
 
-    return _NoTrainLpips(net=trunk)  # type: ignore[arg-type]
+    Its heads are torchmetrics'.
+    """
+    net_type, entry = TRUNKS[trunk]
+    if registry.located(registry.get(entry)) is None:
+        return f"its {trunk} trunk is not on disk; run dclip weights fetch {entry}"
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-
-class JudgeFeatures(nn.Module):
-    """The judge's 128 hidden features as a KID extractor for ToonFaces; takes images in [0, 1]."""
-
-    num_features = 128
-
-    def __init__(self, judge: Judge) -> None:
-        super().__init__()
-        self.judge = judge
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[N,3,64,64] in [0, 1] -> features [N,128]."""
-        return self.judge.features(images * 2 - 1)
+    return LearnedPerceptualImagePatchSimilarity(net_type).net

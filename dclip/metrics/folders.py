@@ -1,43 +1,36 @@
 """Metrics of two folders of pictures, whatever system made them: pairs by name, or two sets.
 
-Every network sees every picture once: KID and FID share their features, S_dir and clip_text theirs. Batches only bound the
-memory. What cannot be scored (broken files, pairs of two sizes, pictures without a partner) is listed, and the rest is scored.
+Pictures are read in batches, which bounds the memory and never changes a score. What cannot be
+scored (broken files, pairs of two sizes, pictures without a partner) is listed; the rest is scored.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dclip import losses
+from dclip.data.domains import networks_of
 from dclip.data.images import decode, exact, square
 from dclip.data.pools import find_images
 from dclip.errors import DclipError
-from dclip.metrics import functional as F
-from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
-from dclip.metrics.features import extractor, lpips_network
+from dclip.metrics.contract import Metric, Scores
+from dclip.metrics.distribution import FeatureSets, mean_interval
+from dclip.metrics.features import Extractor, missing
+from dclip.metrics.functional import decibels
+from dclip.metrics.names import metrics_of, set_metrics_of
 from dclip.metrics.presets import Choices
-from dclip.metrics.suite import Scores
-from dclip.models import registry
+from dclip.metrics.scorers import Need, Scorers
+from dclip.metrics.suite import REASONS, Reasons, why_absent
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_parser
-from dclip.types import batches
+from dclip.types import Edited, Images, batches
 
 SMALLEST = 32  # pixels a side: what LPIPS' trunks and SSIM's window need
-
-
-PIXELS = ("mae", "mse", "psnr", "ssim", "ssim_luma")
-
-
-Measure = Callable[
-    [Tensor, Tensor], dict[str, Tensor]
-]  # real, edited [N,3,H,W] in [-1, 1] -> values [N] by name
 
 
 @dataclass
@@ -46,7 +39,7 @@ class Request:
 
     Attributes:
         texts: (source, target) for S_dir and clip_text.
-        domain: ``faces``, ``scenes``, ``objects`` or ``toonfaces``: which networks know these pictures.
+        domain: what the pictures show, as ``dclip.data.domains`` calls it.
         size: pictures are scaled and cropped to squares of this side; None leaves them as they are.
         metrics: those asked for; empty for all.
     """
@@ -63,14 +56,14 @@ class Request:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     metrics: tuple[str, ...] = ()
 
-    def wants(self, *names: str) -> bool:
-        """Whether any of these is asked for."""
-        return not self.metrics or bool(set(names) & set(self.metrics))
+    def wants(self, name: str) -> bool:
+        """Whether a metric is asked for."""
+        return not self.metrics or name in self.metrics
 
 
 @dataclass
-class Outcome:
-    """``scores``: values and rows; ``ids``: of the pairs that were scored; ``troubles``: a sentence for what was not."""
+class FolderScores:
+    """``ids``: of the pairs that were scored; ``troubles``: a sentence for each that was not."""
 
     scores: Scores
     ids: tuple[str, ...]
@@ -78,331 +71,361 @@ class Outcome:
     troubles: list[str]
 
 
-# ---------------------------------------------------------------------------------------------------- pictures
+@dataclass
+class Folder:
+    """Pictures by name: the path below the folder, without suffix."""
+
+    setting: str
+    path: Path
+    pictures: dict[str, Path]
 
 
-def _named(folder: Path, setting: str, troubles: list[str]) -> dict[str, Path]:
-    """Pictures by their path below the folder without suffix. Of two that are called alike the first counts."""
-    if not folder.is_dir():
+def measure_folders(request: Request) -> FolderScores:
+    """Everything that can be measured of two folders. DclipError if that is nothing at all."""
+    troubles: list[str] = []
+    real = find_pictures("--real", request.real, troubles)
+    edited = find_pictures("--edited", request.edited, troubles)
+    measure = measure_sets if request.sets else measure_pairs
+    with torch.no_grad():
+        return measure(request, real, edited, troubles)
+
+
+# ------------------------------------------------------------------------------------ pictures
+
+
+def find_pictures(setting: str, path: Path, troubles: list[str]) -> Folder:
+    """The pictures of a folder. Of two with the same name the first counts."""
+    if not path.is_dir():
         raise DclipError(
-            f"{setting} {folder} is not a folder; give a folder of PNG, JPEG or WebP files"
+            f"{setting} {path} is not a folder; give a folder of PNG, JPEG or WebP files"
         )
-    named: dict[str, Path] = {}
-    for path in find_images(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in named:
-            troubles.append(f"{path} is left out: {named[name].name} has the same name")
-        named.setdefault(name, path)
-    if not named:
+    pictures: dict[str, Path] = {}
+    for file in find_images(path):
+        name = file.relative_to(path).with_suffix("").as_posix()
+        if name in pictures:
+            troubles.append(f"{file} is left out: {pictures[name].name} has the same name")
+        pictures.setdefault(name, file)
+    if not pictures:
         raise DclipError(
-            f"{setting} {folder} holds no pictures; give a folder of PNG, JPEG or WebP files"
+            f"{setting} {path} holds no pictures; give a folder of PNG, JPEG or WebP files"
         )
-    return named
+    return Folder(setting, path, pictures)
 
 
-def _read(path: Path, size: int | None) -> Tensor:
-    """[3,H,W] in [-1, 1]. DclipError if the file is no picture."""
-    picture = decode(path, str(path))
+def read(path: Path, size: int | None, troubles: list[str]) -> Tensor | None:
+    """[3,H,W] in [-1, 1]; None, and one trouble more, if the file is no picture."""
+    try:
+        picture = decode(path, str(path))
+    except DclipError as error:
+        troubles.append(str(error))
+        return None
     return exact(picture) if size is None else square(picture, size)
 
 
-def _readable(
-    paths: Sequence[tuple[str, Path]], size: int | None, troubles: list[str]
-) -> Iterator[tuple[str, Tensor]]:
-    for name, path in paths:
-        try:
-            yield name, _read(path, size)
-        except DclipError as error:
-            troubles.append(str(error))
+@dataclass(frozen=True)
+class Pair:
+    """A picture before and after, [3,H,W] each, of one size."""
+
+    name: str
+    real: Tensor
+    edited: Tensor
 
 
-def _read_pairs(
-    names: Sequence[str],
-    real: dict[str, Path],
-    edited: dict[str, Path],
-    size: int | None,
-    troubles: list[str],
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    for name in names:
-        both = [x for _, x in _readable([(name, real[name]), (name, edited[name])], size, troubles)]
-        if len(both) < 2:
-            continue
-        a, b = both
-        if a.shape != b.shape:
-            sizes = " and ".join(f"{x.shape[2]}x{x.shape[1]}" for x in both)
-            troubles.append(
-                f"{name}: the two pictures are {sizes}; give --size N to bring all to one size"
-            )
-            continue
-        if min(a.shape[1:]) < SMALLEST:
-            troubles.append(
-                f"{name}: {a.shape[2]}x{a.shape[1]} is too small; give --size {SMALLEST} or more"
-            )
-            continue
-        yield name, a, b
-
-
-def _stacks(
-    pairs: Sequence[tuple[str, Tensor, Tensor]],
-) -> Iterator[tuple[list[str], Tensor, Tensor]]:
-    """Pairs of one size together."""
-    ordered = sorted(pairs, key=lambda pair: tuple(pair[1].shape))
-    for _, group in groupby(ordered, key=lambda pair: tuple(pair[1].shape)):
-        names, a, b = zip(*group, strict=True)
-        yield list(names), torch.stack(a), torch.stack(b)
-
-
-# ---------------------------------------------------------------------------------------------------- measures
-
-
-def _network(name: str) -> str | None:
-    """Why a network cannot be used; None if it can. Nothing is fetched here."""
-    entry = registry.find(name)
-    if entry is None or registry.located(entry) is not None:
+def read_pair(
+    name: str, real: Path, edited: Path, size: int | None, troubles: list[str]
+) -> Pair | None:
+    """Two pictures; None, and one trouble more, if they cannot be compared."""
+    before, after = read(real, size, troubles), read(edited, size, troubles)
+    if before is None or after is None:
         return None
-    return f"its weights are not here; run dclip weights fetch {name}"
-
-
-def _pixels(request: Request, real: Tensor, edited: Tensor) -> dict[str, Tensor]:
-    span = request.choices.ssim_range
-    made: dict[str, Callable[[], Tensor]] = {
-        "mae": lambda: F.mae(edited, real),
-        "mse": lambda: F.mse(edited, real),
-        "psnr": lambda: F.psnr(edited, real),
-        "ssim": lambda: F.ssim(edited, real, span=span),
-        "ssim_luma": lambda: F.ssim(edited, real, color="luma", border="valid"),
-    }
-    return {name: make() for name, make in made.items() if request.wants(name)}
-
-
-def _lpips(net: nn.Module, real: Tensor, edited: Tensor) -> dict[str, Tensor]:
-    return {"lpips": net(edited, real).flatten()}
-
-
-def _clip_measure(request: Request, texts: tuple[str, str]) -> Measure:
-    net = load_clip(request.choices.clip).to(request.device)
-    try:
-        direction = losses.text_direction(
-            net.text_features, *texts, losses.templates(request.choices.templates)
+    if before.shape != after.shape:
+        troubles.append(
+            f"{name}: the two pictures are {_size(before)} and {_size(after)}; "
+            "give --size N to bring all to one size"
         )
+        return None
+    if min(before.shape[1:]) < SMALLEST:
+        troubles.append(f"{name}: {_size(before)} is too small; give --size {SMALLEST} or more")
+        return None
+    return Pair(name, before, after)
+
+
+def _size(picture: Tensor) -> str:
+    return f"{picture.shape[2]}x{picture.shape[1]}"
+
+
+def _shape_of(pair: Pair) -> tuple[int, ...]:
+    return tuple(pair.real.shape)
+
+
+def stacked(pairs: Sequence[Pair], device: torch.device) -> Iterator[Edited]:
+    """Pairs of one size together."""
+    for _, group in groupby(sorted(pairs, key=_shape_of), key=_shape_of):
+        same = list(group)
+        real = torch.stack([pair.real for pair in same])
+        edited = torch.stack([pair.edited for pair in same])
+        names = tuple(pair.name for pair in same)
+        yield Edited(Images(real.to(device), names), edited.to(device))
+
+
+# ------------------------------------------------------------------------------------ networks
+
+NO_TEXTS = "no texts; give --source-text and --text"
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def networks_for(request: Request, metrics: Sequence[Metric]) -> tuple[Scorers, Reasons]:
+    """The networks that these metrics need, as far as they are on disk; and why others are not."""
+    known, choices = networks_of(request.domain), request.choices
+    needs = _needs(metrics, request.texts is not None)
+    if "parts" in needs or any(request.wants(metric.name) for metric in set_metrics_of("folders")):
+        needs.add("judge")
+    reasons: dict[Need, str] = {
+        **REASONS,
+        "direction": NO_TEXTS,
+        "texts": NO_TEXTS,
+        "identity": f"no identity network knows {request.domain} (--domain)",
+        "parts": f"no network finds the parts of {request.domain} (--domain)",
+        "judge": f"no judge knows {request.domain} (--domain)",
+        "heldout": "two folders are scored by one CLIP (--clip)",
+    }
+
+    def load(need: Need, name: str | None, read: Callable[[str], Network]) -> Network | None:
+        if name is None or need not in needs:
+            return None
+        reason = missing(name)
+        if reason is not None:
+            reasons[need] = reason
+            return None
+        return read(name).to(request.device)
+
+    scorers = Scorers(
+        clip=load("clip", choices.clip, load_clip),
+        identity=load("identity", known.identity, load_identity),
+        judge=load("judge", known.judge, load_judge),
+        parser=load("parts", known.parser, load_parser),
+        direction=request.texts,
+        choices=choices,
+        device=request.device,
+        batch=request.batch,
+    )
+    scorers.parts = scorers.parser or scorers.judge
+    _check_texts(scorers)
+    return scorers, reasons
+
+
+def _needs(metrics: Sequence[Metric], texts: bool) -> set[Need]:
+    """What the metrics need that can be computed: without texts, those of the change in CLIP cannot."""
+    needs: set[Need] = set()
+    for metric in metrics:
+        if texts or not {"direction", "texts"} & set(metric.needs):
+            needs.update(metric.needs)
+    return needs
+
+
+def _check_texts(scorers: Scorers) -> None:
+    """DclipError if CLIP reads both texts as the same."""
+    if scorers.clip is None or scorers.direction is None:
+        return
+    try:
+        scorers.edit_direction("clip")
     except ValueError as error:
         raise DclipError(f"--source-text, --text: {error}") from error
-    target = net.text_features([texts[1]])[0]
-
-    def measure(real: Tensor, edited: Tensor) -> dict[str, Tensor]:
-        before, after = net.image_features(real), net.image_features(edited)
-        return {
-            "s_dir": losses.direction_cosine(after, before, direction),
-            "clip_text": after @ target,
-        }
-
-    return measure
 
 
-def _measures(request: Request, scores: Scores) -> list[Measure]:
-    """What can be measured of pairs; what cannot is absent with its reason."""
-    found: list[Measure] = []
-    choices, domain = request.choices, request.domain
-    if request.wants(*PIXELS):
-        found.append(partial(_pixels, request))
-    if request.wants("lpips"):
-        net = lpips_network(choices.lpips_trunk)
-        if isinstance(net, str):
-            scores.absent("lpips", net)
-        else:
-            found.append(partial(_lpips, net.to(request.device)))
-    if request.wants("s_dir", "clip_text"):
-        reason = (
-            "no texts; give --source-text and --text"
-            if request.texts is None
-            else _network(choices.clip)
-        )
-        if reason:
-            for name in ("s_dir", "clip_text"):
-                scores.absent(name, reason)
-        elif request.texts:
-            found.append(_clip_measure(request, request.texts))
-    if request.wants("id"):
-        identity = {"toonfaces": "toonfaces_identity", "faces": "arcface"}.get(domain)
-        reason = (
-            _network(identity) if identity else f"no identity network knows {domain} (--domain)"
-        )
-        if reason or identity is None:
-            scores.absent("id", reason or "")
-        else:
-            embed = load_identity(identity).to(request.device).features
-            found.append(lambda a, b: {"id": (embed(b) * embed(a)).sum(1)})
-    if request.wants("sc"):
-        parser = {"toonfaces": "toonfaces_judge", "faces": "bisenet", "scenes": "ade20k"}.get(
-            domain
-        )
-        reason = (
-            _network(parser) if parser else f"no network finds the parts of {domain} (--domain)"
-        )
-        if reason or parser is None:
-            scores.absent("sc", reason or "")
-        else:
-            parts = (
-                (load_judge() if domain == "toonfaces" else load_parser(parser))
-                .to(request.device)
-                .part_map
-            )
-            found.append(lambda a, b: {"sc": F.part_agreement(parts(b), parts(a))})
-    return found
-
-
-def _features(request: Request, scores: Scores) -> Callable[[Tensor], Tensor] | None:
-    """Features of KID and FID; None where they are absent or not asked for."""
-    if not request.wants("kid", "fid"):
+def set_extractor(request: Request, scorers: Scorers, scores: Scores) -> Extractor | None:
+    """The network behind KID and FID; None where they are absent or not asked for."""
+    wanted = [metric.name for metric in set_metrics_of("folders") if request.wants(metric.name)]
+    if not wanted:
         return None
-    found = extractor(load_judge().to(request.device) if request.domain == "toonfaces" else None)
-    if isinstance(found, str):
-        for name in ("kid", "fid"):
-            scores.absent(name, found)
-        return None
-    net, extract, _ = found
-    net.to(request.device)
-    return extract
+    extractor = scorers.extractor()
+    if isinstance(extractor, Extractor):
+        return extractor
+    for name in wanted:
+        scores.absent(name, extractor)
+    return None
 
 
-# ---------------------------------------------------------------------------------------------------- scores
+# --------------------------------------------------------------------------------------- pairs
 
 
-def measure_folders(request: Request) -> Outcome:
-    """Everything that can be measured of two folders. DclipError if that is nothing at all."""
-    troubles: list[str] = []
-    real, edited = (
-        _named(request.real, "--real", troubles),
-        _named(request.edited, "--edited", troubles),
-    )
-    with torch.no_grad():
-        return (_sets if request.sets else _pairs)(request, real, edited, troubles)
-
-
-def _pairs(
-    request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]
-) -> Outcome:
-    names = [name for name in real if name in edited]
-    for mine, other, folder in ((real, edited, request.edited), (edited, real, request.real)):
-        troubles += [
-            f"{path}: {folder} has no {name}" for name, path in mine.items() if name not in other
-        ]
-    if not names:
-        raise DclipError(
-            f"--real {request.real} and --edited {request.edited} have no name in common; pairs are found by name, "
-            "or compare the folders as two sets: --sets"
-        )
+def measure_pairs(
+    request: Request, real: Folder, edited: Folder, troubles: list[str]
+) -> FolderScores:
+    """Scores of the pictures that both folders have."""
+    names = _common_names(real, edited, troubles)
+    metrics = [metric for metric in metrics_of("folders") if request.wants(metric.name)]
+    scorers, reasons = networks_for(request, metrics)
     scores = Scores()
-    measures, extract = _measures(request, scores), _features(request, scores)
-    values: dict[str, dict[str, float]] = defaultdict(dict)
+    extractor = set_extractor(request, scorers, scores)
+    table = _Table(metrics, scorers, reasons)
     features: dict[str, tuple[Tensor, Tensor]] = {}
-    done: dict[str, None] = {}
+    done: list[str] = []
     for part in batches(len(names), request.batch):
-        read = list(_read_pairs(names[part], real, edited, request.size, troubles))
-        for group, a, b in _stacks(read):
-            a, b = a.to(request.device), b.to(request.device)
-            for measure in measures:
-                for metric, scored in measure(a, b).items():
-                    values[metric] |= dict(zip(group, scored.double().tolist(), strict=True))
-            if extract:
-                features |= dict(
-                    zip(group, zip(extract(a).cpu(), extract(b).cpu(), strict=True), strict=True)
-                )
-        done |= dict.fromkeys(name for name, *_ in read)
+        pairs = []
+        for name in names[part]:
+            paths = real.pictures[name], edited.pictures[name]
+            pair = read_pair(name, *paths, request.size, troubles)
+            if pair is not None:
+                pairs.append(pair)
+        for stack in stacked(pairs, request.device):
+            table.measure(stack)
+            if extractor is not None:
+                before = extractor(stack.source.pixels, request.batch)
+                after = extractor(stack.result, request.batch)
+                features |= zip(stack.source.ids, zip(before, after, strict=True), strict=True)
+        done += [pair.name for pair in pairs]
     if not done:
         raise DclipError(f"none of {len(names)} pairs can be scored: {troubles[0]}")
-    for metric, column in values.items():
-        if request.wants(metric):
-            scores.add(metric, torch.tensor([column[name] for name in done], dtype=torch.float64))
-    _intervals(scores, request)
-    if extract:
-        _distances(
-            scores, request, *(torch.stack([features[name][k] for name in done]) for k in (0, 1))
+    scores.merge(table.scores(done))
+    _add_intervals(scores, request)
+    if extractor is not None:
+        before = torch.stack([features[name][0] for name in done])
+        after = torch.stack([features[name][1] for name in done])
+        scores.merge(_distances(request, before, after))
+    counts = {"real": len(real.pictures), "edited": len(edited.pictures), "pairs": len(done)}
+    return FolderScores(scores, tuple(done), counts, troubles)
+
+
+def _common_names(real: Folder, edited: Folder, troubles: list[str]) -> list[str]:
+    """The names that both folders have. DclipError if there are none."""
+    for mine, other in ((real, edited), (edited, real)):
+        for name, path in mine.pictures.items():
+            if name not in other.pictures:
+                troubles.append(f"{path}: {other.path} has no {name}")
+    names = [name for name in real.pictures if name in edited.pictures]
+    if not names:
+        raise DclipError(
+            f"--real {real.path} and --edited {edited.path} have no name in common; "
+            "pairs are found by name, or compare the folders as two sets: --sets"
         )
-    return Outcome(
-        scores,
-        tuple(done),
-        {"real": len(real), "edited": len(edited), "pairs": len(done)},
-        troubles,
-    )
+    return names
 
 
-def _intervals(scores: Scores, request: Request) -> None:
-    """95 % bootstrap intervals of the means, and PSNR over the set where that is chosen."""
-    squares: Tensor | None = None
-    if request.choices.psnr_over == "set" and "psnr" in scores.rows:
-        squares = 10 ** (-torch.tensor(scores.rows["psnr"], dtype=torch.float64) / 10)
-        scores.values["psnr"] = float(F.decibels(squares.mean()))
-    if not request.bootstrap or len(next(iter(scores.rows.values()), [])) < 2:
-        return
+class _Table:
+    """The values of every pair by metric, filled batch by batch."""
+
+    def __init__(self, metrics: Sequence[Metric], scorers: Scorers, reasons: Reasons) -> None:
+        self.metrics, self.scorers = metrics, scorers
+        self.columns: dict[str, dict[str, float]] = {metric.name: {} for metric in metrics}
+        self.absent: dict[str, str] = {}
+        for metric in metrics:
+            reason = why_absent(metric, scorers, reasons)
+            if reason is not None:
+                self.absent[metric.name] = reason
+
+    def measure(self, stack: Edited) -> None:
+        """Add some pairs."""
+        for metric in self.metrics:
+            if metric.name in self.absent:
+                continue
+            result = metric.compute(stack, self.scorers)
+            if isinstance(result, Tensor):
+                values = zip(stack.source.ids, result.double().tolist(), strict=True)
+                self.columns[metric.name].update(values)
+            elif isinstance(result, str):
+                self.absent[metric.name] = result
+            else:
+                self.absent[metric.name] = "it is no number of a single pair"
+        self.scorers.forget()
+
+    def scores(self, names: Sequence[str]) -> Scores:
+        """The scores of the pairs with these names."""
+        scores = Scores()
+        for metric in self.metrics:
+            if metric.name in self.absent:
+                scores.absent(metric.name, self.absent[metric.name])
+                continue
+            column = self.columns[metric.name]
+            values = [column[name] for name in names]
+            scores.add(metric.name, torch.tensor(values, dtype=torch.float64))
+        return scores
+
+
+def _add_intervals(scores: Scores, request: Request) -> None:
+    """95 % bootstrap intervals of the means, and PSNR over the whole set where that is chosen."""
+    pairs = len(next(iter(scores.rows.values()), []))
+    draws = request.bootstrap if pairs > 1 else 0
     for name, row in scores.rows.items():
-        if name == "psnr" and squares is not None:
-            high, low = F.decibels(torch.tensor(mean_interval(squares, request.bootstrap))).tolist()
-        else:
-            low, high = mean_interval(torch.tensor(row, dtype=torch.float64), request.bootstrap)
-        scores.values[f"{name}_low"], scores.values[f"{name}_high"] = low, high
+        values = torch.tensor(row, dtype=torch.float64)
+        if name == "psnr" and request.choices.psnr_over == "set":
+            _add_psnr_of_set(scores, values, draws)
+        elif draws:
+            low, high = mean_interval(values, draws)
+            scores.values |= {f"{name}_low": low, f"{name}_high": high}
 
 
-def _sets(
-    request: Request, real: dict[str, Path], edited: dict[str, Path], troubles: list[str]
-) -> Outcome:
+def _add_psnr_of_set(scores: Scores, psnr: Tensor, draws: int) -> None:
+    """The PSNR of the mean squared error over all images, and its interval."""
+    squares = 10 ** (-psnr / 10)
+    scores.values["psnr"] = float(decibels(squares.mean()))
+    if draws:
+        most, least = mean_interval(squares, draws)
+        low, high = decibels(torch.tensor([least, most])).tolist()
+        scores.values |= {"psnr_low": low, "psnr_high": high}
+
+
+# ---------------------------------------------------------------------------------------- sets
+
+
+def measure_sets(
+    request: Request, real: Folder, edited: Folder, troubles: list[str]
+) -> FolderScores:
+    """KID and FID of two folders whose pictures need not correspond."""
     scores = Scores()
-    for name in (*PIXELS, "lpips", "s_dir", "id", "sc"):
-        if request.metrics and name in request.metrics:
-            scores.absent(name, "it compares pairs; leave --sets away")
-    extract = _features(request, scores)
-    counts = {"real": len(real), "edited": len(edited)}
-    if extract is None:
-        return Outcome(scores, (), counts, troubles)
-    both = [_features_of(list(of.items()), extract, request, troubles) for of in (real, edited)]
-    for setting, found in zip(("--real", "--edited"), both, strict=True):
-        if not len(found):
-            raise DclipError(
-                f"{setting}: none of the files can be read as a picture ({troubles[0]})"
-            )
-    _distances(scores, request, *both)
-    return Outcome(
-        scores, (), counts | {"real_scored": len(both[0]), "edited_scored": len(both[1])}, troubles
-    )
+    for metric in metrics_of("folders"):
+        if metric.name in request.metrics:
+            scores.absent(metric.name, "it compares pairs; remove --sets")
+    scorers, _ = networks_for(request, [])
+    extractor = set_extractor(request, scorers, scores)
+    counts = {"real": len(real.pictures), "edited": len(edited.pictures)}
+    if extractor is None:
+        return FolderScores(scores, (), counts, troubles)
+    before = _features_of(real, extractor, request, troubles)
+    after = _features_of(edited, extractor, request, troubles)
+    scores.merge(_distances(request, before, after))
+    counts |= {"real_scored": len(before), "edited_scored": len(after)}
+    return FolderScores(scores, (), counts, troubles)
 
 
 def _features_of(
-    paths: list[tuple[str, Path]],
-    extract: Callable[[Tensor], Tensor],
-    request: Request,
-    troubles: list[str],
+    folder: Folder, extractor: Extractor, request: Request, troubles: list[str]
 ) -> Tensor:
+    """Features [N, D] of a folder's pictures. DclipError if none can be read."""
     found: list[Tensor] = []
+    paths = list(folder.pictures.values())
     for part in batches(len(paths), request.batch):
-        read = sorted(
-            _readable(paths[part], request.size, troubles), key=lambda one: tuple(one[1].shape)
+        pictures = []
+        for path in paths[part]:
+            picture = read(path, request.size, troubles)
+            if picture is not None:
+                pictures.append(picture)
+        pictures.sort(key=_shape)
+        for _, group in groupby(pictures, key=_shape):
+            found.append(extractor(torch.stack(list(group)), request.batch))
+    if not found:
+        raise DclipError(
+            f"{folder.setting}: none of the files can be read as a picture ({troubles[0]})"
         )
-        for _, group in groupby(read, key=lambda one: tuple(one[1].shape)):
-            found.append(extract(torch.stack([x for _, x in group]).to(request.device)).cpu())
-    return torch.cat(found) if found else torch.zeros(0, 1)
+    return torch.cat(found)
 
 
-def _distances(scores: Scores, request: Request, real: Tensor, edited: Tensor) -> None:
-    """KID and FID of features [M,D], [N,D]."""
-    choices, fewest = request.choices, min(len(real), len(edited))
-    if fewest < 2:
-        for name in ("kid", "fid"):
-            scores.absent(name, "one picture has no spread")
-        return
-    if request.wants("kid"):
-        if choices.kid_subset > fewest:
-            scores.absent(
-                "kid",
-                f"{fewest} pictures are fewer than a subset of {choices.kid_subset}; give --kid-subset",
-            )
+def _shape(picture: Tensor) -> tuple[int, ...]:
+    return tuple(picture.shape)
+
+
+def _distances(request: Request, real: Tensor, edited: Tensor) -> Scores:
+    """KID and FID of features [M, D] and [N, D]."""
+    choices, scores = request.choices, Scores()
+    sizes = {"kid": choices.kid_subset}
+    sets = FeatureSets(real, edited, sizes, "--kid-subset", choices.kid_subsets, request.bootstrap)
+    for metric in set_metrics_of("folders"):
+        if not request.wants(metric.name):
+            continue
+        if sets.fewest < 2:
+            scores.absent(metric.name, "one picture has no spread")
         else:
-            kernels = Kernels.of(real, edited)
-            scores.values["kid"], scores.values["kid_std"] = subset_kid(
-                kernels, choices.kid_subset, choices.kid_subsets
-            )
-            if request.bootstrap and fewest > 3:
-                scores.values["kid_low"], scores.values["kid_high"] = kid_interval(
-                    kernels, request.bootstrap
-                )
-    if request.wants("fid"):
-        scores.values["fid"] = frechet(real, edited)
+            scores.take(metric.name, metric.compare(sets))
+    return scores

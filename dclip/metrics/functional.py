@@ -1,6 +1,7 @@
-"""Metrics as pure functions. Images are [N,3,H,W] in [-1, 1]; every function returns one number an image [N].
+"""Metrics as pure functions. Images are [N,3,H,W] in [-1, 1]; a Tensor result is one number an image.
 
-Pixel metrics measure what a PNG file would hold: images are clamped and rounded to 8 bits first, and scaled to [0, 1].
+Pixel metrics measure what a PNG file would hold: images are clamped and rounded to 8 bits first,
+and scaled to [0, 1].
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
-from dclip.metrics.names import HIGHER_IS_BETTER as HIGHER_IS_BETTER
 from dclip.types import to_uint8
 
 
@@ -49,34 +50,81 @@ SSIM_RADIUS = 5  # of its window
 def ssim(
     a: Tensor, b: Tensor, color: str = "rgb", border: str = "mirror", span: str = "one"
 ) -> Tensor:
-    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, k1 0.01, k2 0.03 (torchmetrics).
+    """Structural similarity (Wang et al. 2004) by torchmetrics.
+
+    The window is an 11x11 Gaussian of sigma 1.5, with k1 0.01 and k2 0.03.
 
     Args:
         color: ``rgb``: the mean over channels; ``luma``: of the brightness alone.
-        border: ``mirror``: over all pixels, the picture mirrored at its edges; ``valid``: where the window fits.
-        span: data range: ``one``, or ``pair``: the larger range of the two pictures' own values, at least 1/255.
+        border: ``mirror``: over all pixels, the picture mirrored at its edges; ``valid``: only
+            where the window fits.
+        span: data range: ``one``, or ``pair``: the larger range of the two pictures' own values,
+            at least 1/255.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     x, y = unit(a).double(), unit(b).double()
     if color == "luma":
         weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
         x, y = (x * weights).sum(1, keepdim=True), (y * weights).sum(1, keepdim=True)
-    values = []
+    inside = slice(None)
+    if border == "valid":
+        inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
+    values = torch.zeros(len(x), device=x.device)
     for i in range(len(x)):
         one, other = x[i : i + 1], y[i : i + 1]
-        reach = max(float(z.max() - z.min()) for z in (one, other)) if span == "pair" else 1.0
-        _, pixels = structural_similarity_index_measure(
-            one, other, data_range=max(reach, 1 / 255), reduction="none", return_full_image=True
-        )
-        inside = slice(SSIM_RADIUS, -SSIM_RADIUS) if border == "valid" else slice(None)
-        values.append(pixels[..., inside, inside].mean())
-    return torch.stack(values).float() if values else a.new_zeros(0)
+        data_range = 1.0
+        if span == "pair":
+            data_range = max(_range(one), _range(other), 1 / 255)
+        values[i] = _ssim_map(one, other, data_range)[..., inside, inside].mean()
+    return values
+
+
+def _range(x: Tensor) -> float:
+    return float(x.max() - x.min())
+
+
+def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    _, pixels = structural_similarity_index_measure(
+        a, b, data_range=data_range, reduction="none", return_full_image=True
+    )
+    assert isinstance(pixels, Tensor)
+    return pixels
 
 
 def part_agreement(a: Tensor, b: Tensor) -> Tensor:
     """SC: share of pixels whose part is the same in both maps [N,H,W] (DiffusionCLIP, Supplement D.3)."""
     return (a == b).float().flatten(1).mean(1)
+
+
+def counterfactual_ratio(result: Tensor, source: Tensor, truth: Tensor) -> float:
+    """Distance of edited images to the true ones over the untouched sources'.
+
+    Below 1 is better than doing nothing.
+    """
+    return float(mae(result, truth).mean() / mae(source, truth).mean())
+
+
+def variety(results: Tensor, variants: int) -> float:
+    """Mean absolute difference between the variants of one image, over all images.
+
+    ``results`` [N*variants,3,H,W] holds the variants of an image next to each other.
+    """
+    grouped = results.reshape(-1, variants, *results.shape[1:])
+    differences = []
+    for i, j in combinations(range(variants), 2):
+        differences.append(mae(grouped[:, i], grouped[:, j]).mean())
+    return float(torch.stack(differences).mean())
+
+
+def coarse_mae(a: Tensor, b: Tensor) -> float:
+    """Mean absolute difference of 8x8 averages, pixels in [0, 1]."""
+    coarse_a = adaptive_avg_pool2d(a.clamp(-1, 1), 8)
+    coarse_b = adaptive_avg_pool2d(b.clamp(-1, 1), 8)
+    return float((coarse_a - coarse_b).abs().mean() / 2)
+
+
+# ------------------------------------------------------------------- what the judge has seen
 
 
 def judged_success(seen: Sequence[Mapping[str, str]], goal: Sequence[tuple[str, str]]) -> Tensor:
@@ -97,23 +145,3 @@ def judged_preservation(
         right = sum(one[name] == value for name, value in facts.items())
         shares.append(right / len(facts))
     return torch.tensor(shares)
-
-
-def truth_distance(result: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute distance to the true edited image, pixels in [0, 1]."""
-    return mae(result, truth)
-
-
-def counterfactual_ratio(result: Tensor, source: Tensor, truth: Tensor) -> float:
-    """Distance of edited images to the true ones over the untouched sources'; below 1 is better than doing nothing."""
-    return float(truth_distance(result, truth).mean() / truth_distance(source, truth).mean())
-
-
-def variety(made: Tensor, variants: int) -> float:
-    """Mean absolute difference between the variants of one image (next to each other in [N*variants,3,H,W]), over all images."""
-    several = made.reshape(-1, variants, *made.shape[1:])
-    return float(
-        torch.stack(
-            [mae(several[:, i], several[:, j]).mean() for i, j in combinations(range(variants), 2)]
-        ).mean()
-    )

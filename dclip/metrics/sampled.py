@@ -1,126 +1,113 @@
-"""What is measured of images drawn from noise: do they show what was asked for, and do they look like pictures that do?"""
+"""What is measured of images drawn from noise.
+
+Do they show what was asked for, and do they look like pictures that do?
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from dclip.config import Features, Metric
-from dclip.metrics.distribution import Kernels, frechet, kid_interval, mean_interval, subset_kid
-from dclip.metrics.features import Extractor, extractor
-from dclip.metrics.functional import judged_success
-from dclip.metrics.suite import Scores, apply_net
+from dclip.config import Metrics
+from dclip.metrics.contract import Scores
+from dclip.metrics.distribution import FeatureSets, mean_interval
+from dclip.metrics.names import metrics_of
+from dclip.metrics.scorers import Role, Scorers
+from dclip.metrics.suite import REASONS, Reasons, absent_sets, compare_sets, measure_each
 from dclip.models.judge import Judge
 from dclip.text.prompts import Prompt, attributes_of
-from dclip.text.reader import Reader, target_probability
-from dclip.types import batches
+from dclip.text.reader import Reader
+from dclip.types import Edited, Images
+
+SAMPLES: Reasons = {
+    **REASONS,
+    "clip": "no held-out CLIP is set (clip.heldout)",
+    "judge": "there is a judge for ToonFaces only",
+    "goal": "the prompts name no attribute of ToonFaces",
+    "distractors": "nothing competes with the target; give guidance.distractors",
+}
 
 
 def measure_samples(
     images: Tensor,
     prompts: Sequence[Prompt],
-    options: Metric,
-    readers: dict[str, Reader | None],
+    options: Metrics,
+    readers: Mapping[str, Reader | None],
     judge: Judge | None,
     reference: Tensor | str,
 ) -> Scores:
-    """All metrics of drawn images [N,3,H,W] in [-1, 1] that are asked for.
+    """Every metric of drawn images [N,3,H,W] in [-1, 1] that is asked for.
 
     Args:
         readers: the CLIPs that have read the prompts: ``guide`` and ``heldout``.
         judge: ToonFaces' judge; None for photographs.
         reference: true pictures [M,3,H,W] of what is asked for, or why there are none.
     """
+    scorers = _scorers(prompts, options, readers, judge)
     scores = Scores()
-    if options.clip and prompts:
-        _targets(scores, images, prompts, readers)
-    if options.judge and prompts:
-        _judged(scores, images, prompts, judge)
-    for name in list(scores.rows) if options.bootstrap else ():
-        low, high = mean_interval(torch.tensor(scores.rows[name]), options.bootstrap)
-        scores.values[f"{name}_low"], scores.values[f"{name}_high"] = low, high
+    if prompts:
+        scores = _measure_prompts(images, options, scorers)
     if options.kid:
-        _distances(scores, images, options, readers.get("heldout"), judge, reference)
+        scores.merge(_measure_sets(images, options, scorers, reference))
     return scores
 
 
-def _targets(
-    scores: Scores, images: Tensor, prompts: Sequence[Prompt], readers: dict[str, Reader | None]
-) -> None:
-    for role, reader in readers.items():
-        name = f"p_target_{role}"
-        if not all(prompt.distractors for prompt in prompts):
-            scores.absent(name, "nothing competes with the target; give guidance.distractors")
-        elif reader is None:
-            scores.absent(name, "no held-out CLIP is set (clip.heldout)")
-        else:
-            features = apply_net(reader.clip, reader.clip.image_features, images)
-            device = reader.targets.device
-            scores.add(name, target_probability(reader, features.to(device)).cpu())
-
-
-def _judged(scores: Scores, images: Tensor, prompts: Sequence[Prompt], judge: Judge | None) -> None:
-    wanted = attributes_of(prompts)
-    if judge is None:
-        return scores.absent("judge_success", "there is a judge for ToonFaces only")
-    if not wanted:
-        return scores.absent("judge_success", "the prompts name no attribute of ToonFaces")
-    goal, device = list(wanted.items()), next(judge.parameters()).device
-    seen: list[dict[str, str]] = []
-    for part in batches(len(images), 64):
-        seen += judge.sees(images[part].to(device))
-    for name, value in goal if len(goal) > 1 else ():
-        scores.add(f"judge_{name}", judged_success(seen, [(name, value)]))
-    scores.add("judge_success", judged_success(seen, goal))
-    return None
-
-
-def _extractor(options: Metric, heldout: Reader | None, judge: Judge | None) -> Extractor | str:
-    """What ``metric.features`` names. A CLIP's are scaled so that KID's kernel is (1 + cosine)^3."""
-    if options.features is Features.auto:
-        return extractor(judge)
-    if heldout is None:
-        return "metric.features=heldout needs clip.heldout, metric.clip=true and guidance.targets"
-    clip = heldout.clip
-    return (
-        clip,
-        lambda x: clip.image_features(x) * heldout.targets.shape[-1] ** 0.5,
-        f"held-out CLIP {clip.name}",
+def _scorers(
+    prompts: Sequence[Prompt],
+    options: Metrics,
+    readers: Mapping[str, Reader | None],
+    judge: Judge | None,
+) -> Scorers:
+    guide, heldout = readers.get("guide"), readers.get("heldout")
+    readings: dict[Role, Reader] = {}
+    if guide is not None:
+        readings["clip"] = guide
+    if heldout is not None:
+        readings["heldout"] = heldout
+    goal = tuple(attributes_of(prompts).items()) if options.judge else ()
+    return Scorers(
+        clip=guide.clip if guide else None,
+        heldout=heldout.clip if heldout else None,
+        judge=judge,
+        goal=goal or None,
+        prompts=prompts,
+        readings=readings,
+        compare=options.features,
     )
 
 
-def _distances(
-    scores: Scores,
-    images: Tensor,
-    options: Metric,
-    heldout: Reader | None,
-    judge: Judge | None,
-    reference: Tensor | str,
-) -> None:
-    names = [f"kid_{size}" for size in options.kid_sizes]
-    found = reference if isinstance(reference, str) else _extractor(options, heldout, judge)
-    if isinstance(found, str) or isinstance(reference, str):
-        for name in (*names, "fid"):
-            scores.absent(name, str(found))
-        return
-    net, extract, label = found
-    real, fake = (apply_net(net, extract, x) for x in (reference, images))
-    kernels = Kernels.of(real, fake)
-    for name, size in zip(names, options.kid_sizes, strict=True):
-        if size > min(len(real), len(fake)):
-            scores.absent(
-                name, f"{min(len(real), len(fake))} images are fewer than the subset size"
-            )
-            continue
-        scores.values[name], scores.values[f"{name}_std"] = subset_kid(
-            kernels, size, options.kid_subsets
-        )
-    if options.bootstrap and min(len(real), len(fake)) > 3:
-        scores.values["kid_low"], scores.values["kid_high"] = kid_interval(
-            kernels, options.bootstrap
-        )
-    if len(fake) > 1:
-        scores.values["fid"] = frechet(real, fake)
-    scores.values["kid_features"] = f"{label}, {len(fake)} images against {len(real)} true ones"
+def _measure_prompts(images: Tensor, options: Metrics, scorers: Scorers) -> Scores:
+    """Do the images show what the prompts say?"""
+    ids = tuple(f"sample_{i}" for i in range(len(images)))
+    # Nothing came before a sample: its source is blank, and no metric of samples looks at it.
+    drawn = Edited(Images(torch.zeros_like(images), ids), images)
+    switched_on = options.switches()
+    chosen = [metric for metric in metrics_of("samples") if switched_on[metric.switch]]
+    scores = measure_each(chosen, drawn, scorers, SAMPLES)
+    if options.bootstrap:
+        for name, row in scores.rows.items():
+            low, high = mean_interval(torch.tensor(row), options.bootstrap)
+            scores.values |= {f"{name}_low": low, f"{name}_high": high}
+    return scores
+
+
+def _measure_sets(
+    images: Tensor, options: Metrics, scorers: Scorers, reference: Tensor | str
+) -> Scores:
+    """Do the images look like true pictures of what was asked for?"""
+    sizes = {f"kid_{size}": size for size in options.kid_sizes}
+    if isinstance(reference, str):
+        return absent_sets("samples", sizes, reference)
+    extractor = scorers.extractor()
+    if isinstance(extractor, str):
+        return absent_sets("samples", sizes, extractor)
+    real, fake = extractor(reference), extractor(images)
+    sets = FeatureSets(
+        real, fake, sizes, "metric.kid_sizes", options.kid_subsets, options.bootstrap
+    )
+    scores = compare_sets("samples", sets)
+    label = f"{extractor.label}, {len(fake)} images against {len(real)} true ones"
+    scores.values["kid_features"] = label
+    return scores

@@ -31,10 +31,6 @@ class Networks:
     judge: Judge | None
     parser: Parser | None = None
 
-    def scorers(self) -> Scorers:
-        """Those that measure."""
-        return Scorers(self.clip, self.heldout, self.identity, self.judge, self.parser)
-
 
 def build_networks(cfg: Config) -> Networks:
     """Load what this run needs, and only that; the rule is ``dclip.models.needed.networks``."""
@@ -65,14 +61,3 @@ def build_networks(cfg: Config) -> Networks:
         if net is not None:
             net.to(device)
     return networks
-
-
-@dataclass
-class Scorers:
-    """The networks that measure. None where there is none; what needs it is then absent."""
-
-    clip: ClipModel | None = None
-    heldout: ClipModel | None = None
-    identity: IdentityModel | None = None
-    judge: Judge | None = None
-    parser: Parser | None = None

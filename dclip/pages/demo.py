@@ -31,6 +31,7 @@ from dclip.edits.saved import SavedEdit
 from dclip.encode.source import source_images
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
@@ -189,7 +190,7 @@ class Studio:
             note(0.9, "measuring")
             metric, scorers = (
                 replace(cfg.metric, kid=False),
-                self.networks.scorers(),
+                Scorers.of(self.networks),
             )  # one image is no distribution
             scores = measure(
                 Edited(several, result), metric, scorers, direction_of(cfg, several), truth_of(cfg)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip.files import atomic_save, read_json
-from dclip.metrics.names import HIGHER_IS_BETTER, MEANING
+from dclip.metrics.names import arrow, find, ordered
 from dclip.pages.render import picture_of, render
 from dclip.record.runs import read_curves
 
@@ -33,12 +33,6 @@ class MetricRow:
     absent: bool = False
 
 
-def _arrow(name: str) -> str:
-    if name not in HIGHER_IS_BETTER:
-        return ""
-    return "↑" if HIGHER_IS_BETTER[name] else "↓"
-
-
 def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -47,20 +41,21 @@ def _number(value: object) -> str:
 
 def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     """A run's numbers: those with a meaning first, absent ones with their reason."""
-    rows = []
-    known = set()
-    for name, meaning in MEANING.items():
-        absent = f"{name}_absent"
-        known |= {name, absent}
-        if name in metrics:
-            rows.append(MetricRow(name, _arrow(name), _number(metrics[name]), meaning))
-        elif absent in metrics:
-            reason = f"not measured: {metrics[absent]}"
-            rows.append(MetricRow(name, _arrow(name), "–", reason, absent=True))
+    known = ordered(column.removesuffix("_absent") for column in metrics)
+    rows = [_metric_row(name, metrics) for name in known]
     for name, value in metrics.items():
-        if name not in known:
+        if name.removesuffix("_absent") not in known:
             rows.append(MetricRow(name, "", _number(value)))
     return rows
+
+
+def _metric_row(name: str, metrics: Mapping[str, Any]) -> MetricRow:
+    if name not in metrics:
+        reason = f"not measured: {metrics[f'{name}_absent']}"
+        return MetricRow(name, arrow(name), "–", reason, absent=True)
+    quantity = find(name)
+    meaning = "" if quantity is None else quantity.meaning
+    return MetricRow(name, arrow(name), _number(metrics[name]), meaning)
 
 
 def text_table(metrics: Mapping[str, Any]) -> str:
@@ -73,7 +68,7 @@ def text_table(metrics: Mapping[str, Any]) -> str:
         shown = str(value)
         if isinstance(value, float):
             shown = f"{value:.4f}"
-        lines.append(f"  {name:22} {_arrow(name):1} {shown:>9}")
+        lines.append(f"  {name:22} {arrow(name):1} {shown:>9}")
     return "\n".join(lines)
 
 

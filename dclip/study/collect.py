@@ -159,13 +159,13 @@ def _short(names: Sequence[str]) -> list[str]:
 
 def _measured(runs: Sequence[Run]) -> list[str]:
     """The known metrics that some run has."""
-    from dclip.metrics.names import HIGHER_IS_BETTER
+    from dclip.metrics.names import ordered
 
     measured: set[str] = set()
     for run in runs:
         numbers = {name for name, value in run.metrics.items() if isinstance(value, int | float)}
         measured |= numbers
-    return [name for name in HIGHER_IS_BETTER if name in measured]
+    return ordered(measured)
 
 
 def _order(labels: Sequence[str]) -> list[tuple[int, float, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dclip.files import atomic_save
-from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.metrics.names import higher_is_better
 from dclip.study.grid import Scatter
 from dclip.study.tables import Cell, Row, Table, number, titled
 
@@ -74,7 +74,7 @@ def _heat_maps(
     for panel, column in zip(panels, columns, strict=True):
         cells = {(row.key[names[0]], row.key[names[1]]): row.cells[column] for row in rows}
         grid = [[cells[a, b] for b in across] for a in down]
-        _heat_map(panel, grid, HIGHER_IS_BETTER.get(column, False))
+        _heat_map(panel, grid, bool(higher_is_better(column)))
         panel.set(title=titled(column), xlabel=names[1], ylabel=names[0])
         panel.set_xticks(range(len(across)), across, rotation=40, fontsize=7)
         panel.set_yticks(range(len(down)), down, fontsize=8)

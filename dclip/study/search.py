@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dclip.errors import DclipError
-from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.metrics.names import higher_is_better
 from dclip.models import fetch
 from dclip.prepare.compose import configured
 from dclip.record.runs import Run, read_curves
@@ -220,9 +220,9 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
 
 
 def _maximized(direction: str | None, goal: str, where: str) -> bool:
-    metric = goal.removeprefix("val_")
-    if direction is None and metric in HIGHER_IS_BETTER:
-        return HIGHER_IS_BETTER[metric]
+    known = higher_is_better(goal.removeprefix("val_"))
+    if direction is None and known is not None:
+        return known
     if direction not in ("maximize", "minimize"):
         raise DclipError(f"{where}: which way is {goal} better? direction: maximize or minimize")
     return direction == "maximize"

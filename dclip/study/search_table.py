@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.figures import save_figure
 from dclip.study.search import Search, command
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 def write_table(trials: Trials) -> Path:
     """table.md, .csv and .tex, and figure.png where a trial is finished; the Markdown's path."""
-    HIGHER_IS_BETTER.setdefault(trials.search.goal, trials.search.maximize)
     path = write_texts(search_table(trials), trials.folders.table)
     done = [trial for trial in trials.counted() if trial.state == trials.states.COMPLETE]
     if done:
@@ -45,7 +43,8 @@ def search_table(trials: Trials) -> Table:
     numbers = {trial.number: k for k, trial in enumerate(trials.counted())}
     columns = {search.goal: search.goal, **search.columns}
     names = _short_names(search)
-    table = Table(search.title, ["trial", *names.values()], list(columns), [])
+    better = {search.goal: search.maximize}
+    table = Table(search.title, ["trial", *names.values()], list(columns), [], better=better)
     finished: list[Run] = []
     for trial in ordered(trials):
         key = {"trial": str(numbers[trial.number])}

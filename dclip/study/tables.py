@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 
 from dclip.files import atomic_save
-from dclip.metrics.names import HIGHER_IS_BETTER
+from dclip.metrics.names import higher_is_better
 from dclip.record.runs import Run, spread
 
 
@@ -55,7 +55,12 @@ class Row:
 
 @dataclass
 class Table:
-    """Rows, and what has to be said about them. ``names``: of the rows' labels."""
+    """Rows, and what has to be said about them.
+
+    Attributes:
+        names: of the rows' labels.
+        better: whether more is better, for columns that are no metrics.
+    """
 
     title: str
     names: list[str]
@@ -63,6 +68,7 @@ class Table:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     split_by: str = ""
+    better: dict[str, bool] = field(default_factory=dict)
 
     @property
     def papers(self) -> list[str]:
@@ -158,18 +164,22 @@ def cell_text(row: Row, column: str) -> str:
     return f"{number(cell.value)} ±{cell.std:.2g}"
 
 
-def titled(column: str) -> str:
-    """A column's title; an arrow says which way is better."""
-    if column not in HIGHER_IS_BETTER:
-        return column
-    return f"{column} {'↑' if HIGHER_IS_BETTER[column] else '↓'}"
+def titled(column: str, better: bool | None = None) -> str:
+    """A column's title; an arrow says which way is better (``better`` where it is no metric)."""
+    known = higher_is_better(column)
+    if known is None:
+        known = better
+    return f"{column}{ARROWS[known]}"
+
+
+ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def header_line(table: Table) -> list[str]:
     """Titles of all columns."""
     titles = [*table.names, "n", "seeds"]
     for column in table.columns:
-        titles.append(titled(column))
+        titles.append(titled(column, table.better.get(column)))
         if column in table.papers:
             titles.append(f"{column}, paper")
     return titles

@@ -32,6 +32,7 @@ from dclip.diffusion.sampler import Prediction, sample
 from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.files import atomic_save, read_json, write_json
 from dclip.metrics.functional import mae
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure as measure_edit
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
@@ -229,7 +230,7 @@ def learn(edit: str, faces: int, output: Path) -> list[dict[str, Any]]:
             result = apply(cfg, editor, held, latents["validation"], gamma)
             made = Edited(held, result, true_images(held, truth))
             scores = measure_edit(
-                made, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth
+                made, cfg.metric, Scorers.of(networks), (cfg.edit.source, cfg.edit.target), truth
             ).values
             kept = (
                 "judge_success",

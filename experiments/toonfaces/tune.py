@@ -22,6 +22,7 @@ from dclip.data.load import load_images
 from dclip.edits.editor import generate
 from dclip.encode.invert import encode
 from dclip.methods.diffusionclip.fit import adapt
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.networks import build_networks
 from dclip.prepare.checks import to_config
@@ -56,7 +57,7 @@ def score(cfg: Config, folder: Path) -> dict[str, float]:
     truth = truth_of(cfg)
     edited = Edited(held, result, true_images(held, truth))
     values = measure(
-        edited, cfg.metric, networks.scorers(), (cfg.edit.source, cfg.edit.target), truth
+        edited, cfg.metric, Scorers.of(networks), (cfg.edit.source, cfg.edit.target), truth
     ).values
     rows = [("source", held.pixels), ("edited", result)] + (
         [("truth", edited.truth)] if edited.truth is not None else []

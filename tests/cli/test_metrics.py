@@ -19,10 +19,9 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.errors import DclipError
 from dclip.metrics import functional as F
-from dclip.metrics.presets import NOTES, PRESETS, described
+from dclip.metrics.names import described, names_of
+from dclip.metrics.presets import NOTES, PRESETS
 from helpers.runs import ROOT, command
-
-"""``dclip metrics``: scores of two folders of pictures, against second implementations, and everything that can be wrong."""
 
 COUNT = 6
 
@@ -316,10 +315,9 @@ def test_every_choice_is_written_beside_the_scores(toon, folders, tmp_path):
     assert content["counts"] == {"real": COUNT, "edited": COUNT, "pairs": COUNT}
     assert content["left_out"] == []
     scores = content["scores"]
-    assert {n for n in metrics.NAMES if n in scores} == set(metrics.NAMES) - {
-        "lpips"
-    } or "lpips" in scores
-    for name in metrics.NAMES:
+    names = names_of("folders")
+    assert {n for n in names if n in scores} >= set(names) - {"lpips"}
+    for name in names:
         assert name in scores or len(scores[f"{name}_absent"]) > 10
         assert len(content["choices"][name]) > 10
     assert len(rows["image"]) == COUNT
@@ -547,6 +545,24 @@ def test_folders_that_are_none_are_refused(folders, tmp_path):
         metrics.main(["--real", str(tmp_path / "empty"), "--edited", str(folders / "edited")])
 
 
+def test_a_metric_of_ones_own_is_measured_of_folders_too(folders, tmp_path, monkeypatch):
+    (tmp_path / "paleness.py").write_text(
+        "from dclip.extend import metric\n\n\n"
+        "@metric('paleness', 'higher', 'Mean of the result.')\n"
+        "def paleness(edited, scorers):\n    return edited.result.mean((1, 2, 3))\n"
+    )
+    words = ("--real", folders / "real", "--edited", folders / "edited", "--output", "out")
+    done = command(
+        "metrics", *words, "--plugins", "paleness", "--metrics", "paleness", "mae", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+    expected = np.mean([p.mean() * 2 - 1 for p in pictures_of(folders / "edited")])
+    assert content["scores"]["paleness"] == pytest.approx(expected, abs=1e-5)
+    assert content["choices"]["paleness"] == "Mean of the result."
+    assert "paleness   ↑" in done.stdout and "mae        ↓" in done.stdout
+
+
 def test_help_needs_no_torch():
-    code = "import sys\nfrom dclip.cli.metrics import _parser\n_parser().format_help()\nsys.exit('torch' in sys.modules)"
+    code = "import sys\nfrom dclip.cli.metrics import build_parser\nbuild_parser().format_help()\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

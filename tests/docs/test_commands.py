@@ -70,7 +70,7 @@ def only_checked(monkeypatch, folder):
 def check_words(words):
     """Refuse what the command line would refuse before anything is built."""
     if words[0] == "metrics":
-        metrics_command._parser().parse_args(words[1:])
+        metrics_command.build_parser().parse_args(words[1:])
     elif words[0] == "weights":
         weights_command._parser().parse_args(words[1:])
     elif words[0] in ("task=report", "task=preference"):

@@ -10,7 +10,6 @@ from hydra.core.config_store import ConfigStore
 from dclip.config import OPTIONS
 from dclip.files import read_json
 from dclip.metrics import names
-from dclip.metrics.names import HIGHER_IS_BETTER
 from dclip.prepare import plugins
 from dclip.record import identity
 from helpers.runs import ROOT, command_here, words
@@ -41,10 +40,7 @@ def untouched(monkeypatch, tmp_path):
         monkeypatch.setitem(
             ConfigStore.instance().repo, group, dict(ConfigStore.instance().repo[group])
         )
-    kept = [
-        (registry, dict(registry))
-        for registry in (names.METRICS, HIGHER_IS_BETTER, guidance.LOSSES)
-    ]
+    kept = [(registry, dict(registry)) for registry in (names.METRICS, guidance.LOSSES)]
     yield
     for registry, before in kept:
         registry.clear()

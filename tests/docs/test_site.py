@@ -28,14 +28,14 @@ def site(tmp_path_factory):
 
 def test_the_site_lists_every_option_and_metric(site):
     from dclip.config import OPTIONS
-    from dclip.metrics.names import HIGHER_IS_BETTER
+    from dclip.metrics.names import METRICS
 
     options = (site / "docs" / "reference" / "options.html").read_text("utf-8")
     named = [f"{group}={name}" for group, choices in OPTIONS.items() for name in choices]
     assert len(named) > 30 and all(name in options for name in named)
     assert "degree of change: 0 the original model" in options  # a comment beside a field
     metrics = (site / "docs" / "reference" / "metrics.html").read_text("utf-8")
-    assert all(f"<code>{name}</code>" in metrics for name in HIGHER_IS_BETTER)
+    assert all(f"<code>{name}</code>" in metrics for name in METRICS)
 
 
 def test_the_site_has_the_api_from_the_docstrings(site):

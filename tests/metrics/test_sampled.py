@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
-from dclip.config import Metric
+from dclip.config import Metrics
 from dclip.metrics import distribution as D
 from dclip.metrics.features import INCEPTION
 from dclip.metrics.sampled import measure_samples
+from dclip.models import registry
 from dclip.models.judge import Judge
 from dclip.text.prompts import Prompt
 from dclip.text.reader import read, target_probability
@@ -96,7 +97,7 @@ def test_the_frechet_distance_is_that_of_torchmetrics_and_of_the_closed_form():
 def measured(clip=None, judge=None, prompts=PROMPTS, reference="none given", n=6, **options):
     readers = {"guide": read(clip, prompts) if clip else None, "heldout": None}
     return measure_samples(
-        images(n), prompts, Metric(bootstrap=10, **options), readers, judge, reference
+        images(n), prompts, Metrics(bootstrap=10, **options), readers, judge, reference
     )
 
 
@@ -120,7 +121,7 @@ def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tm
     values = measured(clip, prompts=alone, reference=images(6)).values
     assert "give guidance.distractors" in values["p_target_guide_absent"]
     assert "ToonFaces only" in values["judge_success_absent"]
-    assert INCEPTION in values["kid_10_absent"]
+    assert f"weights fetch {INCEPTION}" in values["kid_10_absent"]
     assert (
         "no attribute"
         in measured(judge=Judge(8).eval(), prompts=alone, kid=False).values["judge_success_absent"]
@@ -166,7 +167,7 @@ def test_photographs_are_compared_by_inception_where_its_weights_are_on_disk(mon
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-    torch.save({}, folder / INCEPTION)
+    torch.save({}, folder / registry.get(INCEPTION).files[0].name)
     values = measured(reference=images(2, seed=1), kid_sizes=[2], prompts=[], n=2).values
     assert values["kid_features"].startswith("inception-v3-compat, 2 images")
     assert math.isfinite(values["kid_2"])

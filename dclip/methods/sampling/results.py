@@ -19,7 +19,7 @@ from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.draw import SHOWN, Drawn, Outcome
 from dclip.methods.sampling.start import Asked, Origin
 from dclip.metrics.sampled import measure_samples
-from dclip.metrics.suite import Scores, measure
+from dclip.metrics.suite import Scorers, Scores, measure
 from dclip.models.networks import Networks
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture, sheet_picture, trace_picture
@@ -71,7 +71,7 @@ def edit_scores(
         truth = domain_of(cfg.dataset).truth_of(attributes_of(asked.prompts))
     texts = (cfg.edit.source, target) if asked.prompts else None
     known = truth if images.facts else None
-    return measure(Edited(images, result), cfg.metric, networks.scorers(), texts, known)
+    return measure(Edited(images, result), cfg.metric, Scorers.of(networks), texts, known)
 
 
 def trace_rows(asked: Asked, drawn: Drawn) -> list[dict[str, Any]]:
