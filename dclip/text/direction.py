@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,32 +16,32 @@ from dclip.errors import DclipError
 from dclip.models.clip import ClipModel
 from dclip.types import Images
 
-Direction = (
-    tuple[str, str] | Callable[[ClipModel], Tensor]
-)  # (source, target) text, or clip -> unit direction [D]
+# (source, target) text, or clip -> unit direction [D]
+Direction = tuple[str, str] | Callable[[ClipModel], Tensor]
 
 
 def direction_of(cfg: Config, images: Images) -> Direction:
-    """The edit's direction: its texts; or, with ``edit.examples``, from the mean of ``edit.source_examples`` (or of the
-    images at hand) to the mean of the examples. DclipError if there is no picture among the examples."""
-    if cfg.edit.examples is None:
-        return cfg.edit.source, cfg.edit.target
-    size = images.pixels.shape[-1]
-    after = read_files(Path(cfg.edit.examples), size, setting="edit.examples").pixels
+    """The edit's direction: its texts or, with ``edit.examples``, from the mean of other images to that of the examples.
+
+    The others are ``edit.source_examples``, or the images at hand. DclipError if there is no picture among the examples.
+    """
+    edit, size = cfg.edit, images.pixels.shape[-1]
+    if edit.examples is None:
+        return edit.source, edit.target
+    after = read_files(Path(edit.examples), size, setting="edit.examples").pixels
     before = images.pixels
-    if cfg.edit.source_examples is not None:
-        before = read_files(
-            Path(cfg.edit.source_examples), size, setting="edit.source_examples"
-        ).pixels
+    if edit.source_examples is not None:
+        before = read_files(Path(edit.source_examples), size, setting="edit.source_examples").pixels
+    return partial(_between, before, after, edit.examples)
 
-    @torch.no_grad()
-    def direction(clip: ClipModel) -> Tensor:
-        device = clip.mean.device
-        try:
-            return losses.image_direction(
-                clip.image_features(before.to(device)), clip.image_features(after.to(device))
-            )
-        except ValueError as error:
-            raise DclipError(f"edit.examples={cfg.edit.examples}: {error}") from error
 
-    return direction
+@torch.no_grad()
+def _between(before: Tensor, after: Tensor, examples: str, clip: ClipModel) -> Tensor:
+    """Unit direction [D] from images [N,3,H,W] to others [M,3,H,W]. DclipError if there is none."""
+    device = clip.mean.device
+    source = clip.image_features(before.to(device))
+    target = clip.image_features(after.to(device))
+    try:
+        return losses.image_direction(source, target)
+    except ValueError as error:
+        raise DclipError(f"edit.examples={examples}: {error}") from error

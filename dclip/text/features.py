@@ -1,0 +1,120 @@
+"""How a CLIP reads the prompts: their features, computed once per network for everything that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dclip import losses
+from dclip.errors import DclipError
+from dclip.models.clip import ClipModel
+from dclip.text.prompts import Prompt, same_text
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A tokenizer that says how long a text is before it cuts it off."""
+
+    context_length: int
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, without its start and its end."""
+        ...
+
+
+def check_lengths(clip: ClipModel, prompts: Sequence[Prompt]) -> None:
+    """DclipError for a text that is longer than CLIP's context: it would be cut off without a word."""
+    tokenizer = clip.tokenizer
+    if not isinstance(tokenizer, CountsTokens):
+        return
+    for prompt in prompts:
+        for text in prompt.texts:
+            used = len(tokenizer.encode(text)) + 2  # start and end of text
+            if used > tokenizer.context_length:
+                raise DclipError(
+                    f"a text of guidance.targets or guidance.distractors is too long for the CLIP {clip.name!r}: {used} "
+                    f"tokens, it reads {tokenizer.context_length} ({text[:60]!r}...); shorten it"
+                )
+
+
+@dataclass(frozen=True)
+class PromptFeatures:
+    """A CLIP and its features of K prompts.
+
+    Attributes:
+        targets: unit features [K, D].
+        distractors: unit features of the texts that each prompt competes with, K tensors [M_k, D].
+        temperature: of the softmax over a prompt and its distractors.
+        directions: (target [D], distractors [M_k, D]) as changes from the source text, for directional losses.
+    """
+
+    clip: ClipModel
+    targets: Tensor
+    distractors: tuple[Tensor, ...]
+    temperature: float
+    directions: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    def probabilities(self, features: Tensor) -> list[Tensor]:
+        """For every prompt: probabilities [N, 1 + M_k] of the target and its distractors, for image features [N, D]."""
+        result = []
+        for target, others in zip(self.targets, self.distractors, strict=True):
+            texts = torch.cat([target[None], others])
+            result.append(losses.log_probabilities(features, texts, self.temperature).exp())
+        return result
+
+    def target_probability(self, features: Tensor) -> Tensor:
+        """Probability of the target [N]; of several prompts the smallest, for all of them must hold."""
+        return torch.stack([p[:, 0] for p in self.probabilities(features)]).amin(0)
+
+
+def read_prompts(
+    clip: ClipModel,
+    prompts: Sequence[Prompt],
+    templates: str = "none",
+    temperature: float | None = None,
+    source: str | None = None,
+) -> PromptFeatures:
+    """CLIP's features of the prompts, averaged over templates; with ``source``, their directions from that text too.
+
+    ``temperature`` unset is what CLIP was trained with. DclipError for a text longer than CLIP's context, or one that CLIP
+    cannot tell from the source.
+    """
+    check_lengths(clip, prompts)
+    forms = losses.templates(templates)
+    targets = _features(clip, [prompt.text for prompt in prompts], forms)
+    distractors: list[Tensor] = []
+    directions: list[tuple[Tensor, Tensor]] = []
+    for prompt in prompts:
+        others = targets.new_zeros(0, targets.shape[1])
+        if prompt.distractors:
+            others = _features(clip, prompt.distractors, forms)
+        distractors.append(others)
+        if source is not None:
+            directions.append(_directions(clip, prompt, source, forms))
+    temperature = temperature or 1 / clip.logit_scale
+    return PromptFeatures(clip, targets, tuple(distractors), temperature, tuple(directions))
+
+
+def _features(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
+    """Unit features [K, D] of K texts, averaged over the templates."""
+    worded = [form.format(text) for text in texts for form in forms]
+    means = clip.text_features(worded).view(len(texts), len(forms), -1).mean(1)
+    return F.normalize(means, dim=-1)
+
+
+def _directions(
+    clip: ClipModel, prompt: Prompt, source: str, forms: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Of the target, and of every distractor but the source itself."""
+    others = [text for text in prompt.distractors if not same_text(text, source)]
+    try:
+        target = losses.text_direction(clip.text_features, source, prompt.text, forms)
+        rest = [losses.text_direction(clip.text_features, source, text, forms) for text in others]
+    except ValueError as error:
+        raise DclipError(f"edit.source or guidance.targets: {error}") from error
+    return target, torch.stack(rest) if rest else target.new_zeros(0, len(target))
