@@ -18,8 +18,8 @@ class Images:
     Attributes:
         pixels: float32 [N,3,H,W] in [-1, 1].
         ids: one name an image, unique; the seed of its own random generator.
-        facts: what is truly known of every picture, as values of attributes; empty where nothing is.
-        latents: float32 [N,3,H,W] at ``sampler.t0`` where the pictures were made from them, else None.
+        facts: what is truly known of every picture, attribute -> value; empty where nothing is.
+        latents: float32 [N,3,H,W] at ``sampler.t0`` where the pictures were made from them.
     """
 
     pixels: Tensor
@@ -56,7 +56,7 @@ class Images:
         return Images(self.pixels[i], ids, facts, latents)
 
     def repeat(self, count: int) -> Images:
-        """``count`` variants of every image next to each other, ids suffixed; the images themselves for 1."""
+        """``count`` variants of every image next to each other, their ids numbered (if not 1)."""
         if count == 1:
             return self
         ids = tuple(f"{name}_v{k + 1}" for name in self.ids for k in range(count))
@@ -66,7 +66,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Edited:
-    """Images before and after an edit, and the true result where it is known. All pixels [N,3,H,W] in [-1, 1]."""
+    """Images before and after an edit, and the true result where it is known.
+
+    All pixels [N,3,H,W] in [-1, 1].
+    """
 
     source: Images
     result: Tensor

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from dclip import losses
-from dclip.data.images import read_image
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.pipeline import run
 from dclip.text.direction import direction_of
 from dclip.types import Images
+from helpers.images import read_image
 from helpers.runs import configure, words
 
 

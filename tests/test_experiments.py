@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dclip.data.images import read_image
 from dclip.errors import DclipError
 from dclip.files import read_json
 from helpers import layouts
 from helpers.experiments import DRAWN, PHOTOGRAPHS, SAMPLING, TRAININGS
+from helpers.images import read_image
 from helpers.published_networks import AdmNet, DdimNet, random_net
 from helpers.runs import ROOT, SMALL, configure, run, words
 

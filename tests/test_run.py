@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dclip.config import Net
-from dclip.data.images import read_image
 from dclip.errors import DclipError
 from dclip.files import read_json
+from helpers.images import read_image
 from helpers.runs import ROOT, SMALL, command, configure, run, words
 
 

@@ -1,4 +1,7 @@
-"""Where images come from: what every option of ``dataset=`` is. The data sets themselves lie in :mod:`dclip.data`."""
+"""Where images come from: what every option of ``dataset=`` is.
+
+The data sets themselves lie in :mod:`dclip.data`.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,19 @@ from dclip.config.task import PretrainTask
 
 @dataclass
 class Dataset:
-    """How many images each part of a run sees. ``align`` turns and crops photographs (also ``input``) around the face.
+    """How many images each part of a run sees.
 
-    A data set is a subclass with ``load(split, size) -> Images`` (``docs/extend.md``). The rest has defaults that fit
-    pictures which are simply there.
+    ``align`` turns and crops photographs (also ``input``) around the face.
+
+    A data set is a subclass with ``load(split, size) -> Images`` (``docs/extend.md``). The rest has
+    defaults that fit pictures which are simply there.
 
     Attributes:
         shows: the domain of its pictures (``dclip/data/domains.py``), where that is sure.
         drawn: its pictures are drawn, not photographed, so there is nothing to align.
-        needs_model: the checkpoint draws its pictures (``dclip/encode/source.py``), in place of ``load``.
+        needs_model: the checkpoint draws its pictures (``dclip/encode/source.py``); no ``load``.
         compares: samples from noise are compared with its test images.
-        photographs: its pictures are photographs for sure, which a CLIP of cartoons has never seen.
+        photographs: they are photographs for sure, which a CLIP of cartoons has never seen.
         trains: ``task=pretrain`` can train networks on it.
     """
 
@@ -52,7 +57,7 @@ class Dataset:
         """The same data set with another number of images to learn from."""
         return replace(self, train=train)
 
-    # ------------------------------------------------------------------------------------------------ which images
+    # --------------------------------------------------------------------------------- which images
 
     def for_edit(self, edit: str) -> Dataset:
         """The images for which the edit of this name means something."""
@@ -64,10 +69,13 @@ class Dataset:
 
     @property
     def unseen(self) -> str:
-        """The setting by which its images are of a kind that the model has never seen: for ``task=translate`` only."""
+        """The setting that makes its images of a kind which the model has never seen.
+
+        Such images are for ``task=translate`` only.
+        """
         return ""
 
-    # ------------------------------------------------------------------------------------------------ files
+    # ---------------------------------------------------------------------------------------- files
 
     @property
     def downloads(self) -> bool:
@@ -78,11 +86,11 @@ class Dataset:
         """Fetch what is not on disk."""
 
     def missing(self, downloads: bool = False) -> list[str]:
-        """One line for everything that is not on disk; with ``downloads``, for what cannot be fetched."""
+        """One line for everything not on disk; with ``downloads``, for what cannot be fetched."""
         return []
 
     def check(self, counts: Mapping[str, int]) -> None:
-        """DclipError where it has fewer images of a split than these; called if nothing is missing."""
+        """DclipError where a split has fewer images than these; called if nothing is missing."""
 
     def check_training(self, task: PretrainTask) -> None:
         """DclipError for a network that it cannot train; called if it ``trains`` any."""

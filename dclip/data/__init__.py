@@ -1,4 +1,7 @@
-"""Images in. Importing this registers the data sets that come with dclip; it imports nothing heavy."""
+"""Images in.
+
+Importing this registers the data sets that come with dclip; it imports nothing heavy.
+"""
 
 from dclip.data import cifar10, imagenet, photographs, sampled
 from dclip.data.toonfaces import options as toonfaces_options

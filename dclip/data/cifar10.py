@@ -1,6 +1,7 @@
 """``dataset=cifar10``: CIFAR-10 in its own format, through torchvision, or in folders.
 
-It is downloaded from its official source; every file is checked by its md5. Needs torch only to read the pictures.
+It is downloaded from its official source; every file is checked by its md5. Needs torch only to
+read the pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from dclip.config import Net, PretrainTask, option
 from dclip.data.photographs import Photographs
 from dclip.data.pools import NamedPool, Picture, Pool, Pools, split_folders, train_and_test
-from dclip.errors import DclipError, need
+from dclip.errors import DclipError, need, one_line
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_CLASS = {"train": 5000, "test": 1000}  # images of each class
@@ -36,7 +37,10 @@ WORDINGS = (
 @option("dataset", "cifar10")
 @dataclass
 class Cifar10(Photographs):
-    """CIFAR-10, 32 x 32 pixels, one class or all; fetched from its official source unless told otherwise."""
+    """CIFAR-10, 32 x 32 pixels, one class or all.
+
+    It is fetched from its official source unless ``fetch=false``.
+    """
 
     LAYOUT = "cifar-10-batches-py/, or {train,test}/{class}/*.jpg (or png)"
     SOURCE = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -84,16 +88,18 @@ class Cifar10(Photographs):
         """It has classes, but no attributes and no identities."""
         need(
             task.net in (Net.ddpm, Net.clip, Net.heldout),
-            f"task.net={task.net.value} learns the attributes of ToonFaces; with dataset=cifar10 choose ddpm, clip or heldout",
+            f"task.net={task.net.value} learns the attributes of ToonFaces; "
+            "with dataset=cifar10 choose ddpm, clip or heldout",
         )
         need(
             task.net is Net.ddpm or self.category is None,
-            f"dataset.category={self.category} leaves CLIP a single caption, and nothing to tell apart; "
-            "leave dataset.category out",
+            f"dataset.category={self.category} leaves CLIP a single caption, "
+            "and nothing to tell apart; leave dataset.category out",
         )
         need(
             not task.publish,
-            "task.publish=true is for the package's own networks, of dataset=toonfaces; a run's folder holds its weights",
+            "task.publish=true is for the package's own networks, of dataset=toonfaces; "
+            "a run's folder holds its weights",
         )
 
 
@@ -113,15 +119,19 @@ class _Batches(NamedPool):
 
 
 def fetch(root: Path) -> None:
-    """Download and unpack the archive (170 MB) below ``root``. DclipError with what to do by hand if that fails."""
+    """Download and unpack the archive (170 MB) below ``root``.
+
+    DclipError with what to do by hand if that fails.
+    """
     from torchvision.datasets import CIFAR10 as Batches  # noqa: N811
 
     try:
         Batches(str(root), train=True, download=True)
     except (OSError, RuntimeError) as error:  # no network, a dead server, a wrong md5
         raise DclipError(
-            f"CIFAR-10 could not be fetched from {Batches.url} ({' '.join(str(error).split())[:120]}); put {Batches.filename} "
-            f"(md5 {Batches.tgz_md5}) into {root.absolute()} and unpack it, or set dataset.root to a folder of images"
+            f"CIFAR-10 could not be fetched from {Batches.url} ({one_line(error, 120)}); "
+            f"put {Batches.filename} (md5 {Batches.tgz_md5}) into {root.absolute()} and unpack it, "
+            "or set dataset.root to a folder of images"
         ) from error
 
 
@@ -141,18 +151,22 @@ def _arrays(root: Path, train: bool) -> dict[str, Any]:
 
 
 def captions(wording: str) -> list[str]:
-    """One caption of every class, in the order of ``CIFAR10``: "an airplane", "an automobile", "a bird" ..."""
+    """A caption of every class, in the order of ``CIFAR10``: "an airplane", "an automobile" ..."""
     return [wording.format(name).replace("a a", "an a") for name in CIFAR10]
 
 
 def classes(ids: Sequence[str]) -> list[int]:
-    """The class index of pictures, by their ids (``airplane_0017``). DclipError for one outside the classes' folders."""
+    """The class index of pictures, by their ids (``airplane_0017``).
+
+    DclipError for one outside the classes' folders.
+    """
     indices = []
     for name in ids:
         category = name.split("_")[0]
         if category not in CIFAR10:
             raise DclipError(
-                f"dataset.root has pictures in a folder {category!r}, which is no class; choose {', '.join(CIFAR10)}"
+                f"dataset.root has pictures in a folder {category!r}, which is no class; "
+                f"choose {', '.join(CIFAR10)}"
             )
         indices.append(CIFAR10.index(category))
     return indices

@@ -55,7 +55,7 @@ class Truth(Protocol):
         ...
 
     def kept(self, facts: Mapping[str, str]) -> dict[str, str]:
-        """What a picture with these facts still shows after the edit; empty if nothing can be told."""
+        """What a picture with these facts still shows after the edit; empty if that is unknown."""
         ...
 
     def pictures(self, images: Images) -> Tensor | None:
@@ -94,5 +94,8 @@ class Domain:
     def class_images(
         self, attributes: Mapping[str, str] | None, count: int, size: int
     ) -> Tensor | str | None:
-        """True pictures [N,3,size,size] that show these attributes (None: any); or why there are none."""
+        """True pictures [N,3,size,size] that show these attributes, or any (None).
+
+        Or the reason why there are none; None where there never are.
+        """
         return None

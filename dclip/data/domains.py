@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def _photographs(name: str, identity: str | None = None, parser: str | None = None) -> Domain:
-    """A domain of photographs. Its prompts are read as ToonFaces' are: for words about a person's looks."""
+    """A domain of photographs.
+
+    Its prompts are read as ToonFaces' are: for words about a person's looks.
+    """
     return Domain(name, DomainNetworks(identity=identity, parser=parser), GRAMMAR)
 
 

@@ -1,4 +1,7 @@
-"""``dataset=imagenet``, and its 1,000 classes by index, wnid or name. Imports neither torch nor timm, which ships the list."""
+"""``dataset=imagenet``, and its 1,000 classes by index, wnid or name.
+
+Imports neither torch nor timm, which ships the list.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from dclip.errors import DclipError
 @option("dataset", "imagenet")
 @dataclass
 class ImageNet(Photographs):
-    """ImageNet-1k; ``category`` is an index (852), a wnid (n04409515) or a name (tennis ball), and all classes if absent."""
+    """ImageNet-1k, one class or all.
+
+    ``category`` is an index (852), a wnid (n04409515) or a name (tennis ball).
+    """
 
     LAYOUT = "{train,val}/{wnid}/*.JPEG (either will do)"
     SOURCE = "https://image-net.org"
@@ -51,13 +57,14 @@ def _timm_file(name: str) -> list[str]:
         if file.is_file():
             return file.read_text("utf-8").splitlines()
     raise DclipError(
-        f"dataset=imagenet takes its class list from timm's {name}, which is not installed; pip install timm"
+        f"dataset=imagenet takes its class list from timm's {name}, which is not installed; "
+        "pip install timm"
     )
 
 
 @cache
 def classes() -> dict[str, tuple[str, ...]]:
-    """wnid -> names, in the order of the class indices: n04409515 -> ("tennis ball",) is number 852."""
+    """wnid -> names, in the order of the indices: n04409515 -> ("tennis ball",) is number 852."""
     names: dict[str, tuple[str, ...]] = {}
     for line in _timm_file("imagenet_synset_to_lemma.txt"):
         wnid, text = line.split("\t", 1)
@@ -66,7 +73,10 @@ def classes() -> dict[str, tuple[str, ...]]:
 
 
 def wnid(category: str) -> str:
-    """The wnid of a class given as an index (852), a wnid or one of its names. DclipError with the nearest names."""
+    """The wnid of a class given as an index (852), a wnid or one of its names.
+
+    DclipError with the nearest names.
+    """
     known = classes()
     if category.isdigit() and int(category) < len(known):
         return list(known)[int(category)]
@@ -83,10 +93,12 @@ def wnid(category: str) -> str:
         return matches[0]
     if matches:
         raise DclipError(
-            f"dataset.category={category} is the name of several ImageNet classes; choose {' or '.join(matches)}"
+            f"dataset.category={category} is the name of several ImageNet classes; "
+            f"choose {' or '.join(matches)}"
         )
     close = difflib.get_close_matches(wanted, every, 3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     raise DclipError(
-        f"dataset.category={category} is no ImageNet class{hint} Give an index (0 to 999), a wnid or a name"
+        f"dataset.category={category} is no ImageNet class{hint} "
+        "Give an index (0 to 999), a wnid or a name"
     )

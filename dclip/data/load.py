@@ -21,18 +21,25 @@ class ImageSource(Protocol):
     """What every data set is, but those that the checkpoint draws (``docs/extend.md``)."""
 
     def load(self, split: str, size: int) -> Images:
-        """The images of ``train``, ``validation`` or ``test``, as many as the option of that name says, [N,3,size,size]."""
+        """The images of ``train``, ``validation`` or ``test``, [N,3,size,size].
+
+        N is the option of that name.
+        """
         ...
 
 
 def load_images(cfg: Config, split: str, size: int) -> Images:
-    """Images of ``train``, ``validation`` or ``test``, at the model's size. An empty set where the count is 0."""
+    """Images of ``train``, ``validation`` or ``test``, at the model's size.
+
+    An empty set where the count is 0.
+    """
     data = cfg.dataset.for_edit(cfg.edit.name)
     if data.count(split) == 0:
         return Images(torch.zeros(0, 3, size, size), ())
     if not isinstance(data, ImageSource):
         raise DclipError(
-            f"no images can be loaded from dataset {type(data).__name__}; give it a method load(split, size)"
+            f"no images can be loaded from dataset {type(data).__name__}; "
+            "give it a method load(split, size)"
         )
     return data.load(split, size)
 

@@ -21,7 +21,7 @@ SPLITS = {
 
 
 def missing(data: Dataset) -> list[str]:
-    """One line for everything that is not on disk: what, the layout expected there, where it is documented."""
+    """A line for everything not on disk: what, the layout expected, where it is documented."""
     return [*missing_alignment(data), *data.missing()]
 
 
@@ -29,11 +29,13 @@ def missing_alignment(data: Dataset) -> list[str]:
     """What ``dataset.align`` needs and has not."""
     if data.landmarks is not None and not Path(data.landmarks).is_file():
         return [
-            f"dataset.landmarks={data.landmarks} does not exist; give a CSV or JSON file, or leave it out for the detector"
+            f"dataset.landmarks={data.landmarks} does not exist; "
+            "give a CSV or JSON file, or leave it out for the detector"
         ]
     if data.align and data.landmarks is None and find_spec("facenet_pytorch") is None:
         return [
-            "dataset.align=true needs a face detector: pip install 'dclip[align]', or give dataset.landmarks=FILE"
+            "dataset.align=true needs a face detector: "
+            "pip install 'dclip[align]', or give dataset.landmarks=FILE"
         ]
     return []
 
@@ -81,5 +83,6 @@ def _check_clip(cfg: Config) -> None:
     clip = domain_named(cfg.clip.name)
     if cfg.dataset.photographs and clip.drawn and cfg.task.name is TaskName.finetune:
         raise DclipError(
-            f"clip={clip.name} has only ever seen {clip.pictures}; choose clip=openai_vit_b_16 for photographs"
+            f"clip={clip.name} has only ever seen {clip.pictures}; "
+            "choose clip=openai_vit_b_16 for photographs"
         )

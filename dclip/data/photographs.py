@@ -1,4 +1,7 @@
-"""Images on disk: ``dataset=folder`` and the data sets of the papers, each with the layouts it may have. Needs no torch."""
+"""Images on disk: ``dataset=folder`` and the papers' data sets, each with the layouts it may have.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Photographs(Dataset):
-    """Images on disk. Where the data set has splits of its own, test images come from its test (or validation) images.
+    """Images on disk.
 
-    A subclass says how they may lie there: ``pools``, and in words ``LAYOUT``; ``SOURCE`` is where it is documented.
+    Where the data set has splits of its own, test images come from its test (or validation) images.
+
+    A subclass says how they may lie there: ``pools``, and in words ``LAYOUT``; ``SOURCE`` is where
+    it is documented.
     """
 
     LAYOUT: ClassVar[str] = ""
@@ -43,7 +49,8 @@ class Photographs(Dataset):
     photographs = True
 
     root: str = MISSING
-    # a file that lists images: one name, relative path or number a line, under [test], [train] if split
+    # a file that lists images: one name, relative path or number a line, under [test] and [train]
+    # if it has several splits
     ids: str | None = None
     order: Order = Order.hash
     train: int = 50
@@ -103,8 +110,8 @@ class Photographs(Dataset):
         if self.part:
             name = f"{name} ({self.part})"
         return (
-            f"{name}: dataset.root={self.root} {state} ({root.absolute()}); put there {self.LAYOUT}; "
-            f"from {self.SOURCE}{self.INSTEAD}"
+            f"{name}: dataset.root={self.root} {state} ({root.absolute()}); "
+            f"put there {self.LAYOUT}; from {self.SOURCE}{self.INSTEAD}"
         )
 
 
@@ -135,10 +142,13 @@ class CelebaHq(Photographs):
     """CelebA-HQ, 30,000 faces: a folder of images, or StyleMapGAN's folders or LMDBs."""
 
     LAYOUT = (
-        "LMDB_train/ and LMDB_test/ (StyleMapGAN: keys 256-00000 ...), raw_images/{train,val,test}/, {train,val}/, "
-        "or a folder of images"
+        "LMDB_train/ and LMDB_test/ (StyleMapGAN: keys 256-00000 ...), "
+        "raw_images/{train,val,test}/, {train,val}/, or a folder of images"
     )
-    SOURCE = "https://github.com/naver-ai/StyleMapGAN or https://github.com/tkarras/progressive_growing_of_gans"
+    SOURCE = (
+        "https://github.com/naver-ai/StyleMapGAN "
+        "or https://github.com/tkarras/progressive_growing_of_gans"
+    )
     root: str = "data/celeba_hq"
 
     def pools(self) -> Pools:
@@ -155,9 +165,15 @@ class CelebaHq(Photographs):
 @option("dataset", "afhq")
 @dataclass
 class Afhq(Photographs):
-    """Animal faces: StarGAN v2's folders, or StyleMapGAN's folders or LMDBs (which do not tell the animal)."""
+    """Animal faces: StarGAN v2's folders, or StyleMapGAN's folders or LMDBs.
 
-    LAYOUT = "{train,val}/{dog,cat,wild}/*.jpg (v2: test), raw_images/{train,val,test}/, or LMDB_train/ and LMDB_test/"
+    The LMDBs do not tell the animal.
+    """
+
+    LAYOUT = (
+        "{train,val}/{dog,cat,wild}/*.jpg (v2: test), raw_images/{train,val,test}/, "
+        "or LMDB_train/ and LMDB_test/"
+    )
     SOURCE = "https://github.com/clovaai/stargan-v2"
     root: str = "data/afhq"
     category: str = "dog"

@@ -1,7 +1,8 @@
 """Sets of named images on disk, known by name before a pixel is read. Needs no torch.
 
-A :class:`Pool` is files below a folder, the keys of an LMDB, or the rows of CIFAR-10's batches. A data set has one pool, or
-one for training and one for test (``Pools``); ``splits.py`` says which split gets which of their images.
+A :class:`Pool` is files below a folder, the keys of an LMDB, or the rows of CIFAR-10's batches. A
+data set has one pool, or one for training and one for test (``Pools``); ``splits.py`` says which
+split gets which of their images.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ def _hash(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
-# ---------------------------------------------------------------------------------------------------- names
+# -------------------------------------------------------------------------------------------- names
 
 
 def aliases(name: str) -> list[str]:
-    """What a name may be called in a list, the most exact first: also without suffix, without folder, as a number."""
+    """What a name may be called in a list, the most exact first.
+
+    Also without suffix, without folder, or as a number.
+    """
     path = PurePosixPath(name)
     names = [name, str(path.with_suffix("")), path.name, path.stem]
     if path.stem.isdigit():
@@ -82,7 +86,8 @@ class Finder:
             return line
         if len(names) > 1:
             raise DclipError(
-                f"dataset.ids: {line} could be {names[0]} or {names[1]}; write the path below dataset.root"
+                f"dataset.ids: {line} could be {names[0]} or {names[1]}; "
+                "write the path below dataset.root"
             )
         return next(iter(names), None)
 
@@ -97,7 +102,7 @@ def find_images(root: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
-# ---------------------------------------------------------------------------------------------------- pools
+# -------------------------------------------------------------------------------------------- pools
 
 
 class Pool(ABC):
@@ -158,7 +163,7 @@ def files(root: Path, order: Order, kept: Callable[[str], bool] = _every) -> Poo
 
 
 class ClassFolders(Pool):
-    """A folder of class folders with very many images: one image of each class, then the next of each, and so on.
+    """A folder of class folders with very many images: one of each class, then the next of each.
 
     A folder is only listed when one of its images is needed.
     """
@@ -212,7 +217,7 @@ def class_folders(root: Path, order: Order) -> Pool | None:
     return pool if pool.first(1) else None
 
 
-# ---------------------------------------------------------------------------------------------------- LMDB
+# --------------------------------------------------------------------------------------------- LMDB
 
 
 @cache
@@ -259,13 +264,17 @@ def numbered_lmdb(path: Path, order: Order) -> Pool | None:
     sizes = [size for size in LMDB_SIZES if _value(path, f"{size}-00000") is not None]
     if not (length and sizes):
         raise DclipError(
-            f"{path} has no keys length and 256-00000 (or another size): not an LMDB as StyleMapGAN makes it"
+            f"{path} has no keys length and 256-00000 (or another size): "
+            "not an LMDB as StyleMapGAN makes it"
         )
     return NumberedLmdb(path, order.sort(f"{i:05d}" for i in range(length)), sizes)
 
 
 class KeyedLmdb(Pool):
-    """LSUN's LMDB: a picture a key. Its keys are hashes, so that their own order is mixed already."""
+    """LSUN's LMDB: a picture a key.
+
+    Its keys are hashes, so that their own order is mixed already.
+    """
 
     def first(self, k: int) -> list[str]:
         """The first k keys."""
@@ -290,13 +299,16 @@ def keyed_lmdb(path: Path) -> Pool | None:
     return KeyedLmdb(path)
 
 
-# ---------------------------------------------------------------------------------------------------- of a data set
+# ------------------------------------------------------------------------------------ of a data set
 
 Pools = dict[str, Pool]  # "train" and "test", or "all"
 
 
 def train_and_test(train: Pool | None, *tests: Pool | None) -> Pools:
-    """Training images, and the first test (or validation) images there are; where only one of both is there, it serves both."""
+    """Training images, and the first test (or validation) images there are.
+
+    Where only one of both is there, it serves both.
+    """
     test = next(filter(None, tests), None)
     if train and test:
         return {"train": train, "test": test}

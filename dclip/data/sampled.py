@@ -1,4 +1,4 @@
-"""``dataset=sampled``: images that the checkpoint draws itself, for those who have its weights but none of its images.
+"""``dataset=sampled``: images that the checkpoint draws itself, for who has none of its images.
 
 They are drawn in ``dclip/encode/source.py``. Imports nothing heavy.
 """
@@ -16,7 +16,8 @@ from dclip.errors import need
 class Sampled(Dataset):
     """No data at all: images drawn by the checkpoint itself, each from its own noise.
 
-    ``invert=false`` is cheaper: the drawing's own state at ``sampler.t0`` is the latent, and the image what it becomes.
+    ``invert=false`` is cheaper: the drawing's own state at ``sampler.t0`` is the latent, and the
+    image what it becomes.
     """
 
     drawn = True

@@ -17,7 +17,10 @@ Chosen = tuple[Pool, str]  # an image: where it is, and its name there
 
 
 def read_ids(path: Path) -> dict[str, list[str]]:
-    """An id list by split (``[test]`` above its lines); lines before any heading are under ``""``. ``#`` begins a comment."""
+    """An id list by split (``[test]`` above its lines); lines before any heading are under ``""``.
+
+    ``#`` begins a comment.
+    """
     lists: dict[str, list[str]] = {}
     split = ""
     for line in path.read_text("utf-8").splitlines():
@@ -30,17 +33,22 @@ def read_ids(path: Path) -> dict[str, list[str]]:
         split = heading[1]
         if split not in ORDER:
             raise DclipError(
-                f"dataset.ids={path}: there is no split [{split}]; choose [test], [train] or [validation]"
+                f"dataset.ids={path}: there is no split [{split}]; "
+                "choose [test], [train] or [validation]"
             )
     if not lists or (len(lists) > 1 and "" in lists):
         raise DclipError(
-            f"dataset.ids={path} is empty, or has lines above its first [split]; write one image a line"
+            f"dataset.ids={path} is empty, or has lines above its first [split]; "
+            "write one image a line"
         )
     return lists
 
 
 def _listed(pools: Pools, root: str, ids: str) -> dict[str, list[Chosen]]:
-    """The id list's images. DclipError for what the data set does not have, and for what is listed twice."""
+    """The id list's images.
+
+    DclipError for what the data set does not have, and for what is listed twice.
+    """
     chosen: dict[str, list[Chosen]] = {}
     unknown: list[str] = []
     for split, lines in read_ids(Path(ids)).items():
@@ -54,13 +62,15 @@ def _listed(pools: Pools, root: str, ids: str) -> dict[str, list[Chosen]]:
                 chosen.setdefault(split, []).append(image)
     if unknown:
         raise DclipError(
-            f"dataset.ids={ids}: {len(unknown)} lines are not in {root}: {', '.join(unknown[:3])} ..."
+            f"dataset.ids={ids}: {len(unknown)} lines are not in {root}: "
+            f"{', '.join(unknown[:3])} ..."
         )
     times = Counter(image for part in chosen.values() for image in part)
     twice = [name for (_, name), number in times.items() if number > 1]
     if twice:
         raise DclipError(
-            f"dataset.ids={ids} lists {twice[0]} twice ({len(twice)} such images); list every image once"
+            f"dataset.ids={ids} lists {twice[0]} twice ({len(twice)} such images); "
+            "list every image once"
         )
     return chosen
 
@@ -77,7 +87,9 @@ def _find(line: str, places: Iterable[Pool]) -> Chosen | None:
 def split_images(
     pools: Pools, counts: Mapping[str, int], root: str = "", ids: str | None = None
 ) -> dict[str, list[Chosen]]:
-    """Disjoint, repeatable splits, filled in the order of ``counts``. DclipError where there are too few images.
+    """Disjoint, repeatable splits, filled in the order of ``counts``.
+
+    DclipError where there are too few images.
 
     Args:
         root, ids: the data set's settings: ``ids`` is a file that lists images, which come first.

@@ -15,7 +15,7 @@ from dclip.data.cifar10 import Cifar10, captions, classes
 from dclip.data.toonfaces.drawing import PARTS, versions
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
 from dclip.data.toonfaces.images import toonfaces
-from dclip.data.toonfaces.many import drawn
+from dclip.data.toonfaces.many import part_maps_of, pictures_of
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDPM, sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
@@ -54,7 +54,7 @@ ZERO_SHOT: dict[str, dict[str, str]] = {
 
 
 def _pictures(faces: list[Face]) -> Tensor:
-    return from_uint8(drawn(faces))
+    return from_uint8(pictures_of(faces))
 
 
 @torch.no_grad()
@@ -155,7 +155,7 @@ def score_judge(path: Path) -> Result:
         guess, known = torch.cat([s[name] for s in seen]), truth >= 0
         scores[f"accuracy_{name}"] = float((guess[known] == truth[known]).float().mean())
     cartoons = [i for i, f in enumerate(faces) if f["style"] == "toon"][:100]
-    parts = torch.from_numpy(drawn([faces[i] for i in cartoons], parts=True)).long()
+    parts = torch.from_numpy(part_maps_of([faces[i] for i in cartoons])).long()
     scores["accuracy_parts"] = float(
         F.part_agreement(judge.part_map(pixels[cartoons]), parts).mean()
     )

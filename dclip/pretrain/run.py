@@ -17,7 +17,7 @@ from dclip.config import Config, Net, PretrainTask
 from dclip.data.cifar10 import Cifar10, classes
 from dclip.data.load import load_images
 from dclip.data.toonfaces import drawing, faces
-from dclip.data.toonfaces.many import drawn
+from dclip.data.toonfaces.many import pictures_of
 from dclip.errors import DclipError
 from dclip.files import atomic_save, write_json
 from dclip.models.checkpoints import locate
@@ -87,7 +87,9 @@ def _tokenizer() -> Any:
 
 
 def _ddpm(task: PretrainTask, options: dict[str, Any]) -> TrainDDPM:
-    pool = torch.from_numpy(drawn([faces.sample_face("train", i, "in") for i in range(task.pool)]))
+    pool = torch.from_numpy(
+        pictures_of([faces.sample_face("train", i, "in") for i in range(task.pool)])
+    )
     return TrainDDPM(
         build_unet(TOONFACES_UNET), pool, task.compile, task.noisy, task.low, **options
     )

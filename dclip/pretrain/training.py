@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dclip.data.cifar10 import WORDINGS, captions
 from dclip.data.toonfaces.captions import CAPTIONED, caption, prompts
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
-from dclip.data.toonfaces.many import drawn
+from dclip.data.toonfaces.many import part_maps_of, pictures_of
 from dclip.diffusion.schedule import Schedule
 from dclip.models.judge import Judge
 from dclip.types import from_uint8
@@ -230,7 +230,7 @@ class TrainCLIP(Pretraining):
         super().__init__(net, **options)
         self.tokenizer, self.robust = tokenizer, robust
         self.faces = [sample_face("train", i, "all") for i in range(pool)]
-        self.pool = torch.from_numpy(drawn(self.faces))
+        self.pool = torch.from_numpy(pictures_of(self.faces))
         self.labels = {
             name: torch.tensor([labels(face)[name] for face in self.faces])
             for name in ("style", *CAPTIONED)
@@ -391,7 +391,7 @@ class TrainIdentity(Pretraining):
     ) -> None:
         super().__init__(net, **options)
         faces = [identity_face("train", i, v) for i in range(identities) for v in range(variants)]
-        self.pool, self.variants = torch.from_numpy(drawn(faces)), variants
+        self.pool, self.variants = torch.from_numpy(pictures_of(faces)), variants
         geometry = torch.tensor([list(vars(face.geometry).values()) for face in faces])
         self.geometry = (geometry - geometry.mean(0)) / geometry.std(0)
         self.cut = torch.tensor([labels(face)["cut"] for face in faces])
@@ -424,12 +424,12 @@ class TrainJudge(Pretraining):
     def __init__(self, net: Judge, pool: int, part_pool: int, **options: Any) -> None:
         super().__init__(net, **options)
         faces = [sample_face("train", i, "all") for i in range(pool)]
-        self.pool = torch.from_numpy(drawn(faces))
+        self.pool = torch.from_numpy(pictures_of(faces))
         self.labels = {k: torch.tensor([labels(f)[k] for f in faces]) for k in ATTRIBUTES}
         mapped = [i for i, f in enumerate(faces[:part_pool]) if f["style"] == "toon"]
         self.mapped, self.parts = (
             torch.tensor(mapped),
-            torch.from_numpy(drawn([faces[i] for i in mapped], parts=True)),
+            torch.from_numpy(part_maps_of([faces[i] for i in mapped])),
         )
 
     def training_step(self, *_: Any) -> Tensor:

@@ -21,9 +21,10 @@ Direction = tuple[str, str] | Callable[[ClipModel], Tensor]
 
 
 def direction_of(cfg: Config, images: Images) -> Direction:
-    """The edit's direction: its texts or, with ``edit.examples``, from the mean of other images to that of the examples.
+    """The edit's direction: its texts or, with ``edit.examples``, from images to the examples.
 
-    The others are ``edit.source_examples``, or the images at hand. DclipError if there is no picture among the examples.
+    The former are ``edit.source_examples``, or the images at hand. DclipError if there is no
+    picture among the examples.
     """
     edit, size = cfg.edit, images.pixels.shape[-1]
     if edit.examples is None:

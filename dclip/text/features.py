@@ -1,4 +1,4 @@
-"""How a CLIP reads the prompts: their features, computed once per network for everything that needs them."""
+"""CLIP's features of the prompts, computed once per network for everything that needs them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CountsTokens(Protocol):
 
 
 def check_lengths(clip: ClipModel, prompts: Sequence[Prompt]) -> None:
-    """DclipError for a text that is longer than CLIP's context: it would be cut off without a word."""
+    """DclipError for a text longer than CLIP's context, which would be cut off without a word."""
     tokenizer = clip.tokenizer
     if not isinstance(tokenizer, CountsTokens):
         return
@@ -37,8 +37,9 @@ def check_lengths(clip: ClipModel, prompts: Sequence[Prompt]) -> None:
             used = len(tokenizer.encode(text)) + 2  # start and end of text
             if used > tokenizer.context_length:
                 raise DclipError(
-                    f"a text of guidance.targets or guidance.distractors is too long for the CLIP {clip.name!r}: {used} "
-                    f"tokens, it reads {tokenizer.context_length} ({text[:60]!r}...); shorten it"
+                    "a text of guidance.targets or guidance.distractors is too long for the CLIP "
+                    f"{clip.name!r}: {used} tokens, it reads {tokenizer.context_length} "
+                    f"({text[:60]!r}...); shorten it"
                 )
 
 
@@ -48,9 +49,9 @@ class PromptFeatures:
 
     Attributes:
         targets: unit features [K, D].
-        distractors: unit features of the texts that each prompt competes with, K tensors [M_k, D].
+        distractors: unit features of what each prompt competes with, K tensors [M_k, D].
         temperature: of the softmax over a prompt and its distractors.
-        directions: (target [D], distractors [M_k, D]) as changes from the source text, for directional losses.
+        directions: of (target [D], distractors [M_k, D]) from the source text, where asked for.
     """
 
     clip: ClipModel
@@ -60,7 +61,10 @@ class PromptFeatures:
     directions: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def probabilities(self, features: Tensor) -> list[Tensor]:
-        """For every prompt: probabilities [N, 1 + M_k] of the target and its distractors, for image features [N, D]."""
+        """For every prompt: probabilities [N, 1 + M_k] of the target and its distractors.
+
+        ``features`` [N, D] are of images.
+        """
         result = []
         for target, others in zip(self.targets, self.distractors, strict=True):
             texts = torch.cat([target[None], others])
@@ -68,7 +72,7 @@ class PromptFeatures:
         return result
 
     def target_probability(self, features: Tensor) -> Tensor:
-        """Probability of the target [N]; of several prompts the smallest, for all of them must hold."""
+        """Probability of the target [N]; of several prompts the smallest, for all must hold."""
         return torch.stack([p[:, 0] for p in self.probabilities(features)]).amin(0)
 
 
@@ -79,10 +83,10 @@ def read_prompts(
     temperature: float | None = None,
     source: str | None = None,
 ) -> PromptFeatures:
-    """CLIP's features of the prompts, averaged over templates; with ``source``, their directions from that text too.
+    """CLIP's features of the prompts, averaged over templates; with ``source`` also directions.
 
-    ``temperature`` unset is what CLIP was trained with. DclipError for a text longer than CLIP's context, or one that CLIP
-    cannot tell from the source.
+    ``temperature`` unset is what CLIP was trained with. DclipError for a text longer than CLIP's
+    context, or one that CLIP cannot tell from the source.
     """
     check_lengths(clip, prompts)
     forms = losses.templates(templates)

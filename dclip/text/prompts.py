@@ -1,8 +1,8 @@
-"""Texts that guide: what they name, and which other texts they compete with. Nothing here needs torch.
+"""Texts that guide: what they name, and which other texts they compete with. Needs no torch.
 
-A prompt such as "a smiling person with a beard" names attributes. Its *siblings* are the same text with one of them
-changed: "an angry person with a beard", "a smiling person with no beard". Which words name what is the domain's grammar
-(``dclip/data/domain.py``).
+A prompt such as "a smiling person with a beard" names attributes. Its *siblings* are the same text
+with one of them changed: "an angry person with a beard", "a smiling person with no beard". Which
+words name what is the domain's grammar (``dclip/data/domain.py``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a nam
 
 @dataclass(frozen=True)
 class Prompt:
-    """One target text with its weight, the texts it competes with, and the attributes that it names."""
+    """One target text with its weight, the texts it competes with, and what it names."""
 
     text: str
     weight: float = 1.0
@@ -38,18 +38,23 @@ class Prompt:
 
 
 def as_texts(setting: str, value: Any) -> list[str]:
-    """One text or several as a list. DclipError for an empty text, or one that YAML read as something else."""
+    """One text or several as a list.
+
+    DclipError for an empty text, or one that YAML read as something else.
+    """
     items = [value]
     if isinstance(value, Iterable) and not isinstance(value, str):
         items = list(value)
     for item in items:
         if not isinstance(item, str):
             raise DclipError(
-                f"{setting}: {item} is not a text; YAML read it as something else, so put it in quotes"
+                f"{setting}: {item} is not a text; "
+                "YAML read it as something else, so put it in quotes"
             )
         if not item.strip():
             raise DclipError(
-                f"{setting} has an empty text; give words such as {setting}='[a person with a beard]'"
+                f"{setting} has an empty text; "
+                f"give words such as {setting}='[a person with a beard]'"
             )
     return items
 
@@ -60,14 +65,18 @@ def same_text(a: str, b: str) -> bool:
 
 
 def distractors_of(target: str, distractors: Any, source: str, grammar: Grammar) -> tuple[str, ...]:
-    """The texts that a target competes with, from a set's name or a list. DclipError if the list has the target itself."""
+    """The texts that a target competes with, from a set's name or a list.
+
+    DclipError if the list has the target itself.
+    """
     if isinstance(distractors, str):
         texts = _named_set(distractors, target, source, grammar)
         return tuple(text for text in texts if not same_text(text, target))
     texts = as_texts("guidance.distractors", distractors or ())
     if any(same_text(text, target) for text in texts):
         raise DclipError(
-            f"guidance.distractors holds the target itself ({target!r}); a text cannot compete with itself, so leave it out"
+            f"guidance.distractors holds the target itself ({target!r}); "
+            "a text cannot compete with itself, so leave it out"
         )
     return tuple(dict.fromkeys(texts))
 
@@ -82,13 +91,16 @@ def _named_set(name: str, target: str, source: str, grammar: Grammar) -> Sequenc
     ):  # without the classes that the target names: "red truck" does not compete with "truck"
         return [word for word in CIFAR10 if not re.search(rf"\b{word}\b", target.lower())]
     raise DclipError(
-        f"guidance.distractors={name} is no set of texts; choose {', '.join(NAMED)}, or give texts: "
-        "guidance.distractors='[a cat,a dog]'"
+        f"guidance.distractors={name} is no set of texts; choose {', '.join(NAMED)}, "
+        "or give texts: guidance.distractors='[a cat,a dog]'"
     )
 
 
 def resolve(cfg: Config) -> tuple[Prompt, ...]:
-    """The run's prompts: ``guidance.targets``, or the edit's target where something guides. DclipError as above."""
+    """The run's prompts: ``guidance.targets``, or the edit's target where something guides.
+
+    DclipError as above.
+    """
     options, grammar = cfg.guidance, domain_of(cfg.dataset).grammar
     wanted = isinstance(options, Guided) or isinstance(cfg.method, LatentOpt)
     if options.targets is None and not wanted:
@@ -99,7 +111,8 @@ def resolve(cfg: Config) -> tuple[Prompt, ...]:
     weights = list(options.weights) or [1.0] * len(targets)
     if not targets or len(weights) != len(targets):
         raise DclipError(
-            f"guidance.weights={weights} needs one number for each of {len(targets)} guidance.targets"
+            f"guidance.weights={weights} needs one number "
+            f"for each of {len(targets)} guidance.targets"
         )
     prompts = []
     for text, weight in zip(targets, weights, strict=True):
@@ -109,12 +122,16 @@ def resolve(cfg: Config) -> tuple[Prompt, ...]:
 
 
 def attributes_of(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """All attributes that the prompts name together; DclipError if two of them want different values of one."""
+    """All attributes that the prompts name together.
+
+    DclipError if two of them want different values of one.
+    """
     wanted: dict[str, str] = {}
     for prompt in prompts:
         for name, value in prompt.attributes.items():
             if wanted.setdefault(name, value) != value:
                 raise DclipError(
-                    f"guidance.targets ask for {name} {wanted[name]} and {value} at once; no picture shows both"
+                    f"guidance.targets ask for {name} {wanted[name]} and {value} at once; "
+                    "no picture shows both"
                 )
     return wanted

@@ -259,18 +259,18 @@ def test_many_faces_are_drawn_as_one_and_kept(monkeypatch, tmp_path):
         np.stack([drawing.render(f) for f in faces]),
         np.stack([drawing.render_parts(f) for f in faces]),
     )
-    assert np.array_equal(many.drawn(faces, workers=1), direct)
-    assert np.array_equal(many.drawn(faces, parts=True, workers=1), parts)
+    assert np.array_equal(many.pictures_of(faces, workers=1), direct)
+    assert np.array_equal(many.part_maps_of(faces, workers=1), parts)
     assert len(list((tmp_path / "toonfaces").glob("*.npy"))) == 2
 
     def never(*_, **__):
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(many, "ProcessPoolExecutor", never)
-    assert np.array_equal(many.drawn(faces), direct)
-    assert np.array_equal(many.drawn(faces, parts=True), parts)
+    assert np.array_equal(many.pictures_of(faces), direct)
+    assert np.array_equal(many.part_maps_of(faces), parts)
     with pytest.raises(AssertionError, match="drawn again"):
-        many.drawn(
+        many.pictures_of(
             [*faces[:4], faces[4].with_(skin="green" if faces[4]["skin"] != "green" else "pale")]
         )
 

@@ -220,7 +220,7 @@ def test_an_image_is_edited_by_optimising_its_latent(tiny, tmp_path):
 
 
 def test_the_batch_size_changes_nothing(tiny, tmp_path):
-    from dclip.data.images import read_image
+    from helpers.images import read_image
 
     found = []
     for batch in (1, 2):

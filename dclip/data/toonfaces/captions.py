@@ -8,9 +8,7 @@ import numpy as np
 
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face
 
-# ---------------------------------------------------------------------------------------------------- captions
-
-_EXPRESSION_WORDS = {
+EXPRESSION_WORDS = {
     "neutral": ("calm", "neutral"),
     "smiling": ("smiling", "happy"),
     "sad": ("sad", "unhappy"),
@@ -19,7 +17,7 @@ _EXPRESSION_WORDS = {
 }
 
 
-_BEARD_WORDS = {
+BEARD_WORDS = {
     "none": ("no beard", "a shaved chin"),
     "moustache": ("a moustache", "a twirled moustache"),
     "goatee": ("a goatee", "a goatee and moustache"),
@@ -40,14 +38,8 @@ _STYLE_WORDS = {
 }
 
 
-CAPTIONED = (
-    "hair_color",
-    "hair_length",
-    "skin",
-    "beard",
-    "expression",
-    "clothes_color",
-)  # what captions name
+# what captions name
+CAPTIONED = ("hair_color", "hair_length", "skin", "beard", "expression", "clothes_color")
 
 
 def _article(words: str) -> str:
@@ -64,7 +56,7 @@ def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> s
     noun = pick(("face", "person", "person", "human", "character"))
     adjectives, clauses = [], []
     if "expression" in values:
-        adjectives.append(pick(_EXPRESSION_WORDS[values["expression"]]))
+        adjectives.append(pick(EXPRESSION_WORDS[values["expression"]]))
     if "skin" in values:
         as_adjective, skin = rng.random() < 0.5, values["skin"]
         if skin == "green":
@@ -73,22 +65,26 @@ def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> s
             adjectives.append(skin)
         else:
             clauses.append(f"{skin} skin")
-    hair = [values.get("hair_length", ""), values.get("hair_color", "").replace("_", " ")]
-    if any(hair):
-        clauses.append(" ".join([*filter(None, hair), "hair"]))
+    hair = (
+        f"{values.get('hair_length', '')} {values.get('hair_color', '').replace('_', ' ')}".strip()
+    )
+    if hair:
+        clauses.append(f"{hair} hair")
     if "beard" in values:
-        clauses.append(pick(_BEARD_WORDS[values["beard"]]))
+        clauses.append(pick(BEARD_WORDS[values["beard"]]))
     if "clothes_color" in values:
         clauses.append(f"{values['clothes_color']} clothes")
     rng.shuffle(clauses)
     text = _article(" ".join([*adjectives, noun]))
-    if clauses:
-        text += " with " + " and ".join(filter(None, [", ".join(clauses[:-1]), clauses[-1]]))
+    if len(clauses) == 1:
+        text += f" with {clauses[0]}"
+    elif clauses:
+        text += f" with {', '.join(clauses[:-1])} and {clauses[-1]}"
     return prefix + text
 
 
 def caption(face: Face, rng: np.random.Generator) -> str:
-    """A caption in varied wording that names none to three attributes of the picture, all of them true."""
+    """A caption in varied wording that names none to three of the picture's attributes."""
     if face["style"] != "toon":
         return phrase({}, face["style"], rng)
     count = int(rng.choice([0, 1, 2, 3], p=[0.07, 0.38, 0.33, 0.22]))
@@ -97,11 +93,13 @@ def caption(face: Face, rng: np.random.Generator) -> str:
 
 
 def prompts(attribute: str, rng: np.random.Generator) -> list[str]:
-    """One text for every value of a captioned attribute (or of ``style``), alike but for the value."""
+    """One text for each value of a captioned attribute (or ``style``), alike but for the value."""
     seed = int(rng.integers(2**31))
-    if attribute == "style":
-        return [phrase({}, value, np.random.default_rng(seed)) for value in ATTRIBUTES["style"]]
-    return [
-        phrase({attribute: value}, "toon", np.random.default_rng(seed))
-        for value in ATTRIBUTES[attribute]
-    ]
+    texts = []
+    for value in ATTRIBUTES[attribute]:
+        same_words = np.random.default_rng(seed)
+        if attribute == "style":
+            texts.append(phrase({}, value, same_words))
+        else:
+            texts.append(phrase({attribute: value}, "toon", same_words))
+    return texts

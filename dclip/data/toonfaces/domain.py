@@ -1,4 +1,7 @@
-"""ToonFaces as a domain: its networks, its words, and what is true of its pictures. Imports nothing heavy."""
+"""ToonFaces as a domain: its networks, its words, and what is true of its pictures.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class ToonFacesDomain(Domain):
     def class_images(
         self, attributes: Mapping[str, str] | None, count: int, size: int
     ) -> Tensor | str:
-        """Test faces [N,3,64,64] that truly show these attributes, or any (None); or why there are none."""
+        """Test faces [N,3,64,64] that truly show these attributes, or any (None); or a reason."""
         from dclip.data.toonfaces.images import class_images
 
         if attributes is not None and not attributes:

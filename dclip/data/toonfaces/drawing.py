@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dclip.data.toonfaces.faces import (
-    _COLORS,
-    _EXPRESSION,
     ATTRIBUTES,
+    COLORS,
     DOMAINS,
+    EXPRESSIONS,
     SIZE,
     SPLITS,
     Face,
@@ -26,7 +26,8 @@ from dclip.data.toonfaces.faces import (
     sample_face,
 )
 
-_VARIANTS: dict[str, dict[str, str]] = {  # our value -> dicebear's variant
+# our value -> dicebear's variant
+_VARIANTS: dict[str, dict[str, str]] = {
     "cut": {"bun": "bun", "side": "sideComed", "spiky": "spiky", "undercut": "undercut"},
     "beard": {
         "moustache": "moustacheTwirl",
@@ -57,15 +58,8 @@ _PART_SIZES = {"mouth": (117.0, 52.0), "eyes": (261.15, 73.47), "eyebrows": (237
 _NECK = (384.0, 565.0)  # faces grow and shrink about this point, so that they stay on the neck
 
 
-PARTS = (
-    "background",
-    "skin",
-    "hair",
-    "clothes",
-    "beard",
-    "eyes",
-    "mouth",
-)  # classes of the part map
+# classes of the part map
+PARTS = ("background", "skin", "hair", "clothes", "beard", "eyes", "mouth")
 
 
 _PART_OF = {
@@ -81,7 +75,7 @@ _PART_OF = {
 }
 
 
-# ---------------------------------------------------------------------------------------------------- drawing
+# ------------------------------------------------------------------------------------------ drawing
 
 
 @cache
@@ -96,15 +90,16 @@ def _style(name: str) -> Any:
 
 def _color(face: Face, attribute: str) -> str:
     """The attribute's colour with the face's own jitter, as #rrggbb."""
-    i = 3 * list(_COLORS).index(attribute)
-    base = bytes.fromhex(_COLORS[attribute][face[attribute]][1:])
-    return "#" + "".join(
-        f"{min(max(c + j, 0), 255):02x}" for c, j in zip(base, face.jitter[i : i + 3], strict=True)
-    )
+    i = 3 * list(COLORS).index(attribute)
+    base = bytes.fromhex(COLORS[attribute][face[attribute]][1:])
+    color = "#"
+    for channel, jitter in zip(base, face.jitter[i : i + 3], strict=True):
+        color += f"{min(max(channel + jitter, 0), 255):02x}"
+    return color
 
 
 def _toon_options(face: Face) -> dict[str, Any]:
-    mouth, brows, eyes = _EXPRESSION[face["expression"]]
+    mouth, brows, eyes = EXPRESSIONS[face["expression"]]
     options: dict[str, Any] = {
         "seed": "dclip",
         "hairVariant": _VARIANTS["cut"][face["cut"]],
@@ -137,8 +132,9 @@ def _transform(part: str, placement: str, geometry: Geometry) -> str:
         "eyebrows": (geometry.eye_scale, geometry.eye_shift + geometry.brow_shift),
         "mouth": (geometry.mouth_scale, geometry.mouth_shift),
     }
-    pieces = [_about(_NECK, (geometry.width, geometry.height))] if part in _FACE_PARTS else []
-    pieces.append(placement)
+    pieces = [placement]
+    if part in _FACE_PARTS:
+        pieces.insert(0, _about(_NECK, (geometry.width, geometry.height)))
     if part in local:
         w, h = _PART_SIZES[part]
         scale, shift = local[part]
@@ -173,31 +169,30 @@ def _composite(rgba: NDArray[np.uint8], background: str, size: int) -> NDArray[n
     color = np.frombuffer(bytes.fromhex(background[1:]), np.uint8).astype(np.float32)
     alpha = rgba[..., 3:].astype(np.float32) / 255
     flat = rgba[..., :3] * alpha + color * (1 - alpha)
-    small: NDArray[np.uint8] = np.rint(flat.reshape(size, 2, size, 2, 3).mean((1, 3))).astype(
-        np.uint8
-    )
-    return small
+    small = np.rint(flat.reshape(size, 2, size, 2, 3).mean((1, 3)))
+    return np.asarray(small, np.uint8)
 
 
 def render(face: Face, size: int = SIZE) -> NDArray[np.uint8]:
-    """Draw a face: uint8 [size, size, 3] in [0, 255]. The same pixels on every machine for pinned dicebear versions."""
-    from dicebear import Avatar
+    """Draw a face: uint8 [size, size, 3] in [0, 255].
 
-    if face["style"] == "toon":
-        svg = toon_svg(face)
-    else:
-        svg = str(
-            Avatar(
-                _style({"sketch": "lorelei", "pixel": "pixel-art"}[face["style"]]),
-                {"seed": str(face.seed)},
-            )
-        )
+    The same pixels on every machine for pinned dicebear versions.
+    """
+    svg = toon_svg(face) if face["style"] == "toon" else _styled_svg(face)
     background = "#ffffff" if face["style"] == "sketch" else _color(face, "background")
     return _composite(_rgba(svg, 2 * size), background, size)
 
 
+def _styled_svg(face: Face) -> str:
+    """SVG of somebody else in another style."""
+    from dicebear import Avatar
+
+    name = {"sketch": "lorelei", "pixel": "pixel-art"}[face["style"]]
+    return str(Avatar(_style(name), {"seed": str(face.seed)}))
+
+
 def render_parts(face: Face, size: int = SIZE) -> NDArray[np.uint8]:
-    """Map of the face's parts: uint8 [size, size] of indices into ``PARTS``; what is painted last wins."""
+    """The face's parts: uint8 [size, size] of indices into ``PARTS``; what is painted last wins."""
     svg = toon_svg(face)
     parts = np.zeros((size, size), np.uint8)
     uses = list(_USE.finditer(svg))
@@ -208,29 +203,32 @@ def render_parts(face: Face, size: int = SIZE) -> NDArray[np.uint8]:
 
 
 def strokes(face: Face, blur: float = 1.0) -> NDArray[np.uint8]:
-    """A face as somebody would paint it in a minute: every part a block of its mean colour, blurred; uint8 [64,64,3]."""
+    """A face as somebody would paint it in a minute, uint8 [64,64,3].
+
+    Every part is a block of its mean colour, blurred.
+    """
     picture, parts = render(face), render_parts(face)
     blocks = np.zeros(picture.shape, np.float32)
     for part in np.unique(parts):
         blocks[parts == part] = picture[parts == part].mean(0)
-    painted = Image.fromarray(np.rint(blocks).astype(np.uint8)).filter(
-        ImageFilter.GaussianBlur(blur)
-    )
-    return np.asarray(painted)
+    painted = Image.fromarray(np.rint(blocks).astype(np.uint8))
+    return np.asarray(painted.filter(ImageFilter.GaussianBlur(blur)))
 
 
-# ---------------------------------------------------------------------------------------------------- provenance
+# --------------------------------------------------------------------------------------- provenance
 
 
 def versions() -> dict[str, str]:
     """Versions of what draws the pictures: with the pixel hash, the data set's identity."""
-    return {
-        name: metadata.version(name) for name in ("dicebear-core", "dicebear-styles", "resvg-py")
-    }
+    packages = ("dicebear-core", "dicebear-styles", "resvg-py")
+    return {name: metadata.version(name) for name in packages}
 
 
 def pixel_hash(count: int = 16) -> str:
-    """SHA-256 over the first pictures of every split and domain: two machines with one hash have one data set."""
+    """SHA-256 over the first pictures of every split and domain.
+
+    Two machines with one hash have one data set.
+    """
     digest = hashlib.sha256()
     for split in SPLITS:
         for domain in DOMAINS:
@@ -240,7 +238,10 @@ def pixel_hash(count: int = 16) -> str:
 
 
 def manifest() -> dict[str, Any]:
-    """What this data set is: versions, hash, attributes. Compare with ``read_manifest()``, which the package ships."""
+    """What this data set is: versions, hash, attributes.
+
+    ``read_manifest()`` is the one that the package ships.
+    """
     return {
         "name": "toonfaces",
         "size": SIZE,

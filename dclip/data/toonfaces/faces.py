@@ -1,20 +1,21 @@
 """ToonFaces: cartoon faces of which every attribute, and every true edit, is known.
 
-A :class:`Face` is everything that determines one picture: an identity (the face's geometry and the cut of its hair),
-the attributes that vary within an identity, and a little colour noise. Because pictures are drawn, not photographed, the
-*true* result of "make her hair red" exists: the same person is drawn again with one attribute changed (``truths.py``).
+A :class:`Face` is everything that determines one picture: an identity (the face's geometry and the
+cut of its hair), the attributes that vary within an identity, and a little colour noise. Because
+pictures are drawn, not photographed, the *true* result of "make her hair red" exists: the same
+person is drawn again with one attribute changed (``truths.py``).
 
-**In-domain** pictures (what the diffusion model sees) leave out what CLIP has to teach it: red, grey and blue hair,
-tanned and green skin, sketches and pixel art.
+**In-domain** pictures (what the diffusion model sees) leave out what CLIP has to teach it: red,
+grey and blue hair, tanned and green skin, sketches and pixel art.
 
-Art: "ToonHead" by Johan Melin (CC BY 4.0, remixed), "Lorelei" by Lisa Wischofsky and "Pixel Art" by DiceBear (CC0), drawn
-by dicebear and resvg. Nothing here needs torch.
+Art: "ToonHead" by Johan Melin (CC BY 4.0, remixed), "Lorelei" by Lisa Wischofsky and "Pixel Art" by
+DiceBear (CC0), drawn by dicebear and resvg. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -25,10 +26,8 @@ SIZE = 64  # pixels, height and width
 SPLITS = ("train", "validation", "test")
 
 
-DOMAINS = (
-    "in",
-    "all",
-)  # "in": what the diffusion model knows; "all": in-domain and everything CLIP must know besides
+# "in": what the diffusion model knows; "all": in-domain and everything CLIP must know besides
+DOMAINS = ("in", "all")
 
 
 # attribute -> its values. The order is the judge's class order: append only.
@@ -58,14 +57,15 @@ OUT_OF_DOMAIN: dict[str, tuple[str, ...]] = {
 IDENTITY_ATTRIBUTES = ("cut",)
 
 
-_WEIGHTS: dict[str, dict[str, float]] = {  # sampling weights that are not uniform
+# sampling weights that are not uniform
+_WEIGHTS: dict[str, dict[str, float]] = {
     "beard": {"none": 5, "moustache": 1, "goatee": 1, "full": 2, "long": 1},
     "hair_length": {"short": 2, "medium": 1, "long": 1.5},
     "eyes": {"open": 5, "closed": 1, "wink": 1},
 }
 
 
-_COLORS: dict[str, dict[str, str]] = {
+COLORS: dict[str, dict[str, str]] = {
     "hair_color": {
         "black": "#2b2320",
         "brown": "#6b3f2c",
@@ -104,14 +104,11 @@ _COLORS: dict[str, dict[str, str]] = {
 }
 
 
-_EXPRESSION = {  # expression -> mouth, eyebrows, eyes (None: the person's own)
+EXPRESSIONS = {  # expression -> mouth, eyebrows, eyes (None: the person's own)
     "neutral": ("smile", "neutral", None),
     "smiling": ("laugh", "happy", None),
-    "sad": (
-        "sad",
-        "sad",
-        "humble",
-    ),  # downcast: mouth and brows alone are too small to tell sad from neutral
+    # downcast: mouth and brows alone are too small to tell sad from neutral
+    "sad": ("sad", "sad", "humble"),
     "angry": ("angry", "angry", None),
     "surprised": ("agape", "raised", "wide"),
 }
@@ -131,7 +128,10 @@ class Drawing(StrEnum):
 
 @dataclass(frozen=True)
 class Geometry:
-    """A face's proportions: the part of an identity that no edit may change. Factors about 1, shifts in canvas units."""
+    """A face's proportions: the part of an identity that no edit may change.
+
+    Factors about 1, shifts in canvas units.
+    """
 
     width: float = 1.0
     height: float = 1.0
@@ -142,9 +142,8 @@ class Geometry:
     mouth_shift: float = 0.0
 
 
-_RANGES = Geometry(
-    0.10, 0.07, 0.17, 16.0, 12.0, 0.22, 15.0
-)  # half-widths of the uniform distributions
+# half-widths of the uniform distributions
+_RANGES = Geometry(0.10, 0.07, 0.17, 16.0, 12.0, 0.22, 15.0)
 
 
 @dataclass(frozen=True)
@@ -170,25 +169,32 @@ class Face(Mapping[str, str]):
         return len(self.attributes)
 
     def with_(self, **changes: str) -> Face:
-        """The same face with some attributes changed. Raises ValueError for an attribute or value that does not exist."""
+        """The same face with some attributes changed.
+
+        Raises ValueError for an attribute or value that does not exist.
+        """
         for name, value in changes.items():
             check_value(name, value)
         return replace(self, attributes=tuple((k, changes.get(k, v)) for k, v in self.attributes))
 
 
 def check_value(attribute: str, value: str) -> None:
-    """Refuse an attribute or value that does not exist: dicebear itself silently draws nothing for a misspelt one."""
+    """Refuse an attribute or value that does not exist.
+
+    dicebear itself silently draws nothing for a misspelt one.
+    """
     if attribute not in ATTRIBUTES:
         raise ValueError(
             f"ToonFaces has no attribute {attribute!r}; it has {', '.join(ATTRIBUTES)}"
         )
     if value not in ATTRIBUTES[attribute]:
         raise ValueError(
-            f"ToonFaces attribute {attribute!r} has no value {value!r}; choose from {', '.join(ATTRIBUTES[attribute])}"
+            f"ToonFaces attribute {attribute!r} has no value {value!r}; "
+            f"choose from {', '.join(ATTRIBUTES[attribute])}"
         )
 
 
-# ---------------------------------------------------------------------------------------------------- sampling
+# ----------------------------------------------------------------------------------------- sampling
 
 
 def _rng(split: str, index: int, salt: int) -> np.random.Generator:
@@ -198,53 +204,51 @@ def _rng(split: str, index: int, salt: int) -> np.random.Generator:
 
 
 def _choose(rng: np.random.Generator, attribute: str, domain: str) -> str:
-    values = [
-        v
-        for v in ATTRIBUTES[attribute]
-        if domain == "all" or v not in OUT_OF_DOMAIN.get(attribute, ())
-    ]
-    weights = np.array([_WEIGHTS.get(attribute, {}).get(v, 1.0) for v in values])
+    left_out = OUT_OF_DOMAIN.get(attribute, ()) if domain == "in" else ()
+    values = [value for value in ATTRIBUTES[attribute] if value not in left_out]
+    chances = _WEIGHTS.get(attribute, {})
+    weights = np.array([chances.get(value, 1.0) for value in values])
     return values[int(rng.choice(len(values), p=weights / weights.sum()))]
 
 
 def sample_identity(split: str, index: int) -> tuple[Geometry, str]:
-    """Geometry and hair cut of identity ``index`` of a split; the splits' identities are disjoint."""
+    """Geometry and hair cut of identity ``index``; the splits' identities are disjoint."""
     rng = _rng(split, index, salt=1)
-    offsets = rng.uniform(-1, 1, 7)
-    base, spread = vars(Geometry()).values(), vars(_RANGES).values()
-    geometry = Geometry(
-        *(round(float(b + s * o), 4) for b, s, o in zip(base, spread, offsets, strict=True))
-    )
-    return geometry, _choose(rng, "cut", "in")
+    proportions = []
+    for base, spread, offset in zip(
+        astuple(Geometry()), astuple(_RANGES), rng.uniform(-1, 1, 7), strict=True
+    ):
+        proportions.append(round(float(base + spread * offset), 4))
+    return Geometry(*proportions), _choose(rng, "cut", "in")
 
 
 def sample_face(split: str, index: int, domain: str = "in", variant: int = 0) -> Face:
-    """Face ``index`` of a split, the same for ever. ``variant`` > 0 draws the same identity with other attributes."""
+    """Face ``index`` of a split, the same for ever.
+
+    ``variant`` > 0 draws the same identity with other attributes.
+    """
     if domain not in DOMAINS:
         raise ValueError(f"ToonFaces has no domain {domain!r}; choose from {', '.join(DOMAINS)}")
     geometry, cut = sample_identity(split, index)
     rng = _rng(split, index, salt=2 + DOMAINS.index(domain) + 16 * variant)
-    drawn = {name: _choose(rng, name, domain) for name in ATTRIBUTES}
-    if (
-        domain == "all"
-    ):  # most pictures stay cartoons; the other styles say nothing of the attributes
-        drawn["style"] = str(rng.choice(ATTRIBUTES["style"], p=[0.84, 0.08, 0.08]))
-    drawn["cut"] = cut
+    values = {name: _choose(rng, name, domain) for name in ATTRIBUTES}
+    if domain == "all":  # most pictures stay cartoons; other styles say nothing of the attributes
+        values["style"] = str(rng.choice(ATTRIBUTES["style"], p=[0.84, 0.08, 0.08]))
+    values["cut"] = cut
     jitter = tuple(int(j) for j in rng.integers(-_JITTER, _JITTER + 1, 12))
-    return Face(
-        geometry, tuple(drawn.items()), int(rng.integers(2)), jitter, int(rng.integers(2**31))
-    )
+    rear, seed = int(rng.integers(2)), int(rng.integers(2**31))
+    return Face(geometry, tuple(values.items()), rear, jitter, seed)
 
 
 def visible(face: Mapping[str, str]) -> tuple[str, ...]:
     """The attributes that a face's picture shows.
 
-    Sketches and pixel art show none that we know but their style; surprised eyes are wide and sad ones downcast, whatever
-    the person's own are.
+    Sketches and pixel art show none that we know but their style; surprised eyes are wide and sad
+    ones downcast, whatever the person's own are.
     """
     if face["style"] != "toon":
         return ("style",)
-    own_eyes = _EXPRESSION[face["expression"]][2] is None
+    own_eyes = EXPRESSIONS[face["expression"]][2] is None
     return tuple(name for name in ATTRIBUTES if own_eyes or name != "eyes")
 
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 @option("dataset", "toonfaces")
 @dataclass
 class ToonFaces(Dataset):
-    """Cartoon faces drawn on the spot; with ``only_applicable``, those for which the edit means something."""
+    """Cartoon faces drawn on the spot.
+
+    With ``only_applicable``, those for which the edit means something.
+    """
 
     shows = "toonfaces"
     drawn = True
@@ -52,8 +55,8 @@ class ToonFaces(Dataset):
 
         if size != SIZE:
             raise DclipError(
-                f"dataset=toonfaces draws {SIZE}x{SIZE} pictures, but the checkpoint takes {size}x{size}; "
-                "choose dataset=folder"
+                f"dataset=toonfaces draws {SIZE}x{SIZE} pictures, "
+                f"but the checkpoint takes {size}x{size}; choose dataset=folder"
             )
         return toonfaces(split, self.count(split), truth, self.domain)
 

@@ -39,7 +39,10 @@ class Truth:
         return frozenset(name for name, _ in self.goal)
 
     def applies(self, face: Mapping[str, str]) -> bool:
-        """Whether the edit means anything for this face (no beard for the bearded, no tan for the dark)."""
+        """Whether the edit means anything for this face.
+
+        No beard for the bearded, no tan for the dark.
+        """
         old = face[self.attribute]
         if old == self.value:
             return False
@@ -48,7 +51,7 @@ class Truth:
         return all(part.applies(face) for part in self.also)
 
     def kept(self, facts: Mapping[str, str]) -> dict[str, str]:
-        """What the picture of a face still shows after the edit: all else, but nothing after a change of style."""
+        """What a face's picture still shows after the edit; nothing after a change of style."""
         if "style" in self.attributes:
             return {}
         changed = set(self.attributes)
@@ -57,18 +60,18 @@ class Truth:
         return {name: facts[name] for name in visible(facts) if name not in changed}
 
     def pictures(self, images: Images) -> Tensor | None:
-        """The true edited pictures [N,3,64,64]; None for a change of style, which has no single one."""
-        from dclip.data.toonfaces.many import drawn
+        """The true edited pictures [N,3,64,64]; a change of style has no single one, so None."""
+        from dclip.data.toonfaces.many import pictures_of
         from dclip.types import from_uint8
 
         if "style" in self.attributes:
             return None
-        faces = [face for face in images.facts if isinstance(face, Face)]
-        return from_uint8(drawn([counterfactual(face, self) for face in faces]))
+        faces = [counterfactual(face, self) for face in images.facts if isinstance(face, Face)]
+        return from_uint8(pictures_of(faces))
 
 
-# The true meaning of the edits in conf/edit/ that a renderer can draw. Sketch and pixel art change everything, so for them
-# there is a style to recognise but no counterfactual picture.
+# The true meaning of the edits in conf/edit/ that a renderer can draw. Sketch and pixel art change
+# everything: for them there is a style to recognise, but no counterfactual picture.
 TRUTHS: dict[str, Truth] = {
     "tanned": Truth("skin", "tanned", ("pale", "fair")),
     "pale": Truth("skin", "pale"),
@@ -89,16 +92,20 @@ TRUTHS: dict[str, Truth] = {
 
 
 def counterfactual(face: Face, truth: Truth) -> Face:
-    """The true result of an edit: the same person with only what it names changed. ValueError for a change of style."""
+    """The true result of an edit: the same person with only what it names changed.
+
+    ValueError for a change of style.
+    """
     if "style" in truth.attributes:
         raise ValueError(
-            "a change of style has no single true picture; only attribute edits have a counterfactual"
+            "a change of style has no single true picture; "
+            "only attribute edits have a counterfactual"
         )
     return face.with_(**dict(truth.goal))
 
 
 def truth_named(name: str) -> Truth | None:
-    """The truth of an edit, or of several whose names are joined by ``+``; None where one is not known."""
+    """The truth of an edit, or of several, joined by ``+``; None where one is not known."""
     known: list[Truth] = []
     for part in name.split("+"):
         if part not in TRUTHS:

@@ -1,141 +1,153 @@
-"""What a sentence says of a cartoon face."""
+"""What a sentence says of a person, in the words that the embedded CLIPs were trained on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dclip.data.toonfaces.captions import _BEARD_WORDS, _EXPRESSION_WORDS
+from dclip.data.toonfaces.captions import BEARD_WORDS, EXPRESSION_WORDS
 from dclip.data.toonfaces.faces import ATTRIBUTES
 
 _NOUNS = "face|person|human|character"
 
+_STYLES = {
+    "pixel": r"pixel art(?: picture)?|8-bit pixel picture",
+    "sketch": r"(?:(?:pencil|black and white) )?sketch|line drawing",
+}
+_STYLE_NAMES = {"toon": "a picture", "sketch": "a sketch", "pixel": "pixel art"}
+
 
 @dataclass(frozen=True)
-class _Named:
-    """An attribute's words in a text: where they stand, and how another value would read there."""
+class Mention:
+    """An attribute's words in a text.
+
+    Attributes:
+        span: where they stand.
+        wordings: how each value would read there.
+    """
 
     attribute: str
     value: str
     span: tuple[int, int]
-    others: dict[str, str]
-
-
-def _any_of(values: Sequence[str]) -> str:
-    return "|".join(sorted((v.replace("_", " ") for v in values), key=len, reverse=True))
-
-
-def _expression(text: str) -> _Named | None:
-    words = {word: value for value, options in _EXPRESSION_WORDS.items() for word in options}
-    found = re.search(rf"\b({_any_of(list(words))})\b", text)
-    if found is None:
-        return None
-    others = {value: options[0] for value, options in _EXPRESSION_WORDS.items()}
-    return _Named("expression", words[found[1]], found.span(), others)
-
-
-def _beard(text: str) -> _Named | None:
-    words = {
-        re.sub("^a ", "", word): value
-        for value, options in _BEARD_WORDS.items()
-        for word in options
-    }
-    found = re.search(
-        rf"(?<!without )\b(?:a )?({_any_of(list(words))})\b(?<!without a beard)", text
-    )
-    if found is None:
-        return None
-    return _Named(
-        "beard",
-        words[found[1]],
-        found.span(),
-        {value: options[0] for value, options in _BEARD_WORDS.items()},
-    )
-
-
-def _hair(text: str) -> list[_Named]:
-    colors, lengths = _any_of(ATTRIBUTES["hair_color"]), _any_of(ATTRIBUTES["hair_length"])
-    found = re.search(rf"\b(?:({lengths}) )?(?:({colors}) )?hair\b", text)
-    named = []
-    for group, attribute in ((1, "hair_length"), (2, "hair_color")):
-        if found is not None and found[group]:
-            value = found[group].replace(" ", "_")
-            named.append(
-                _Named(
-                    attribute,
-                    value,
-                    found.span(group),
-                    {v: v.replace("_", " ") for v in ATTRIBUTES[attribute]},
-                )
-            )
-    return named
-
-
-def _skin(text: str) -> _Named | None:
-    values = ATTRIBUTES["skin"]
-    zombie = re.search(r"\b(?:green )?zombie(?: face)?\b", text)
-    if zombie is not None:
-        return _Named("skin", "green", zombie.span(), {v: f"{v} person" for v in values})
-    found = re.search(rf"\b({_any_of(values)}) skin\b", text)
-    if found is not None:  # captions never say "green skin"
-        return _Named("skin", found[1], found.span(1), {v: v for v in values if v != "green"})
-    found = re.search(rf"\b({_any_of(values)})(?= (?:{_NOUNS})\b)", text)
-    return (
-        _Named("skin", found[1], found.span(), {v: v for v in values if v != "green"})
-        if found
-        else None
-    )
-
-
-def _clothes(text: str) -> _Named | None:
-    values = ATTRIBUTES["clothes_color"]
-    found = re.search(rf"\b({_any_of(values)}) clothes\b", text)
-    return (
-        _Named("clothes_color", found[1], found.span(1), {v: v for v in values}) if found else None
-    )
-
-
-def _style(text: str) -> _Named | None:
-    forms = {
-        "pixel": r"pixel art(?: picture)?|8-bit pixel picture",
-        "sketch": r"(?:(?:pencil|black and white) )?sketch|line drawing",
-    }
-    others = {"toon": "a picture", "sketch": "a sketch", "pixel": "pixel art"}
-    for value, form in forms.items():
-        found = re.search(rf"\b(?:an? )?(?:{form})(?= of\b)", text)
-        if found is not None:
-            return _Named("style", value, found.span(), others)
-    return None
-
-
-def _named(text: str) -> list[_Named]:
-    words = text.lower()
-    found = [
-        _style(words),
-        _expression(words),
-        _skin(words),
-        *_hair(words),
-        _beard(words),
-        _clothes(words),
-    ]
-    return [name for name in found if name is not None]
+    wordings: Mapping[str, str]
 
 
 def parse_attributes(text: str) -> dict[str, str]:
-    """The ToonFaces attributes that a text names: "a sad person with red hair" -> expression sad, hair_color red."""
-    return {name.attribute: name.value for name in _named(text)}
+    """The attributes that a text names.
 
-
-def _with_article(text: str) -> str:
-    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2] in "aeiou" else "a ", text)
+    "a sad person with red hair" -> expression sad, hair_color red.
+    """
+    return {mention.attribute: mention.value for mention in _mentions(text)}
 
 
 def siblings(text: str) -> tuple[str, ...]:
-    """The same text with one named attribute changed, for all its other values; empty if it names none."""
-    made = []
-    for name in _named(text):
-        start, end = name.span
-        words = [word for value, word in name.others.items() if value != name.value]
-        made += [_with_article(text[:start] + word + text[end:]) for word in words]
-    return tuple(dict.fromkeys(made))
+    """The same text with one named attribute changed, for all its other values."""
+    texts: dict[str, None] = {}
+    for mention in _mentions(text):
+        start, end = mention.span
+        for value, words in mention.wordings.items():
+            if value != mention.value:
+                texts[_with_article(text[:start] + words + text[end:])] = None
+    return tuple(texts)
+
+
+def _mentions(text: str) -> Iterator[Mention]:
+    words = text.lower()
+    for search in (_style, _expression, _skin, _hair_length, _hair_color, _beard, _clothes):
+        mention = search(words)
+        if mention is not None:
+            yield mention
+
+
+def _with_article(text: str) -> str:
+    def article(match: re.Match[str]) -> str:
+        return "an " if match[2] in "aeiou" else "a "
+
+    return re.sub(r"\b(a|an) (?=(\w))", article, text)
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A pattern of these words, the longest first."""
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
+def _plain(attribute: str) -> dict[str, str]:
+    """An attribute's values as they are spoken: light_brown -> light brown."""
+    return {value: value.replace("_", " ") for value in ATTRIBUTES[attribute]}
+
+
+def _first(words: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The usual wording of every value."""
+    return {value: options[0] for value, options in words.items()}
+
+
+def _style(text: str) -> Mention | None:
+    for value, form in _STYLES.items():
+        match = re.search(rf"\b(?:an? )?(?:{form})(?= of\b)", text)
+        if match is not None:
+            return Mention("style", value, match.span(), _STYLE_NAMES)
+    return None
+
+
+def _expression(text: str) -> Mention | None:
+    values: dict[str, str] = {}
+    for value, options in EXPRESSION_WORDS.items():
+        values |= dict.fromkeys(options, value)
+    match = re.search(rf"\b({_any_of(values)})\b", text)
+    if match is None:
+        return None
+    return Mention("expression", values[match[1]], match.span(), _first(EXPRESSION_WORDS))
+
+
+def _skin(text: str) -> Mention | None:
+    values = ATTRIBUTES["skin"]
+    match = re.search(r"\b(?:green )?zombie(?: face)?\b", text)
+    if match is not None:
+        persons = {value: f"{value} person" for value in values}
+        return Mention("skin", "green", match.span(), persons)
+    wordings = {value: value for value in values if value != "green"}  # captions never say it
+    match = re.search(rf"\b({_any_of(values)}) skin\b", text)
+    if match is not None:
+        return Mention("skin", match[1], match.span(1), wordings)
+    match = re.search(rf"\b({_any_of(values)})(?= (?:{_NOUNS})\b)", text)
+    if match is not None:
+        return Mention("skin", match[1], match.span(), wordings)
+    return None
+
+
+def _hair_length(text: str) -> Mention | None:
+    return _hair(text, 1, "hair_length")
+
+
+def _hair_color(text: str) -> Mention | None:
+    return _hair(text, 2, "hair_color")
+
+
+def _hair(text: str, group: int, attribute: str) -> Mention | None:
+    lengths, colors = _plain("hair_length"), _plain("hair_color")
+    pattern = rf"\b(?:({_any_of(lengths.values())}) )?(?:({_any_of(colors.values())}) )?hair\b"
+    match = re.search(pattern, text)
+    if match is None or not match[group]:
+        return None
+    value = match[group].replace(" ", "_")
+    return Mention(attribute, value, match.span(group), _plain(attribute))
+
+
+def _beard(text: str) -> Mention | None:
+    values: dict[str, str] = {}
+    for value, options in BEARD_WORDS.items():
+        values |= dict.fromkeys((word.removeprefix("a ") for word in options), value)
+    pattern = rf"(?<!without )\b(?:a )?({_any_of(values)})\b(?<!without a beard)"
+    match = re.search(pattern, text)
+    if match is None:
+        return None
+    return Mention("beard", values[match[1]], match.span(), _first(BEARD_WORDS))
+
+
+def _clothes(text: str) -> Mention | None:
+    wordings = _plain("clothes_color")
+    match = re.search(rf"\b({_any_of(wordings)}) clothes\b", text)
+    if match is None:
+        return None
+    return Mention("clothes_color", match[1], match.span(1), wordings)
