@@ -22,19 +22,20 @@ with the same files) is asked first. HF_HUB_OFFLINE=1 forbids fetching. Exit cod
 
 def main(words: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
-    args = _parser().parse_args(words)
+    args = parser().parse_args(words)
     code: int = args.run(args)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Words after ``dclip weights``."""
+    arguments = argparse.ArgumentParser(
         "dclip weights",
         description="Weights: what there is, fetch, check, find.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(
+    commands = arguments.add_subparsers(
         title="commands", required=True, metavar="list | fetch | verify | where"
     )
     listing = commands.add_parser("list", help="all known weights, and which are here")
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     finding = commands.add_parser("where", help="where weights are, or where they are looked for")
     finding.add_argument("names", nargs="*", metavar="NAME")
     finding.set_defaults(run=where_weights)
-    return parser
+    return arguments
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

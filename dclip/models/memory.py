@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dclip.models.sizes import MOST_IMAGES, WORKING
-from dclip.models.unet import DiffusionModel, build_unet
+from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 
 
 @dataclass
@@ -62,6 +62,11 @@ def kept_mb(net: nn.Module) -> float:
         return saved.total / 1e6
 
 
+def kept_mb_of(info: ModelInfo) -> float:
+    """MB that autograd keeps of one image's pass through a model of this shape."""
+    return _kept_mb(json.dumps(info.unet))
+
+
 @cache
 def _kept_mb(unet: str) -> float:
     with torch.inference_mode(False), torch.device("meta"):
@@ -82,6 +87,6 @@ def fitting_batch(model: DiffusionModel, device: torch.device, gradient: bool = 
 
     ``gradient``: whether a call keeps what a backward pass needs.
     """
-    image = _kept_mb(json.dumps(model.info.unet)) * (1 if gradient else WORKING)
+    image = kept_mb_of(model.info) * (1 if gradient else WORKING)
     most = MOST_IMAGES["cpu" if device.type == "cpu" else "gpu"]
     return max(1, min(most, int(free_mb(device) / 2 / image)))

@@ -15,8 +15,6 @@ from dclip.errors import DclipError
 from helpers import layouts
 from helpers.runs import configure
 
-"""Faces turned and cropped as FFHQ's: geometry with known answers, files of landmarks, and a real detector on a photograph."""
-
 UPRIGHT = np.array(
     [[90.0, 100], [110, 100], [94, 130], [106, 130]]
 )  # eyes 20 apart, the mouth 30 below

@@ -16,9 +16,6 @@ from dclip.data.pools import Order
 from helpers import layouts
 from helpers.datasets import COUNTS, load, lsun, names_of
 
-"""Photographs on disk in every published layout, splits, id lists, CIFAR-10's fetching, and images drawn by the model."""
-
-
 # ------------------------------------------------------------------------------------------- every layout
 
 

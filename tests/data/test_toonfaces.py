@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy.ndimage import binary_dilation
 
 from dclip import files
@@ -10,7 +11,9 @@ from dclip.data.domains import true_images, truth_of
 from dclip.data.toonfaces import captions, drawing, many, truths
 from dclip.data.toonfaces import faces as tf
 from dclip.data.toonfaces.images import toonfaces
+from dclip.data.toonfaces.words import parse_attributes
 from dclip.types import to_uint8
+from helpers.runs import ROOT
 
 
 def test_the_shipped_manifest_is_reproduced_on_this_machine():
@@ -151,11 +154,14 @@ def test_a_misspelt_name_is_an_error_with_the_choices(attempt, words):
         attempt()
 
 
-def test_every_truth_and_every_edit_text_names_values_that_exist():
-    for truth in truths.TRUTHS.values():
-        tf.check_value(truth.attribute, truth.value)
-        for value in truth.applies_to or ():
-            tf.check_value(truth.attribute, value)
+@pytest.mark.parametrize("name", truths.TRUTHS)
+def test_a_truth_names_values_that_exist_and_its_edits_text_says_the_same(name):
+    truth = truths.TRUTHS[name]
+    for value in (truth.value, *(truth.applies_to or ())):
+        tf.check_value(truth.attribute, value)
+    edit = OmegaConf.load(ROOT / "conf" / "edit" / f"{name}.yaml").edit
+    assert parse_attributes(edit.target) == dict(truth.goal)
+    assert parse_attributes(edit.source).get(truth.attribute) != truth.value
 
 
 def test_labels_say_minus_one_where_nothing_can_be_seen():

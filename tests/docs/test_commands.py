@@ -72,7 +72,7 @@ def check_words(words):
     if words[0] == "metrics":
         metrics_command.build_parser().parse_args(words[1:])
     elif words[0] == "weights":
-        weights_command._parser().parse_args(words[1:])
+        weights_command.parser().parse_args(words[1:])
     elif words[0] in ("task=report", "task=preference"):
         known = collect.ARGUMENTS if words[0] == "task=report" else preference.SETTINGS
         assert {word.split("=")[0] for word in words[1:]} <= set(known)

@@ -23,8 +23,6 @@ from dclip.types import Images
 from helpers.networks import write_edit
 from helpers.runs import configure, words
 
-"""Several edits at once, degrees of change, and variants."""
-
 
 def pictures(n=3, size=16, seed=0):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1

@@ -18,8 +18,6 @@ from dclip.types import Images
 from helpers.networks import write_edit
 from helpers.runs import configure, words
 
-"""Images of an unseen kind, brought into the model's domain."""
-
 
 def named(n=3, size=16):
     pixels = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -36,8 +36,6 @@ from dclip.record.record import Record
 from dclip.types import Images
 from helpers.runs import configure, words
 
-"""How the loss reaches the network: gradients, updates, memory."""
-
 TEXTS = ("person", "person with red hair")
 NAMES = [name.value for name in ObjectiveName]
 

@@ -10,9 +10,6 @@ from dclip.models.checkpoints import load_model
 from dclip.models.unet import build_unet
 from helpers.published_networks import ADM, DDIM, AdmNet, DdimNet, built, difference, random_net
 
-"""Published networks, written once more in plain torch, against what ``dclip.models.convert`` makes of their weights."""
-
-
 # ---------------------------------------------------------------------------------------------------- the networks agree
 
 

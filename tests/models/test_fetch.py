@@ -14,8 +14,6 @@ from dclip.models import fetch, registry
 from dclip.models.registry import File, KnownWeights, Source
 from helpers.server import BODY, MD5, SHA, closed_port, serving
 
-"""The fetcher against a web server on the loopback interface: resumed, checked, one source after the other."""
-
 
 @pytest.fixture
 def site(monkeypatch):

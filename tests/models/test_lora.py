@@ -22,8 +22,6 @@ from dclip.record.record import Record
 from dclip.types import Images
 from helpers.runs import configure, words
 
-"""Low-rank updates: what they add, what they cost, how they travel."""
-
 TIMES = torch.tensor([10, 400])
 
 

@@ -27,8 +27,6 @@ from helpers.published import (
     write_identity,
 )
 
-"""The networks that measure photographs, in their published formats: IR-SE50, BiSeNet, the ADE20K segmenter, CLIPs."""
-
 
 def images(count=2, size=48):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(3)) * 2 - 1

@@ -13,8 +13,6 @@ from dclip.models.checkpoints import load_model
 from dclip.models.shared import Remembered, common_beginning, share, stages
 from helpers.networks import write_edit
 
-"""Networks that begin alike compute their beginning once."""
-
 NAMES = ("one", "two", "three")
 
 

@@ -23,8 +23,6 @@ from dclip.prepare import needs
 from helpers.networks import write_edit
 from helpers.runs import ROOT, configure, words
 
-"""The page of task=demo: what it does without a browser, and then in a real one."""
-
 GUARDED = """
 import socket, sys
 def home(host):

@@ -19,8 +19,6 @@ from dclip.record import identity, record
 from dclip.record.processes import this_process
 from helpers.runs import ROOT, command, command_here, configure, words
 
-"""Sweeps with every launcher: the same numbers, a folder for every job, and jobs that were stopped go on."""
-
 EQUAL = ("mae", "ssim", "s_dir", "s_dir_heldout")
 FOUR = list(
     product((300, 400), "ab")

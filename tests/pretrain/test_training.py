@@ -16,8 +16,6 @@ from helpers import layouts
 from helpers.networks import TINY_CLIP
 from helpers.runs import ROOT, configure, words
 
-"""Small networks of one's own on CIFAR-10: trained at debug size on a tiny fake folder, scored, and sampled with."""
-
 QUICK = {
     "task.steps": 2, "task.batch": 4, "task.compile": "false", "dataset.train": 12, "dataset.test": 6,
     "trainer": "cpu", "trainer.progress": "false", "trainer.threads": 1, "logger": "csv",

@@ -16,8 +16,6 @@ from dclip.record import identity
 from dclip.study import collect
 from helpers.runs import configure
 
-"""Reports over any runs, and the preference page."""
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
