@@ -28,7 +28,8 @@ from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.files import write_json
 from dclip.methods.diffusionclip.module import Objective
 from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
-from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
+from dclip.methods.diffusionclip.options import DiffusionClip
+from dclip.methods.diffusionclip.settings import ObjectiveName
 from dclip.models.clip import ClipModel, build_clip, published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet

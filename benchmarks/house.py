@@ -23,8 +23,8 @@ config
 types losses
 runtime record
 data diffusion models text
-encode run edits methods
-metrics prepare
+run metrics encode edits methods
+prepare
 pretrain pages pipeline study
 extend api cli
 """

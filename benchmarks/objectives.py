@@ -28,7 +28,8 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.files import atomic_save
 from dclip.methods.diffusionclip.module import Objective
 from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
-from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
+from dclip.methods.diffusionclip.options import DiffusionClip
+from dclip.methods.diffusionclip.settings import ObjectiveName
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.checkpoints import load_clip, load_identity, load_model
 from dclip.models.lora import Lora

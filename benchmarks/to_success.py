@@ -35,6 +35,7 @@ from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.encode.invert import encode
 from dclip.files import write_json
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.options import DiffusionClip
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
@@ -44,7 +45,10 @@ from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import CONF
+from dclip.prepare.networks import networks
 from dclip.record.machine import environment
+from dclip.record.record import Record
+from dclip.run import Run
 from dclip.types import Edited
 from finetuning import table
 
@@ -189,28 +193,27 @@ def published(
 def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     """``preset=quick``, batch by batch."""
     print("dclip, preset=quick", flush=True)
-    networks, threads = build_networks(cfg), Crew()
-    model, images = networks.model, toonfaces("train", cfg.dataset.train, judge.truth)
-    held = encode(cfg, model, judge.images)
-    assert networks.clip is not None
-    clip, clock = networks.clip, Clock()
-    latents = clock.run(lambda: encode(cfg, model, images))
+    run, threads = Run(cfg, build_networks(cfg, networks(cfg)), Record.quiet(cfg)), Crew()
+    model, images = run.model, toonfaces("train", cfg.dataset.train, judge.truth)
+    held = encode(run, judge.images).latents
+    options = cfg.method
+    assert run.networks.clip is not None and isinstance(options, DiffusionClip)
+    clip, clock = run.networks.clip, Clock()
+    latents = clock.run(lambda: encode(run, images)).latents
     inverted = clock.seconds
-    lora = Lora(model.unet, cfg.method.lora, cfg.seed)
+    lora = Lora(model.unet, options.lora, cfg.seed)
     original = copy.deepcopy(model)
     lora.attach(model.unet)
     down = pairs_of(cfg.sampler)[1]
 
     def learning() -> Iterator[int]:
         objective = Objective.prepare(
-            cfg.loss, clip, networks.identity, images, (cfg.edit.source, cfg.edit.target)
+            cfg.loss, clip, run.networks.identity, images, (cfg.edit.source, cfg.edit.target)
         )
-        tuning = DiffusionClipTuning(
-            model, objective, latents, down, cfg.method, cfg.seed, lora=lora
-        )
+        tuning = DiffusionClipTuning(model, objective, latents, down, options, cfg.seed, lora=lora)
         (optimizer,), (schedule,) = tuning.configure_optimizers()
         trained, seen = list(lora.parameters()), 0
-        for batch in range(cfg.method.epochs * tuning.steps_per_epoch):
+        for batch in range(options.epochs * tuning.steps_per_epoch):
             work = tuning.work(batch)
             for _ in threads.updates(work, trained):
                 optimizer.step()
@@ -234,7 +237,7 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
             )
         )
         clock.run(lambda: sample(model.predict, up, down, model.schedule))
-    return line("dclip", len(images), cfg.method.lr, inverted, learned, clock.seconds, found)
+    return line("dclip", len(images), options.lr, inverted, learned, clock.seconds, found)
 
 
 def line(

@@ -13,10 +13,28 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from dclip.api import edit, generate, invert, load_clip, load_model, measure
+    from dclip.api import (
+        edit,
+        finetune,
+        generate,
+        invert,
+        load_clip,
+        load_model,
+        measure,
+        sample,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["edit", "generate", "invert", "load_clip", "load_model", "measure"]
+__all__ = [
+    "edit",
+    "finetune",
+    "generate",
+    "invert",
+    "load_clip",
+    "load_model",
+    "measure",
+    "sample",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,3 +43,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(dclip.api, name)
     raise AttributeError(f"module 'dclip' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -6,9 +6,9 @@ import torch
 
 import dclip
 from dclip.config import Metrics
-from dclip.edits.saved import save_edit
 from dclip.errors import DclipError
 from dclip.models.judge import Judge
+from helpers.networks import save_edit
 from helpers.runs import ROOT, configure, words
 
 
@@ -38,12 +38,15 @@ def test_importing_dclip_imports_nothing_heavy():
 def test_every_public_function_is_there_and_described():
     assert set(dclip.__all__) == {
         "edit",
+        "finetune",
         "generate",
         "invert",
         "load_clip",
         "load_model",
         "measure",
+        "sample",
     }
+    assert set(dclip.__all__) < set(dir(dclip))
     for name in dclip.__all__:
         assert callable(getattr(dclip, name))
         assert getattr(dclip, name).__doc__

@@ -9,7 +9,7 @@ import torch
 from dclip.config import Loss
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
-from dclip.methods.diffusionclip.options import ObjectiveName
+from dclip.methods.diffusionclip.settings import ObjectiveName
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 from helpers.runs import ROOT

@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from dclip.config import Config, Net, TaskName, option_name
+from dclip.config import Config, FinetuneTask, Net, PretrainTask, SampleTask, option_name
 from dclip.data.toonfaces.options import ToonFaces
 from dclip.methods.diffusionclip.options import DiffusionClip
 from helpers.experiments import EXPERIMENTS, FINE_TUNING, SAMPLING, TRAININGS
@@ -22,14 +22,14 @@ def test_every_experiment_composes_and_is_possible(name, configure_on):
     assert isinstance(cfg, Config)
     if name.startswith("pretrain_"):
         _, pictures, net = name.split("_")
-        assert cfg.task.name is TaskName.pretrain
+        assert isinstance(cfg.task, PretrainTask)
         assert cfg.task.net is Net(net)
         assert option_name("dataset", cfg.dataset) == pictures
-    elif cfg.task.name is TaskName.sample:
+    elif isinstance(cfg.task, SampleTask):
         assert cfg.name == name
         assert cfg.guidance.targets
     else:
-        assert cfg.task.name is TaskName.finetune
+        assert isinstance(cfg.task, FinetuneTask)
         assert isinstance(cfg.dataset, ToonFaces) == name.startswith("toonfaces")
         assert cfg.clip.name == (
             "toonfaces" if isinstance(cfg.dataset, ToonFaces) else "openai_vit_b_16"
@@ -163,7 +163,7 @@ def test_every_text_pair_of_the_published_list_is_there():
 
 def test_without_any_word_the_demo_is_configured():
     cfg = configure()
-    assert cfg.task.name is TaskName.finetune
+    assert isinstance(cfg.task, FinetuneTask)
     assert cfg.edit.name == "red_hair"
     assert isinstance(cfg.dataset, ToonFaces)
     assert isinstance(cfg.method, DiffusionClip)

@@ -9,6 +9,7 @@ from dclip.files import read_json
 from helpers import layouts
 from helpers.experiments import DRAWN, PHOTOGRAPHS, SAMPLING, TRAININGS
 from helpers.images import read_image
+from helpers.networks import put_on
 from helpers.published_networks import AdmNet, DdimNet, random_net
 from helpers.runs import ROOT, SMALL, configure, run, words
 
@@ -289,9 +290,9 @@ def test_the_base_tells_how_wide_the_heads_of_a_fine_tuned_file_are(published):
     from dclip.models.checkpoints import load_model
 
     model = load_model(str(published["adm"]), 32, 16)
-    read_edit(str(published["tuned_adm"])).put_on(model)
+    tuned = put_on(read_edit(str(published["tuned_adm"])), model)
     expected = load_model(str(published["tuned_adm"]), 32, 16)
     assert all(
         torch.equal(a, b)
-        for a, b in zip(model.unet.parameters(), expected.unet.parameters(), strict=True)
+        for a, b in zip(tuned.unet.parameters(), expected.unet.parameters(), strict=True)
     )

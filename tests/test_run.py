@@ -244,20 +244,20 @@ def test_an_edit_of_another_base_is_refused_and_the_run_says_so(tuned, tiny, net
 
 def test_the_batch_size_never_changes_a_picture(tiny, monkeypatch, tmp_path):
     from dclip.data.load import load_images
-    from dclip.edits.editor import generate
+    from dclip.encode.generate import generate
     from dclip.encode.invert import encode
     from dclip.models.networks import build_networks
+    from dclip.prepare.networks import networks
+    from dclip.record.record import Record
+    from dclip.run import Run
 
     found = []
     for batch in (1, 3, 4):
         monkeypatch.setenv("DCLIP_CACHE", str(tmp_path / str(batch)))
         cfg = configure(*words(tiny, trainer__batch=batch, sampler__eta=0.5))
-        networks = build_networks(cfg)
-        images = load_images(cfg, "test", 64)
-        latents = encode(cfg, networks.model, images)
-        found.append(
-            (latents, generate(cfg, networks.model, networks.model.predict, images, latents))
-        )
+        run = Run(cfg, build_networks(cfg, networks(cfg)), Record.quiet(cfg))
+        start = encode(run, load_images(cfg, "test", 64))
+        found.append((start.latents, generate(run, run.model.predict, start)))
     for other in found[1:]:
         torch.testing.assert_close(other[0], found[0][0], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(

@@ -22,9 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import Config, planned
+from dclip.config import Config, DemoTask, planned
 from dclip.errors import DclipError
-from dclip.prepare import launchers, plugins
+from dclip.prepare import launchers, plan, plugins
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import (
     CONF,
@@ -152,10 +152,8 @@ def job(node: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
         cfg.resume = cfg.resume or launchers.begun(cfg)
-    from dclip.pipeline import run
-
     try:
-        run(cfg)
+        _carry_out(cfg)
     except DclipError as error:
         _fail(error)
     except OSError as error:
@@ -165,6 +163,22 @@ def job(node: DictConfig) -> None:
                 f"{place}: {reason}; check the disk's space and rights (output={cfg.output})"
             )
         )
+
+
+def _carry_out(cfg: Config) -> None:
+    """Show the plan, open the page, or do the run. Torch is imported only for the last two."""
+    if planned(cfg).plan:
+        plan.show(cfg)
+        return
+    obtain([cfg])
+    if isinstance(cfg.task, DemoTask):
+        from dclip.pages.demo_page import serve
+
+        serve(cfg)
+        return
+    from dclip.pipeline import run
+
+    run(cfg)
 
 
 def _fail(error: DclipError) -> None:

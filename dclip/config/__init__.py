@@ -53,6 +53,7 @@ from dclip.config.sampler import (
 from dclip.config.task import (
     DemoTask,
     EditTask,
+    FinetuneTask,
     Net,
     PlanTask,
     PretrainTask,
@@ -60,7 +61,6 @@ from dclip.config.task import (
     SampleTask,
     Start,
     Task,
-    TaskName,
     TranslateTask,
 )
 
@@ -90,6 +90,7 @@ __all__ = [
     "Encode",
     "Features",
     "FinalStep",
+    "FinetuneTask",
     "FixedPoint",
     "Global",
     "GpuTrainer",
@@ -121,7 +122,6 @@ __all__ = [
     "Start",
     "T",
     "Task",
-    "TaskName",
     "Trainer",
     "TranslateTask",
     "Variance",

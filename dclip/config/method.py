@@ -6,6 +6,7 @@ The methods themselves lie in :mod:`dclip.methods`, each with its option.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from dclip.config.options import _positive, _weights
 from dclip.errors import need
@@ -13,7 +14,13 @@ from dclip.errors import need
 
 @dataclass
 class MethodOption:
-    """An option of ``method=``. What it does is its contract in :mod:`dclip.methods.contract`."""
+    """An option of ``method=``. What it does is its contract in :mod:`dclip.methods.contract`.
+
+    Attributes:
+        follows_prompts: whether it follows ``guidance.targets`` without a guidance.
+    """
+
+    follows_prompts: ClassVar[bool] = False
 
 
 @dataclass

@@ -14,11 +14,7 @@ T = TypeVar("T")
 
 
 STORE = ConfigStore.instance()
-
-
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
-
-
 TEMPLATES = ("none", "imagenet79")
 
 
@@ -33,11 +29,17 @@ def option(group: str, name: str) -> Callable[[type[T]], type[T]]:
     return register
 
 
+def name_of(group: str, option: type) -> str:
+    """What an option's class is called on the command line."""
+    for name, known in OPTIONS[group].items():
+        if option is known:
+            return name
+    return option.__name__
+
+
 def option_name(group: str, chosen: object) -> str:
-    """What an option is called on the command line."""
-    return next(
-        (name for name, cls in OPTIONS[group].items() if type(chosen) is cls), type(chosen).__name__
-    )
+    """What a chosen option is called on the command line."""
+    return name_of(group, type(chosen))
 
 
 def _positive(owner: str, **values: float) -> None:

@@ -1,8 +1,4 @@
-"""Every option of dclip: one dataclass an option, one group a noun on the command line. Imports nothing heavy.
-
-A dataclass refuses bad values in ``__post_init__``; what needs several options at once is refused by :func:`check`, before
-any network is built. ``@option(group, name)`` stores the class in Hydra's ConfigStore, so that ``sampler=ddpm`` finds it.
-"""
+"""One run's configuration: every group, and the settings that belong to none."""
 
 from __future__ import annotations
 
@@ -16,16 +12,16 @@ from dclip.config.dataset import Dataset
 from dclip.config.edit import Edit, Mix
 from dclip.config.guidance import Guidance
 from dclip.config.loss import Loss
+from dclip.config.method import MethodOption
 from dclip.config.metric import Metrics
 from dclip.config.networks import Checkpoint, Clip
-from dclip.config.options import STORE
+from dclip.config.options import OPTIONS, STORE, name_of
 from dclip.config.run import Logger, Trainer
 from dclip.config.sampler import Sampler
 from dclip.config.task import PlanTask, Task
-from dclip.errors import DclipError as DclipError
 from dclip.errors import need
 
-# ---------------------------------------------------------------------------------------------------- the whole
+KIND_KEYS = {"task": "name"}  # group -> the key under which a saved configuration names the option
 
 
 @dataclass
@@ -37,7 +33,7 @@ class Config:
     checkpoint: Checkpoint = MISSING
     clip: Clip = MISSING
     edit: Edit = MISSING
-    method: Any = MISSING  # a MethodOption
+    method: MethodOption = MISSING
     guidance: Guidance = MISSING
     sampler: Sampler = MISSING
     mix: Mix = field(default_factory=Mix)
@@ -48,17 +44,16 @@ class Config:
     name: str = ""  # of the run's folder; empty: task and edit
     seed: int = 0
     gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
-    degrees: list[float] = field(
-        default_factory=lambda: [0.0, 0.5, 1.0, 1.5]
-    )  # of the strip of degrees; [] for none
+    # of the strip of degrees; [] for none
+    degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5])
     variants: int = 1  # of every image, where sampling is stochastic
-    input: str | None = (
-        None  # an image or a folder of images: to edit, to translate, or to fine-tune on and edit
-    )
+    # an image or a folder of images: to edit, to translate, or to fine-tune on and edit
+    input: str | None = None
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights
-    plugins: Any = None  # modules of your own, by name, that add options, metrics, solvers ...: a name or a list (docs/extend.md)
+    # modules of your own, by name, that add options, metrics, ...: a name or a list (docs/extend.md)
+    plugins: Any = None
     plan: bool = False  # only say what the run would fetch, take and need
     sweep: str = ""  # the study or sweep that a run belongs to
     note: str = ""
@@ -85,17 +80,25 @@ STORE.store(name="schema", node=Config, provider="dclip")
 
 
 def plain(config: DictConfig | Config) -> dict[str, Any]:
-    """The configuration as plain dicts, lists, numbers and strings."""
+    """The configuration as plain dicts, lists, numbers and strings: what a run's folder keeps.
+
+    Where an option's class is its kind, the option's name is kept with its settings (``KIND_KEYS``).
+    """
     node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
-    result = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
-    assert isinstance(result, dict)
-    return {str(k): v for k, v in result.items()}
+    container = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    settings = {str(key): value for key, value in container.items()}
+    for group, key in KIND_KEYS.items():
+        option = OmegaConf.get_type(node, group)
+        if option is not None and isinstance(settings.get(group), dict):
+            settings[group] = {key: name_of(group, option), **settings[group]}
+    return settings
 
 
 def planned(cfg: Config) -> Config:
     """With ``task=plan``, the configuration of the run that is planned; any other as it is."""
-    return (
-        replace(cfg, task=Task(name=cfg.task.of), plan=True)
-        if isinstance(cfg.task, PlanTask)
-        else cfg
-    )
+    if not isinstance(cfg.task, PlanTask):
+        return cfg
+    task = OPTIONS["task"][cfg.task.of]()
+    assert isinstance(task, Task)
+    return replace(cfg, task=task, plan=True)

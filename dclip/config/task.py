@@ -4,42 +4,54 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from omegaconf import MISSING
 
 from dclip.config.options import _positive, _weights, option
 from dclip.errors import need
 
-# ---------------------------------------------------------------------------------------------------- task
 
+@dataclass
+class Task:
+    """What a run does. The option's class is the kind; what other parts ask about it, it says itself.
 
-class TaskName(StrEnum):
-    """What a run does."""
+    Attributes:
+        splits: the images it looks at, in the order in which they are dealt: how many train must not
+            change which are the test images.
+        learns: whether it learns an edit.
+        applies: whether it applies the edits of ``edit.adapter``.
+        takes_input: whether ``input`` may stand in for the data set.
+        named_by_edit: whether the edit's name is part of the run's.
+    """
 
-    finetune = "finetune"
-    edit = "edit"
-    reconstruct = "reconstruct"
-    sample = "sample"
-    pretrain = "pretrain"
-    translate = "translate"  # type: ignore[assignment]  # a name that str has too
-    plan = "plan"
-    demo = "demo"
+    splits: ClassVar[tuple[str, ...]] = ()
+    learns: ClassVar[bool] = False
+    applies: ClassVar[bool] = False
+    takes_input: ClassVar[bool] = False
+    named_by_edit: ClassVar[bool] = False
 
 
 @option("task", "finetune")
 @dataclass
-class Task:
+class FinetuneTask(Task):
     """Fine-tune for one edit, apply it to the test images, measure, report."""
 
-    name: TaskName = TaskName.finetune
+    splits = ("test", "train", "validation")
+    learns = True
+    takes_input = True
+    named_by_edit = True
 
 
 @option("task", "edit")
 @dataclass
 class EditTask(Task):
-    """Apply a fine-tuned edit to images: ``input`` (a file or a folder), or the data set's test split."""
+    """Apply a learned edit to ``input`` (a file or a folder), or to the data set's test split."""
 
-    name: TaskName = TaskName.edit
+    splits = ("test",)
+    applies = True
+    takes_input = True
+    named_by_edit = True
 
 
 @option("task", "translate")
@@ -52,7 +64,10 @@ class TranslateTask(Task):
     Without edit.adapter it ends there.
     """
 
-    name: TaskName = TaskName.translate
+    splits = ("test",)
+    applies = True
+    takes_input = True
+    named_by_edit = True
     rounds: int = 3
     t0: int = 500
     steps: int = 20
@@ -72,7 +87,7 @@ class TranslateTask(Task):
 class ReconstructTask(Task):
     """Invert and generate with the unchanged model: how well do images survive the round trip?"""
 
-    name: TaskName = TaskName.reconstruct
+    splits = ("test",)
 
 
 class Start(StrEnum):
@@ -94,13 +109,18 @@ class SampleTask(Task):
     (Everaert et al. 2024, "Exploiting the signal-leak bias in diffusion models".)
     """
 
-    name: TaskName = TaskName.sample
     count: int = 64
     leak: int = 0
     clip_x0: bool = True
     start: Start = Start.noise
     paired: bool = True
-    published_pixels: bool = False  # save what the report's code saved: clamp(x, 0, 1) of images in [-1, 1], half of them black
+    # save what the report's code saved: clamp(x, 0, 1) of images in [-1, 1], half of them black
+    published_pixels: bool = False
+
+    @property
+    def from_images(self) -> bool:
+        """Whether it starts from the latents of images."""
+        return self.start is Start.images
 
     def __post_init__(self) -> None:
         _positive("task", count=self.count)
@@ -126,7 +146,7 @@ class PretrainTask(Task):
     (``clip``) or one of another architecture that only scores (``heldout``), from ``dataset.train`` pictures.
     """
 
-    name: TaskName = TaskName.pretrain
+    splits = ("test", "train")
     net: Net = MISSING
     steps: int = 3000
     batch: int = 64
@@ -149,7 +169,9 @@ class PretrainTask(Task):
 class DemoTask(Task):
     """A local page to try edits on: ``edit.adapter``'s, else those of every finished run under ``output``."""
 
-    name: TaskName = TaskName.demo
+    splits = ("test",)
+    applies = True
+    takes_input = True
     host: str = "127.0.0.1"
     port: int = 0  # 0: any that is free
 
@@ -165,11 +187,11 @@ class DemoTask(Task):
 class PlanTask(Task):
     """Say what a run would fetch, take and need, and do nothing else; ``of`` names what is planned. The same: ``plan=true``."""
 
-    name: TaskName = TaskName.plan
-    of: TaskName = TaskName.finetune
+    of: str = "finetune"
 
     def __post_init__(self) -> None:
         need(
-            self.of in (TaskName.finetune, TaskName.edit, TaskName.reconstruct),
-            f"task.of={self.of.value} cannot be planned; choose finetune, edit or reconstruct, or task={self.of.value} plan=true",
+            self.of in ("finetune", "edit", "reconstruct"),
+            f"task.of={self.of} cannot be planned; choose finetune, edit or reconstruct, "
+            f"or task={self.of} plan=true",
         )

@@ -5,19 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import Config, Dataset, Start, TaskName
+from dclip.config import Config, Dataset, SampleTask
 from dclip.data.domains import domain_named
 from dclip.errors import DclipError, need
-
-# the splits that a task looks at
-SPLITS = {
-    TaskName.finetune: ("test", "train", "validation"),
-    TaskName.edit: ("test",),
-    TaskName.reconstruct: ("test",),
-    TaskName.translate: ("test",),
-    TaskName.demo: ("test",),
-    TaskName.pretrain: ("test", "train"),
-}
 
 
 def missing(data: Dataset) -> list[str]:
@@ -46,13 +36,13 @@ def images_needed(cfg: Config) -> dict[str, int]:
     Sampling needs test images to start from, or true pictures to compare its own with.
     """
     data = cfg.dataset
-    if cfg.task.name is TaskName.sample:
-        starts = getattr(cfg.task, "start", None) is Start.images and cfg.input is None
+    if isinstance(cfg.task, SampleTask):
+        starts = cfg.task.from_images and cfg.input is None
         compares = cfg.metric.kid and data.compares
         return {"test": data.test} if starts or compares else {}
     if cfg.input:
         return {}
-    return {split: data.count(split) for split in SPLITS.get(cfg.task.name, ())}
+    return {split: data.count(split) for split in cfg.task.splits}
 
 
 def missing_data(cfg: Config) -> list[str]:
@@ -81,7 +71,7 @@ def check_data(cfg: Config) -> None:
 
 def _check_clip(cfg: Config) -> None:
     clip = domain_named(cfg.clip.name)
-    if cfg.dataset.photographs and clip.drawn and cfg.task.name is TaskName.finetune:
+    if cfg.dataset.photographs and clip.drawn and cfg.task.learns:
         raise DclipError(
             f"clip={clip.name} has only ever seen {clip.pictures}; "
             "choose clip=openai_vit_b_16 for photographs"

@@ -1,41 +1,47 @@
-"""A fine-tuned edit as one file: the weights, and in its header what they mean and which model they belong to."""
+"""An edit as one file: tensors, and in the header what they mean and which model they belong to."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from dclip.config import Config, Sampler, plain
-from dclip.config import Lora as LoraOptions
+from dclip.config import Sampler, option_name, plain
 from dclip.edits.header import read_edit_header
 from dclip.errors import DclipError
 from dclip.models.header import read_header
-from dclip.models.lora import Lora
-from dclip.models.saved import model_header, read_weights, save_weights
+from dclip.models.saved import model_header, read_weights
 from dclip.models.unet import DiffusionModel
+from dclip.run import Run
+
+FILE = "adapter.safetensors"
 
 
 @dataclass(frozen=True)
 class SavedEdit:
-    """An edit on disk. ``header`` holds texts, steps, base checkpoint and training time; of a foreign one, only steps."""
+    """An edit on disk. ``header`` holds texts, steps, base checkpoint and training time; a foreign one's, only steps."""
 
     path: Path
     header: dict[str, Any]
 
     @property
+    def method(self) -> str:
+        """The option of ``method=`` that made it."""
+        return str(self.header.get("method_name", "diffusionclip"))
+
+    @property
     def sampler(self) -> Sampler:
         """The solver and steps that the edit was made with."""
-        made: Any = OmegaConf.to_object(
+        options = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(Sampler), self.header["sampler"])
         )
-        return cast(Sampler, made)
+        assert isinstance(options, Sampler)
+        return options
 
     @property
     def is_foreign(self) -> bool:
@@ -43,100 +49,75 @@ class SavedEdit:
         return bool(self.header["kind"] == "foreign edit")
 
     def check_base(self, model: DiffusionModel) -> None:
-        """DclipError if the edit was made for another base. Of a foreign one only the architecture is known, when it is read."""
-        if self.is_foreign:
+        """Refuse another base. Of a foreign edit only the architecture is known, when it is read.
+
+        Raises:
+            DclipError: the edit was learned from another checkpoint than ``model``.
+        """
+        if self.is_foreign or self.header["base_sha256"] == model.digest:
             return
-        if self.header["base_sha256"] != model.digest:
-            raise DclipError(
-                f"edit.adapter={self.path} was fine-tuned from {self.header['base']!r} (sha256 {self.header['base_sha256'][:12]}), "
-                f"not from this checkpoint ({model.info.name!r}, {model.digest[:12]}); choose its own checkpoint="
-            )
-
-    def weights(self, model: DiffusionModel) -> dict[str, Tensor]:
-        """Full weights, for the network of ``model``."""
-        return _foreign_weights(self.path, model) if self.is_foreign else read_weights(self.path)
-
-    def put_on(self, model: DiffusionModel) -> None:
-        """Change the model's weights to the edit's. DclipError if it was made for another base."""
-        self.check_base(model)
-        if self.is_lora:
-            self.lora(model).merge(model.unet)
-        else:
-            model.unet.load_state_dict(self.weights(model))
-
-    @torch.no_grad()
-    def add_to(self, merged: DiffusionModel, base: DiffusionModel, weight: float) -> None:
-        """Add ``weight`` times the edit's change of ``base`` to the weights of ``merged``."""
-        if self.is_lora:
-            return self.lora(base).merge(merged.unet, weight)
-        start, weights = base.unet.state_dict(), merged.unet.state_dict()
-        for name, value in self.weights(base).items():
-            weights[name] += weight * (value.to(weights[name].device) - start[name])
-        return None
-
-    @property
-    def is_lora(self) -> bool:
-        """Whether the file holds low-rank updates instead of the network's weights."""
-        return self.header.get("kind_of_weights") == "lora"
-
-    def lora(self, model: DiffusionModel) -> Lora:
-        """The file's low-rank updates, for the layers of ``model``."""
-        return Lora.from_state(
-            model.unet, LoraOptions(**self.header["lora"]), read_weights(self.path)
-        )
-
-
-def save_edit(
-    path: Path,
-    cfg: Config,
-    model: DiffusionModel,
-    seconds: float,
-    lora: Lora | None = None,
-    scores: Mapping[str, float | str] | None = None,
-) -> None:
-    """Write the fine-tuned weights, or only their low-rank updates (rounded), with everything needed to apply them again."""
-    settings = plain(cfg)
-    header = {
-        "kind": "edit",
-        "base": model.info.name,
-        "base_sha256": model.digest,
-        "model": {k: v for k, v in model_header(model.info).items() if k != "kind"},
-        **{key: settings[key] for key in ("edit", "sampler", "method", "loss", "clip", "seed")},
-        "kind_of_weights": "full" if lora is None else "lora",
-        **({} if lora is None else {"lora": asdict(lora.options)}),
-        "seconds_adapt": seconds,
-        "scores": dict(scores or {}),
-    }
-    if lora is None:
-        save_weights(path, model.unet, header)
-    else:
-        save_weights(path, lora, header, torch.float16)
-
-
-def _foreign_weights(path: Path, model: DiffusionModel) -> dict[str, Tensor]:
-    """A published fine-tuned checkpoint as weights of the base's network: what keys do not tell is as in the base."""
-    from dclip.models.convert import converted
-
-    known = model.info.unet
-    try:
-        tuned = converted(
-            path, head_dim=known.get("attention_head_dim") or 64, image_size=model.image_size
-        )
-    except DclipError as error:
-        raise DclipError(f"edit.adapter={path}: {error}") from error
-    found, plain_base = read_header(tuned)["unet"], json.loads(json.dumps(known))
-    differs = [key for key in ("block_out_channels", "layers_per_block", "down_block_types", "out_channels")
-               if found.get(key) != plain_base.get(key)]  # fmt: skip
-    weights = read_weights(tuned)
-    shapes = {key: value.shape for key, value in model.unet.state_dict().items()}
-    if differs or shapes != {key: value.shape for key, value in weights.items()}:
+        base, digest = self.header["base"], self.header["base_sha256"]
         raise DclipError(
-            f"edit.adapter={path} is of another architecture than checkpoint {model.info.name!r}"
-            f"{f' ({differs[0]}: {found.get(differs[0])})' if differs else ''}; choose the checkpoint= that it was fine-tuned from"
+            f"edit.adapter={self.path} was fine-tuned from {base!r} (sha256 {digest[:12]}), "
+            f"not from this checkpoint ({model.info.name!r}, {model.digest[:12]}); "
+            "choose its own checkpoint="
         )
-    return weights
 
 
 def read_edit(name: str, t0: int | None = None) -> SavedEdit:
     """An edit's file, or the one in a run's folder. DclipError if there is none."""
     return SavedEdit(*read_edit_header(name, t0))
+
+
+def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> dict[str, Any]:
+    """What an edit's file says of the run that made it: all that is needed to apply it again."""
+    settings = plain(run.cfg)
+    model = model_header(run.model.info)
+    model.pop("kind")
+    header = {
+        "kind": "edit",
+        "base": run.model.info.name,
+        "base_sha256": run.model.digest,
+        "model": model,
+        "method_name": option_name("method", run.cfg.method),
+        "seconds_adapt": run.record.seconds["seconds_adapt"],
+        "scores": dict(scores or {}),
+    }
+    for key in ("edit", "sampler", "method", "loss", "clip", "seed"):
+        header[key] = settings[key]
+    return header
+
+
+def foreign_weights(path: Path, model: DiffusionModel) -> dict[str, Tensor]:
+    """A published fine-tuned checkpoint as weights of the base's network.
+
+    What its keys do not tell is as in the base.
+
+    Raises:
+        DclipError: it is of another architecture than ``model``.
+    """
+    from dclip.models.convert import converted
+
+    base = model.info.unet
+    head_dim = base.get("attention_head_dim") or 64
+    try:
+        tuned = converted(path, head_dim=head_dim, image_size=model.image_size)
+    except DclipError as error:
+        raise DclipError(f"edit.adapter={path}: {error}") from error
+    weights = read_weights(tuned)
+    differs = _differs(read_header(tuned)["unet"], json.loads(json.dumps(base)))
+    shapes = {key: value.shape for key, value in model.unet.state_dict().items()}
+    if differs or shapes != {key: value.shape for key, value in weights.items()}:
+        raise DclipError(
+            f"edit.adapter={path} is of another architecture than checkpoint "
+            f"{model.info.name!r}{differs}; choose the checkpoint= that it was fine-tuned from"
+        )
+    return weights
+
+
+def _differs(unet: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """The first setting in which two architectures differ, as a note; empty where none does."""
+    for key in ("block_out_channels", "layers_per_block", "down_block_types", "out_channels"):
+        if unet.get(key) != base.get(key):
+            return f" ({key}: {unet.get(key)})"
+    return ""

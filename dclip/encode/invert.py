@@ -4,28 +4,82 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Encode
+from dclip.config import Encode
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.schedule import Pair
 from dclip.diffusion.solvers import inverter_of, pairs_of
-from dclip.encode.walk import Walk, run_walk
+from dclip.encode.encoded import Encoded
+from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import atomic_save, cache_dir
 from dclip.models.unet import DiffusionModel
+from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.types import Images
+
+
+def encode(run: Run, images: Images, what: str = "images") -> Encoded:
+    """Images with their latents at ``sampler.t0``, by inversion; known ones come from the cache.
+
+    With ``sampler.encode=stochastic`` images are noised in closed form instead. Images that were
+    made from latents keep theirs.
+    """
+    with run.record.timing("invert"):
+        return Encoded(images.ids, _latents(run, images, what), images)
+
+
+def _latents(run: Run, images: Images, what: str) -> Tensor:
+    if images.latents is not None:
+        return images.latents
+    if run.cfg.sampler.encode == Encode.stochastic:
+        a = run.model.schedule.alpha_bar(run.cfg.sampler.t0)
+        return noised(images, a, run.cfg.seed)
+    return _invert(run, images, what)
+
+
+def encode_splits(
+    run: Run, images: Mapping[str, Images], train_latents: bool
+) -> dict[str, Encoded]:
+    """The images of every split with their latents; those of "train" only where a method needs them."""
+    starts = {}
+    with run.record.timing("invert"):
+        for split, part in images.items():
+            if split == "train" and not train_latents:
+                starts[split] = Encoded(part.ids, part.pixels[:0], part)
+            else:
+                starts[split] = encode(run, part, f"{split} images")
+    return starts
+
+
+def encode_variants(run: Run, images: Images, what: str = "images") -> Encoded:
+    """``variants`` copies of every image, each with its own name and therefore its own noise.
+
+    They share their image's latent, unless encoding is stochastic.
+    """
+    variants = run.cfg.variants
+    several = images.repeat(variants)
+    if run.cfg.sampler.encode == Encode.stochastic:
+        return encode(run, several, what)
+    latents = encode(run, images, what).latents.repeat_interleave(variants, 0)
+    return Encoded(several.ids, latents, several)
+
+
+def noised(images: Images, a: float, seed: int) -> Tensor:
+    """Images noised to alpha_bar = a in closed form, each with noise other than its sampling's."""
+    noise = ImageNoise([f"encode/{name}" for name in images.ids], seed)
+    return add_noise(images.pixels, noise.like(images.pixels), a)
 
 
 def latent_path(
     model: DiffusionModel, pixels: Tensor, pairs: Sequence[Pair], solver: str = "DDIM(eta=0.0)"
 ) -> Path:
-    """Cache file of one image's latent: its name is a hash of all that decides it, so that a stale hit is impossible."""
+    """Cache file of one image's latent, named by a hash of all that decides the latent."""
     kind = "bfloat16" if model.fast else "float32"
     digest = hashlib.sha256(
         f"{model.digest}/{solver}/{list(pairs)}/{kind}/{tuple(pixels.shape)}".encode()
@@ -35,6 +89,29 @@ def latent_path(
     return cache_dir() / "latents" / name[:2] / f"{name}.npy"
 
 
+def _invert(run: Run, images: Images, what: str) -> Tensor:
+    if len(images) == 0:
+        return images.pixels
+    cfg, model = run.cfg, run.model
+    pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
+    paths: list[Path] = []
+    if model.digest and cfg.trainer.cache:
+        paths = [latent_path(model, x, pairs, repr(solver)) for x in images.pixels]
+    latents = [_read(path) for path in paths] or [None] * len(images)
+    absent = [i for i, latent in enumerate(latents) if latent is None]
+    absent = sorted(set().union(*parallel.all_gather_objects(absent)))
+    if absent:
+        trajectory = Trajectory(model.predict, [model], pairs, model.schedule, solver)
+        ids = [images.ids[i] for i in absent]
+        pixels = images.pixels[absent]
+        fresh = run_trajectory(cfg.trainer, trajectory, ids, pixels, f"inverting {what}")
+        for i, latent in zip(absent, fresh, strict=True):
+            latents[i] = latent
+            if paths and parallel.rank() == 0:
+                _write(paths[i], latent)
+    return torch.stack([latent for latent in latents if latent is not None])
+
+
 def _read(path: Path) -> Tensor | None:
     try:
         return torch.from_numpy(np.load(io.BytesIO(path.read_bytes())))
@@ -42,40 +119,6 @@ def _read(path: Path) -> Tensor | None:
         return None
 
 
-def noised(images: Images, a: float, seed: int) -> Tensor:
-    """Images noised in closed form to alpha_bar = a, each with its own noise (not that of its sampling)."""
-    noise = ImageNoise([f"encode/{name}" for name in images.ids], seed)
-    return add_noise(images.pixels, noise.like(images.pixels), a)
-
-
-def encode(cfg: Config, model: DiffusionModel, images: Images, what: str = "images") -> Tensor:
-    """Latents [N,3,H,W] of images at ``sampler.t0`` by inversion; what was inverted before comes from the cache.
-
-    With ``sampler.encode=stochastic`` they are noised in closed form instead. Images that were made from latents keep theirs.
-    """
-    if images.latents is not None:
-        return images.latents
-    if cfg.sampler.encode == Encode.stochastic:
-        return noised(images, model.schedule.alpha_bar(cfg.sampler.t0), cfg.seed)
-    pairs, solver = pairs_of(cfg.sampler)[0], inverter_of(cfg.sampler)
-    paths = (
-        [latent_path(model, x, pairs, repr(solver)) for x in images.pixels]
-        if model.digest and cfg.trainer.cache
-        else []
-    )
-    found: list[Tensor | None] = [_read(p) for p in paths] if paths else [None] * len(images)
-    missing = [i for i, latent in enumerate(found) if latent is None]
-    missing = sorted(set().union(*parallel.all_gather_objects(missing)))
-    if missing:
-        walk = Walk(model.predict, [model], pairs, model.schedule, solver)
-        fresh = run_walk(
-            cfg, walk, [images.ids[i] for i in missing], images.pixels[missing], f"inverting {what}"
-        )
-        for i, latent in zip(missing, fresh, strict=True):
-            found[i] = latent
-            if paths and parallel.rank() == 0:
-                array = latent.numpy()
-                atomic_save(paths[i], lambda p, a=array: np.save(p, a))  # type: ignore[misc]
-    return (
-        torch.stack([latent for latent in found if latent is not None]) if found else images.pixels
-    )
+def _write(path: Path, latent: Tensor) -> None:
+    array = latent.numpy()
+    atomic_save(path, lambda temporary: np.save(temporary, array))

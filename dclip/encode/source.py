@@ -1,4 +1,4 @@
-"""``dataset=sampled``: images that the checkpoint draws itself, for those who have its weights but none of its images."""
+"""The images of a run: from ``input``, from the data set, or drawn by the checkpoint itself."""
 
 from __future__ import annotations
 
@@ -10,89 +10,89 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dclip.config import Config
-from dclip.data.load import load_images
+from dclip.data.load import load_images, load_input
 from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
-from dclip.encode.walk import Walk, run_walk
+from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import atomic_save, cache_dir
-from dclip.models.unet import DiffusionModel
+from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.types import Images
 
 
-def source_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
+def images_to_edit(run: Run) -> Images:
+    """Those of ``input``, else the data set's test images."""
+    if run.cfg.input:
+        return load_input(run.cfg, run.model.image_size)
+    return source_images(run, "test")
+
+
+def images_to_learn(run: Run) -> dict[str, Images]:
+    """Images by split. Those of ``input`` are learned from and edited, with none to validate."""
+    if run.cfg.input:
+        mine = load_input(run.cfg, run.model.image_size)
+        return {"train": mine, "validation": mine.take([]), "test": mine}
+    return {split: source_images(run, split) for split in ("train", "validation", "test")}
+
+
+def source_images(run: Run, split: str) -> Images:
     """The images of a split: read, drawn as cartoons, or drawn from noise by the model itself."""
-    if cfg.dataset.needs_model:
-        return drawn_images(cfg, model, split)
-    return load_images(cfg, split, model.image_size)
+    data = run.cfg.dataset
+    if isinstance(data, Sampled):
+        return drawn_images(run, data, split)
+    return load_images(run.cfg, split, run.model.image_size)
 
 
-def drawn_images(cfg: Config, model: DiffusionModel, split: str) -> Images:
-    """The images of a split, each from its own noise, whatever the counts of the others; kept in the cache.
+def drawn_images(run: Run, data: Sampled, split: str) -> Images:
+    """``dataset=sampled``: each image from its own noise, whatever the other counts; cached.
 
-    With ``dataset.invert=false`` they know their latents at ``sampler.t0``: the way down passes there, and from there on is
-    plain DDIM in ``sampler.s_for`` steps.
+    With ``dataset.invert=false`` they know their latents at ``sampler.t0``: the way down passes
+    there, and from there on is plain DDIM in ``sampler.s_for`` steps.
     """
-    data = cfg.dataset
-    assert isinstance(data, Sampled)
+    model = run.model
     ids = tuple(f"{split}_{i:05d}" for i in range(data.count(split)))
     if not ids:
         return Images(torch.zeros(0, model.channels, model.image_size, model.image_size), ())
-    path = _path(cfg, data, model, ids)
-    found = _read(path) if path else None
-    if not all(parallel.all_gather_objects(found is not None)) or found is None:
-        found = _draw(cfg, data, model, ids)
+    path = _path(run, data, ids)
+    arrays = _read(path) if path else None
+    if not all(parallel.all_gather_objects(arrays is not None)) or arrays is None:
+        arrays = _draw(run, data, ids)
         if path and parallel.rank() == 0:
-            arrays = {name: value.numpy() for name, value in found.items()}
-            atomic_save(path, lambda p: np.savez(p, **arrays))  # type: ignore[arg-type]
-    return Images(found["pixels"], ids, latents=found.get("latents"))
+            _write(path, arrays)
+    return Images(arrays["pixels"], ids, latents=arrays.get("latents"))
 
 
-def _draw(
-    cfg: Config, data: Sampled, model: DiffusionModel, ids: tuple[str, ...]
-) -> dict[str, Tensor]:
-    noise = ImageNoise(ids, cfg.seed).like(
-        torch.empty(len(ids), model.channels, model.image_size, model.image_size)
-    )
+def _draw(run: Run, data: Sampled, ids: tuple[str, ...]) -> dict[str, Tensor]:
+    cfg, model = run.cfg, run.model
+    shape = (len(ids), model.channels, model.image_size, model.image_size)
+    noise = ImageNoise(ids, cfg.seed).like(torch.empty(shape))
     top = model.schedule.steps - 1
     if data.invert:
-        return {
-            "pixels": _walk(cfg, data, model, ids, noise, pairs_down(top, data.steps)).clamp(-1, 1)
-        }
+        pixels = _descend(run, data, ids, noise, pairs_down(top, data.steps))
+        return {"pixels": pixels.clamp(-1, 1)}
     upper = pairs_above(cfg.sampler.t0, top, data.steps)
-    latents = _walk(cfg, data, model, ids, noise, upper) if upper else noise
-    down = Walk(
-        model.predict, [model], pairs_down(cfg.sampler.t0, cfg.sampler.s_for), model.schedule
-    )
-    return {
-        "pixels": run_walk(cfg, down, ids, latents, "drawing images").clamp(-1, 1),
-        "latents": latents,
-    }
+    latents = _descend(run, data, ids, noise, upper) if upper else noise
+    lower = pairs_down(cfg.sampler.t0, cfg.sampler.s_for)
+    down = Trajectory(model.predict, [model], lower, model.schedule)
+    pixels = run_trajectory(cfg.trainer, down, ids, latents, "drawing images")
+    return {"pixels": pixels.clamp(-1, 1), "latents": latents}
 
 
-def _walk(
-    cfg: Config,
-    data: Sampled,
-    model: DiffusionModel,
-    ids: tuple[str, ...],
-    x: Tensor,
-    pairs: list[Pair],
-) -> Tensor:
-    walk = Walk(model.predict, [model], pairs, model.schedule, clip_x0=data.clip_x0)
-    return run_walk(cfg, walk, ids, x, "drawing images")
+def _descend(run: Run, data: Sampled, ids: tuple[str, ...], x: Tensor, pairs: list[Pair]) -> Tensor:
+    model = run.model
+    down = Trajectory(model.predict, [model], pairs, model.schedule, clip_x0=data.clip_x0)
+    return run_trajectory(run.cfg.trainer, down, ids, x, "drawing images")
 
 
-def _path(cfg: Config, data: Sampled, model: DiffusionModel, ids: tuple[str, ...]) -> Path | None:
+def _path(run: Run, data: Sampled, ids: tuple[str, ...]) -> Path | None:
     """Cache file, named by all that decides the pictures."""
+    cfg, model = run.cfg, run.model
     if not model.digest:
         return None
-    way = (
-        "inverted later"
-        if data.invert
-        else f"latents at {cfg.sampler.t0} of {cfg.sampler.s_for} steps"
-    )
+    way = "inverted later"
+    if not data.invert:
+        way = f"latents at {cfg.sampler.t0} of {cfg.sampler.s_for} steps"
     name = f"{model.digest}/{cfg.seed}/{ids}/{data.steps}/{data.clip_x0}/{way}"
     return cache_dir() / "drawn" / f"{hashlib.sha256(name.encode()).hexdigest()}.npz"
 
@@ -103,3 +103,8 @@ def _read(path: Path) -> dict[str, Tensor] | None:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     except (OSError, ValueError, EOFError):
         return None
+
+
+def _write(path: Path, arrays: dict[str, Tensor]) -> None:
+    plain = {name: value.numpy() for name, value in arrays.items()}
+    atomic_save(path, lambda temporary: np.savez(temporary, **plain))  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
-"""Unseen -> the model's domain: rounds of noising and denoising with the original model (DiffusionCLIP, Sec. 4.3; SDEdit).
+"""Unseen images into the model's domain: noise and denoise with the original model, in rounds.
 
-Each round noises to t0 and starts to denoise at t0: noise level and start agree (in the published code they are one apart).
+DiffusionCLIP, Sec. 4.3; SDEdit. Each round noises to t0 and starts to denoise at t0: noise level and
+start agree (in the published code they are one apart).
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dclip.config import Config, TranslateTask
+from dclip.config import TranslateTask
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.solvers import pairs_of, solver_of
-from dclip.encode.walk import Walk, run_walk
-from dclip.models.unet import DiffusionModel
+from dclip.encode.trajectory import Trajectory, run_trajectory
+from dclip.run import Run
 from dclip.types import Images
 
 
-class Rounds(Walk):
-    """A walk down that starts from its images, noised to where it begins, ``rounds`` times."""
+class Rounds(Trajectory):
+    """A trajectory down from its images noised to where it begins, ``rounds`` times."""
 
     def __init__(self, rounds: int, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -35,28 +36,39 @@ class Rounds(Walk):
     def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
         """(ids, images [N,3,H,W]) -> images of the domain in [-1, 1], on the CPU."""
         ids, x = batch
-        noise, a = (
-            ImageNoise([f"translate/{name}" for name in ids], self.seed),
-            self.noise_schedule.alpha_bar(self.pairs[0][0]),
-        )
+        noise = ImageNoise([f"translate/{name}" for name in ids], self.seed)
+        a = self.noise_schedule.alpha_bar(self.pairs[0][0])
         for _round in range(self.rounds):
             x = add_noise(x, noise.like(x), a).contiguous(memory_format=torch.channels_last)
             x = sample(
-                self.eps_fn, x, self.pairs, self.noise_schedule,
-                solver=self.solver, noise=noise, clip_x0=self.clip_x0, on_step=self.on_step,
-            )  # fmt: skip
+                self.eps_fn,
+                x,
+                self.pairs,
+                self.noise_schedule,
+                solver=self.solver,
+                noise=noise,
+                clip_x0=self.clip_x0,
+                on_step=lambda step: self.observe(ids, step),
+            )
         return x.float().clamp(-1, 1).cpu().contiguous()
 
 
-def into_domain(cfg: Config, model: DiffusionModel, images: Images) -> Images:
-    """The images as the original model would have them, by ``task.rounds`` rounds; names are kept, faces are not."""
-    task = cfg.task
-    assert isinstance(task, TranslateTask)
+def into_domain(run: Run, task: TranslateTask, images: Images) -> Images:
+    """The images as the original model would have them; names are kept, what is known of them is not."""
     if task.rounds == 0:
         return Images(images.pixels, images.ids)
+    cfg, model = run.cfg, run.model
     options = replace(cfg.sampler, t0=task.t0, s_for=task.steps, s_gen=task.steps)
-    walk = Rounds(
-        task.rounds, model.predict, [model], pairs_of(options)[1], model.schedule,
-        solver_of(options, model.info.variance), cfg.seed, clip_x0=task.clip_x0,
-    )  # fmt: skip
-    return Images(run_walk(cfg, walk, images.ids, images.pixels, "translating"), images.ids)
+    rounds = Rounds(
+        task.rounds,
+        model.predict,
+        [model],
+        pairs_of(options)[1],
+        model.schedule,
+        solver_of(options, model.info.variance),
+        cfg.seed,
+        clip_x0=task.clip_x0,
+    )
+    with run.record.timing("translate"):
+        pixels = run_trajectory(cfg.trainer, rounds, images.ids, images.pixels, "translating")
+    return Images(pixels, images.ids)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dclip.config import Config, Speed, TaskName
+from torch import nn
+
+from dclip.config import Config, Speed
 from dclip.data.domains import domain_of
-from dclip.models import needed
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
-from dclip.models.lora import ending
+from dclip.models.needed import NetworkNames
 from dclip.models.parser import Parser
 from dclip.models.unet import DiffusionModel
 from dclip.runtime.trainer import device_of
-
-log = logging.getLogger("dclip")
 
 
 @dataclass
@@ -30,25 +29,24 @@ class Networks:
     identity: IdentityModel | None
     judge: Judge | None
     parser: Parser | None = None
+    guides: tuple[ClipModel, ...] = ()  # that guide samples together, where there are several
+
+    def built(self) -> Iterator[nn.Module]:
+        """Every network that is there."""
+        several = (self.model, self.clip, self.heldout, self.identity, self.judge, self.parser)
+        for network in (*several, *self.guides):
+            if network is not None:
+                yield network
 
 
-def build_networks(cfg: Config) -> Networks:
-    """Load what this run needs, and only that; the rule is ``dclip.models.needed.networks``."""
-    names, device = needed.networks(cfg), device_of(cfg)
+def build_networks(cfg: Config, names: NetworkNames) -> Networks:
+    """Load the networks of these names; ``dclip.prepare.networks`` says which a run needs."""
+    device = device_of(cfg.trainer)
     model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
-    if cfg.task.name is TaskName.finetune:
-        ending(
-            model.unet, cfg.method.lora
-        )  # refuses a block that is not there, before anything is inverted
     model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     size = domain_of(cfg.dataset).size
     if size not in (None, model.image_size):  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
-    if cfg.loss.id > 0 and cfg.task.name is TaskName.finetune and names.identity is None:
-        log.warning(
-            "loss.id=%g has no effect: there is no identity network for these images (checkpoint.domain=faces?)",
-            cfg.loss.id,
-        )
     networks = Networks(
         model=model,
         clip=load_clip(names.clip, cfg.clip.antialias) if names.clip else None,
@@ -56,8 +54,8 @@ def build_networks(cfg: Config) -> Networks:
         identity=load_identity(names.identity) if names.identity else None,
         judge=load_judge(names.judge) if names.judge else None,
         parser=load_parser(names.parser) if names.parser else None,
+        guides=tuple(load_clip(name, cfg.clip.antialias) for name in names.guides),
     )
-    for net in vars(networks).values():
-        if net is not None:
-            net.to(device)
+    for network in networks.built():
+        network.to(device)
     return networks

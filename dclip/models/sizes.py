@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import Config, TaskName
+from dclip.config import Config, PretrainTask
 from dclip.data.domains import domain_of
 from dclip.models import registry
 
@@ -27,7 +27,7 @@ class Size:
 def size_of(cfg: Config) -> Size | None:
     """The diffusion model's size; None for a file that the registry does not know."""
     name: str | None = cfg.checkpoint.name
-    if cfg.task.name is TaskName.pretrain:
+    if isinstance(cfg.task, PretrainTask):
         name = domain_of(cfg.dataset).networks.model
     if name is None:
         return None

@@ -24,19 +24,24 @@ from dclip.config import Config, EditTask
 from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
-from dclip.data.load import load_input
-from dclip.edits.editor import Editor, apply, encode_variants, read_editor, strip
+from dclip.edits.edit import Edit
 from dclip.edits.header import read_edit_header
 from dclip.edits.saved import SavedEdit
-from dclip.encode.source import source_images
+from dclip.encode.encoded import Encoded
+from dclip.encode.invert import encode_variants
+from dclip.encode.source import images_to_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.methods.load import load_edits
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import adopt_edit
+from dclip.prepare.networks import networks
+from dclip.record.record import Record
+from dclip.run import Run
 from dclip.text.direction import direction_of
 from dclip.types import Edited, Images, to_uint8
 
@@ -115,17 +120,19 @@ class Studio:
         quiet = replace(cfg.trainer, progress=False)
         self.cfg = replace(cfg, trainer=quiet, dataset=cfg.dataset.everything())
         self.told = list(told)
-        self.networks = build_networks(self.cfg)
+        self.networks = build_networks(self.cfg, networks(self.cfg))
         self.model = self.networks.model
+        self.record = Record.quiet(self.cfg)
         for path in cfg.edit.adapters:
             SavedEdit(*read_edit_header(path, cfg.sampler.t0)).check_base(self.model)
-        size = self.model.image_size
-        self.images = (
-            load_input(self.cfg, size) if cfg.input else source_images(self.cfg, self.model, "test")
-        )
+        self.images = images_to_edit(self.run(self.cfg))
         self._lock = threading.Lock()
-        self._editor: tuple[Any, Editor] | None = None
+        self._edit: tuple[Any, Edit] | None = None
         self._strip: tuple[Any, Tensor] | None = None
+
+    def run(self, cfg: Config) -> Run:
+        """The page's networks under these settings."""
+        return Run(cfg, self.networks, self.record)
 
     def edits(self) -> dict[str, str]:
         """The edits there are, by label: those that were given, else what has been learned for this checkpoint."""
@@ -178,15 +185,17 @@ class Studio:
         DclipError for settings that cannot be.
         """
         cfg = self.settings(chosen, gamma, eta, variants)
+        run = self.run(cfg)
         with self._lock:
             start = time.perf_counter()
             note(0.05, f"inverting the picture in {cfg.sampler.s_for} steps")
-            several, latents = encode_variants(cfg, self.model, images)
+            encoded = encode_variants(run, images)
+            several = encoded.sources
             note(0.4, f"generating in {cfg.sampler.s_gen} steps")
-            editor = self._ready(cfg)
-            result = apply(cfg, editor, several, latents, cfg.gamma)
+            edit = self._loaded(cfg)
+            result = edit.apply(run, encoded, cfg.gamma)
             note(0.6, "making the strip of degrees")
-            degrees = self._degrees(cfg, editor, several.take([0]), latents[:1])
+            degrees = self._degrees(run, edit, encoded.take([0]))
             note(0.9, "measuring")
             metric, scorers = (
                 replace(cfg.metric, kid=False),
@@ -199,22 +208,21 @@ class Studio:
             seen = judged(judge, images.pixels[0], result[0]) if judge is not None else None
             return Outcome(result, degrees, scores.values, seen, time.perf_counter() - start)
 
-    def _ready(self, cfg: Config) -> Editor:
-        """The editor of the chosen edits; the last one is kept."""
+    def _loaded(self, cfg: Config) -> Edit:
+        """The chosen edits; the last ones are kept."""
         key = (cfg.edit.adapters, cfg.sampler.t0, cfg.mix, cfg.gamma if cfg.mix.soup else None)
-        if self._editor is None or self._editor[0] != key:
-            self._editor = key, read_editor(cfg, self.model)
-        return self._editor[1]
+        if self._edit is None or self._edit[0] != key:
+            self._edit = key, load_edits(cfg, self.model)
+        return self._edit[1]
 
-    def _degrees(
-        self, cfg: Config, editor: Editor, image: Images, latents: Tensor
-    ) -> Tensor | None:
+    def _degrees(self, run: Run, edit: Edit, start: Encoded) -> Tensor | None:
         """The strip [K,3,H,W] of one image, which does not change with gamma; the last one is kept."""
+        cfg, image = run.cfg, start.sources
         if not cfg.degrees:
             return None
         key = (image.ids, image.pixels.numpy().tobytes(), cfg.edit.adapters, cfg.sampler, cfg.mix)
         if self._strip is None or self._strip[0] != key:
-            self._strip = key, strip(cfg, editor, image, latents, cfg.degrees)[0]
+            self._strip = key, edit.strip(run, start, cfg.degrees)[0]
         return self._strip[1]
 
 

@@ -6,6 +6,7 @@ It is a pure function of the files in the run's folder.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,10 @@ from typing import Any
 from dclip.files import atomic_save, read_json
 from dclip.metrics.names import arrow, find, ordered
 from dclip.pages.render import picture_of, render
+from dclip.record.record import Record
 from dclip.record.runs import read_curves
+
+log = logging.getLogger("dclip")
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -144,3 +148,15 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     path = folder / "report.html"
     atomic_save(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
+
+
+def finish_report(record: Record, title: str) -> None:
+    """Write a finished run's page, and say its numbers and where the page is.
+
+    It comes last, so that the page shows the run's final status.
+    """
+    if not record.writes:
+        return
+    cfg, folder = record.cfg, record.folder
+    page = write_report(folder, cfg.name or title, f"dclip · seed {cfg.seed} · {folder.name}")
+    log.info("%s\nreport: %s", text_table(read_json(folder / "metrics.json")), page)

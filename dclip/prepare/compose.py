@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dclip.config import OPTIONS, Config, Dataset, TaskName, adapters_of
+from dclip.config import OPTIONS, Config, Dataset, DemoTask, Task, adapters_of
 from dclip.data.domains import networks_of
 from dclip.errors import DclipError
 from dclip.prepare import plugins
@@ -118,9 +118,12 @@ def _explain_key(key: str, words: Sequence[str]) -> str:
     rest = key[len(owner) :].lstrip(".").split(".")[0]
     if not owner:
         keys += [group for group in _groups() if group not in keys]
+    if owner and not keys:
+        return f"there is no setting {key}; this {owner} has no settings"
     close = difflib.get_close_matches(rest, keys, 1)
     hint = f"; did you mean {f'{owner}.{close[0]}'.lstrip('.')}?" if close else "."
-    return f"there is no setting {key}{hint} {f'Below {owner}' if owner else 'At the top'} there are: {', '.join(sorted(keys))}"
+    place = f"Below {owner}" if owner else "At the top"
+    return f"there is no setting {key}{hint} {place} there are: {', '.join(sorted(keys))}"
 
 
 def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
@@ -135,8 +138,8 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         node.edit.name = Path(node.edit.examples).stem
         node.edit.source, node.edit.target = "images before", f"images like {node.edit.name}"
     names = adapters_of(OmegaConf.to_container(node.edit)["adapter"])  # type: ignore[index,call-overload]
-    task = OmegaConf.select(node, "task.name")
-    if task not in (TaskName.edit, TaskName.translate, TaskName.demo) or not names:
+    task = OmegaConf.get_type(node, "task")
+    if not (isinstance(task, type) and issubclass(task, Task) and task.applies and names):
         return
     from dclip.edits.header import adopted, find_edit, read_edit_header
 
@@ -146,7 +149,7 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         read_edit_header(path, node.sampler.t0 if "sampler.t0" in told else None)[1]
         for path in paths
     ]
-    if task == TaskName.demo:  # adopts those of the edits that are chosen on the page
+    if task is DemoTask:  # adopts those of the edits that are chosen on the page
         return
     for header in headers:
         if header["kind"] == "foreign edit":

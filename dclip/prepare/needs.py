@@ -1,4 +1,4 @@
-"""What a configured run needs that is not in the package: which networks, where their files are, and what to do without them.
+"""What a run needs that is not in the package: where its files are, and what to do without them.
 
 Imports nothing heavy: with something missing and no way to fetch it, one message answers within seconds.
 """
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import Config, DemoTask, TaskName, option_name, planned
+from dclip.config import Config, DemoTask, SampleTask, option_name, planned
 from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 from dclip.models import fetch, registry
-from dclip.models.needed import networks
 from dclip.models.registry import KnownWeights
+from dclip.prepare.networks import networks
 
 log = logging.getLogger("dclip")
 
@@ -74,27 +74,32 @@ class MissingFilesError(DclipError):
 
 
 def check_networks(cfg: Config) -> None:
-    """Refuse names that are neither files nor known, and pictures that a known model cannot take. DclipError naming the setting."""
+    """Refuse names that are neither files nor known, and pictures that a known model cannot take.
+
+    Raises:
+        DclipError: names the setting.
+    """
     names = networks(cfg)
-    for setting, name, kind in (
-        ("checkpoint.name", names.model, "ddpm"),
-        ("clip.name", names.clip, "clip"),
-        ("clip.heldout", names.heldout, "clip"),
-        *(("guidance.clips", name, "clip") for name in names.guides),
-    ):
-        if name is not None:
-            _check_name(setting, name, kind)
+    _check_name("checkpoint.name", names.model, "ddpm")
+    _check_name("clip.name", names.clip, "clip")
+    _check_name("clip.heldout", names.heldout, "clip")
+    for name in names.guides:
+        _check_name("guidance.clips", name, "clip")
     entry = registry.find(names.model) if names.model else None
     size = domain_of(cfg.dataset).size
-    pictures = cfg.input is None and cfg.task.name is not TaskName.sample
-    if entry is not None and pictures and size not in (None, entry.image_size):
-        raise DclipError(
-            f"dataset={option_name('dataset', cfg.dataset)} draws {size}x{size} pictures, but checkpoint.name={names.model} "
-            f"takes {entry.image_size}x{entry.image_size}; choose other images, such as dataset=folder dataset.root=..."
-        )
+    if entry is None or size is None or cfg.input is not None or isinstance(cfg.task, SampleTask):
+        return
+    dataset, taken = option_name("dataset", cfg.dataset), f"{entry.image_size}x{entry.image_size}"
+    need(
+        entry.image_size == size,
+        f"dataset={dataset} draws {size}x{size} pictures, but checkpoint.name={names.model} takes "
+        f"{taken}; choose other images, such as dataset=folder dataset.root=...",
+    )
 
 
-def _check_name(setting: str, name: str, kind: str) -> None:
+def _check_name(setting: str, name: str | None, kind: str) -> None:
+    if name is None:
+        return
     entry = registry.find(name, kind)
     if entry is None:
         if name and Path(name).expanduser().exists():
@@ -108,47 +113,50 @@ def _check_name(setting: str, name: str, kind: str) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------- needs
+# ------------------------------------------------------------------------------------------ needs
 
 
 def needed(cfg: Config) -> list[Need]:
-    """Everything published that a run uses, present or not; the package's own networks and plain paths are not listed."""
-    names, tuning = networks(cfg), planned(cfg).task.name is TaskName.finetune
-    off = {
-        "clip": "" if tuning and cfg.loss.clip > 0 else "metric.clip=false",
-        "heldout": "clip.heldout=null",
-        "identity": " ".join(
-            ["metric.identity=false"] * cfg.metric.identity
-            + ["loss.id=0"] * (tuning and cfg.loss.id > 0)
-        ),
-        "parser": "metric.parser=none",
-    }
-    why = {
-        "model": f"the diffusion model (checkpoint.name={names.model})",
-        "clip": f"the CLIP that guides (clip.name={names.clip})",
-        "heldout": f"the CLIP that only scores (clip.heldout={names.heldout})",
-        "identity": "identity of faces (loss.id, metric.identity)",
-        "parser": "parts of the image, for SC (metric.parser)",
-    }
-    found: dict[str, Need] = {}
-    asked = [(role, getattr(names, role), reason) for role, reason in why.items()]
-    asked += [
-        ("guides", name, f"a CLIP that guides (guidance.clips has {name})") for name in names.guides
-    ]
-    for role, name, reason in asked:
+    """Everything published that a run uses, present or not.
+
+    The package's own networks and plain paths are not listed.
+    """
+    names, task = networks(cfg), planned(cfg).task
+    needs: dict[str, Need] = {}
+
+    def add(name: str | None, why: str, without: str, optional: bool = False) -> None:
         entry = registry.find(name) if name else None
-        if entry is not None and not entry.shipped and entry.name not in found:
-            found[entry.name] = Need(entry, reason, registry.located(entry), off.get(role, ""))
-    if cfg.metric.lpips and names.model and planned(cfg).task.name is not TaskName.sample:
-        entry = registry.get("lpips_alexnet")
-        found[entry.name] = Need(
-            entry,
-            "LPIPS (metric.lpips)",
-            registry.located(entry),
-            "metric.lpips=false",
-            optional=True,
-        )
-    return list(found.values())
+        if entry is not None and not entry.shipped and entry.name not in needs:
+            located = registry.located(entry)
+            needs[entry.name] = Need(entry, why, located, without, optional)
+
+    add(names.model, f"the diffusion model (checkpoint.name={names.model})", "")
+    add(names.clip, f"the CLIP that guides (clip.name={names.clip})", _without_clip(cfg))
+    heldout = f"the CLIP that only scores (clip.heldout={names.heldout})"
+    add(names.heldout, heldout, "clip.heldout=null")
+    identity = "identity of faces (loss.id, metric.identity)"
+    add(names.identity, identity, _without_identity(cfg))
+    add(names.parser, "parts of the image, for SC (metric.parser)", "metric.parser=none")
+    for name in names.guides:
+        add(name, f"a CLIP that guides (guidance.clips has {name})", "")
+    if cfg.metric.lpips and names.model and not isinstance(task, SampleTask):
+        add("lpips_alexnet", "LPIPS (metric.lpips)", "metric.lpips=false", optional=True)
+    return list(needs.values())
+
+
+def _without_clip(cfg: Config) -> str:
+    """The setting with which a run does without a CLIP; empty where nothing does."""
+    learned = planned(cfg).task.learns and cfg.loss.clip > 0
+    return "" if learned else "metric.clip=false"
+
+
+def _without_identity(cfg: Config) -> str:
+    settings = []
+    if cfg.metric.identity:
+        settings.append("metric.identity=false")
+    if planned(cfg).task.learns and cfg.loss.id > 0:
+        settings.append("loss.id=0")
+    return " ".join(settings)
 
 
 def absent(cfgs: Sequence[Config]) -> tuple[list[Need], list[str]]:
@@ -156,9 +164,9 @@ def absent(cfgs: Sequence[Config]) -> tuple[list[Need], list[str]]:
     weights: dict[str, Need] = {}
     data: dict[str, None] = {}
     for cfg in cfgs:
-        for need in needed(cfg):
-            if need.path is None and not need.optional:
-                weights[need.name] = need
+        for one in needed(cfg):
+            if one.path is None and not one.optional:
+                weights[one.name] = one
         data |= dict.fromkeys(missing_data(cfg))
     return list(weights.values()), list(data)
 
@@ -207,9 +215,9 @@ def check_page(task: DemoTask) -> None:
 
 def _unreachable(needs: Sequence[Need], silent: Mapping[str, str]) -> str | None:
     """Why some file has no source that answers; None if every file has one."""
-    for need in needs:
-        for file in need.entry.files:
-            hosts = [fetch.host(s.url) for s in fetch.sources(need.entry, file)]
+    for one in needs:
+        for file in one.entry.files:
+            hosts = [fetch.host(s.url) for s in fetch.sources(one.entry, file)]
             if not file.optional and all(name in silent for name in hosts):
                 said = "; ".join(f"{name}: {silent[name]}" for name in dict.fromkeys(hosts))
                 return f"no server has {file.name} ({said})"
@@ -219,10 +227,10 @@ def _unreachable(needs: Sequence[Need], silent: Mapping[str, str]) -> str | None
 def _fetch_all(needs: Sequence[Need], silent: Mapping[str, str], progress: bool) -> str | None:
     total = sum(need.megabytes for need in needs)
     log.info("fetching %d weights, %s MB, into %s", len(needs), f"{total:,.0f}", registry.home())
-    for need in needs:
-        log.info("%s: %s MB, licence: %s", need.name, f"{need.megabytes:,.0f}", need.licence)
+    for one in needs:
+        log.info("%s: %s MB, licence: %s", one.name, f"{one.megabytes:,.0f}", one.licence)
         try:
-            fetch.fetch(need.entry, progress=progress, skip=silent)
+            fetch.fetch(one.entry, progress=progress, skip=silent)
         except DclipError as error:
             return str(error)
     return None

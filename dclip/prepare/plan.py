@@ -23,22 +23,22 @@ from typing import Any
 
 from dclip.config import (
     Config,
+    DemoTask,
     Encode,
     FinalStep,
-    Guided,
+    PretrainTask,
+    ReconstructTask,
     Sampler,
     SampleTask,
     Solver,
-    Start,
-    TaskName,
     TranslateTask,
     WandbMode,
+    option_name,
     planned,
 )
 from dclip.data.missing import missing_data
 from dclip.files import write_json
-from dclip.methods.diffusionclip.options import ObjectiveName
-from dclip.methods.latent.options import LatentOpt
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
 from dclip.models import fetch, registry
 from dclip.models.sizes import MOST_IMAGES, WORKING, Size, size_of
 from dclip.prepare import needs
@@ -49,9 +49,6 @@ CPU_GFLOPS = 74.0  # a thread
 
 
 RTX6000_GFLOPS = 11_800.0
-
-
-BACKWARD = 3.0  # a forward and a backward pass, in forward passes; ToonFaces on a CPU: 105 ms against 35 ms
 
 
 PYTHON_MB = 900.0  # torch and the other libraries, before any network
@@ -117,23 +114,26 @@ def _ram() -> float | None:
         return None
 
 
-def _images(cfg: Config) -> tuple[int, int, int]:
-    """How many images are trained on, validated on, and edited."""
-    data = cfg.dataset
+def image_counts(cfg: Config) -> ImageCounts:
+    """How many images are trained on, validated on, and edited or sampled."""
+    data, task = cfg.dataset, cfg.task
     count = data.test
-    if cfg.input is not None:
-        given = Path(cfg.input)
-        count = sum(p.is_file() for p in given.rglob("*")) if given.is_dir() else 1
-    return data.train, data.validation, count
+    if isinstance(task, DemoTask):  # one press of its button
+        count = 1
+    elif isinstance(task, SampleTask) and not task.from_images:
+        count = task.count
+    elif cfg.input is not None:
+        path = Path(cfg.input)
+        count = sum(p.is_file() for p in path.rglob("*")) if path.is_dir() else 1
+    return ImageCounts(data.train, data.validation, count)
 
 
 def inversion_calls(sampler: Sampler) -> int:
     """Network calls that bring one image to t0, at most."""
     if sampler.encode is Encode.stochastic:
         return 0
-    mirrored = sampler.s_gen - (
-        sampler.final_step is FinalStep.to_t0
-    )  # steps of the generation's way back
+    # steps of the generation's way back
+    mirrored = sampler.s_gen - (sampler.final_step is FinalStep.to_t0)
     return {
         Solver.fixed_point: sampler.sweeps * mirrored + 1,
         Solver.belm: mirrored + 1,
@@ -144,89 +144,55 @@ def inversion_calls(sampler: Sampler) -> int:
 
 def calls(cfg: Config) -> dict[str, float]:
     """U-Net evaluations (in forward passes of one image) of every part of a run."""
-    task, sampler, method = cfg.task.name, cfg.sampler, cfg.method
-    train, validation, test = _images(cfg)
-    if task is TaskName.demo:  # one press of its button
-        test = 1
-    if task is TaskName.pretrain:
-        return {"train": BACKWARD * cfg.task.steps * cfg.task.batch}  # type: ignore[attr-defined]
-    if task is TaskName.sample:
-        return _sampling_calls(cfg, test)
+    task, sampler, images = cfg.task, cfg.sampler, image_counts(cfg)
+    if isinstance(task, PretrainTask):
+        return {"train": BACKWARD * task.steps * task.batch}
+    invert = inversion_calls(sampler)
+    if isinstance(task, SampleTask):
+        work = {"invert": float(images.test * invert)} if task.from_images else {}
+        return {**work, **method_of(cfg).cost(cfg, images).calls}
     both = 1 if cfg.gamma in (0, 1) else 2
-    strip = 2 * len(cfg.degrees) * min(6, test) * sampler.s_gen
     work = {
-        "invert": float(test * inversion_calls(sampler)),
-        "edit": float(test * sampler.s_gen * both),
+        "invert": float(images.test * invert),
+        "edit": float(images.test * sampler.s_gen * both),
     }
-    if task is TaskName.reconstruct:
+    if isinstance(task, ReconstructTask):
         return work
-    if isinstance(cfg.task, TranslateTask):
-        return {
-            "translate": float(cfg.task.rounds * cfg.task.steps * test),
-            **(work if cfg.edit.adapters else {}),
-        }
-    work["edit"] += strip
-    if task is TaskName.finetune:
-        work["invert"] += (train + validation) * inversion_calls(sampler)
-        work["fine-tune"] = method.epochs * method.s_train * (BACKWARD * train + validation)
-    return work
-
-
-def _sampling_calls(cfg: Config, test: int) -> dict[str, float]:
-    task, sampler, guidance = cfg.task, cfg.sampler, cfg.guidance
-    assert isinstance(task, SampleTask)
-    starts = task.start is Start.images
-    count = test if starts else task.count
-    work = {"invert": float(count * inversion_calls(sampler))} if starts else {}
-    guided = isinstance(guidance, Guided) and guidance.scale > 0
-    if isinstance(
-        cfg.method, LatentOpt
-    ):  # forward, forward again and backward through the chain; the images before
-        again = 1 if cfg.method.checkpointing else 0
-        work["optimise"] = float(
-            count * cfg.method.s_opt * (1 + (BACKWARD + again) * (cfg.method.steps + 1))
-        )
-    elif guided and task.paired:
-        work["without guidance"] = float(count * sampler.s_gen)
-    if guided or not isinstance(cfg.method, LatentOpt):
-        work["sample"] = float(count * sampler.s_gen)
+    if isinstance(task, TranslateTask):
+        translate = {"translate": float(task.rounds * task.steps * images.test)}
+        return {**translate, **work} if cfg.edit.adapters else translate
+    work["edit"] += 2 * len(cfg.degrees) * min(6, images.test) * sampler.s_gen  # the strip
+    if task.learns:
+        work["invert"] += (images.train + images.validation) * invert
+        work |= method_of(cfg).cost(cfg, images).calls
     return work
 
 
 def most_images(device: Device, size: Size) -> int:
-    """How many images ``trainer.batch=null`` would take at a time, were all of the device's memory free."""
+    """How many images ``trainer.batch=null`` would take at a time, were all memory free."""
     most = MOST_IMAGES["cpu" if device.name.startswith("CPU") else "gpu"]
-    return (
-        most
-        if device.memory_gb is None
-        else max(1, min(most, int(device.memory_gb * 1e3 / 2 / (WORKING * size.kept_mb))))
-    )
+    if device.memory_gb is None:
+        return most
+    fitting = int(device.memory_gb * 1e3 / 2 / (WORKING * size.kept_mb))
+    return max(1, min(most, fitting))
 
 
 def memory_mb(cfg: Config, size: Size) -> float:
-    """What is counted: weights, their copy, gradients and Adam's moments, and what the chain keeps for the backward pass.
+    """What is counted: copies of the weights, other networks, and what autograd keeps.
 
-    Of low-rank updates, gradients and moments are nothing beside the weights.
+    Where nothing is differentiated, what a call without gradient needs.
     """
     weights = size.parameters * BYTES / 1e6
     others: float = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
-    if cfg.task.name is TaskName.sample and isinstance(cfg.method, LatentOpt):
-        steps = 1 if cfg.method.checkpointing else cfg.method.s_opt
-        return 2 * weights + others + size.kept_mb * cfg.method.batch * steps
-    if cfg.task.name is not TaskName.finetune:
-        return (
-            2 * weights
-            + others
-            + WORKING * size.kept_mb * (cfg.trainer.batch or most_images(device_of(cfg), size))
-        )
-    chain: int = cfg.method.s_train
-    kept = {
-        ObjectiveName.chain: chain,
-        ObjectiveName.annealed: chain,
-        ObjectiveName.last_k: cfg.method.k,
-    }
-    graphs: int = kept.get(cfg.method.objective, 1) * cfg.method.batch
-    return (2 if cfg.method.lora.rank else 5) * weights + others + size.kept_mb * graphs
+    cost = Cost()
+    if cfg.task.learns or isinstance(cfg.task, SampleTask):
+        cost = method_of(cfg).cost(cfg, image_counts(cfg))
+    if cost.graphs:
+        kept = size.kept_mb * cost.graphs
+    else:
+        batch = cfg.trainer.batch or most_images(device_of(cfg), size)
+        kept = WORKING * size.kept_mb * batch
+    return cost.weights * weights + others + kept
 
 
 def plan(cfg: Config) -> dict[str, Any]:
@@ -244,7 +210,7 @@ def plan(cfg: Config) -> dict[str, Any]:
     if counted is not None and device.name.startswith("CPU"):
         counted += PYTHON_MB
     return {
-        "task": cfg.task.name.value,
+        "task": option_name("task", cfg.task),
         "device": {
             "name": device.name,
             "memory_gb": device.memory_gb and round(device.memory_gb, 1),

@@ -193,11 +193,11 @@ def fit(cfg: Config, record: Record, task: PretrainTask, module: Pretraining) ->
     )
     callbacks = (
         [saver, FitProgress(f"training {task.net.value}", task.steps)]
-        if shows_progress(cfg)
+        if shows_progress(cfg.trainer)
         else [saver]
     )
     trainer = make_trainer(
-        cfg, max_steps=task.steps, precision=cfg.trainer.precision.value, enable_checkpointing=True,
+        cfg.trainer, max_steps=task.steps, precision=cfg.trainer.precision.value, enable_checkpointing=True,
         gradient_clip_val=1.0, logger=CurveLogger(record), log_every_n_steps=20, callbacks=callbacks,
     )  # fmt: skip
     loader: DataLoader[Any] = DataLoader(range(task.steps), batch_size=None)  # type: ignore[arg-type]

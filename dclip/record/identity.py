@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dclip.config import Config, plain
+from dclip.config import Config, option_name, plain
 
 # settings that do not change a run's result
 NOT_IDENTITY = ("resume", "output", "logger", "note", "plan", "sweep")
@@ -104,7 +104,7 @@ def run_name(cfg: Config) -> str:
     """The name of the run's folder: ``name``, or the task and the edit."""
     if cfg.name:
         return slug(cfg.name)
-    task = cfg.task.name.value
-    if task not in ("finetune", "edit", "translate"):
+    task = option_name("task", cfg.task)
+    if not cfg.task.named_by_edit:
         return slug(task)
     return slug(f"{task}_{cfg.edit.name or slug(cfg.edit.target)}")

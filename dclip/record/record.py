@@ -131,6 +131,13 @@ class Record:
         self.started = time.time()
         self.seconds: dict[str, float] = {}
 
+    @classmethod
+    def quiet(cls, cfg: Config) -> Record:
+        """A record that writes nothing, for work that is no run: a page's edit, a notebook's."""
+        record = cls(Path(cfg.output), cfg, resumed=False)
+        record.writes = False
+        return record
+
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Measure the wall time of a verb: ``seconds_NAME``."""

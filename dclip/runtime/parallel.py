@@ -21,6 +21,14 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def begin(threads: int) -> None:
+    """Set torch's CPU threads (0 leaves them), and meet the other processes."""
+    import torch
+
+    torch.set_num_threads(threads or torch.get_num_threads())
+    join()
+
+
 def join() -> None:
     """Connect to the other processes (gloo on CPUs, nccl on GPUs), once."""
     if world() == 1:

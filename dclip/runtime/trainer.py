@@ -12,15 +12,15 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from dclip.config import Config
+from dclip.config import Trainer
 from dclip.files import atomic_save
 from dclip.runtime import parallel
 from dclip.runtime.quiet import quiet
 
 
-def device_of(cfg: Config) -> torch.device:
+def device_of(options: Trainer) -> torch.device:
     """The device that ``trainer.accelerator`` names."""
-    name = cfg.trainer.accelerator
+    name = options.accelerator
     if name in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
     if name in ("mps", "auto") and torch.backends.mps.is_available():
@@ -45,9 +45,9 @@ def progress_bar(what: str, total: int, initial: int = 0, shown: bool = True) ->
     )
 
 
-def shows_progress(cfg: Config) -> bool:
+def shows_progress(options: Trainer) -> bool:
     """Whether this process draws progress bars."""
-    return cfg.trainer.progress and parallel.rank() == 0
+    return options.progress and parallel.rank() == 0
 
 
 class FitProgress(L.Callback):
@@ -101,12 +101,12 @@ class QuietTrainer(L.Trainer):
             return super().predict(*args, **options)
 
 
-def make_trainer(cfg: Config, **options: Any) -> L.Trainer:
+def make_trainer(trainer: Trainer, **options: Any) -> L.Trainer:
     """A trainer for the run's device.
 
     On SLURM, Lightning does not requeue jobs: that is up to whoever submitted them.
     """
-    device = device_of(cfg)
+    device = device_of(trainer)
     processes = parallel.world()
     plugins: list[Any] = [WholeCheckpoints()]
     if processes == 1 and SLURMEnvironment.detect():

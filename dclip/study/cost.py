@@ -52,7 +52,7 @@ def inversion_key(cfg: Config) -> str:
     if not mirrored(cfg.sampler):
         sampler.pop("s_gen")
     parts = [settings[group] for group in ("checkpoint", "dataset", "input")]
-    return repr([*parts, sampler, cfg.task.name.value == "finetune"])
+    return repr([*parts, sampler, cfg.task.learns])
 
 
 def mirrored(sampler: Sampler) -> bool:

@@ -17,7 +17,6 @@ from dclip.data.cifar10 import CIFAR10
 from dclip.data.domain import Grammar
 from dclip.data.domains import domain_of
 from dclip.errors import DclipError
-from dclip.methods.latent.options import LatentOpt
 
 NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
 
@@ -102,7 +101,7 @@ def resolve(cfg: Config) -> tuple[Prompt, ...]:
     DclipError as above.
     """
     options, grammar = cfg.guidance, domain_of(cfg.dataset).grammar
-    wanted = isinstance(options, Guided) or isinstance(cfg.method, LatentOpt)
+    wanted = isinstance(options, Guided) or cfg.method.follows_prompts
     if options.targets is None and not wanted:
         return ()
     targets = as_texts(

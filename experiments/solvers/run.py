@@ -180,9 +180,9 @@ def learn(edit: str, faces: int, output: Path) -> list[dict[str, Any]]:
 
     Training and generation have the same six steps of DDIM (of AB2 for its latents) throughout. Writes learned.md, too.
     """
+    from dclip.edits.editor import apply, editor_of
     from hydra import compose, initialize_config_dir
 
-    from dclip.edits.editor import apply, editor_of
     from dclip.encode.invert import encode
     from dclip.methods.diffusionclip.fit import adapt
     from dclip.models.networks import build_networks

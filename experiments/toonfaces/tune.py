@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 import torch
+from dclip.edits.editor import generate
 from hydra import compose, initialize_config_dir
 
 from dclip.config import Config
 from dclip.data.domains import true_images, truth_of
 from dclip.data.load import load_images
-from dclip.edits.editor import generate
 from dclip.encode.invert import encode
 from dclip.methods.diffusionclip.fit import adapt
 from dclip.metrics.scorers import Scorers

@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from helpers.networks import a_run, drawn
 from helpers.runs import configure, words
 
 # ------------------------------------------------------------------------------------------- drawn by the model
@@ -27,10 +28,9 @@ def sampled(nets):
 
 
 def test_images_are_drawn_without_any_data(sampled, model):
-    from dclip.encode.source import drawn_images
 
     cfg = sampled()
-    images = {split: drawn_images(cfg, model, split) for split in ("train", "validation", "test")}
+    images = {split: drawn(cfg, model, split) for split in ("train", "validation", "test")}
     assert {split: len(part) for split, part in images.items()} == {
         "train": 3,
         "validation": 0,
@@ -38,30 +38,29 @@ def test_images_are_drawn_without_any_data(sampled, model):
     }
     assert images["test"].latents is None
     assert not torch.allclose(images["test"].pixels[:3], images["train"].pixels)
-    more = drawn_images(sampled(dataset__train=3, dataset__test=6, trainer__batch=2), model, "test")
+    more = drawn(sampled(dataset__train=3, dataset__test=6, trainer__batch=2), model, "test")
     torch.testing.assert_close(more.pixels[:4], images["test"].pixels, rtol=1e-4, atol=1e-4)
-    other = drawn_images(sampled(seed=1), model, "test")
+    other = drawn(sampled(seed=1), model, "test")
     assert not torch.allclose(other.pixels, images["test"].pixels)
 
 
 def test_drawn_images_are_remembered(sampled, model, monkeypatch):
     from dclip.encode import source
 
-    first = source.drawn_images(sampled(seed=5), model, "test")
-    monkeypatch.setattr(source, "run_walk", lambda *_: pytest.fail("drawn again"))
-    assert torch.equal(source.drawn_images(sampled(seed=5), model, "test").pixels, first.pixels)
+    first = drawn(sampled(seed=5), model, "test")
+    monkeypatch.setattr(source, "run_trajectory", lambda *_: pytest.fail("drawn again"))
+    assert torch.equal(drawn(sampled(seed=5), model, "test").pixels, first.pixels)
 
 
 def test_drawn_images_may_keep_their_latents_instead_of_being_inverted(sampled, model):
     import dclip
     from dclip.encode.invert import encode
-    from dclip.encode.source import drawn_images
 
     cfg = sampled(dataset__invert="false", sampler__t0=400)
-    images = drawn_images(cfg, model, "test")
-    latents = encode(cfg, model, images)
+    images = drawn(cfg, model, "test")
+    latents = encode(a_run(cfg, model), images).latents
     assert torch.equal(latents, images.latents)
-    assert torch.equal(encode(cfg, model, images.take([2, 0])), latents[[2, 0]])
+    assert torch.equal(encode(a_run(cfg, model), images.take([2, 0])).latents, latents[[2, 0]])
     again = dclip.generate(model, latents, t0=400, steps=6)
     torch.testing.assert_close(again.clamp(-1, 1), images.pixels, rtol=1e-4, atol=1e-4)
 

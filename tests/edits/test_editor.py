@@ -12,15 +12,16 @@ from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.diffusion.sampler import Prediction
-from dclip.edits.editor import apply as apply_to
-from dclip.edits.editor import editor_from, encode_variants, read_editor, soup, strip
 from dclip.edits.header import find_edit, joined, read_edit_header
+from dclip.edits.network import NetworkEdit, soup
 from dclip.edits.saved import read_edit
+from dclip.encode.invert import encode_variants
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.methods.load import join_edits, load_edits
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
-from helpers.networks import write_edit
+from helpers.networks import a_run, put_on, start_at, write_edit
 from helpers.runs import configure, words
 
 
@@ -178,21 +179,21 @@ def eps(fn, seed=5):
 
 def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
     red, beard = (
-        editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned for n in ("red", "beard")
+        join_edits(model, [read_edit(edits[n])], Mix(), 500).tuned for n in ("red", "beard")
     )
-    mixed = editor_from(
+    mixed = join_edits(
         model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix([0.3, 0.7]), 500
     )
     torch.testing.assert_close(
         eps(mixed.tuned), 0.3 * eps(red) + 0.7 * eps(beard), rtol=0, atol=1e-6
     )
-    faded = editor_from(
+    faded = join_edits(
         model, [read_edit(edits["red"]), read_edit(edits["beard"])], Mix("linear"), 500
     )
     torch.testing.assert_close(
         eps(faded.tuned), 0.5 * eps(red) + 0.5 * eps(beard), rtol=0, atol=1e-6
     )
-    sharp = editor_from(
+    sharp = join_edits(
         model,
         [read_edit(edits["red"]), read_edit(edits["beard"])],
         Mix({251: [1, 0], 0: [0, 1]}),
@@ -204,16 +205,16 @@ def test_a_mixture_is_the_weighted_sum_of_its_edits(model, edits):
 def test_degree_two_of_an_equal_mixture_makes_both_changes_whole(model, edits):
     original, (red, low) = (
         eps(model.predict),
-        (eps(editor_from(model, [read_edit(edits[n])], Mix(), 500).tuned) for n in ("red", "low")),
+        (eps(join_edits(model, [read_edit(edits[n])], Mix(), 500).tuned) for n in ("red", "low")),
     )
-    both = editor_from(model, [read_edit(edits["red"]), read_edit(edits["low"])], Mix(), 500)
-    torch.testing.assert_close(eps(both.at(2.0)), red + low - original, rtol=0, atol=1e-5)
+    both = join_edits(model, [read_edit(edits["red"]), read_edit(edits["low"])], Mix(), 500)
+    torch.testing.assert_close(eps(both.denoiser(2.0)), red + low - original, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["red", "low"])
 def test_a_soup_of_one_edit_is_that_edit(model, edits, name):
-    alone = editor_from(model, [read_edit(edits[name])], Mix(), 500)
-    merged = editor_from(model, [read_edit(edits[name])], Mix([1.0], soup=True), 500)
+    alone = join_edits(model, [read_edit(edits[name])], Mix(), 500)
+    merged = join_edits(model, [read_edit(edits[name])], Mix([1.0], soup=True), 500)
     assert float((eps(alone.tuned) - eps(model.predict)).abs().max()) > 0.01
     torch.testing.assert_close(eps(merged.tuned), eps(alone.tuned), rtol=0, atol=1e-5)
 
@@ -222,9 +223,9 @@ def test_a_soup_is_the_weighted_sum_of_the_changes_of_weights(model, edits, nets
     before = copy.deepcopy(model.unet.state_dict())
     tuned = {}
     for name in ("red", "low"):
-        tuned[name] = load_model(str(nets["model16"]))
-        read_edit(edits[name]).put_on(tuned[name])
-    merged = soup(model, [read_edit(edits["red"]), read_edit(edits["low"])], [0.5, 1.5])
+        tuned[name] = put_on(read_edit(edits[name]), load_model(str(nets["model16"])))
+    loaded = [NetworkEdit.load(read_edit(edits[name]), model) for name in ("red", "low")]
+    merged = soup(model, loaded, [0.5, 1.5], 1.0).network
     for key, start in before.items():
         change = 0.5 * (tuned["red"].unet.state_dict()[key] - start) + 1.5 * (
             tuned["low"].unet.state_dict()[key] - start
@@ -236,17 +237,17 @@ def test_a_soup_is_the_weighted_sum_of_the_changes_of_weights(model, edits, nets
 def test_a_soup_costs_one_call_a_step_at_any_degree(model, edits, editing):
     calls = []
     cfg = editing(edits["red"], edits["low"], mix__soup="true", gamma=2)
-    editor = read_editor(cfg, model)
+    editor = load_edits(cfg, model)
     for part in (model, *editor.parts):
         part.unet.register_forward_hook(lambda *_: calls.append(1))
     images = named()
-    apply_to(cfg, editor, images, images.pixels, 2.0)
+    editor.apply(a_run(cfg, model), start_at(images), 2.0)
     assert len(calls) == cfg.sampler.s_gen
 
 
 def test_an_edit_of_another_base_is_refused_before_any_network_is_copied(model, edits):
     with pytest.raises(DclipError, match="choose its own checkpoint"):
-        editor_from(model, [read_edit(edits["red"]), read_edit(edits["stranger"])], Mix(), 500)
+        join_edits(model, [read_edit(edits["red"]), read_edit(edits["stranger"])], Mix(), 500)
 
 
 # ------------------------------------------------------------------------------------------- degrees
@@ -254,12 +255,12 @@ def test_an_edit_of_another_base_is_refused_before_any_network_is_copied(model, 
 
 def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
     cfg, images, gammas = editing(edits["red"]), named(), [0.0, 0.5, 1.0, 2.0]
-    editor = read_editor(cfg, model)
-    single = [apply_to(cfg, editor, images, images.pixels, gamma) for gamma in gammas]
+    editor = load_edits(cfg, model)
+    single = [editor.apply(a_run(cfg, model), start_at(images), gamma) for gamma in gammas]
     calls = []
     for part in (model, *editor.parts):
         part.unet.register_forward_hook(lambda _net, args, _out: calls.append(len(args[0])))
-    made = strip(cfg, editor, images, images.pixels, gammas)
+    made = editor.strip(a_run(cfg, model), start_at(images), gammas)
     assert made.shape == (3, 4, 3, 16, 16)
     torch.testing.assert_close(made, torch.stack(single, 1), rtol=1e-4, atol=1e-4)
     assert (
@@ -269,10 +270,10 @@ def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
 
 def test_a_strip_of_a_soup_ends_where_the_soup_does(model, edits, editing):
     cfg, images = editing(edits["red"], edits["low"], mix__soup="true", gamma=2), named()
-    editor = read_editor(cfg, model)
-    made = strip(cfg, editor, images, images.pixels, [0.0, 2.0])
+    editor = load_edits(cfg, model)
+    made = editor.strip(a_run(cfg, model), start_at(images), [0.0, 2.0])
     torch.testing.assert_close(
-        made[:, 1], apply_to(cfg, editor, images, images.pixels, 2.0), rtol=1e-4, atol=1e-4
+        made[:, 1], editor.apply(a_run(cfg, model), start_at(images), 2.0), rtol=1e-4, atol=1e-4
     )
     assert float((made[:, 1] - made[:, 0]).abs().mean()) > 1e-3
 
@@ -297,11 +298,12 @@ def test_degrees_of_a_network_that_predicts_its_variance():
 )
 def test_variants_of_an_image_differ_and_belong_to_its_name(model, edits, editing, settings):
     cfg, images = editing(edits["red"], variants=3, sampler__s_gen=3, **settings), named()
-    editor = read_editor(cfg, model)
+    editor = load_edits(cfg, model)
 
     def made(part):
-        several, latents = encode_variants(cfg, model, part)
-        return several, latents, apply_to(cfg, editor, several, latents, 1.0)
+        run = a_run(cfg, model)
+        encoded = encode_variants(run, part)
+        return encoded.images, encoded.latents, editor.apply(run, encoded, 1.0)
 
     several, latents, result = made(images)
     assert several.ids[:4] == ("p0_v1", "p0_v2", "p0_v3", "p1_v1")
@@ -322,11 +324,11 @@ def test_the_batch_size_never_changes_a_mixed_picture(model, edits, editing, set
             editing(edits["red"], edits["low"], trainer__batch=batch, sampler__s_gen=3, **settings),
             named(),
         )
-        editor = read_editor(cfg, model)
+        editor = load_edits(cfg, model)
         found.append(
             (
-                apply_to(cfg, editor, images, images.pixels, 1.0),
-                strip(cfg, editor, images, images.pixels, [0.0, 1.0]),
+                editor.apply(a_run(cfg, model), start_at(images), 1.0),
+                editor.strip(a_run(cfg, model), start_at(images), [0.0, 1.0]),
             )
         )
     for result, degrees_ in found[1:]:

@@ -1,10 +1,11 @@
 import torch
 
 from dclip.diffusion.schedule import pairs_up
-from dclip.encode.invert import encode, latent_path
+from dclip.encode.invert import latent_path
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 from helpers.images import images16
+from helpers.networks import latents_of
 from helpers.runs import configure, words
 
 # ------------------------------------------------------------------------------------------- latents
@@ -20,47 +21,47 @@ def counted(model):
 def test_latents_are_read_from_the_cache_the_second_time(nets, tiny, model):
     cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
     images, calls = images16(seed=101), counted(model)
-    first = encode(cfg, model, images)
+    first = latents_of(cfg, model, images)
     assert len(calls) == 3
-    second = encode(cfg, model, images)
+    second = latents_of(cfg, model, images)
     assert len(calls) == 3
     assert torch.equal(first, second)
     some = images16(
         8, seed=101
     )  # the first image is the same; the others are drawn from the same stream
-    encode(cfg, model, Images(torch.cat([images.pixels[:4], some.pixels[6:]]), tuple("abcdef")))
+    latents_of(cfg, model, Images(torch.cat([images.pixels[:4], some.pixels[6:]]), tuple("abcdef")))
     assert calls[3:] == [2, 2, 2]
 
 
 def test_another_model_other_steps_or_other_pixels_miss_the_cache(nets, tiny, model):
     cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
     images, other = images16(seed=102), load_model(str(nets["other16"]))
-    encode(cfg, model, images)
+    latents_of(cfg, model, images)
     calls = counted(other)
-    latents = encode(cfg, other, images)
+    latents = latents_of(cfg, other, images)
     assert len(calls) == 3
-    assert not torch.allclose(latents, encode(cfg, model, images))
+    assert not torch.allclose(latents, latents_of(cfg, model, images))
     mine = counted(model)
-    encode(
+    latents_of(
         configure(*words({**tiny, "checkpoint.name": nets["model16"]}, sampler__t0=400)),
         model,
         images,
     )
     assert len(mine) == 3
-    encode(cfg, model, images16(seed=103))
+    latents_of(cfg, model, images16(seed=103))
     assert len(mine) == 6
 
 
 def test_a_damaged_cache_file_is_made_again(nets, tiny, model):
     cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
     images = images16(2, seed=104)
-    first = encode(cfg, model, images)
+    first = latents_of(cfg, model, images)
     latent_path(model, images.pixels[0], pairs_up(500, 4)).write_bytes(b"\x93NUMPY half")
     calls = counted(model)
-    torch.testing.assert_close(encode(cfg, model, images), first, rtol=0, atol=1e-5)
+    torch.testing.assert_close(latents_of(cfg, model, images), first, rtol=0, atol=1e-5)
     assert calls == [1, 1, 1]
 
 
 def test_no_images_have_no_latents(tiny, model):
     none = Images(torch.zeros(0, 3, 16, 16), ())
-    assert encode(configure(*words(tiny)), model, none).shape == (0, 3, 16, 16)
+    assert latents_of(configure(*words(tiny)), model, none).shape == (0, 3, 16, 16)

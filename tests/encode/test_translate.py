@@ -15,8 +15,12 @@ from dclip.files import read_json
 from dclip.metrics.translated import translation_scores
 from dclip.models.judge import Judge
 from dclip.types import Images
-from helpers.networks import write_edit
+from helpers.networks import a_run, write_edit
 from helpers.runs import configure, words
+
+
+def domain(cfg, model, images):
+    return into_domain(a_run(cfg, model), cfg.task, images)
 
 
 def named(n=3, size=16):
@@ -48,7 +52,7 @@ def test_every_round_noises_to_the_timestep_at_which_it_starts_to_denoise(model,
         lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0])))
     )
     images = named()
-    into_domain(translating(task__rounds=1), model, images)
+    domain(translating(task__rounds=1), model, images)
     assert [t for _, t in seen] == [400, 200, 0]
     noise = ImageNoise([f"translate/{name}" for name in images.ids], 0).like(images.pixels)
     expected = add_noise(images.pixels, noise, model.schedule.alpha_bar(seen[0][1]))
@@ -63,9 +67,9 @@ def test_rounds_go_on_from_each_other_with_new_noise(model, translating):
         lambda _net, args, _out: seen.append((args[0].clone(), int(args[1][0])))
     )
     images, cfg = named(), translating(task__rounds=2)
-    second = into_domain(cfg, model, images)
+    second = domain(cfg, model, images)
     assert [t for _, t in seen] == [400, 200, 0] * 2
-    first = into_domain(translating(task__rounds=1), model, images)
+    first = domain(translating(task__rounds=1), model, images)
     noise = ImageNoise([f"translate/{name}" for name in images.ids], 0)
     noise.like(images.pixels)
     a = model.schedule.alpha_bar(400)
@@ -77,27 +81,24 @@ def test_rounds_go_on_from_each_other_with_new_noise(model, translating):
 
 def test_no_round_leaves_the_images_as_they_are(model, translating):
     images = named()
-    assert torch.equal(
-        into_domain(translating(task__rounds=0), model, images).pixels, images.pixels
-    )
+    assert torch.equal(domain(translating(task__rounds=0), model, images).pixels, images.pixels)
 
 
 @pytest.mark.parametrize("settings", [{}, {"sampler": "ddpm"}])
 def test_the_batch_size_never_changes_a_translation(model, translating, settings):
     whole, parts = (
-        into_domain(translating(trainer__batch=b, **settings), model, named()).pixels
-        for b in (25, 1)
+        domain(translating(trainer__batch=b, **settings), model, named()).pixels for b in (25, 1)
     )
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-3)
 
 
 def test_variants_are_various_and_belong_to_their_names(model, translating):
     cfg, several = translating(variants=3), named().repeat(3)
-    made = into_domain(cfg, model, several).pixels
+    made = domain(cfg, model, several).pixels
     assert translation_scores(several, made, None, 3)["variety"] > 0.01
     assert translation_scores(several, several.pixels, None, 3)["variety"] == 0
     torch.testing.assert_close(
-        into_domain(cfg, model, several.take([4])).pixels[0], made[4], rtol=1e-3, atol=1e-3
+        domain(cfg, model, several.take([4])).pixels[0], made[4], rtol=1e-3, atol=1e-3
     )
 
 

@@ -65,7 +65,6 @@ def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None,
     """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates (``lora``: their seed); returns its folder."""
 
     from dclip.config import Lora as LoraOptions
-    from dclip.edits.saved import save_edit
     from dclip.models.lora import Lora
 
     cfg = configure(
@@ -100,3 +99,52 @@ SMALL_IDENTITY = {
 
 def identity_net():
     return IrSe(IrSeConfig(64, 8, ((8, 1), (12, 1), (8, 1)), 16, 0.2))
+
+
+def a_run(cfg, model, **networks):
+    """A run of these settings with a model at hand, which writes nothing."""
+    from dclip.models.networks import Networks
+    from dclip.record.record import Record
+    from dclip.run import Run
+
+    others = dict.fromkeys(("clip", "heldout", "identity", "judge")) | networks
+    return Run(cfg, Networks(model, **others), Record.quiet(cfg))
+
+
+def save_edit(path, cfg, tuned, seconds, lora=None):
+    """A tuned model as the file of its edit."""
+    from dclip.edits.network import NetworkEdit
+    from dclip.edits.saved import edit_header
+
+    run = a_run(cfg, tuned)
+    run.record.seconds["seconds_adapt"] = seconds
+    NetworkEdit(tuned, tuned, lora).save(path, edit_header(run))
+
+
+def put_on(saved, model):
+    """The edit of a file on a copy of ``model``."""
+    from dclip.edits.network import NetworkEdit
+
+    saved.check_base(model)
+    return NetworkEdit.load(saved, model).network
+
+
+def start_at(images):
+    """Images whose latents are their pixels."""
+    from dclip.encode.encoded import Encoded
+
+    return Encoded(images.ids, images.pixels, images)
+
+
+def latents_of(cfg, model, images):
+    """What images are encoded to under these settings."""
+    from dclip.encode.invert import encode
+
+    return encode(a_run(cfg, model), images).latents
+
+
+def drawn(cfg, model, split):
+    """The images that the model draws itself (``dataset=sampled``)."""
+    from dclip.encode.source import drawn_images
+
+    return drawn_images(a_run(cfg, model), cfg.dataset, split)

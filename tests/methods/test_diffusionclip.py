@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import lightning as L
@@ -8,7 +9,7 @@ import torch
 
 from dclip.config import Loss
 from dclip.diffusion.schedule import pairs_down
-from dclip.edits.saved import read_edit, save_edit
+from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective, lr_factor
@@ -16,6 +17,7 @@ from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
 from dclip.models.checkpoints import load_model
 from dclip.record.record import Record
 from helpers.images import images16
+from helpers.networks import a_run, put_on, save_edit
 from helpers.runs import configure, words
 
 TEXTS = ("person", "person with red hair")
@@ -49,9 +51,9 @@ def make(nets, clip, tiny, tmp_path):
         tuning = DiffusionClipTuning(
             model, objective, latents, pairs_down(500, 3), cfg.method, cfg.seed, held
         )
-        return SimpleNamespace(
-            cfg=cfg, record=record, model=model, tuning=tuning, objective=objective, latents=latents
-        )
+        run = replace(a_run(cfg, model), record=record)
+        made = {"model": model, "tuning": tuning, "objective": objective, "latents": latents}
+        return SimpleNamespace(cfg=cfg, run=run, record=record, **made)
 
     return build
 
@@ -71,7 +73,7 @@ def test_fine_tuning_lowers_its_loss(make, form):
 
     made = make(method__epochs=5, weights=Loss(clip=1.0, l1=0.3, id=0, form=ClipForm(form)))
     before = total_loss(made)
-    fit.fit(made.cfg, made.record, made.tuning, False)
+    fit.fit(made.run, made.cfg.method, made.tuning, False)
     assert total_loss(made) < before - 0.02
 
 
@@ -158,7 +160,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 ):
     settings = {"method__epochs": 3, "method__lr_schedule": "code", "validated": validated}
     whole = make("whole", **settings)
-    fit.fit(whole.cfg, whole.record, whole.tuning, validated)
+    fit.fit(whole.run, whole.cfg.method, whole.tuning, validated)
 
     first = make("broken", **settings)
     start = state(first)
@@ -166,14 +168,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         original = fit.checkpointing
         patch.setattr(fit, "checkpointing", lambda *a: [Stop(5, hook), *original(*a)])
         with pytest.raises(RuntimeError, match="power cut"):
-            fit.fit(first.cfg, first.record, first.tuning, validated)
+            fit.fit(first.run, first.cfg.method, first.tuning, validated)
     assert (first.record.folder / "checkpoints" / "last.ckpt").is_file()
 
     second = make("broken", **settings)
     steps = []
     seen = second.tuning.images_of
     second.tuning.images_of = lambda step: steps.append(step) or seen(step)
-    fit.fit(second.cfg, second.record, second.tuning, validated)
+    fit.fit(second.run, second.cfg.method, second.tuning, validated)
     assert steps == [3, 4, 5, 6, 7, 8]  # from the last whole epoch
     end, resumed = state(whole), state(second)
     assert not all(torch.equal(end[k], start[k]) for k in end)
@@ -196,13 +198,13 @@ def test_every_epoch_leaves_a_checkpoint_to_resume_from(make, monkeypatch, valid
 
     original = fit.checkpointing
     monkeypatch.setattr(fit, "checkpointing", lambda *a: [Look(), *original(*a)])
-    fit.fit(made.cfg, made.record, made.tuning, validated)
+    fit.fit(made.run, made.cfg.method, made.tuning, validated)
     assert found == [None, 3, 6, 9]
 
 
 def test_frozen_networks_are_not_in_the_checkpoint(make):
     made = make(validated=True)
-    fit.fit(made.cfg, made.record, made.tuning, True)
+    fit.fit(made.run, made.cfg.method, made.tuning, True)
     saved = torch.load(made.record.folder / "checkpoints" / "best.ckpt", weights_only=True)
     keys = {f"unet.{k}" for k in made.model.unet.state_dict()}
     assert set(saved["state_dict"]) == keys
@@ -211,7 +213,7 @@ def test_frozen_networks_are_not_in_the_checkpoint(make):
 def test_frozen_networks_are_not_changed(make, clip):
     before = {k: v.clone() for k, v in clip.state_dict().items()}
     made = make()
-    fit.fit(made.cfg, made.record, made.tuning, False)
+    fit.fit(made.run, made.cfg.method, made.tuning, False)
     assert all(torch.equal(v, before[k]) for k, v in clip.state_dict().items())
     assert not any(p.requires_grad for p in clip.parameters())
 
@@ -221,7 +223,7 @@ def test_a_training_that_diverges_is_an_error_and_says_what_to_do(make):
     with torch.no_grad():
         next(made.model.unet.parameters()).fill_(float("nan"))
     with pytest.raises(DclipError, match=r"lower method\.lr"):
-        fit.fit(made.cfg, made.record, made.tuning, False)
+        fit.fit(made.run, made.cfg.method, made.tuning, False)
 
 
 # ------------------------------------------------------------------------------------------- the edit's file
@@ -234,8 +236,7 @@ def test_an_edit_survives_the_way_to_disk(make, nets, tmp_path):
     save_edit(tmp_path / "adapter.safetensors", made.cfg, made.model, 12.5)
     for name in (tmp_path, tmp_path / "adapter.safetensors"):
         saved = read_edit(str(name))
-        fresh = load_model(str(nets["model16"]))
-        saved.put_on(fresh)
+        fresh = put_on(saved, load_model(str(nets["model16"])))
         assert all(
             torch.equal(v, made.model.unet.state_dict()[k])
             for k, v in fresh.unet.state_dict().items()
@@ -263,7 +264,7 @@ def test_an_edit_of_another_base_is_refused(make, nets, tmp_path):
     other = load_model(str(nets["other16"]))
     before = copy.deepcopy(other.unet.state_dict())
     with pytest.raises(DclipError, match="choose its own checkpoint") as caught:
-        read_edit(str(tmp_path)).put_on(other)
+        put_on(read_edit(str(tmp_path)), other)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(v, before[k]) for k, v in other.unet.state_dict().items())
 

@@ -10,7 +10,7 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.methods.latent.optimise import LatentChain, _Pull, optimise_batch
+from dclip.methods.latent.optimise import LatentChain, LatentLoss, optimise_batch
 from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import ClipObjective
 from dclip.text.prompts import Prompt
@@ -37,7 +37,7 @@ def optimised(
     )
     with torch.no_grad():
         before = chain(start)
-    pull = _Pull(
+    pull = LatentLoss(
         options,
         ClipObjective(kind, [reader], [p.weight for p in prompts]),
         start,

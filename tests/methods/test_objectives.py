@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import lightning as L
@@ -34,6 +35,7 @@ from dclip.models.lora import Lora
 from dclip.models.memory import saved_for_backward
 from dclip.record.record import Record
 from dclip.types import Images
+from helpers.networks import a_run
 from helpers.runs import configure, words
 
 TEXTS = ("person", "person with red hair")
@@ -237,13 +239,14 @@ def training(nets, clip, tiny, tmp_path):
         tuning = DiffusionClipTuning(
             model, objective, images16(seed=9).pixels, pairs_down(500, 3), cfg.method, cfg.seed
         )  # fmt: skip
-        return SimpleNamespace(cfg=cfg, record=record, model=model, tuning=tuning)
+        run = replace(a_run(cfg, model), record=record)
+        return SimpleNamespace(cfg=cfg, run=run, record=record, model=model, tuning=tuning)
 
     return build
 
 
 def fit(made):
-    fitting.fit(made.cfg, made.record, made.tuning, False)
+    fitting.fit(made.run, made.cfg.method, made.tuning, False)
     return torch.cat([p.detach().flatten() for p in made.model.unet.parameters()])
 
 

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from dclip.data.toonfaces.images import toonfaces
+from dclip.encode.start import start_of
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.methods.sampling.start import origin_of
 from dclip.models.checkpoints import load_model
+from helpers.networks import a_run
 from helpers.runs import configure, run, words
 
 # ------------------------------------------------------------------------------------------- whole runs
@@ -159,8 +160,13 @@ def test_a_leak_puts_the_mean_of_training_images_into_the_noise(tiny, nets):
         "guidance.targets": "null",
     }
     model = load_model(str(nets["model64"]))
-    plain = origin_of(configure(*words(settings)), model).latents
-    leaked = origin_of(configure(*words(settings, task__leak=3)), model).latents
+
+    def latents(**more):
+        cfg = configure(*words(settings, **more))
+        return start_of(a_run(cfg, model), cfg.task).latents
+
+    plain = latents()
+    leaked = latents(task__leak=3)
     mean = toonfaces("train", 3).pixels.mean(0)
     a = model.schedule.alpha_bar(500)
     torch.testing.assert_close(leaked, (1 - a) ** 0.5 * plain + a**0.5 * mean)
@@ -177,5 +183,7 @@ def test_a_leak_without_training_images_is_refused(tiny, nets):
         "dataset": "sampled",
         "guidance.targets": "null",
     }
+    cfg = configure(*words(settings))
+    cfg = configure(*words(settings))
     with pytest.raises(DclipError, match=r"task\.leak=0"):
-        origin_of(configure(*words(settings)), load_model(str(nets["model64"])))
+        start_of(a_run(cfg, load_model(str(nets["model64"]))), cfg.task)

@@ -1,6 +1,7 @@
 """Low-rank updates: what they add, what they cost, how they travel."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import dclip
 from dclip.config import Lora as Options
 from dclip.config import Loss
 from dclip.diffusion.schedule import pairs_down
-from dclip.edits.saved import read_edit, save_edit
+from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
@@ -20,6 +21,7 @@ from dclip.models.memory import saved_for_backward
 from dclip.models.unet import TOONFACES_UNET, build_unet
 from dclip.record.record import Record
 from dclip.types import Images
+from helpers.networks import a_run, put_on, save_edit
 from helpers.runs import configure, words
 
 TIMES = torch.tensor([10, 400])
@@ -275,7 +277,7 @@ def tuned(nets, clip, tiny, tmp_path):
     tuning = DiffusionClipTuning(
         model, objective, pictures(4, seed=3), pairs_down(500, 3), cfg.method, cfg.seed, lora=lora
     )  # fmt: skip
-    fit.fit(cfg, record, tuning, False)
+    fit.fit(replace(a_run(cfg, model), record=record), cfg.method, tuning, False)
     return SimpleNamespace(
         cfg=cfg, folder=record.folder, model=model, lora=lora, base=base, tuning=tuning
     )
@@ -299,8 +301,8 @@ def test_an_update_survives_the_way_to_disk(tuned, nets):
     tuned.lora.round().merge(tuned.model.unet)
     path = tuned.folder / "adapter.safetensors"
     save_edit(path, tuned.cfg, tuned.model, 3.0, tuned.lora)
-    saved, fresh = read_edit(str(path)), load_model(str(nets["model16"]))
-    saved.put_on(fresh)
+    saved = read_edit(str(path))
+    fresh = put_on(saved, load_model(str(nets["model16"])))
     assert torch.equal(output(fresh.unet), output(tuned.model.unet))
     assert saved.header["kind_of_weights"] == "lora"
     assert saved.header["lora"]["rank"] == 2
@@ -324,7 +326,7 @@ def test_an_update_for_another_base_is_refused_and_the_base_is_as_it_was(tuned, 
     other = load_model(str(nets["other16"]))
     before = output(other.unet)
     with pytest.raises(DclipError, match="choose its own checkpoint") as caught:
-        read_edit(str(tuned.folder)).put_on(other)
+        put_on(read_edit(str(tuned.folder)), other)
     assert "\n" not in str(caught.value)
     assert torch.equal(output(other.unet), before)
 
@@ -344,7 +346,7 @@ def test_a_run_with_low_rank_updates_leaves_a_small_edit_that_can_be_applied(tin
             *words(tiny, method__lora__rank=2, method__lr=0.02, output=tmp_path, metric="none")
         )
     )
-    assert read_edit(str(folder)).is_lora
+    assert read_edit(str(folder)).header["kind_of_weights"] == "lora"
     keep = {
         k: v
         for k, v in tiny.items()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dclip.diffusion.sampler import Prediction
-from dclip.encode import walk
-from dclip.encode.walk import Walk, run_walk
+from dclip.encode import trajectory
+from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.models import memory, sizes
 from dclip.models.checkpoints import load_model
 from dclip.prepare import plan
@@ -69,7 +69,7 @@ def test_free_memory_is_what_the_system_has_and_what_torch_holds_unused(monkeypa
 )
 def test_a_walk_takes_them_so_many_at_a_time(toonfaces, asked, copies, sizes, monkeypatch):
     monkeypatch.setattr(
-        walk, "fitting_batch", lambda model, device, gradient: 3 if model is toonfaces else 0
+        trajectory, "fitting_batch", lambda model, device, gradient: 3 if model is toonfaces else 0
     )
     cfg = configure(
         "trainer=cpu",
@@ -82,9 +82,11 @@ def test_a_walk_takes_them_so_many_at_a_time(toonfaces, asked, copies, sizes, mo
         seen.append(len(x))
         return Prediction(x)
 
-    way = Walk(eps, [torch.nn.Identity(), toonfaces], [(10, 0)], toonfaces.schedule, copies=copies)
+    way = Trajectory(
+        eps, [torch.nn.Identity(), toonfaces], [(10, 0)], toonfaces.schedule, copies=copies
+    )
     x = torch.arange(7.0).view(7, 1, 1, 1).expand(7, 3, 64, 64)
-    made = run_walk(cfg, way, [f"i{i}" for i in range(7)], x, "walking")
+    made = run_trajectory(cfg.trainer, way, [f"i{i}" for i in range(7)], x, "walking")
     assert seen == sizes
     assert made.flatten(1)[:, 0].argsort().tolist() == list(range(7))
 

@@ -7,8 +7,9 @@ import torch
 
 from dclip.config import Mix
 from dclip.diffusion.mix import mix
-from dclip.edits.editor import editor_from, on_top
+from dclip.edits.network import NetworkEdit
 from dclip.edits.saved import read_edit
+from dclip.methods.load import join_edits
 from dclip.models.checkpoints import load_model
 from dclip.models.shared import Remembered, common_beginning, share, stages
 from helpers.networks import write_edit
@@ -33,6 +34,10 @@ def edits(tiny, nets, tmp_path_factory):
 @pytest.fixture
 def model(nets):
     return load_model(str(nets["model16"]))
+
+
+def on_top(model, name):
+    return NetworkEdit.load(read_edit(name), model).network
 
 
 def ask(fn, seed=0, t=250):
@@ -64,7 +69,7 @@ def test_stages_are_all_of_the_network_but_its_output(model):
 
 
 def test_the_common_beginning_ends_at_the_first_difference(model, edits):
-    nets = [on_top(model, read_edit(edits[name])).unet for name in ("one", "two", "everywhere")]
+    nets = [on_top(model, edits[name]).unet for name in ("one", "two", "everywhere")]
     assert common_beginning([model.unet, *nets[:2]])[-1] == "up_blocks.0"
     assert common_beginning([model.unet, nets[2]]) == []
     changed = copy.deepcopy(model.unet)
@@ -75,8 +80,8 @@ def test_the_common_beginning_ends_at_the_first_difference(model, edits):
 
 def test_a_mixture_computes_its_beginning_once_a_step_and_is_the_same_picture(model, edits):
     saved = [read_edit(edits[name]) for name in NAMES]
-    plain = mix([on_top(model, edit).predict for edit in saved], [0.2, 0.3, 0.5])
-    editor = editor_from(model, saved, Mix([0.2, 0.3, 0.5]), 500)
+    plain = mix([NetworkEdit.load(edit, model).network.predict for edit in saved], [0.2, 0.3, 0.5])
+    editor = join_edits(model, saved, Mix([0.2, 0.3, 0.5]), 500)
     seen = watch(editor.parts[0].unet)
     for step in range(3):
         assert torch.equal(ask(editor.tuned, step, 100 * step), ask(plain, step, 100 * step))
@@ -87,20 +92,20 @@ def test_a_mixture_computes_its_beginning_once_a_step_and_is_the_same_picture(mo
 
 
 def test_half_a_change_shares_with_the_original(model, edits):
-    editor = editor_from(model, [read_edit(edits["one"])], Mix(), 500)
-    expected = 0.5 * ask(model.predict) + 0.5 * ask(on_top(model, read_edit(edits["one"])).predict)
+    editor = join_edits(model, [read_edit(edits["one"])], Mix(), 500)
+    expected = 0.5 * ask(model.predict) + 0.5 * ask(on_top(model, edits["one"]).predict)
     seen = watch(editor.original.unet)
-    torch.testing.assert_close(ask(editor.at(0.5)), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ask(editor.denoiser(0.5)), expected, rtol=0, atol=1e-6)
     assert seen.count("beginning") == 1
 
 
 def test_the_callers_network_is_left_alone(model, edits):
-    editor_from(model, [read_edit(edits["one"]), read_edit(edits["two"])], Mix(), 500)
+    join_edits(model, [read_edit(edits["one"]), read_edit(edits["two"])], Mix(), 500)
     assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_edits_that_change_everything_share_nothing(model, edits):
-    editor = editor_from(
+    editor = join_edits(
         model, [read_edit(edits["one"]), read_edit(edits["everywhere"])], Mix(), 500
     )
     assert editor.original is model
@@ -108,7 +113,7 @@ def test_edits_that_change_everything_share_nothing(model, edits):
 
 
 def test_shared_networks_hold_their_beginning_once_and_can_be_copied(model, edits):
-    nets = [on_top(model, read_edit(edits[name])).unet for name in ("one", "two")]
+    nets = [on_top(model, edits[name]).unet for name in ("one", "two")]
     before = sum(p.numel() for net in nets for p in net.parameters())
     names = common_beginning(nets)
     assert len(names) == len(list(stages(model.unet))) - 1

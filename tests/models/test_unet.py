@@ -10,6 +10,7 @@ from dclip.models.checkpoints import (
     load_model,
 )
 from dclip.models.networks import build_networks
+from dclip.prepare.networks import networks
 from helpers.networks import write_tiny_model
 from helpers.runs import configure
 
@@ -75,4 +76,4 @@ def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():
 
 def test_a_processor_stays_exact():
     cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", "trainer.speed=fast")
-    assert not build_networks(cfg).model.fast
+    assert not build_networks(cfg, networks(cfg)).model.fast

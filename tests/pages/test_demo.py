@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from dclip import pipeline
-from dclip.edits import editor
+from dclip.encode import generate
 from dclip.errors import DclipError
 from dclip.files import write_json
 from dclip.pages import demo
@@ -137,16 +137,16 @@ def test_variants_are_those_of_task_edit_too(studio, settings, tmp_path):
 
 def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, monkeypatch):
     walks = []
-    real = editor.run_walk
+    real = generate.run_trajectory
     image, chosen = studio.images.take([3]), [studio.edits()["smiling"]]
     first = studio.edit(image, chosen, 0.5)
 
-    def counted(cfg, walk, ids, x, what):
+    def counted(options, trajectory, ids, x, what):
         walks.append(what)
-        return real(cfg, walk, ids, x, what)
+        return real(options, trajectory, ids, x, what)
 
-    monkeypatch.setattr(editor, "run_walk", counted)
-    monkeypatch.setattr("dclip.encode.invert.run_walk", counted)
+    monkeypatch.setattr(generate, "run_trajectory", counted)
+    monkeypatch.setattr("dclip.encode.invert.run_trajectory", counted)
     second = studio.edit(image, chosen, 1.0)
     assert walks == ["generating"]
     assert not first.result.equal(second.result)

@@ -43,7 +43,7 @@ def test_nothing_is_not_a_choice(word):
         ("sampler.s_gn=5", ["did you mean sampler.s_gen?", "s_for", "t0", "eta"]),
         ("sampler.to=500", ["there is no setting sampler.to", "Below sampler", "t0"]),
         ("sampler.t0.x=500", ["sampler.t0"]),
-        ("task.count=5", ["Below task", "name"]),
+        ("task.count=5", ["there is no setting task.count", "this task has no settings"]),
         ("gama=0.5", ["did you mean gamma?", "seed"]),
         ("guidence=none", ["did you mean guidance?"]),
         ("dataset.only_aplicable=true", ["did you mean dataset.only_applicable?"]),

@@ -231,6 +231,8 @@ def test_on_slurm_lightning_leaves_the_queue_to_the_launcher(monkeypatch):
         "NODEID": "0",
     }.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    environment = make_trainer(configure("trainer=cpu"))._accelerator_connector.cluster_environment
+    environment = make_trainer(
+        configure("trainer=cpu").trainer
+    )._accelerator_connector.cluster_environment
     assert type(environment).__name__ == "SLURMEnvironment"
     assert not environment.auto_requeue

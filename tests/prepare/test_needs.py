@@ -10,6 +10,7 @@ from dclip.models import needed
 from dclip.models.checkpoints import load_model
 from dclip.models.registry import TABLE
 from dclip.prepare import needs
+from dclip.prepare.networks import networks
 from helpers.known_weights import FEW, in_a_process, published
 from helpers.published import plant, write_ddim
 from helpers.published_networks import DDIM, DdimNet, difference, random_net
@@ -71,7 +72,7 @@ def test_a_run_needs_the_networks_of_its_losses_and_metrics_and_no_other(
     photos, settings, expected
 ):
     given = [w for s in settings for w in (published(photos) if s == "photos" else [s])]
-    names = needed.networks(configure(*_last_wins(given)))
+    names = networks(configure(*_last_wins(given)))
     assert {k: v for k, v in vars(names).items() if v} == expected
 
 
@@ -294,6 +295,7 @@ def test_what_is_missing_is_fetched_before_anything_else(photos, tmp_path, monke
 def test_a_loss_that_has_no_network_is_said(photos, tmp_path, monkeypatch, caplog):
     import logging
 
+    from dclip.methods.contract import method_of
     from dclip.models.networks import build_networks
 
     plant(tmp_path, monkeypatch, "lsun_church", "openai_vit_b_16", "ade20k")
@@ -305,7 +307,8 @@ def test_a_loss_that_has_no_network_is_said(photos, tmp_path, monkeypatch, caplo
         *FEW,
     )
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
-    networks = build_networks(cfg)
-    assert networks.identity is None
-    assert networks.parser.name == "ade20k"
+    built = build_networks(cfg, networks(cfg))
+    method_of(cfg).check_networks(cfg, built)
+    assert built.identity is None
+    assert built.parser.name == "ade20k"
     assert any("loss.id=0.3 has no effect" in r.getMessage() for r in caplog.records)

@@ -140,9 +140,7 @@ def test_a_plan_is_printed_and_kept_without_torch_and_nothing_runs(
 
 
 def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
-    from dclip.pipeline import run
-
-    path = run(configure("task=plan", f"output={tmp_path}"))
+    path = plan.show(configure("task=plan", f"output={tmp_path}"))
     assert read_json(path)["task"] == "finetune"
     assert "plan of task=finetune" in capsys.readouterr().out
 

@@ -108,7 +108,7 @@ class FakeJob:
             folder / "rows.csv",
             {"image": list("abcd"), "mae": [mae + k / 100 for k in range(4)], "id": [0.5] * 4},
         )
-        if cfg.task.name.value == "finetune":
+        if cfg.task.learns:
             self.write_edit(folder / "adapter.safetensors", plain(cfg))
         environment = {"cpus": 2, "threads": 1, "git": "abc"}
         done = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,93 +15,103 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dclip.config import Config
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.schedule import pairs_down
+from dclip.edits.network import NetworkEdit
+from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.settings import TuningOptions
 from dclip.metrics.functional import counterfactual_ratio
 from dclip.models.lora import Lora
-from dclip.models.networks import Networks
 from dclip.record.curves import CurveLogger
 from dclip.record.pictures import grid_picture
-from dclip.record.record import Record
-from dclip.runtime.trainer import FitProgress, device_of, make_trainer, shows_progress
+from dclip.run import Run
+from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
 from dclip.text.direction import direction_of
-from dclip.types import Images
 
 log = logging.getLogger("dclip")
 
 
-def adapt(
-    cfg: Config,
-    record: Record,
-    networks: Networks,
-    images: Mapping[str, Images],
-    latents: Mapping[str, Tensor],
-) -> Lora | None:
-    """Fine-tune ``networks.model`` in place. With ``resume=true`` it goes on from the last checkpoint.
+def adapt(run: Run, options: TuningOptions, starts: Mapping[str, Encoded]) -> NetworkEdit:
+    """Fine-tune a copy of the model. With ``resume=true`` it goes on from the last checkpoint.
 
-    Returns the low-rank updates (``method.lora.rank``), which are merged into the model; None for full weights.
+    Raises:
+        DclipError: no CLIP was built, or the weights are not finite at the end.
     """
-    if networks.clip is None:
+    networks, train, validation = run.networks, starts["train"], starts["validation"]
+    clip = networks.clip
+    if clip is None:
         raise DclipError(
-            "loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; set loss.clip above 0"
+            "loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; "
+            "set loss.clip above 0"
         )
-    wanted = direction_of(cfg, images["train"])
-    direction = wanted(networks.clip) if callable(wanted) else wanted
+    texts = direction_of(run.cfg, train.sources)
+    direction = texts(clip) if callable(texts) else texts
 
-    def objective(part: Images) -> Objective:
-        assert networks.clip is not None
-        return Objective.prepare(cfg.loss, networks.clip, networks.identity, part, direction)
-
-    seen = images["validation"]
-    truth = true_images(seen, truth_of(cfg)) if len(seen) else None
-
-    def show(epoch: int, edited: Tensor) -> dict[str, float]:
-        rows = [("source", seen.pixels), (f"epoch {epoch + 1}", edited)]
-        record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
-        return (
-            {}
-            if truth is None
-            else {"counterfactual_ratio": counterfactual_ratio(edited.cpu(), seen.pixels, truth)}
-        )
-
-    model = networks.model
-    lora = Lora(model.unet, cfg.method.lora, cfg.seed) if cfg.method.lora.rank else None
+    objective = partial(Objective.prepare, run.cfg.loss, clip, networks.identity)
+    tuned = copy.deepcopy(run.model)
+    lora = Lora(tuned.unet, options.lora, run.cfg.seed) if options.lora.rank else None
     if lora is None:
-        model.unet.requires_grad_(True)
+        tuned.unet.requires_grad_(True)
     else:
-        lora.attach(model.unet)
-    validated = len(images["validation"]) > 0
-    down = pairs_down(cfg.sampler.t0, cfg.method.s_train, cfg.sampler.final_step, cfg.sampler.grid)
+        lora.attach(tuned.unet)
+    validated = len(validation) > 0
+    known = None
+    if validated:
+        known = (objective(validation.sources, direction), validation.latents)
+    sampler = run.cfg.sampler
     tuning = DiffusionClipTuning(
-        model, objective(images["train"]), latents["train"], down, cfg.method, cfg.seed,
-        (objective(images["validation"]), latents["validation"]) if validated else None, show, lora,
-    )  # fmt: skip
-    fit(cfg, record, tuning, validated)
-    model.unet.requires_grad_(False)
-    model.to(device_of(cfg))
+        tuned,
+        objective(train.sources, direction),
+        train.latents,
+        pairs_down(sampler.t0, options.s_train, sampler.final_step, sampler.grid),
+        options,
+        run.cfg.seed,
+        known,
+        _epoch_pictures(run, validation),
+        lora,
+    )
+    fit(run, options, tuning, validated)
+    tuned.unet.requires_grad_(False)
+    tuned.to(run.device)
     if lora is not None:
         lora.detach()
-        lora.round().merge(model.unet)
-    return lora
+        lora.round().merge(tuned.unet)
+    return NetworkEdit(run.model, tuned, lora)
 
 
-def fit(cfg: Config, record: Record, tuning: DiffusionClipTuning, validated: bool) -> None:
+def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], dict[str, float]]:
+    """Draws the validation images after every epoch, and says how near they are to the truth."""
+    images = validation.sources
+    truth = true_images(images, truth_of(run.cfg)) if len(images) else None
+
+    def draw(epoch: int, edited: Tensor) -> dict[str, float]:
+        rows = [("source", images.pixels), (f"epoch {epoch + 1}", edited)]
+        run.record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
+        if truth is None:
+            return {}
+        ratio = counterfactual_ratio(edited.cpu(), images.pixels, truth)
+        return {"counterfactual_ratio": ratio}
+
+    return draw
+
+
+def fit(run: Run, options: TuningOptions, tuning: DiffusionClipTuning, validated: bool) -> None:
     """Lightning's loop around the tuning module."""
-    folder = record.folder / "checkpoints"
-    callbacks = checkpointing(folder, validated, cfg.method.save_every)
-    if shows_progress(cfg):
+    settings = run.cfg.trainer
+    folder = run.record.folder / "checkpoints"
+    callbacks = checkpointing(folder, validated, options.save_every)
+    if shows_progress(settings):
         callbacks.append(
-            FitProgress("fine-tuning", cfg.method.epochs * tuning.steps_per_epoch * tuning.updates)
+            FitProgress("fine-tuning", options.epochs * tuning.steps_per_epoch * tuning.updates)
         )
     trainer = make_trainer(
-        cfg,
-        max_epochs=cfg.method.epochs,
-        precision=cfg.trainer.precision.value,
+        settings,
+        max_epochs=options.epochs,
+        precision=settings.precision.value,
         enable_checkpointing=True,
-        logger=CurveLogger(record),
+        logger=CurveLogger(run.record),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         callbacks=callbacks,

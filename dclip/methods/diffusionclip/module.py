@@ -26,7 +26,7 @@ from dclip.methods.diffusionclip.objectives import (
     needs_latents,
     updates_per_batch,
 )
-from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
+from dclip.methods.diffusionclip.settings import LrSchedule, TuningOptions
 from dclip.methods.diffusionclip.threads import Crew
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
@@ -126,7 +126,7 @@ class DiffusionClipTuning(L.LightningModule):
         objective: Objective,
         latents: Tensor,
         pairs: Sequence[Pair],
-        options: DiffusionClip,
+        options: TuningOptions,
         seed: int = 0,
         validation: tuple[Objective, Tensor] | None = None,
         show: Callable[[int, Tensor], Mapping[str, float]] | None = None,

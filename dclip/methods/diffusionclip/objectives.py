@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Evaluator, Prediction, sample
 from dclip.diffusion.schedule import Pair, Schedule
-from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
+from dclip.methods.diffusionclip.settings import ObjectiveName, TuningOptions
 
 Terms = dict[str, Tensor]
 
@@ -64,7 +64,7 @@ class Work:
     index: Sequence[int]
     batch: int
     progress: float
-    options: DiffusionClip
+    options: TuningOptions
     seed: int = 0
 
 

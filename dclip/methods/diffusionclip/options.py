@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from dclip.config import Lora, MethodOption, option
+from dclip.config import Config, Lora, option
 from dclip.config.options import _positive
 from dclip.errors import need
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
+from dclip.methods.diffusionclip.settings import LrSchedule, ObjectiveName
 
+if TYPE_CHECKING:
+    from dclip.edits.edit import Edit
+    from dclip.edits.saved import SavedEdit
+    from dclip.encode.encoded import Encoded
+    from dclip.models.networks import Networks
+    from dclip.models.unet import DiffusionModel
+    from dclip.run import Run
 
-class LrSchedule(StrEnum):
-    """How the learning rate changes while fine-tuning."""
-
-    constant = "constant"
-    paper = "paper"  # x 1.2 (linearly) every 50 images' worth of updates
-    code = "code"  # x 1.3 every epoch (exponentially)
-    cosine = "cosine"  # up over the first twentieth of the batches, then down to 0 along a cosine
-
-
-class ObjectiveName(StrEnum):
-    """How the loss reaches the network; each is described in ``dclip/methods/diffusionclip/objectives.py``."""
-
-    chain = "chain"  # gradient through all steps (the paper)
-    chain_checkpointed = "chain_checkpointed"  # the same gradient, in the memory of one step
-    gpu_efficient = (
-        "gpu_efficient"  # one update per step, on its predicted x0 (published for small GPUs)
-    )
-    last_k = "last_k"  # gradient through the last k steps
-    onestep = "onestep"  # on the x0 predicted from one noised image (Eff-Diff)
-    annealed = "annealed"  # last_k with k from 1 to all steps over the epochs
+log = logging.getLogger("dclip")
 
 
 @option("method", "diffusionclip")
 @dataclass
-class DiffusionClip(MethodOption):
+class DiffusionClip(Method):
     """Fine-tune the reverse process, by default through the whole chain of ``s_train`` steps (DiffusionCLIP, Sec. 3.1)."""
 
     epochs: int = 5
@@ -70,3 +62,82 @@ class DiffusionClip(MethodOption):
                 not getattr(self, name) or self.objective is owner,
                 f"method.{name}=true is for method.objective={owner.value}, not {self.objective.value}",
             )
+
+    @property
+    def needs_latents(self) -> bool:
+        """All objectives but ``onestep`` start from inverted latents."""
+        return self.objective is not ObjectiveName.onestep
+
+    def needs(self, cfg: Config) -> frozenset[str]:
+        """The networks of the loss whose weights are above 0."""
+        roles = set()
+        if cfg.loss.clip + cfg.loss.shift > 0:
+            roles.add("clip")
+        if cfg.loss.id > 0:
+            roles.add("identity")
+        return frozenset(roles)
+
+    def check(self, cfg: Config) -> None:
+        """Steps, losses and batches of a fine-tuning."""
+        t0, loss, devices = cfg.sampler.t0, cfg.loss, cfg.trainer.devices
+        need(
+            self.s_train <= t0 + 1,
+            f"method.s_train={self.s_train} is impossible with sampler.t0={t0}",
+        )
+        need(self.s_train >= 2, f"method.s_train={self.s_train} must be 2 or more")
+        need(
+            not self.faithful_id or loss.clip + loss.l1 + loss.shift > 0,
+            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift "
+            "and loss.l1 are 0",
+        )
+        last = cfg.dataset.train % self.batch if cfg.input is None else 0
+        need(
+            self.batch % devices == 0 and last % devices == 0,
+            f"trainer.devices={devices} cannot share batches of {self.batch} and a last one of "
+            f"{last} evenly; choose method.batch and dataset.train as multiples",
+        )
+        need(
+            cfg.edit.adapter is None,
+            "edit.adapter is for task=edit; a fine-tuning starts from the checkpoint",
+        )
+
+    def check_networks(self, cfg: Config, networks: Networks) -> None:
+        """A decoder block that is not there is refused; an identity loss without a network is said."""
+        from dclip.models.lora import ending
+
+        ending(networks.model.unet, self.lora)
+        if cfg.loss.id > 0 and networks.identity is None:
+            log.warning(
+                "loss.id=%g has no effect: there is no identity network for these images "
+                "(checkpoint.domain=faces?)",
+                cfg.loss.id,
+            )
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """The chain forward and backward for every training image, forward for validation.
+
+        Of low-rank updates, gradients and moments are nothing beside the weights.
+        """
+        passes = BACKWARD * images.train + images.validation
+        kept = {
+            ObjectiveName.chain: self.s_train,
+            ObjectiveName.annealed: self.s_train,
+            ObjectiveName.last_k: self.k,
+        }
+        return Cost(
+            {"fine-tune": self.epochs * self.s_train * passes},
+            weights=2 if self.lora.rank else 5,
+            graphs=kept.get(self.objective, 1) * self.batch,
+        )
+
+    def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
+        """Fine-tune a copy of the model on the training images."""
+        from dclip.methods.diffusionclip.fit import adapt
+
+        return adapt(run, self, starts)
+
+    def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:
+        """Full weights or low-rank updates, ours or published."""
+        from dclip.edits.network import NetworkEdit
+
+        return NetworkEdit.load(saved, model)

@@ -21,22 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dclip import losses
-from dclip.config import Config
+from dclip.config import SampleTask
 from dclip.diffusion.sampler import EpsFn, Prediction, sample
 from dclip.diffusion.schedule import Pair, pairs_down
+from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.files import atomic_save
-from dclip.methods.latent.options import LatentOpt
+from dclip.methods.latent.settings import LatentOptions
 from dclip.methods.sampling.guidance import ClipObjective
 from dclip.models.identity import IdentityModel
 from dclip.models.unet import DiffusionModel
 from dclip.record.record import Record
+from dclip.run import Run
 from dclip.runtime import parallel
-from dclip.runtime.trainer import device_of, progress_bar, shows_progress
+from dclip.runtime.trainer import progress_bar, shows_progress
 from dclip.text.reader import target_probability
 from dclip.types import batches
 
@@ -54,7 +57,7 @@ def checkpointed(eps_fn: EpsFn) -> EpsFn:
 
 
 @dataclass
-class Found:
+class OptimisedLatents:
     """Latents and their images [N,3,H,W], the images before, and how it went (per image)."""
 
     latents: Tensor
@@ -84,10 +87,10 @@ class LatentChain:
 
 
 @dataclass
-class _Pull:
+class LatentLoss:
     """The loss of a batch, image by image."""
 
-    options: LatentOpt
+    options: LatentOptions
     objective: ClipObjective
     start: Tensor
     before: Tensor
@@ -165,10 +168,14 @@ class _Best:
         self.steps, self.done = step, reached or self.waited >= patience
 
 
-def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any = None) -> Found:
+def optimise_batch(
+    chain: LatentChain, loss_fn: LatentLoss, options: LatentOptions, bar: Any = None
+) -> OptimisedLatents:
     """Optimise the latents of one batch; each image stops by itself, and its best latent is kept."""
-    moving = [latent.clone().requires_grad_() for latent in pull.start]
-    best = [_Best(latent, image) for latent, image in zip(pull.start, pull.before, strict=True)]
+    moving = [latent.clone().requires_grad_() for latent in loss_fn.start]
+    best = [
+        _Best(latent, image) for latent, image in zip(loss_fn.start, loss_fn.before, strict=True)
+    ]
     adam, curves = torch.optim.Adam(moving, options.lr), []
     last: dict[int, tuple[float, float]] = {}
     for step in range(options.steps + 1):
@@ -177,7 +184,7 @@ def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any
             break
         latents = torch.stack([moving[i] for i in index])
         images = chain(latents)
-        loss, reached = pull(latents, images, index)
+        loss, reached = loss_fn(latents, images, index)
         if not bool(torch.isfinite(loss).all()):
             raise DclipError(
                 "the latent's loss is not finite: the optimisation diverged; lower method.lr"
@@ -196,7 +203,7 @@ def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any
         curves.append(
             {
                 "loss_total": _mean(last, 0),
-                **({"p_target": _mean(last, 1)} if pull.competing else {}),
+                **({"p_target": _mean(last, 1)} if loss_fn.competing else {}),
             }
         )
         going = [k for k, i in enumerate(index) if not best[i].done]
@@ -211,8 +218,8 @@ def optimise_batch(chain: LatentChain, pull: _Pull, options: LatentOpt, bar: Any
             bar.update()
     if bar is not None:
         bar.update(options.steps + 1 - len(curves))
-    return Found(
-        torch.stack([b.latent for b in best]), torch.stack([b.image for b in best]), pull.before,
+    return OptimisedLatents(
+        torch.stack([b.latent for b in best]), torch.stack([b.image for b in best]), loss_fn.before,
         torch.tensor([float(b.steps) for b in best]), curves,
     )  # fmt: skip
 
@@ -229,52 +236,44 @@ def _mean(last: dict[int, tuple[float, float]], which: int) -> float:
 
 
 def optimise(
-    cfg: Config,
-    record: Record,
-    model: DiffusionModel,
-    objective: ClipObjective,
-    ids: Sequence[str],
-    latents: Tensor,
-    images: Tensor | None = None,
-    identity: IdentityModel | None = None,
-) -> Found:
-    """Optimise latents [N,3,H,W] at ``sampler.t0`` (of ``images``, where there are any), each process its share.
-
-    Curves go into the record.
-    """
-    options, device = cfg.method, device_of(cfg)
-    assert isinstance(options, LatentOpt)
-    clip_x0 = bool(cfg.task.clip_x0)  # type: ignore[attr-defined]
-    pairs = pairs_down(cfg.sampler.t0, options.s_opt, cfg.sampler.final_step, cfg.sampler.grid)
-    chain = LatentChain(model.to(device), pairs, clip_x0, options.checkpointing)
-    mine = parallel.share(len(ids))
+    run: Run, options: LatentOptions, task: SampleTask, objective: ClipObjective, start: Encoded
+) -> OptimisedLatents:
+    """Optimise latents [N,3,H,W] at ``sampler.t0``, each process its share. Curves go into the record."""
+    sampler, device = run.cfg.sampler, run.device
+    pairs = pairs_down(sampler.t0, options.s_opt, sampler.final_step, sampler.grid)
+    chain = LatentChain(run.model.to(device), pairs, task.clip_x0, options.checkpointing)
+    mine = parallel.share(len(start))
     groups = [mine[part] for part in batches(len(mine), options.batch)]
     competing = all(len(others) for others in objective.readers[0].distractors)
-    parts: list[Found] = []
-    with progress_bar(
-        "optimising latents", len(groups) * (options.steps + 1), shown=shows_progress(cfg)
-    ) as bar:
+    total = len(groups) * (options.steps + 1)
+    parts: list[OptimisedLatents] = []
+    with progress_bar("optimising latents", total, shown=shows_progress(run.cfg.trainer)) as bar:
         for group in groups:
-            start = latents[group].to(device)
+            latents = start.latents[group].to(device)
             with torch.no_grad():
-                before = chain(start)
-            sources = before if images is None else images[group].to(device)
-            pull = _Pull(options, objective, start, before, sources, identity, competing)
-            parts.append(optimise_batch(chain, pull, options, bar))
-    _curves(record, parts, [len(group) for group in groups])
-    return _whole(parts, len(ids), latents)
+                before = chain(latents)
+            sources = before
+            if start.images is not None:
+                sources = start.images.pixels[group].to(device)
+            identity = run.networks.identity
+            loss = LatentLoss(options, objective, latents, before, sources, identity, competing)
+            parts.append(optimise_batch(chain, loss, options, bar))
+    _curves(run.record, parts, [len(group) for group in groups])
+    return _whole(parts, len(start), start.latents)
 
 
-def _whole(parts: Sequence[Found], count: int, like: Tensor) -> Found:
+def _whole(parts: Sequence[OptimisedLatents], count: int, like: Tensor) -> OptimisedLatents:
     def together(name: str) -> Tensor:
         pieces = [getattr(part, name).detach().float().cpu() for part in parts]
         empty = like[:0] if name != "steps" else torch.zeros(0)
         return parallel.gather(torch.cat(pieces) if pieces else empty, count)
 
-    return Found(together("latents"), together("images"), together("before"), together("steps"))
+    return OptimisedLatents(
+        together("latents"), together("images"), together("before"), together("steps")
+    )
 
 
-def _curves(record: Record, parts: Sequence[Found], sizes: Sequence[int]) -> None:
+def _curves(record: Record, parts: Sequence[OptimisedLatents], sizes: Sequence[int]) -> None:
     """One line a step, the mean over images; those that stopped early count with their last values."""
     for step in range(max((len(part.curves) for part in parts), default=0)):
         lines = [part.curves[min(step, len(part.curves) - 1)] for part in parts]
@@ -285,29 +284,22 @@ def _curves(record: Record, parts: Sequence[Found], sizes: Sequence[int]) -> Non
         record.curve(mean, step)
 
 
-def save_latents(
-    path: Path,
-    cfg: Config,
-    model: DiffusionModel,
-    ids: Sequence[str],
-    latents: Tensor,
-    texts: Sequence[str],
-) -> None:
-    """Write the latents [N,3,H,W] with the images' names, t0, texts and base checkpoint in the header."""
-    from safetensors.torch import save_file
-
+def save_latents(run: Run, ids: Sequence[str], latents: Tensor, texts: Sequence[str]) -> None:
+    """Write latents.safetensors into the run's folder: latents [N,3,H,W], in its header what they are."""
+    if not run.record.writes:
+        return
     header = {
         "kind": "latents",
         "ids": list(ids),
-        "t0": cfg.sampler.t0,
+        "t0": run.cfg.sampler.t0,
         "texts": list(texts),
-        "base": model.info.name,
+        "base": run.model.info.name,
+        "base_sha256": run.model.digest,
     }
-    header["base_sha256"] = model.digest
+    metadata = {"dclip": json.dumps(header, sort_keys=True)}
     tensors = {"latents": latents.detach().cpu().contiguous()}
-    atomic_save(
-        path,
-        lambda p: save_file(
-            tensors, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}
-        ),
-    )
+
+    def write(path: Path) -> None:
+        save_file(tensors, str(path), metadata=metadata)
+
+    atomic_save(run.record.folder / "latents.safetensors", write)

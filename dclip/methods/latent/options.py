@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from dclip.config import MethodOption, option
+from dclip.config import Config, option
 from dclip.config.options import _positive, _weights
 from dclip.errors import need
-
-# what latent optimisation pulls at; "global" as published
-LatentLoss = StrEnum(
-    "LatentLoss",
-    ["contrastive", "spherical", "single", "global", "directional", "contrastive_directional"],
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
+from dclip.methods.latent.settings import LatentObjective
+from dclip.methods.sampling.options import pulls
+from dclip.methods.sampling.prompts import (
+    check_prompts,
+    guidance_name,
+    guides,
+    guiding_networks,
+    task_of,
+    title,
 )
+
+if TYPE_CHECKING:
+    from dclip.edits.edit import Edit
+    from dclip.encode.encoded import Encoded
+    from dclip.run import Run
 
 
 @option("method", "latent_opt")
 @dataclass
-class LatentOpt(MethodOption):
+class LatentOpt(Method):
     """Optimise the latent itself through the whole chain of ``s_opt`` DDIM steps, for ``guidance.targets``.
 
     An image stops when its target's probability reaches ``stop_at`` (1: never), or when nothing has got better for
     ``patience`` steps. With a guidance, images are then sampled under it from the latents that were found.
     """
 
+    learns = False
+    follows_prompts = True
+
     steps: int = 30
     lr: float = 2e-2
     s_opt: int = 6
-    objective: LatentLoss = LatentLoss.contrastive
+    objective: LatentObjective = LatentObjective.contrastive
     stop_at: float = 0.9
     patience: int = 15
     l1: float = 0.0  # to the image that the latent made before
     id: float = 0.0
     norm: float = 10.0  # weight of keeping the latent as long as it was
     batch: int = 8
-    checkpointing: bool = (
-        True  # compute steps again in the backward pass: memory does not grow with s_opt
-    )
+    # compute steps again in the backward pass: memory does not grow with s_opt
+    checkpointing: bool = True
 
     def __post_init__(self) -> None:
         _positive(
@@ -53,3 +66,42 @@ class LatentOpt(MethodOption):
             self.stop_at <= 1,
             f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)",
         )
+
+    def needs(self, cfg: Config) -> frozenset[str]:
+        """The CLIPs that pull, and the identity network where its weight is above 0."""
+        identity = frozenset({"identity"} if self.id > 0 else ())
+        return guiding_networks(cfg) | identity
+
+    def check(self, cfg: Config) -> None:
+        """The prompts must suit what pulls, and the chain must fit below t0."""
+        task_of(cfg)
+        check_prompts(cfg, self._kinds(cfg))
+        t0 = cfg.sampler.t0
+        need(
+            2 <= self.s_opt <= t0 + 1,
+            f"method.s_opt={self.s_opt} is impossible with sampler.t0={t0}; choose 2 to {t0 + 1}",
+        )
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """Forward, forward again and backward through the chain at every step; the images before."""
+        again = 1 if self.checkpointing else 0
+        passes = 1 + (BACKWARD + again) * (self.steps + 1)
+        calls = {"optimise": float(images.test * self.s_opt * passes)}
+        if pulls(cfg):
+            calls["sample"] = float(images.test * cfg.sampler.s_gen)
+        kept = 1 if self.checkpointing else self.s_opt
+        return Cost(calls, graphs=self.batch * kept)
+
+    def title(self, cfg: Config) -> str:
+        """What the latents were optimised for, and what guided after it."""
+        guided = [guidance_name(cfg)] if guides(cfg) else []
+        return title(cfg, [*guided, "latent_opt"])
+
+    def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
+        """Nothing is learned before there are latents; each is optimised when the edit is applied."""
+        from dclip.methods.latent.edit import LatentEdit
+
+        return LatentEdit.of_method(run, self, self._kinds(run.cfg))
+
+    def _kinds(self, cfg: Config) -> list[str]:
+        return [guidance_name(cfg), self.objective.value]

@@ -3,39 +3,80 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Guided, option_name
+from dclip.config import Config
 from dclip.data.domains import domain_of, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
+from dclip.encode.encoded import Encoded
 from dclip.files import atomic_save
-from dclip.methods.latent.options import LatentOpt
-from dclip.methods.sampling.draw import SHOWN, Drawn, Outcome
-from dclip.methods.sampling.start import Asked, Origin
+from dclip.methods.sampling.draw import SHOWN, Samples
+from dclip.methods.sampling.read import ReadPrompts
 from dclip.metrics.sampled import measure_samples
-from dclip.metrics.suite import Scorers, Scores, measure
-from dclip.models.networks import Networks
+from dclip.metrics.scorers import Scorers
+from dclip.metrics.suite import Scores, measure
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture, sheet_picture, trace_picture
 from dclip.record.record import Record
-from dclip.text.prompts import Prompt, attributes_of, resolve
+from dclip.run import Run
+from dclip.text.prompts import Prompt, attributes_of
 from dclip.types import Edited, Images
 
-# ---------------------------------------------------------------------------------------------------- what is left behind
+
+@dataclass
+class Outcome:
+    """What became of the latents.
+
+    Attributes:
+        final: the resulting images [N,3,H,W].
+        rows: the same images method by method, for the grid.
+        free: the images without CLIP, where there are any.
+        drawn: the samples behind ``final``, with film, traces and costs.
+        optimiser_steps: of each image's latent, where latents were optimised.
+    """
+
+    final: Tensor
+    rows: list[tuple[str, Tensor]]
+    free: Tensor | None = None
+    drawn: Samples | None = None
+    free_seconds: float | None = None
+    optimiser_steps: Tensor | None = None
+
+
+def present(
+    run: Run, prompts: ReadPrompts, start: Encoded, outcome: Outcome
+) -> dict[str, float | str]:
+    """Measure, draw the pictures, write the numbers; returns them."""
+    record = run.record
+    if record.writes:
+        save_pngs(outcome.final, start.ids, record.folder / "samples")
+    record.picture("sheet", sheet_picture(outcome.final))
+    if len(outcome.rows) > 1:
+        record.picture("before_after", grid_picture(outcome.rows))
+    if outcome.drawn is not None:
+        record.picture("film", grid_picture(outcome.drawn.film.rows(), most=SHOWN))
+        write_traces(record, trace_rows(prompts, outcome.drawn), prompts.prompts)
+    values, rows = _all_scores(run, prompts, start, outcome)
+    record.rows(start.ids, rows)
+    costs = _costs(outcome, len(start), record.seconds)
+    count = {"count": len(start), "peak_memory_mb": peak_memory_mb()}
+    record.metrics({**values, **costs, **record.seconds, **count})
+    return values
 
 
 def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | str:
     """True pictures of what the prompts ask for, or why there are none."""
     wanted = attributes_of(prompts) if prompts else None
-    found = domain_of(cfg.dataset).class_images(wanted, cfg.metric.reference, size)
-    if found is not None:
-        return found
+    pictures = domain_of(cfg.dataset).class_images(wanted, cfg.metric.reference, size)
+    if pictures is not None:
+        return pictures
     if cfg.dataset.compares:
         return load_images(cfg, "test", size).pixels
     return (
@@ -43,73 +84,67 @@ def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | 
     )
 
 
-def score(
-    cfg: Config, networks: Networks, asked: Asked, images: Tensor, reference: Tensor | str
-) -> Scores:
+def score(run: Run, prompts: ReadPrompts, images: Tensor, reference: Tensor | str) -> Scores:
     """All metrics of drawn images."""
-    readers = {"guide": asked.guides[0] if asked.guides else None, "heldout": asked.heldout}
-    return measure_samples(images, asked.prompts, cfg.metric, readers, networks.judge, reference)
+    readers = {"guide": prompts.guides[0] if prompts.guides else None, "heldout": prompts.heldout}
+    return measure_samples(
+        images, prompts.prompts, run.cfg.metric, readers, run.networks.judge, reference
+    )
 
 
 def against(scores: Scores, free: Scores) -> dict[str, float | str]:
-    """A run's numbers, and as NAME_free those of the same noise without guidance (``judge_success_free``: the base rate)."""
-    plain = {k: v for k, v in free.values.items() if not k.endswith(("_absent", "_features"))}
-    return {**scores.values, **{f"{name}_free": value for name, value in plain.items()}}
+    """A run's numbers, and as NAME_free those of the same noise without guidance (the base rate)."""
+    values = dict(scores.values)
+    for name, value in free.values.items():
+        if not name.endswith(("_absent", "_features")):
+            values[f"{name}_free"] = value
+    return values
 
 
-def edit_scores(
-    cfg: Config, networks: Networks, asked: Asked, images: Images, result: Tensor
-) -> Scores:
+def edit_scores(run: Run, prompts: ReadPrompts, images: Images, result: Tensor) -> Scores:
     """Where sampling started from images: all that is measured of an edit."""
-    target = (
-        cfg.edit.target
-        if cfg.guidance.targets is None
-        else " and ".join(prompt.text for prompt in asked.prompts)
-    )
-    truth = truth_of(cfg)
-    if cfg.guidance.targets is not None:
-        truth = domain_of(cfg.dataset).truth_of(attributes_of(asked.prompts))
-    texts = (cfg.edit.source, target) if asked.prompts else None
+    cfg = run.cfg
+    if cfg.guidance.targets is None:
+        target, truth = cfg.edit.target, truth_of(cfg)
+    else:
+        target = " and ".join(prompt.text for prompt in prompts.prompts)
+        truth = domain_of(cfg.dataset).truth_of(attributes_of(prompts.prompts))
+    texts = (cfg.edit.source, target) if prompts.prompts else None
     known = truth if images.facts else None
-    return measure(Edited(images, result), cfg.metric, Scorers.of(networks), texts, known)
+    edited = Edited(images, result)
+    return measure(edited, cfg.metric, Scorers.of(run.networks), texts, known)
 
 
-def trace_rows(asked: Asked, drawn: Drawn) -> list[dict[str, Any]]:
-    """Probability of every prompt at every guided step (or at the film's frames): mean and spread over images."""
+def trace_rows(prompts: ReadPrompts, drawn: Samples) -> list[dict[str, Any]]:
+    """Probability of every prompt at every guided step (or film frame): mean and spread over images."""
     trace = drawn.trace
-    reader = asked.guides[0] if asked.guides else asked.heldout
-    if (
-        not trace.sums
-        and reader is not None
-        and all(prompt.distractors for prompt in asked.prompts)
-    ):
-        with torch.no_grad():
-            for t, pictures in drawn.film.frames.items():
-                seen = (
-                    torch.stack([pictures[name] for name in drawn.film.ids])
-                    .clamp(-1, 1)
-                    .to(reader.targets.device)
-                )
-                trace.add(t, reader.probabilities(reader.clip.image_features(seen)))
-    names = [
-        (k, text, text == prompt.text)
-        for k, prompt in enumerate(asked.prompts)
-        for text in prompt.texts
-    ]
+    if not trace.sums:
+        _trace_film(prompts, drawn)
+    texts = []
+    for k, prompt in enumerate(prompts.prompts):
+        texts += [(k, text, text == prompt.text) for text in prompt.texts]
     rows = []
     for t, (n, total, squares) in sorted(trace.sums.items(), reverse=True):
         mean = total / n
         std = (squares / n - mean.square()).clamp_min(0).sqrt()
-        for i, (k, text, target) in enumerate(names):
-            row = {
-                "t": t,
-                "prompt": k,
-                "text": text,
-                "target": int(target),
-                "mean": round(float(mean[i]), 6),
-            }
-            rows.append({**row, "std": round(float(std[i]), 6), "n": n})
+        for i, (k, text, is_target) in enumerate(texts):
+            row = {"t": t, "prompt": k, "text": text, "target": int(is_target)}
+            row |= {"mean": round(float(mean[i]), 6), "std": round(float(std[i]), 6), "n": n}
+            rows.append(row)
     return rows
+
+
+def _trace_film(prompts: ReadPrompts, drawn: Samples) -> None:
+    """Where nothing guided, the film's frames are read by the CLIP that guides, or the one that scores."""
+    reader = prompts.guides[0] if prompts.guides else prompts.heldout
+    competing = all(prompt.distractors for prompt in prompts.prompts)
+    if reader is None or not competing:
+        return
+    with torch.no_grad():
+        for t, pictures in drawn.film.frames.items():
+            frames = torch.stack([pictures[name] for name in drawn.film.ids]).clamp(-1, 1)
+            features = reader.clip.image_features(frames.to(reader.targets.device))
+            drawn.trace.add(t, reader.probabilities(features))
 
 
 def write_traces(record: Record, rows: list[dict[str, Any]], prompts: Sequence[Prompt]) -> None:
@@ -126,80 +161,44 @@ def write_traces(record: Record, rows: list[dict[str, Any]], prompts: Sequence[P
     atomic_save(record.folder / "traces.csv", write)
     for k, prompt in enumerate(prompts):
         name = "traces" if len(prompts) == 1 else f"traces_{k + 1}"
-        record.picture(
-            name, trace_picture([row for row in rows if row["prompt"] == k], prompt.text)
-        )
-
-
-def title_of(cfg: Config) -> str:
-    """A run in words."""
-    how = [option_name("guidance", cfg.guidance)] if isinstance(cfg.guidance, Guided) else []
-    how += ["latent_opt"] if isinstance(cfg.method, LatentOpt) else []
-    what = " and ".join(prompt.text for prompt in resolve(cfg)) or "from noise"
-    return f"sample: {what} ({' after '.join(how) or 'no guidance'})"
-
-
-def finish(
-    cfg: Config, record: Record, networks: Networks, asked: Asked, origin: Origin, outcome: Outcome
-) -> None:
-    """Measure, draw the pictures, write the numbers."""
-    if record.writes:
-        save_pngs(outcome.final, origin.ids, record.folder / "samples")
-    record.picture("sheet", sheet_picture(outcome.final))
-    if len(outcome.rows) > 1:
-        record.picture("before_after", grid_picture(outcome.rows))
-    if outcome.drawn is not None:
-        record.picture("film", grid_picture(outcome.drawn.film.rows(), most=SHOWN))
-        write_traces(record, trace_rows(asked, outcome.drawn), asked.prompts)
-    values, rows = _all_scores(cfg, networks, asked, origin, outcome)
-    record.rows(origin.ids, rows)
-    costs = _costs(outcome, len(origin.ids), record.seconds)
-    record.metrics(
-        {
-            **values,
-            **costs,
-            **record.seconds,
-            "count": len(origin.ids),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-    )
+        own = [row for row in rows if row["prompt"] == k]
+        record.picture(name, trace_picture(own, prompt.text))
 
 
 def _all_scores(
-    cfg: Config, networks: Networks, asked: Asked, origin: Origin, outcome: Outcome
+    run: Run, prompts: ReadPrompts, start: Encoded, outcome: Outcome
 ) -> tuple[dict[str, float | str], dict[str, list[float]]]:
     """Numbers of the run, and of its images."""
-    reference = (
-        reference_of(cfg, asked.prompts, networks.model.image_size) if cfg.metric.kid else ""
-    )
-    scores = score(cfg, networks, asked, outcome.final, reference)
+    reference: Tensor | str = ""
+    if run.cfg.metric.kid:
+        reference = reference_of(run.cfg, prompts.prompts, run.model.image_size)
+    scores = score(run, prompts, outcome.final, reference)
     values, rows = scores.values, dict(scores.rows)
     if outcome.free is not None:
-        free = score(cfg, networks, asked, outcome.free, reference)
+        free = score(run, prompts, outcome.free, reference)
         values = against(scores, free)
-        rows.update({f"{name}_free": column for name, column in free.rows.items()})
-    if origin.images is not None:
-        edit = edit_scores(cfg, networks, asked, origin.images, outcome.final)
+        for name, column in free.rows.items():
+            rows[f"{name}_free"] = column
+    if start.images is not None:
+        edit = edit_scores(run, prompts, start.images, outcome.final)
         values, rows = {**edit.values, **values}, {**edit.rows, **rows}
-    if outcome.found is not None:
-        rows["optimiser_steps"] = outcome.found.steps.tolist()
+    if outcome.optimiser_steps is not None:
+        rows["optimiser_steps"] = outcome.optimiser_steps.tolist()
     return values, rows
 
 
-def _costs(outcome: Outcome, count: int, seconds: dict[str, float]) -> dict[str, float]:
+def _costs(outcome: Outcome, count: int, seconds: Mapping[str, float]) -> dict[str, float]:
     """Time and calls per image."""
     costs: dict[str, float] = {}
+    sampling = 0.0
     if outcome.drawn is not None:
-        costs["network_calls"], costs["clip_calls"] = (
-            outcome.drawn.network_calls,
-            outcome.drawn.clip_calls,
-        )
-        costs["seconds_per_image"] = outcome.drawn.seconds / count
+        sampling = outcome.drawn.seconds
+        costs["network_calls"] = outcome.drawn.network_calls
+        costs["clip_calls"] = outcome.drawn.clip_calls
+        costs["seconds_per_image"] = sampling / count
         if outcome.free_seconds:
-            costs["time_ratio"] = outcome.drawn.seconds / outcome.free_seconds
-    if outcome.found is not None:
-        costs["optimiser_steps"] = float(outcome.found.steps.mean())
-        costs["seconds_per_image"] = (
-            seconds["seconds_optimise"] + (outcome.drawn.seconds if outcome.drawn else 0)
-        ) / count
+            costs["time_ratio"] = sampling / outcome.free_seconds
+    if outcome.optimiser_steps is not None:
+        costs["optimiser_steps"] = float(outcome.optimiser_steps.mean())
+        costs["seconds_per_image"] = (seconds["seconds_optimise"] + sampling) / count
     return costs

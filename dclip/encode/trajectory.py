@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dclip.config import Config
+from dclip.config import Trainer
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
 from dclip.diffusion.schedule import Pair, Schedule
@@ -20,11 +20,12 @@ from dclip.runtime import parallel
 from dclip.runtime.trainer import device_of, make_trainer, progress_bar, shows_progress
 
 
-class Walk(L.LightningModule):
+class Trajectory(L.LightningModule):
     """Carries images or latents through timestep pairs; ``predict_step`` does one batch.
 
-    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device. With ``copies`` K > 1, every
-    image walks in K rows next to each other, with the same noise; results are [N,K,3,H,W].
+    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device.
+    With ``copies`` K > 1, every image has K rows next to each other, with the same noise; results
+    are [N,K,3,H,W].
     """
 
     needs_gradient = False  # whether its denoiser differentiates on the way
@@ -38,19 +39,18 @@ class Walk(L.LightningModule):
         solver: Solver | None = None,
         seed: int = 0,
         clip_x0: bool = False,
-        on_step: Callable[[Step], None] | None = None,
         copies: int = 1,
     ) -> None:
         super().__init__()
-        self.copies = copies
         self.parts = torch.nn.ModuleList(parts)
-        self.eps_fn, self.pairs, self.noise_schedule = eps_fn, list(pairs), schedule
-        self.solver, self.seed, self.clip_x0, self.on_step = (
-            solver or DDIM(),
-            seed,
-            clip_x0,
-            on_step,
-        )
+        self.eps_fn = eps_fn
+        self.pairs = list(pairs)
+        self.noise_schedule = schedule
+        self.solver = solver or DDIM()
+        self.seed = seed
+        self.clip_x0 = clip_x0
+        self.copies = copies
+        self.on_step: Callable[[Step], None] | None = None  # the progress bar's
 
     @property
     def steps(self) -> int:
@@ -61,7 +61,7 @@ class Walk(L.LightningModule):
         """The denoiser and the step rule of one batch; guidance wraps them."""
         return self.eps_fn, self.solver
 
-    def seen(self, ids: Sequence[str], step: Step) -> None:
+    def observe(self, ids: Sequence[str], step: Step) -> None:
         """Called with every step of every batch."""
         if self.on_step is not None:
             self.on_step(step)
@@ -70,32 +70,45 @@ class Walk(L.LightningModule):
         """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
         ids, x = batch
         x = x.repeat_interleave(self.copies, 0)
-        if x.ndim == 4:  # BELM takes [N,2,3,H,W]
+        if x.ndim == 4:  # a solver with two states takes [N,2,3,H,W]
             x = x.contiguous(memory_format=torch.channels_last)
         noise = ImageNoise([name for name in ids for _ in range(self.copies)], self.seed)
         eps_fn, solver = self.rules(ids)
         end = sample(
-            eps_fn, x, self.pairs, self.noise_schedule,
-            solver=solver, noise=noise, clip_x0=self.clip_x0, on_step=lambda step: self.seen(ids, step),
-        )  # fmt: skip
+            eps_fn,
+            x,
+            self.pairs,
+            self.noise_schedule,
+            solver=solver,
+            noise=noise,
+            clip_x0=self.clip_x0,
+            on_step=lambda step: self.observe(ids, step),
+        )
         end = end.float().cpu().contiguous()
-        return end if self.copies == 1 else end.reshape(-1, self.copies, *end.shape[1:])
+        if self.copies == 1:
+            return end
+        return end.reshape(-1, self.copies, *end.shape[1:])
 
 
-def _fitting(cfg: Config, walk: Walk) -> int:
-    model = next(part for part in walk.parts if isinstance(part, DiffusionModel))
-    return fitting_batch(model, device_of(cfg), walk.needs_gradient)
-
-
-def run_walk(cfg: Config, walk: Walk, ids: Sequence[str], x: Tensor, what: str) -> Tensor:
-    """Walk all images, each process its share; the result [N,3,H,W] is in the images' order."""
-    batch = max((cfg.trainer.batch or _fitting(cfg, walk)) // walk.copies, 1)
+def run_trajectory(
+    options: Trainer, trajectory: Trajectory, ids: Sequence[str], x: Tensor, what: str
+) -> Tensor:
+    """Carry all images, each process its share; the result [N,3,H,W] is in the images' order."""
+    fitting = options.batch or _fitting_batch(options, trajectory)
+    batch = max(fitting // trajectory.copies, 1)
     mine = parallel.share(len(ids))
     groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
     items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
     loader: DataLoader[Any] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
-    with progress_bar(what, len(items) * walk.steps, shown=shows_progress(cfg)) as bar:
-        walk.on_step = lambda _: bar.update()
-        done = make_trainer(cfg, inference_mode=not walk.needs_gradient).predict(walk, loader) or []
+    total = len(items) * trajectory.steps
+    with progress_bar(what, total, shown=shows_progress(options)) as bar:
+        trajectory.on_step = lambda _: bar.update()
+        trainer = make_trainer(options, inference_mode=not trajectory.needs_gradient)
+        done = trainer.predict(trajectory, loader) or []
     part = torch.cat([d for d in done if isinstance(d, Tensor)]) if done else x[:0]
     return parallel.gather(part, len(ids))
+
+
+def _fitting_batch(options: Trainer, trajectory: Trajectory) -> int:
+    model = next(part for part in trajectory.parts if isinstance(part, DiffusionModel))
+    return fitting_batch(model, device_of(options), trajectory.needs_gradient)

@@ -1,0 +1,197 @@
+"""The contract of an edit: what a method made of the model, ready to be applied to images.
+
+An edit gives a ``denoiser``; then degrees of change, strips and mixtures with other edits come for
+nothing. An edit that is no denoiser overrides ``apply`` instead, and cannot be mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dclip.data.domains import true_images, truth_of
+from dclip.data.images import save_pngs
+from dclip.diffusion.mix import degree, degrees, mix
+from dclip.diffusion.sampler import EpsFn
+from dclip.edits.saved import FILE, edit_header
+from dclip.edits.weights import Weights
+from dclip.encode.encoded import Encoded
+from dclip.encode.generate import generate
+from dclip.errors import DclipError
+from dclip.metrics.functional import variety
+from dclip.metrics.scorers import Scorers
+from dclip.metrics.suite import measure
+from dclip.models.unet import DiffusionModel
+from dclip.record.machine import peak_memory_mb
+from dclip.record.pictures import grid_picture, sheet_picture
+from dclip.run import Run
+from dclip.text.direction import direction_of
+from dclip.types import Edited
+
+SHOWN = 12  # images of the grid before and after
+STRIP = 6  # images of the strip of degrees
+
+
+class Edit:
+    """A learned or training-free edit.
+
+    Attributes:
+        parts: the networks behind it besides the original model, so that they reach the device.
+    """
+
+    parts: Sequence[nn.Module] = ()
+
+    def denoiser(self, gamma: float) -> EpsFn:
+        """The denoiser at a degree of change: 0 the original model, 1 the edit.
+
+        Raises:
+            DclipError: the edit is no denoiser.
+        """
+        raise DclipError(f"{self.name} is no denoiser, so it cannot be mixed; apply it by itself")
+
+    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
+        """Edited images [N,3,H,W] in about [-1, 1], from latents at ``sampler.t0``."""
+        return generate(run, self.denoiser(gamma), start, parts=self.parts)
+
+    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+        """Edited images [N,K,3,H,W] at K degrees of change."""
+        return torch.stack([self.apply(run, start, gamma) for gamma in gammas], 1)
+
+    def save(self, path: Path, header: Mapping[str, Any]) -> None:
+        """Write the edit as one safetensors file; ``Method.load`` reads it.
+
+        Raises:
+            DclipError: there is nothing that could be kept.
+        """
+        raise DclipError(f"{self.name} cannot be saved; it belongs to its run")
+
+    def add_to(self, merged: DiffusionModel, weight: float) -> None:
+        """Add ``weight`` times the edit's change of the model's weights to those of ``merged``.
+
+        Raises:
+            DclipError: the edit is no change of weights.
+        """
+        raise DclipError(
+            f"mix.soup=true merges weights, and {self.name} changes none; choose mix.soup=false"
+        )
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"this edit ({type(self).__name__})"
+
+    def present(self, run: Run, start: Encoded, result: Tensor) -> dict[str, float | str]:
+        """Measure edited images, draw the pictures, write the numbers; returns the scores."""
+        images, cfg, record = start.sources, run.cfg, run.record
+        edited = Edited(images, result, _truth_pixels(run, start))
+        truth = truth_of(cfg) if images.facts else None
+        direction = direction_of(cfg, images)
+        scores = measure(edited, cfg.metric, Scorers.of(run.networks), direction, truth)
+        if cfg.variants > 1:
+            scores.values["variety"] = variety(result, cfg.variants)
+        shown = images.take(range(min(SHOWN, len(images))))
+        rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
+        if edited.truth is not None:
+            rows.append(("the truth", edited.truth))
+        record.picture("before_after", grid_picture(rows))
+        if cfg.degrees:
+            self._draw_degrees(run, start.take(range(min(STRIP, len(shown)))))
+        record.rows(images.ids, scores.rows)
+        memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
+        record.metrics({**scores.values, **record.seconds, **memory})
+        return scores.values
+
+    def _draw_degrees(self, run: Run, start: Encoded) -> None:
+        degrees = run.cfg.degrees
+        pictures = self.strip(run, start, degrees).unbind(1)
+        rows = [("source", start.sources.pixels)]
+        for gamma, edited in zip(degrees, pictures, strict=True):
+            rows.append((f"gamma {gamma:g}", edited))
+        run.record.picture("degree_of_change", grid_picture(rows))
+        frames = [sheet_picture(edited, len(edited), scale=2) for edited in pictures]
+        run.record.animation("degree_of_change", frames)
+
+
+def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) -> None:
+    """Write the run's edit into its folder, with what it is worth once that is known."""
+    if run.record.writes:
+        edit.save(run.record.folder / FILE, edit_header(run, scores))
+
+
+def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
+    """Images at the degree of change ``gamma``; those of ``input`` and of saved edits also as files.
+
+    Raises:
+        DclipError: they are not finite.
+    """
+    with run.record.timing("edit"):
+        result = edit.apply(run, start, run.cfg.gamma)
+    if not bool(torch.isfinite(result).all()):
+        raise DclipError(
+            "the edited images are not finite: the fine-tuning diverged; lower method.lr"
+        )
+    if run.cfg.input or not run.cfg.task.learns:
+        save_pictures(run, start.ids, result)
+    return result
+
+
+def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:
+    """Every picture as a file of its name."""
+    if run.record.writes:
+        save_pngs(pictures, ids, run.record.folder / "samples")
+
+
+def _truth_pixels(run: Run, start: Encoded) -> Tensor | None:
+    """The true pictures, where they are known and the edit is whole.
+
+    Several edits, each at half weight, are whole at gamma = 2.
+    """
+    whole = run.cfg.gamma == 1 or len(run.cfg.edit.adapters) > 1
+    return true_images(start.sources, truth_of(run.cfg)) if whole else None
+
+
+class DenoiserEdit(Edit):
+    """An edit that is another denoiser beside the original model's.
+
+    Attributes:
+        original: the original model, perhaps a copy that shares its beginning with the edit.
+        tuned: the edit's denoiser.
+        reached: the degree of change that ``tuned`` stands for (a soup is merged at a degree).
+    """
+
+    def __init__(
+        self,
+        original: DiffusionModel,
+        tuned: EpsFn,
+        parts: Sequence[nn.Module],
+        reached: float = 1.0,
+    ) -> None:
+        self.original, self.tuned, self.parts, self.reached = original, tuned, parts, reached
+
+    def denoiser(self, gamma: float) -> EpsFn:
+        """Original and edit weighted by gamma (DiffusionCLIP, Fig. 9); skips one whose weight is 0."""
+        if gamma == self.reached:
+            return self.tuned
+        return degree(self.original.predict, self.tuned, self._share(gamma))
+
+    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+        """Several degrees in one pass."""
+        shares = [self._share(gamma) for gamma in gammas]
+        eps_fn = degrees(self.original.predict, self.tuned, shares)
+        return generate(run, eps_fn, start, "degrees of change", self.parts, copies=len(gammas))
+
+    def _share(self, gamma: float) -> float:
+        return gamma / self.reached if self.reached else 0.0
+
+
+class Mixture(DenoiserEdit):
+    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 15-16)."""
+
+    def __init__(self, original: DiffusionModel, edits: Sequence[Edit], weights: Weights) -> None:
+        tuned = mix([edit.denoiser(1.0) for edit in edits], weights)
+        parts = [part for edit in edits for part in edit.parts]
+        super().__init__(original, tuned, parts)

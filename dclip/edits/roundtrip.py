@@ -1,0 +1,56 @@
+"""Images that come back without an edit of the network, or from another domain: measured and shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from dclip.data.domains import truth_of
+from dclip.edits.edit import save_pictures
+from dclip.encode.encoded import Encoded
+from dclip.encode.generate import generate
+from dclip.metrics.scorers import Scorers
+from dclip.metrics.suite import measure
+from dclip.metrics.translated import translation_scores
+from dclip.record.machine import peak_memory_mb
+from dclip.record.pictures import grid_picture
+from dclip.run import Run
+from dclip.text.direction import direction_of
+from dclip.types import Edited, Images
+
+
+def present_reconstruction(run: Run, start: Encoded) -> None:
+    """Generate with the unchanged model, and measure what the round trip lost."""
+    images = start.sources
+    with run.record.timing("edit"):
+        result = generate(run, run.model.predict, start)
+    scores = measure(Edited(images, result), run.cfg.metric, Scorers.of(run.networks))
+    run.record.rows(images.ids, scores.rows)
+    rows = [("source", images.pixels), ("reconstruction", result)]
+    run.record.picture("before_after", grid_picture(rows))
+    _write(run, scores.values, images)
+
+
+def present_translation(run: Run, images: Images, domain: Images, edited: Tensor | None) -> None:
+    """Measure how far images came into the domain, and their edit where there is one."""
+    cfg = run.cfg
+    values: dict[str, Any] = translation_scores(
+        images, domain.pixels, run.networks.judge, cfg.variants
+    )
+    rows = [("source", images.pixels), ("in domain", domain.pixels)]
+    if edited is not None:
+        rows.append((cfg.edit.name or "edited", edited))
+        direction, scorers = direction_of(cfg, domain), Scorers.of(run.networks)
+        scores = measure(Edited(domain, edited), cfg.metric, scorers, direction, truth_of(cfg))
+        run.record.rows(images.ids, scores.rows)
+        values |= scores.values
+    else:
+        save_pictures(run, images.ids, domain.pixels)
+    run.record.picture("before_after", grid_picture(rows))
+    _write(run, values, images)
+
+
+def _write(run: Run, values: dict[str, Any], images: Images) -> None:
+    memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
+    run.record.metrics({**values, **run.record.seconds, **memory})

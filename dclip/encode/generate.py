@@ -1,0 +1,34 @@
+"""From latents back to images, through any denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from dclip.diffusion.sampler import EpsFn
+from dclip.diffusion.solvers import pairs_of, solver_of
+from dclip.encode.encoded import Encoded
+from dclip.encode.trajectory import Trajectory, run_trajectory
+from dclip.run import Run
+
+
+def generate(
+    run: Run,
+    eps_fn: EpsFn,
+    start: Encoded,
+    what: str = "generating",
+    parts: Sequence[nn.Module] = (),
+    copies: int = 1,
+) -> Tensor:
+    """Images [N,3,H,W] (or [N,copies,3,H,W]) from latents at t0, in ``sampler.s_gen`` steps.
+
+    ``parts`` are the networks behind ``eps_fn`` besides the original model.
+    """
+    cfg, model = run.cfg, run.model
+    down = pairs_of(cfg.sampler)[1]
+    solver = solver_of(cfg.sampler, model.info.variance)
+    trajectory = Trajectory(
+        eps_fn, [model, *parts], down, model.schedule, solver, cfg.seed, copies=copies
+    )
+    return run_trajectory(cfg.trainer, trajectory, start.ids, start.latents, what)

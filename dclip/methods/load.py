@@ -1,0 +1,39 @@
+"""Saved edits, ready to be applied: by themselves, mixed, or merged into one network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dclip.config import Config, Mix
+from dclip.edits.edit import Edit, Mixture
+from dclip.edits.network import share_beginning, soup
+from dclip.edits.saved import SavedEdit, read_edit
+from dclip.edits.weights import constant_weights, weights_of
+from dclip.methods.contract import method_named
+from dclip.models.unet import DiffusionModel
+
+
+def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
+    """The edits of ``edit.adapter``, put together as ``mix`` says.
+
+    Raises:
+        DclipError: an edit belongs to another base, or they cannot be mixed.
+    """
+    saved = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
+    return join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma)
+
+
+def join_edits(
+    model: DiffusionModel, saved: Sequence[SavedEdit], options: Mix, t0: int, gamma: float = 1.0
+) -> Edit:
+    """Edits of ``model``, mixed or merged as ``options`` say; a soup is merged at ``gamma``."""
+    for one in saved:
+        one.check_base(model)
+    edits = [method_named(one.method).load(one, model) for one in saved]
+    if options.soup:
+        weights = [gamma * weight for weight in constant_weights(options.weights, len(edits))]
+        return soup(model, edits, weights, gamma)
+    original = share_beginning(model, edits)
+    if len(edits) == 1:
+        return edits[0]
+    return Mixture(original, edits, weights_of(options.weights, len(edits), t0))

@@ -1,0 +1,60 @@
+"""The prompts of a run, as its CLIPs have read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dclip.config import Guided
+from dclip.errors import DclipError
+from dclip.methods.sampling.guidance import ClipObjective, Guide
+from dclip.methods.sampling.prompts import guidance_name, needs_direction
+from dclip.models.clip import ClipModel
+from dclip.run import Run
+from dclip.text.prompts import Prompt, resolve
+from dclip.text.reader import Reader, read
+
+
+@dataclass(frozen=True)
+class ReadPrompts:
+    """The prompts, and the CLIPs that have read them: ``guides`` pull, ``heldout`` only scores."""
+
+    prompts: tuple[Prompt, ...] = ()
+    guides: tuple[Reader, ...] = ()
+    heldout: Reader | None = None
+
+    @classmethod
+    def of(cls, run: Run, kinds: Collection[str]) -> ReadPrompts:
+        """Let every CLIP of the run read the prompts, for the guidances ``kinds``.
+
+        Raises:
+            DclipError: a text is too long for a CLIP.
+        """
+        cfg, networks = run.cfg, run.networks
+        prompts = resolve(cfg)
+        if not prompts:
+            return cls()
+        options = cfg.guidance
+        source = cfg.edit.source if needs_direction(kinds) else None
+        temperature = options.temperature if isinstance(options, Guided) else None
+
+        def features(clip: ClipModel, temperature: float | None) -> Reader:
+            return read(clip, prompts, options.templates, temperature, source)
+
+        pulling = networks.guides or [clip for clip in (networks.clip,) if clip is not None]
+        heldout = features(networks.heldout, None) if networks.heldout is not None else None
+        return cls(prompts, tuple(features(clip, temperature) for clip in pulling), heldout)
+
+    def objective(self, kind: str) -> ClipObjective:
+        """What pulls. DclipError if there is no CLIP to pull."""
+        if not self.guides:
+            raise DclipError("no CLIP guides; set clip.name")
+        return ClipObjective(kind, self.guides, [prompt.weight for prompt in self.prompts])
+
+    def guide(self, run: Run) -> Guide | None:
+        """The run's guidance, or None."""
+        options = run.cfg.guidance
+        if not isinstance(options, Guided) or options.scale == 0:
+            return None
+        objective = self.objective(guidance_name(run.cfg))
+        return Guide(options, objective, run.model.schedule, run.cfg.seed + 2)
