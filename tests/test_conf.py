@@ -202,3 +202,8 @@ def test_an_edit_of_photographs_never_has_the_words_of_toonfaces(overrides, expe
 )
 def test_an_edit_with_words_of_its_own_on_photographs_exists_on_toonfaces_too(path):
     assert path.stem in EDITS
+
+
+@pytest.mark.parametrize("name", [*FINE_TUNING, *SAMPLING])
+def test_every_experiment_works_without_data(name):
+    assert configure(f"experiment={name}", "dataset=sampled").dataset.needs_model
