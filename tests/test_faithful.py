@@ -1,0 +1,107 @@
+"""What calls itself faithful is the published computation by itself, whatever it is combined with."""
+
+import pytest
+
+from dclip.config import plain
+from helpers.runs import configure
+
+GUIDED = {  # the code of the report on CLIP-guided sampling
+    "task.clip_x0": False,
+    "task.leak": 0,
+    "task.start": "noise",
+    "sampler.solver": "ddpm",
+    "sampler.t0": 999,
+    "sampler.s_gen": 1000,
+    "sampler.eta": 0,
+    "sampler.final_step": "to_clean",
+    "sampler.grid": "uniform",
+    "sampler.noise_last": True,
+    "guidance.templates": "none",
+    "guidance.temperature": 0.01,
+    "guidance.sees": "x_t",
+    "guidance.clip_range": "raw",
+    "guidance.clips": [],
+    "guidance.cutouts": 0,
+    "guidance.noise": 0,
+    "guidance.flip": False,
+    "guidance.normalise": "none",
+    "guidance.t_start": 999,
+    "guidance.t_end": 0,
+    "guidance.every": 1,
+    "guidance.time_travel": 0,
+    "guidance.range": 0,
+    "guidance.tv": 0,
+    "clip.antialias": False,
+}
+# settings of these groups that are the experiment's, or mean nothing there
+OPEN = {
+    "task.name", "task.count", "task.paired", "task.published_pixels",
+    "sampler.s_for", "sampler.encode", "sampler.variance",
+    "sampler.sweeps", "sampler.tolerance", "sampler.damping", "sampler.accelerate",
+    "guidance.targets", "guidance.weights", "guidance.distractors", "guidance.scale",
+    "guidance.cut_min", "guidance.cut_max", "guidance.cap",
+    "guidance.travel_start", "guidance.travel_end",
+    "clip.name", "clip.heldout",
+}  # fmt: skip
+STRENGTHS = {"contrastive": 100, "spherical": 1000}
+
+
+def settings(*words, groups):
+    """The settings of some groups, by dotted name."""
+    whole = plain(configure(*words))
+    found = {}
+    for group in groups:
+        for name, value in whole[group].items():
+            if isinstance(value, dict):
+                found |= {f"{group}.{name}.{key}": inner for key, inner in value.items()}
+            else:
+                found[f"{group}.{name}"] = value
+    return found
+
+
+def check(found, published, undecided):
+    """Every setting that decides the computation is listed, and as published."""
+    for name in published.keys() & found.keys():
+        assert found[name] == published[name], name
+    assert not found.keys() - published.keys() - undecided
+
+
+GUIDED_GROUPS = ("task", "sampler", "guidance", "clip")
+
+
+@pytest.mark.parametrize("loss", STRENGTHS)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "guidance={}_faithful guidance.targets=x guidance.distractors=[y]",
+        "experiment=cifar10_{} preset=faithful_guidance",
+        "experiment=cifar10_latent guidance={}_faithful",
+        "experiment=toonfaces_{} preset=faithful_guidance guidance.scale=7",
+    ],
+)
+def test_guidance_that_is_faithful_is_complete(loss, words):
+    found = settings(*words.format(loss).split(), "dataset=sampled", groups=GUIDED_GROUPS)
+    if "cifar10_latent" in words:  # its own steps lead from the latents, not from noise
+        found = {
+            name: value
+            for name, value in found.items()
+            if name not in ("sampler.t0", "sampler.s_gen")
+        }
+    check(found, GUIDED, OPEN)
+    scale = 7 if "toonfaces" in words else STRENGTHS[loss]
+    assert found["guidance.scale"] == scale
+
+
+@pytest.mark.parametrize("loss", STRENGTHS)
+def test_cifar10_to_the_letter(loss):
+    cfg = configure(f"experiment=cifar10_{loss}", "preset=faithful_guidance", "dataset=sampled")
+    assert cfg.task.published_pixels
+    assert cfg.sampler.variance.value == "fixed_large"
+    assert (cfg.checkpoint.name, cfg.clip.name) == ("cifar10", "openai_vit_b_32")
+    ours = configure(f"experiment=cifar10_{loss}", "dataset=sampled")
+    assert (ours.clip.antialias, ours.guidance.clip_range.value) == (True, "unit")
+    assert (ours.task.clip_x0, ours.sampler.noise_last, ours.task.published_pixels) == (
+        True,
+        False,
+        False,
+    )
