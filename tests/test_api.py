@@ -6,6 +6,7 @@ import torch
 
 import dclip
 from dclip.config import Metrics
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.errors import DclipError
 from dclip.models.judge import Judge
 from helpers.networks import save_edit
@@ -193,7 +194,9 @@ def test_measure_with_an_edit_name_says_whether_the_judge_sees_it():
 
     torch.manual_seed(0)
     x = torch.rand(2, 3, 64, 64) * 2 - 1
-    scores = dclip.measure(x, x, scorers=Scorers(judge=Judge(4).eval()), edit_name="red_hair")
+    scores = dclip.measure(
+        x, x, scorers=Scorers(judge=Judge(LOOKS, 4).eval()), edit_name="red_hair"
+    )
     assert 0 <= scores["judge_success"] <= 1
 
 

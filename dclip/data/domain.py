@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,6 +46,21 @@ class Grammar:
     siblings: Callable[[str], tuple[str, ...]]
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What a judge of drawn pictures tells apart.
+
+    Attributes:
+        attributes: their values, in the order of the judge's classes.
+        parts: of a picture, in the order of the judge's part map.
+        size: pixels a side of what the judge sees.
+    """
+
+    attributes: Mapping[str, Sequence[str]]
+    parts: Sequence[str]
+    size: int
+
+
 class Truth(Protocol):
     """What an edit truly means, where that is known."""
 
@@ -72,6 +87,7 @@ class Domain:
         networks: the networks that know it.
         grammar: how its texts are read.
         size: pixels a side, where all its pictures have one size.
+        looks: what its judge tells apart.
         drawn: its pictures are drawn, not photographed.
         pictures: what its networks have seen, in words.
     """
@@ -80,6 +96,7 @@ class Domain:
     networks: DomainNetworks
     grammar: Grammar
     size: int | None = None
+    looks: Looks | None = None
     drawn: bool = False
     pictures: str = "photographs"
 

@@ -1,4 +1,4 @@
-"""The judge of ToonFaces: which attributes does a picture show, and where are the parts of the face?
+"""A judge of drawn pictures: which attributes does a picture show, and where are its parts?
 
 It is trained apart from CLIP and never used in a loss, so that an edit cannot please it by accident.
 """
@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.data.toonfaces.drawing import PARTS
-from dclip.data.toonfaces.faces import ATTRIBUTES
+from dclip.data.domain import Looks
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -24,10 +23,16 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """A small encoder-decoder: one classifier per attribute on the pooled code, and a part map at full resolution."""
+    """A small encoder-decoder: a classifier per attribute, and a part map at full resolution.
 
-    def __init__(self, width: int = 20) -> None:
+    Args:
+        looks: what it tells apart.
+        width: channels at full resolution.
+    """
+
+    def __init__(self, looks: Looks, width: int = 20) -> None:
         super().__init__()
+        self.looks = looks
         widths = [width, 2 * width, 3 * width, 4 * width, 5 * width]
         self.stem = nn.Sequential(_conv(3, width), _conv(width, width))
         self.down = nn.ModuleList(
@@ -36,16 +41,18 @@ class Judge(nn.Module):
         self.up = nn.ModuleList(
             _conv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.parts = nn.Conv2d(width, len(PARTS), 1)
+        self.parts = nn.Conv2d(width, len(looks.parts), 1)
         self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(widths[-1] * 16, 128), nn.ReLU(inplace=True)
+            nn.Flatten(),
+            nn.Linear(widths[-1] * (looks.size // 16) ** 2, 128),
+            nn.ReLU(inplace=True),
         )
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(128, len(values)) for name, values in ATTRIBUTES.items()}
+            {name: nn.Linear(128, len(values)) for name, values in looks.attributes.items()}
         )
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Feature maps from full resolution down to [N,C,4,4]."""
+        """Feature maps from full resolution down to a sixteenth of it."""
         levels = [self.stem(x)]
         for block in self.down:
             levels.append(block(levels[-1]))
@@ -57,7 +64,7 @@ class Judge(nn.Module):
         return {name: head(code) for name, head in self.heads.items()}
 
     def segment(self, levels: list[Tensor]) -> Tensor:
-        """Part logits [N,7,64,64]."""
+        """Part logits [N,parts,size,size]."""
         y, *skips = levels[::-1]
         for block, skip in zip(self.up, skips, strict=True):
             y = block(torch.cat([F.interpolate(y, scale_factor=2.0), skip], 1))
@@ -65,14 +72,14 @@ class Judge(nn.Module):
         return parts
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Images [N,3,64,64] in [-1, 1] -> (logits per attribute, part logits)."""
+        """Images [N,3,size,size] in [-1, 1] -> (logits per attribute, part logits)."""
         levels = self.encode(x)
         return self.classify(levels), self.segment(levels)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Hidden features [N,128]: what the classifiers see."""
-        hidden: Tensor = self.hidden(self.encode(_fit(images))[-1])
+        hidden: Tensor = self.hidden(self.encode(self._fit(images))[-1])
         return hidden
 
     @torch.no_grad()
@@ -80,7 +87,7 @@ class Judge(nn.Module):
         """Most likely class index [N] of every attribute, for images of any size in [-1, 1]."""
         return {
             name: logits.argmax(1)
-            for name, logits in self.classify(self.encode(_fit(images))).items()
+            for name, logits in self.classify(self.encode(self._fit(images))).items()
         }
 
     def sees(self, images: Tensor) -> list[dict[str, str]]:
@@ -88,20 +95,17 @@ class Judge(nn.Module):
         seen: list[dict[str, str]] = [{} for _ in range(len(images))]
         for name, classes in self.attributes(images).items():
             for one, index in zip(seen, classes.tolist(), strict=True):
-                one[name] = ATTRIBUTES[name][index]
+                one[name] = self.looks.attributes[name][index]
         return seen
 
     @torch.no_grad()
     def part_map(self, images: Tensor) -> Tensor:
-        """Part index [N,64,64] of every pixel."""
-        parts: Tensor = self.segment(self.encode(_fit(images))).argmax(1)
+        """Part index [N,size,size] of every pixel."""
+        parts: Tensor = self.segment(self.encode(self._fit(images))).argmax(1)
         return parts
 
-
-def _fit(images: Tensor) -> Tensor:
-    x = images.float().clamp(-1, 1)
-    return (
-        x
-        if x.shape[-2:] == (64, 64)
-        else F.interpolate(x, (64, 64), mode="bilinear", antialias=True)
-    )
+    def _fit(self, images: Tensor) -> Tensor:
+        x, size = images.float().clamp(-1, 1), self.looks.size
+        if x.shape[-2:] == (size, size):
+            return x
+        return F.interpolate(x, (size, size), mode="bilinear", antialias=True)

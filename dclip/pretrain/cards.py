@@ -12,8 +12,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from dclip.data.cifar10 import Cifar10, captions, classes
-from dclip.data.toonfaces.drawing import PARTS, versions
-from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
+from dclip.data.toonfaces.drawing import versions
+from dclip.data.toonfaces.faces import ATTRIBUTES, PARTS, Face, labels, sample_face
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.many import part_maps_of, pictures_of
 from dclip.diffusion.noise import ImageNoise

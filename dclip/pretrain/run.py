@@ -17,6 +17,7 @@ from dclip.config import Config, Net, PretrainTask
 from dclip.data.cifar10 import Cifar10, classes
 from dclip.data.load import load_images
 from dclip.data.toonfaces import drawing, faces
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.data.toonfaces.many import pictures_of
 from dclip.errors import DclipError
 from dclip.files import atomic_save, write_json
@@ -113,7 +114,7 @@ BUILDERS: dict[Net, Callable[[PretrainTask, dict[str, Any]], Pretraining]] = {
     Net.clip: lambda task, options: _clip(TOONFACES_CLIP, task, options),
     Net.heldout: lambda task, options: _clip(TOONFACES_HELDOUT_CLIP, task, options),
     Net.identity: _identity,
-    Net.judge: lambda task, options: TrainJudge(Judge(), task.pool, task.pool // 6, **options),
+    Net.judge: lambda task, options: TrainJudge(Judge(LOOKS), task.pool, task.pool // 6, **options),
 }
 
 

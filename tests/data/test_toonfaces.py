@@ -70,7 +70,7 @@ def difference(a, b):
 
 def near(parts, *names):
     """Pixels of these parts and their neighbours, which anti-aliasing mixes with them."""
-    mask = np.isin(parts, [drawing.PARTS.index(n) for n in names])
+    mask = np.isin(parts, [tf.PARTS.index(n) for n in names])
     return binary_dilation(mask, np.ones((3, 3), bool), iterations=2)
 
 
@@ -92,7 +92,7 @@ def test_a_colour_edit_changes_only_its_parts(edit, touched, own):
         outside = changed[~near(parts, *touched)]
         assert (outside > 0).mean() < 0.03
         assert outside.max() <= 32
-        inside = changed[parts == drawing.PARTS.index(own)]
+        inside = changed[parts == tf.PARTS.index(own)]
         assert (inside > 0).mean() > 0.9
         assert np.median(inside) > 32
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.data.toonfaces.drawing import render, render_parts, strokes
 from dclip.data.toonfaces.faces import Drawing, sample_face
 from dclip.data.toonfaces.images import toonfaces
@@ -104,7 +105,7 @@ def test_variants_are_various_and_belong_to_their_names(model, translating):
 
 def test_scores_say_what_of_the_source_is_left():
     torch.manual_seed(0)
-    source, judge = toonfaces("test", 3, domain=Drawing.strokes), Judge(4).eval()
+    source, judge = toonfaces("test", 3, domain=Drawing.strokes), Judge(LOOKS, 4).eval()
     same = translation_scores(source, source.pixels, judge)
     other = translation_scores(source, -source.pixels, judge)
     assert same["coarse_mae"] == 0

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dclip.config import Metrics
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.metrics import distribution as D
 from dclip.metrics.features import INCEPTION
 from dclip.metrics.sampled import measure_samples
@@ -102,7 +103,7 @@ def measured(clip=None, judge=None, prompts=PROMPTS, reference="none given", n=6
 
 
 def test_the_judge_wants_every_attribute_at_once(monkeypatch):
-    judge = Judge(8).eval()
+    judge = Judge(LOOKS, 8).eval()
     seen = {
         "expression": torch.tensor([1, 1, 0, 1, 1, 1]),
         "beard": torch.tensor([3, 3, 3, 0, 0, 3]),
@@ -124,7 +125,9 @@ def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tm
     assert f"weights fetch {INCEPTION}" in values["kid_10_absent"]
     assert (
         "no attribute"
-        in measured(judge=Judge(8).eval(), prompts=alone, kid=False).values["judge_success_absent"]
+        in measured(judge=Judge(LOOKS, 8).eval(), prompts=alone, kid=False).values[
+            "judge_success_absent"
+        ]
     )
     values = measured(clip).values
     assert values["p_target_heldout_absent"].startswith("no held-out CLIP")
@@ -144,7 +147,7 @@ def test_several_prompts_must_all_hold(clip):
 
 def test_toonfaces_are_compared_by_the_judges_features():
     values = measured(
-        judge=Judge(8).eval(), reference=images(8, seed=1), kid_sizes=[2, 6, 50]
+        judge=Judge(LOOKS, 8).eval(), reference=images(8, seed=1), kid_sizes=[2, 6, 50]
     ).values
     assert values["kid_features"] == "judge, 6 images against 8 true ones"
     assert "6 images are fewer" in values["kid_50_absent"]

@@ -9,6 +9,7 @@ from scipy.ndimage import correlate1d
 
 from dclip.config import Metrics, NoMetrics
 from dclip.data.domains import true_images
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.data.toonfaces.faces import ATTRIBUTES, labels, sample_face
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS, Truth
@@ -37,7 +38,7 @@ def bytes_of(x):
 @pytest.fixture(scope="module")
 def judge():
     torch.manual_seed(0)
-    net = Judge(4).eval().requires_grad_(False)
+    net = Judge(LOOKS, 4).eval().requires_grad_(False)
     with torch.no_grad():  # so that a random judge's features differ visibly between pictures
         net.hidden[1].weight.mul_(3000)
     return net

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.diffusion.schedule import Schedule
 from dclip.errors import DclipError
 from dclip.models.checkpoints import (
@@ -35,7 +36,7 @@ def files(tmp_path, nets):
         {"kind": "identity", "config": SMALL_IDENTITY},
     )
     save_weights(
-        tmp_path / "judge.safetensors", Judge(4), {"kind": "judge", "config": {"width": 4}}
+        tmp_path / "judge.safetensors", Judge(LOOKS, 4), {"kind": "judge", "config": {"width": 4}}
     )
     return {
         "ddpm": nets["model16"],

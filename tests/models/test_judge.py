@@ -1,13 +1,13 @@
 import torch
 
+from dclip.data.toonfaces.domain import LOOKS
 from dclip.models.judge import Judge
 
 
 def test_the_judge_answers_for_every_attribute_at_any_size():
-    from dclip.data.toonfaces.drawing import PARTS
-    from dclip.data.toonfaces.faces import ATTRIBUTES
+    from dclip.data.toonfaces.faces import ATTRIBUTES, PARTS
 
-    judge = Judge(4).eval()
+    judge = Judge(LOOKS, 4).eval()
     for size in (64, 100):
         seen = judge.attributes(torch.rand(2, 3, size, size) * 2 - 1)
         assert seen.keys() == ATTRIBUTES.keys()

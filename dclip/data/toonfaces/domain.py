@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dclip.data.domain import Domain, DomainNetworks, Grammar
-from dclip.data.toonfaces.faces import SIZE
+from dclip.data.domain import Domain, DomainNetworks, Grammar, Looks
+from dclip.data.toonfaces.faces import ATTRIBUTES, PARTS, SIZE
 from dclip.data.toonfaces.truths import Truth, truth_named
 from dclip.data.toonfaces.words import parse_attributes, siblings
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRAMMAR = Grammar(parse_attributes, siblings)
+LOOKS = Looks(ATTRIBUTES, PARTS, SIZE)
 
 
 class ToonFacesDomain(Domain):
@@ -57,6 +58,7 @@ TOONFACES = ToonFacesDomain(
     ),
     GRAMMAR,
     SIZE,
+    LOOKS,
     drawn=True,
     pictures="cartoon faces",
 )

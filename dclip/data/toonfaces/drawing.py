@@ -19,6 +19,7 @@ from dclip.data.toonfaces.faces import (
     COLORS,
     DOMAINS,
     EXPRESSIONS,
+    PARTS,
     SIZE,
     SPLITS,
     Face,
@@ -56,10 +57,6 @@ _PART_SIZES = {"mouth": (117.0, 52.0), "eyes": (261.15, 73.47), "eyebrows": (237
 
 
 _NECK = (384.0, 565.0)  # faces grow and shrink about this point, so that they stay on the neck
-
-
-# classes of the part map
-PARTS = ("background", "skin", "hair", "clothes", "beard", "eyes", "mouth")
 
 
 _PART_OF = {

@@ -46,6 +46,10 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 
 
+# parts of a face's picture. The order is that of the judge's part map: append only.
+PARTS = ("background", "skin", "hair", "clothes", "beard", "eyes", "mouth")
+
+
 OUT_OF_DOMAIN: dict[str, tuple[str, ...]] = {
     "style": ("sketch", "pixel"),
     "hair_color": ("red", "grey", "blue"),
