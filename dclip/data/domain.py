@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -54,11 +54,15 @@ class Looks:
         attributes: their values, in the order of the judge's classes.
         parts: of a picture, in the order of the judge's part map.
         size: pixels a side of what the judge sees.
+        in_domain: the attributes that all pictures of the domain share.
+        painted: the attributes that a rough painting of a picture shows.
     """
 
     attributes: Mapping[str, Sequence[str]]
     parts: Sequence[str]
     size: int
+    in_domain: Sequence[tuple[str, str]]
+    painted: Sequence[str]
 
 
 class Truth(Protocol):
@@ -90,6 +94,8 @@ class Domain:
         looks: what its judge tells apart.
         drawn: its pictures are drawn, not photographed.
         pictures: what its networks have seen, in words.
+        notes: what its networks look at, in words, by what they give: ``identity``, ``parts``,
+            ``features``; where there is no word, the usual networks of photographs.
     """
 
     name: str
@@ -99,6 +105,7 @@ class Domain:
     looks: Looks | None = None
     drawn: bool = False
     pictures: str = "photographs"
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def truth(self, edit: str) -> Truth | None:
         """The true meaning of the edit of this name."""

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from dclip.types import Images
 
 
-def _photographs(name: str, identity: str | None = None, parser: str | None = None) -> Domain:
+def _photographs(
+    name: str, identity: str | None = None, parser: str | None = None, **notes: str
+) -> Domain:
     """A domain of photographs.
 
     Its prompts are read as ToonFaces' are: for words about a person's looks.
     """
-    return Domain(name, DomainNetworks(identity=identity, parser=parser), GRAMMAR)
+    networks = DomainNetworks(identity=identity, parser=parser)
+    return Domain(name, networks, GRAMMAR, notes=notes)
 
 
 UNKNOWN = _photographs("")
@@ -28,7 +31,7 @@ DOMAINS = {
     for domain in (
         TOONFACES,
         _photographs("faces", identity="arcface", parser="bisenet"),
-        _photographs("scenes", parser="ade20k"),
+        _photographs("scenes", parser="ade20k", parts="ade20k, 150 classes at 512x512"),
         _photographs("dogs"),
         _photographs("objects"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dclip.data.domains import domain_named
 from dclip.metrics.contract import Scores, metric
 
 if TYPE_CHECKING:
@@ -61,12 +62,12 @@ def s_dir_heldout(edited: Edited, scorers: Scorers) -> Tensor:
 
 
 def _id_details(choices: Choices, domain: str) -> str:
-    if domain == "toonfaces":
-        return "cosine of identity features; ToonFaces' identity network, whole picture"
-    return (
-        "cosine of identity features; rows 35:223 and columns 32:220 of 256 (faces aligned as in "
-        "CelebA-HQ), pooled to 112x112, IR-SE50 (arcface)"
+    usual = (
+        "rows 35:223 and columns 32:220 of 256 (faces aligned as in CelebA-HQ), "
+        "pooled to 112x112, IR-SE50 (arcface)"
     )
+    network = domain_named(domain).notes.get("identity", usual)
+    return f"cosine of identity features; {network}"
 
 
 @metric(
@@ -84,14 +85,8 @@ def identity(edited: Edited, scorers: Scorers) -> Tensor:
     return (after * before).sum(1)
 
 
-PARTS = {
-    "toonfaces": "ToonFaces' judge, 7 parts at 64x64",
-    "scenes": "ade20k, 150 classes at 512x512",
-}
-
-
 def _sc_details(choices: Choices, domain: str) -> str:
-    network = PARTS.get(domain, "bisenet, 19 parts at 512x512")
+    network = domain_named(domain).notes.get("parts", "bisenet, 19 parts at 512x512")
     return f"share of pixels in the same part before and after; {network}"
 
 

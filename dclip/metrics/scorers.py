@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dclip import losses
 from dclip.config import Features
-from dclip.data.domain import Truth
+from dclip.data.domain import Looks, Truth
 from dclip.errors import DclipError
 from dclip.metrics.features import (
     Extractor,
@@ -158,6 +158,13 @@ class Scorers:
         # Photographs are segmented at 512 x 512.
         size = self.batch if net is self.judge else min(4, self.batch)
         return apply(net, net.part_map, images, size)
+
+    @property
+    def looks(self) -> Looks:
+        """What the judge tells apart."""
+        if self.judge is None:
+            raise _undeclared("judge")
+        return self.judge.looks
 
     def judged(self, images: Tensor) -> list[dict[str, str]]:
         """What the judge takes every image for: a value of each attribute."""

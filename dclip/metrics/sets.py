@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dclip.data.domains import domain_named
 from dclip.metrics.contract import Scores, set_metric
 
 if TYPE_CHECKING:
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
 
 
 def _network(domain: str) -> str:
-    if domain == "toonfaces":
-        return "128 features of ToonFaces' judge"
-    return "2,048 features of torch-fidelity's Inception at 299 px"
+    usual = "2,048 features of torch-fidelity's Inception at 299 px"
+    return domain_named(domain).notes.get("features", usual)
 
 
 def _kid_details(choices: Choices, domain: str) -> str:

@@ -59,9 +59,6 @@ def judge_preservation(edited: Edited, scorers: Scorers) -> Tensor | str:
     return judged_preservation(scorers.judged(edited.result), kept)
 
 
-IN_DOMAIN = [("style", "toon")]
-
-
 @metric(
     "judge_domain",
     "higher",
@@ -89,11 +86,7 @@ def judge_domain_before(edited: Edited, scorers: Scorers) -> Scores:
 def _domain_share(images: Tensor, scorers: Scorers) -> float:
     from dclip.metrics.functional import judged_success
 
-    return float(judged_success(scorers.judged(images), IN_DOMAIN).mean())
-
-
-PAINTED = ("hair_color", "skin", "clothes_color", "background")
-"""What a stroke picture says of its face."""
+    return float(judged_success(scorers.judged(images), scorers.looks.in_domain).mean())
 
 
 @metric(
@@ -105,13 +98,13 @@ PAINTED = ("hair_color", "skin", "clothes_color", "background")
 )
 def judge_painted(edited: Edited, scorers: Scorers) -> Scores:
     """Colours that survive; nothing where the faces behind the strokes are not known."""
-    facts = edited.source.facts
+    facts, painted = edited.source.facts, scorers.looks.painted
     if not facts:
         return Scores()
     right = 0
     for one, seen in zip(facts, scorers.judged(edited.result), strict=True):
-        right += sum(seen[name] == one[name] for name in PAINTED)
-    return Scores({"judge_painted": right / (len(facts) * len(PAINTED))})
+        right += sum(seen[name] == one[name] for name in painted)
+    return Scores({"judge_painted": right / (len(facts) * len(painted))})
 
 
 # ------------------------------------------------------------------------------------ the prompts

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRAMMAR = Grammar(parse_attributes, siblings)
-LOOKS = Looks(ATTRIBUTES, PARTS, SIZE)
+LOOKS = Looks(
+    ATTRIBUTES,
+    PARTS,
+    SIZE,
+    in_domain=[("style", "toon")],
+    painted=["hair_color", "skin", "clothes_color", "background"],
+)
 
 
 class ToonFacesDomain(Domain):
@@ -61,4 +67,9 @@ TOONFACES = ToonFacesDomain(
     LOOKS,
     drawn=True,
     pictures="cartoon faces",
+    notes={
+        "identity": "ToonFaces' identity network, whole picture",
+        "parts": f"ToonFaces' judge, {len(PARTS)} parts at {SIZE}x{SIZE}",
+        "features": "128 features of ToonFaces' judge",
+    },
 )
