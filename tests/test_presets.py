@@ -1,14 +1,9 @@
 """Presets, and the experiments of objectives and applications."""
 
-import importlib.util
-import json
-import shutil
-
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.config import Encode, plain
+from dclip.config import Encode
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
@@ -26,16 +21,6 @@ APPLIED = sorted(
     for p in (ROOT / "conf" / "experiment").glob("*.yaml")
     if p.stem.startswith(("apply_", "translate_"))
 )
-
-
-def script(name):
-    """A script under experiments/, as a module."""
-    spec = importlib.util.spec_from_file_location(
-        f"{name}_run", ROOT / "experiments" / name / "run.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
@@ -145,130 +130,3 @@ def test_a_single_image_and_examples_ask_for_their_pictures(tmp_path, monkeypatc
         8,
         1,
     )
-
-
-# ------------------------------------------------------------------------------------------- grids
-
-
-def test_equal_budgets_mean_equal_network_calls():
-    grid = script("finetuning")
-    chain = configure("experiment=toonfaces_red_hair").method
-    for preset in grid.PRESETS.split(","):
-        spent = grid.epochs("red_hair", preset, 1.0) * grid.calls(preset, chain.s_train)
-        one_epoch = grid.calls(preset, chain.s_train)
-        assert abs(spent - chain.epochs * 3 * chain.s_train) <= one_epoch / 2, preset
-    assert grid.epochs("red_hair", "onestep_lora", 0.25) < grid.epochs(
-        "red_hair", "onestep_lora", 1.0
-    )
-    assert set(grid.PRESETS.split(",")) == set(PRESETS)
-
-
-def finished_run(folder, note, **metrics):
-    (folder / "samples").mkdir(parents=True)
-    settings = plain(configure(f"note='{note}'"))
-    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
-    (folder / "status.json").write_text(json.dumps({"status": "finished"}))
-    (folder / "metrics.json").write_text(json.dumps({"images": 3, **metrics}))
-    (folder / "adapter.safetensors").write_bytes(b"x" * 1000)
-    Image.new("RGB", (8, 8)).save(folder / "samples" / "before_after.png")
-
-
-def test_a_grid_of_objectives_becomes_a_table_with_its_spread_over_seeds(tmp_path, monkeypatch):
-    grid = script("finetuning")
-    monkeypatch.setattr(grid, "HERE", tmp_path)
-    for seed, success in ((0, 0.8), (1, 0.6)):
-        finished_run(
-            tmp_path / "red_hair_chain" / str(seed),
-            f"finetuning / red_hair / chain / 1 / {seed}",
-            judge_success=success,
-        )
-    finished_run(
-        tmp_path / "red_hair_lora" / "0",
-        "finetuning / red_hair / lora / 0.25 / 0",
-        judge_success=0.5,
-    )
-    runs = grid.cells(tmp_path)
-    assert set(runs) == {
-        ("red_hair", "chain", 1.0, 0),
-        ("red_hair", "chain", 1.0, 1),
-        ("red_hair", "lora", 0.25, 0),
-    }
-    table = grid.rows(runs)
-    assert [(line["objective"], line["seeds"]) for line in table] == [("chain", 2), ("lora", 1)]
-    assert table[0]["judge_success"] == pytest.approx(0.7)
-    text = grid.markdown(table)
-    assert "judge_success ↑" in text
-    assert "0.7 ±0.14" in text
-    assert "| - |" in text
-    assert grid.montage(runs, "red_hair").size == (8, 36)
-    grid.write_csv(
-        tmp_path / "table.csv", table
-    )  # what is not run anew, or only from fewer seeds, stays
-    fewer = {key: folder for key, folder in runs.items() if key[1] == "chain" and key[3] == 0}
-    assert [(line["objective"], line["seeds"], line["budget"]) for line in grid.rows(fewer)] == [
-        ("chain", 2, 1.0),
-        ("lora", 1, 0.25),
-    ]
-
-
-def test_every_row_of_the_applications_is_a_possible_command(learned, hand, tmp_path):
-    grid = script("applications")
-    grid.draw(tmp_path)
-    assert len(list((tmp_path / "red_hair").glob("*.png"))) == 16
-    for rows in grid.SECTIONS.values():
-        for command in rows.values():
-            configure(
-                *[word.replace("{work}", str(tmp_path)) for word in command],
-                f"output={learned}",
-                "dataset.test=2",
-            )
-
-
-def test_the_applications_become_a_table_a_section(tmp_path, monkeypatch, capsys):
-    grid = script("applications")
-    monkeypatch.setattr(grid, "HERE", tmp_path)
-    finished_run(
-        tmp_path / "mix_3" / "0",
-        "applications / mix / mixed, gamma 2",
-        judge_success=0.75,
-        judge_success_beard=0.9,
-    )
-    finished_run(tmp_path / "mix_8" / "0", "applications / mix / soup, gamma 2", judge_success=0.5)
-    grid.collect(tmp_path)
-    table = grid.cells(grid.earlier(), "mix")
-    assert [line[""] for line in table] == ["mixed, gamma 2", "soup, gamma 2"]
-    assert table[1]["judge_success_beard"] == "-"
-    assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "mix_3")  # what is not run anew stays
-    grid.collect(tmp_path)
-    assert "| mixed, gamma 2 | 3 | 0.75 | 0.9 |" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "cell", "made"),
-    [
-        ("sde_table1.run", "sde_table1 / beard / contrastive / 0", ("table.md", "beard.png")),
-        (
-            "sde_table1_cifar10.own",
-            "sde_table1_cifar10_own / airplane / contrastive",
-            ("own.md", "airplane.png"),
-        ),
-    ],
-)
-def test_guided_samples_become_a_table_and_a_picture_that_only_grows(
-    name, cell, made, tmp_path, monkeypatch
-):
-    grid = importlib.import_module(f"experiments.{name}")
-    monkeypatch.setattr(grid, "HERE", tmp_path)
-    finished_run(tmp_path / "runs" / "0", cell, count=16, kid_10=2.5)
-    samples = tmp_path / "runs" / "0" / "samples"
-    samples.mkdir(exist_ok=True)
-    for i in range(2):
-        Image.new("RGB", (8, 8), "red").save(samples / f"image_{i}.png")
-    grid.collect(tmp_path)
-    assert "| contrastive | 16 |" in (tmp_path / made[0]).read_text("utf-8")
-    first = Image.open(tmp_path / made[1])
-    assert first.height in (10, 18) and first.getpixel((0, 0)) == (255, 0, 0)
-    Image.new("RGB", (8, 100)).save(tmp_path / made[1])  # of more methods, from an earlier run
-    grid.collect(tmp_path)
-    assert Image.open(tmp_path / made[1]).height == 100

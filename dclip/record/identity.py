@@ -60,6 +60,10 @@ def config_hash(cfg: Config) -> str:
     if settings.get("plugins") is None:
         settings.pop("plugins", None)
     settings["trainer"].pop("progress", None)
+    # contrastive, spherical, ... have the same settings; older versions did not tell them apart
+    guidance = option_name("guidance", cfg.guidance)
+    if guidance not in ("none", "contrastive"):
+        settings["guidance"]["kind"] = guidance
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -68,21 +68,24 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
     runs = progress.unique(rows)
     lines = [progress.study.title, ""]
     absent: dict[str, None] = {}
-    total, unfinished = 0.0, 0
+    known: list[float] = []  # seconds
+    unfinished = 0
     for planned, cost in zip(runs, costs(runs), strict=True):
         assert planned.cfg is not None
         lacks = missing(planned.cfg)
         absent |= dict.fromkeys(lacks)
         if planned.state != "finished":
             unfinished += 1
-            total += cost.seconds or 0
+            if cost.seconds is not None:
+                known.append(cost.seconds)
         lines += _described(planned, cost, len(lacks))
+    total = plan.duration(sum(known)) if known or not unfinished else "?"
     assert runs[0].cfg is not None
     device = plan.device_of(runs[0].cfg)
     lines += [
         "",
         f"  {len(runs)} jobs, {len(runs) - unfinished} finished; the others about "
-        f"{plan.duration(total)} on {device.name} (estimated from {device.basis}), one after the other",
+        f"{total} on {device.name} (estimated from {device.basis}), one after the other",
         *[f"  missing   {name}" for name in absent or ["nothing"]],
         f"  runs      {progress.folders.runs}",
         f"  table     {progress.folders.table}",

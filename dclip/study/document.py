@@ -70,6 +70,15 @@ def settings_of(entry: Any) -> Settings:
     return tuple(str(setting) for setting in entry)
 
 
+def merged(*groups: Sequence[str]) -> Settings:
+    """Several groups of settings as one; of settings of one name the last counts."""
+    last: dict[str, str] = {}
+    for group in groups:
+        for setting in group:
+            last[setting.split("=")[0]] = setting
+    return tuple(last.values())
+
+
 # -------------------------------------------------------------------------- the command line
 
 

@@ -201,36 +201,50 @@ def _line(panel: Axes, places: Sequence[float], cells: Sequence[Cell], label: st
 
 
 def scatter(table: Table, spec: Scatter) -> Figure:
-    """One column against another, both logarithmic: a panel a value of one label, points joined along another."""
+    """One column against another, both logarithmic: a panel a value of one label, a line a value of others."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     labels = _labels(table.rows, spec.panels)
-    names = [name for name in table.names if name not in (spec.panels, spec.points)]
     drawing = Figure(figsize=(4.2 * len(labels), 4.2), layout="constrained")
     panels = drawing.subplots(1, len(labels), sharey=True, squeeze=False)[0]
-    colours: dict[str, str] = {}
+    colours = colormaps["tab20"]
+    numbers: dict[str, int] = {}  # of lines, the same in all panels
     for panel, label in zip(panels, labels, strict=True):
-        series: dict[str, list[tuple[float, float]]] = {}
-        for row in table.rows:
-            point = (_float(row.cells[spec.x].value), _float(row.cells[spec.y].value))
-            if row.key.get(spec.panels) == label and not any(map(math.isnan, point)):
-                name = ", ".join(row.key.get(name, "") for name in names)
-                series.setdefault(name, []).append(point)
-        for name, points in series.items():
-            colour = colours.setdefault(name, f"C{len(colours)}")
-            points.sort()
+        rows = [row for row in table.rows if row.key.get(spec.panels) == label]
+        for name, points in _series(rows, spec).items():
+            number = numbers.setdefault(name, len(numbers))
             panel.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
                 "o-",
-                color=colour,
+                color=colours(number % 20),
                 label=name,
                 markersize=4,
                 linewidth=1,
             )
         title = f"{spec.panels} = {label}"
-        panel.set(xscale="log", yscale="log", title=title, xlabel=titled(spec.x))
+        panel.set(yscale="log", title=title, xlabel=titled(spec.x))
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.legend(fontsize=6)
     panels[0].set_ylabel(titled(spec.y))
     drawing.suptitle(table.title, fontsize=9)
     return drawing
+
+
+def _series(rows: Sequence[Row], spec: Scatter) -> dict[str, list[tuple[float, float]]]:
+    """The points of every line, from left to right; logarithms need both numbers above 0."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        x, y = (_float(row.cells[column].value) for column in (spec.x, spec.y))
+        if x > 0 and y > 0:
+            names = [row.key.get(part) or _text(row, part) for part in spec.lines]
+            series.setdefault(", ".join(names), []).append((x, y))
+    for points in series.values():
+        points.sort()
+    return series
+
+
+def _text(row: Row, column: str) -> str:
+    return number(row.cells[column].value) if column in row.cells else ""

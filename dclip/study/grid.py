@@ -13,7 +13,7 @@ A study (``conf/study/NAME.yaml``) has these keys:
   ``COLUMN / baseline``: a column's value over that of the row that ``baseline`` names (labels of the row);
 * ``paper``, ``ours``: a table of ``experiments/paper.yaml`` beside which ours stands, and our labels in it;
 * ``split_by``: one table a value of this label;
-* ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, points: LABEL}``;
+* ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, lines: [...]}``;
 * ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}`` for one picture a value of a label.
 
 Jobs are runs as any other. They are found again by their configuration, so what is finished is not repeated, in this
@@ -34,6 +34,7 @@ from dclip.study.document import (
     Settings,
     check_keys,
     columns_of,
+    merged,
     read_document,
     settings_of,
 )
@@ -83,12 +84,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A figure of one column against another: a panel a value of ``panels``, points joined along ``points``."""
+    """A figure of one column against another: a panel a value of the label ``panels``, a line a value of ``lines``.
+
+    ``lines`` are labels, or columns with texts.
+    """
 
     x: str
     y: str
     panels: str
-    points: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,10 @@ def _figure(entry: Any, where: str) -> tuple[str, ...] | Scatter | None:
         return None
     if not isinstance(entry, dict):
         return tuple(entry)
-    keys = {"x", "y", "panels", "points"}
+    keys = {"x", "y", "panels", "lines"}
     if set(entry) != keys:
         raise DclipError(f"{where}: figure needs {', '.join(sorted(keys))}, or a list of columns")
-    return Scatter(**entry)
+    return Scatter(entry["x"], entry["y"], entry["panels"], tuple(entry["lines"]))
 
 
 def _pictures(entry: Any, where: str) -> Pictures | None:
@@ -203,11 +207,14 @@ def _jobs(
     for point, members in itertools.product(itertools.product(*axes), itertools.product(*averaged)):
         row = (*key, *((name, label) for name, label, _ in point))
         labels = tuple(label for _, label, _ in members)
-        settings = (*base, *_chosen([*point, *members]))
+        chosen = _chosen([*point, *members])
         for seed in seeds:
-            end = (f"seed={seed}", *more)
-            own = (*settings, *end, *last)
-            runs = [(name, (*common, *of, *end)) for name, of in first.items() if _names(name, own)]
+            with_seed = (f"seed={seed}",)
+            own = merged(base, chosen, with_seed, more, last)
+            runs: list[tuple[str, Settings]] = []
+            for name, settings in first.items():
+                if _names(name, own):
+                    runs.append((name, merged(common, with_seed, settings, more)))
             yield Job(row, labels, seed, own, tuple(runs))
 
 

@@ -66,8 +66,8 @@ class Progress:
         self.study, self.folders, self.collecting = study, folders, collecting
         self.planned: dict[tuple[Settings, First], PlannedRun] = {}
         for job in study.jobs:
-            for _, settings in job.first:
-                self._plan(settings, ()).labels.append(f"for {job.label}")
+            for name, settings in job.first:
+                self._plan(settings, ()).labels.append(f"{name} for {job.label}")
             self._plan(job.settings, job.first).labels.append(job.label)
         self.kept = {state["config"]: state for state in _read_states(folders.states)}
         self._standins: TemporaryDirectory[str] | None = None

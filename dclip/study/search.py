@@ -33,6 +33,7 @@ from dclip.study.document import (
     Settings,
     check_keys,
     columns_of,
+    merged,
     read_document,
     settings_of,
 )
@@ -208,7 +209,7 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
     return Search(
         name=path.stem,
         title=str(content["title"]),
-        base=(*QUIET, *settings_of(content.get("base", [])), *more),
+        base=merged(QUIET, settings_of(content.get("base", [])), more),
         space={name: _axis(name, axis) for name, axis in space.items()},
         goal=goal,
         maximize=_maximized(content.get("direction"), goal, path.name),

@@ -176,11 +176,18 @@ def test_without_plugins_a_configuration_keeps_its_old_hash(monkeypatch):
     assert identity.config_hash(cfg) != now
 
 
-def test_the_search_on_the_page_about_studies_is_possible(tmp_path):
+def test_the_study_and_the_search_on_the_page_about_studies_are_possible(tmp_path):
+    from dclip.study.grid import read_study
+    from dclip.study.jobs import Folders
+    from dclip.study.progress import Progress
     from dclip.study.search import check, read_search
 
-    (text,) = blocks((ROOT / "docs" / "studies.md").read_text("utf-8"), "yaml")
-    (tmp_path / "mine.yaml").write_text(text, "utf-8")
-    search = read_search(str(tmp_path / "mine.yaml"))
-    check(search)
-    assert search.by_epoch and not search.maximize
+    texts = blocks((ROOT / "docs" / "studies.md").read_text("utf-8"), "yaml")
+    grid, search = (tmp_path / name for name in ("grid.yaml", "search.yaml"))
+    for path, text in zip((grid, search), texts, strict=True):
+        path.write_text(text, "utf-8")
+    runs = Progress(read_study(str(grid)), Folders(tmp_path, tmp_path)).unique()
+    assert len(runs) == 2 * (3 + 2 + 2)
+    found = read_search(str(search))
+    check(found)
+    assert found.by_epoch and not found.maximize

@@ -12,20 +12,23 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
 from dclip import files
 from dclip.config import plain
+from dclip.data.toonfaces.drawing import render
+from dclip.data.toonfaces.faces import sample_face
+from dclip.data.toonfaces.truths import TRUTHS, counterfactual
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.metrics.names import METRICS, find
-from dclip.prepare import compose
+from dclip.metrics.names import find
 from dclip.record import identity, record
 from dclip.study import command as cli
-from dclip.study import cost, document, execute, jobs, paper, progress
-from dclip.study.grid import read_study
+from dclip.study import cost, document, execute, jobs, paper, progress, sheets, study_table
+from dclip.study.grid import Pictures, read_study
 from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
 from helpers.composed import configured
@@ -110,6 +113,10 @@ class FakeJob:
         )
         if cfg.task.learns:
             self.write_edit(folder / "adapter.safetensors", plain(cfg))
+        samples = folder / "samples"
+        samples.mkdir(exist_ok=True)
+        for picture in ("before_after", "image_0", "image_1"):
+            Image.new("RGB", (8, 8), "red").save(samples / f"{picture}.png")
         environment = {"cpus": 2, "threads": 1, "git": "abc"}
         done = {
             "status": "finished",
@@ -160,33 +167,50 @@ def fake(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- the files
 
 
+VALUES = {  # what runs measure beside metrics of which more or less is better
+    "images",
+    "kid_10_std",
+    "network_calls",
+    "clip_calls",
+    "calls_invert",
+    "calls_edit",
+    "latent_rms",
+    "judge_success_hair_color",
+    "judge_success_beard",
+}
+
+
 @pytest.mark.parametrize("name", GRIDS)
-def test_a_study_file_says_its_command_and_its_jobs_are_possible(name):
+def test_every_row_of_a_study_is_possible_and_its_columns_exist(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # inputs are named from there
     first = (ROOT / "conf" / "study" / f"{name}.yaml").read_text("utf-8").splitlines()[0]
     assert first.split()[:4] == ["#", "python", "run.py", f"study={name}"]
-    found = read_study(name)
-    assert len({job.label for job in found.jobs}) == len(found.jobs) > 1
-    assert len(found.title) > 10
-    known = {*METRICS, "images", "kid_10", "kid_50", "kid_100", "kid_10_std"}
-    for source in found.columns.values():
+    study = read_study(name, seeds=[0])
+    assert len({job.label for job in study.jobs}) == len(study.jobs) > 1
+    assert len(study.title) > 10
+    planned = Progress(study, Folders(tmp_path, tmp_path)).unique()  # composes and checks each
+    others = {run for job in study.jobs for run in job.first}
+    if not name.endswith("ablations"):  # whose parts share their usual setting
+        assert len(planned) == len(study.jobs) + len(others)
+    settings = OmegaConf.structured(planned[-1].cfg)
+    for source in study.columns.values():
+        if source.endswith("/ baseline"):
+            assert source.removesuffix("/ baseline").strip() in study.columns
+            assert study.baseline
+            continue
         for part in source.split("/"):
             part = part.strip()
             if part.startswith("config."):
-                assert (
-                    OmegaConf.select(
-                        OmegaConf.structured(compose.configured(found.jobs[-1].settings)), part[7:]
-                    )
-                    is not None
-                )
-            else:
-                assert part in known or part.replace(".", "").isdigit(), part
+                assert OmegaConf.select(settings, part[7:]) is not None
+            elif not part.startswith("file."):
+                assert find(part) or part in VALUES or part.replace(".", "").isdigit(), part
 
 
 def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
     names = set(document.studies())
     assert {
         f"dclip_{t}" for t in ("table1", "table3", "table4", "table5", "ablations", "timing")
-    } | {"sde_table1_cifar10"} <= names
+    } | {"sde_table1", "sde_table1_cifar10"} <= names
     assert {f"toonfaces_{t}" for t in ("table1", "table4", "table5", "ablations")} <= names
 
 
@@ -412,6 +436,162 @@ def test_edits_wait_for_a_fine_tuning_that_failed(fake):
     (fake.control / "fail").unlink()
     assert fake(TUNED) == 0
     assert len(fake.started()) == 2 + 3
+
+
+def test_a_row_that_waits_for_others_is_checked_before_anything_runs(fake):
+    with pytest.raises(DclipError, match=r"there is no setting sampler\.etta"):
+        fake(TUNED.replace('"1": sampler.eta=1', '"1": sampler.etta=1'))
+    assert fake.started() == []
+
+
+BUILT = """
+title: "Rows that build on runs by name"
+base: [trainer=cpu]
+first:
+  zombie: [experiment=toonfaces_zombie, method.epochs=2]
+  tanned: [experiment=toonfaces_tanned, method.epochs=2]
+  unused: [experiment=toonfaces_beard]
+axes:
+  row:
+    one: [task=edit, "edit.adapter={zombie}"]
+    both: [task=edit, "edit.adapter=[{zombie},{tanned}]", gamma=2]
+    file: [task=edit, "edit.adapter={tanned}/adapter.safetensors"]
+    none: task=reconstruct
+columns: {mae: mae, mb: file.adapter.safetensors}
+"""
+
+
+def test_rows_build_on_any_number_of_runs_by_name(fake):
+    assert fake(BUILT) == 0
+    started = fake.started()
+    assert len(started) == 2 + 4 and not any("beard" in line for line in started)
+    zombie, tanned = (
+        next(path.parent for path in fake.control.glob(f"out/runs/finetune_{name}/*/config.yaml"))
+        for name in ("zombie", "tanned")
+    )
+    edits = [line for line in started if "task=edit" in line]
+    assert f"edit.adapter={zombie} " in edits[0]
+    assert f"edit.adapter=[{zombie},{tanned}]" in edits[1]
+    assert f"edit.adapter={tanned}/adapter.safetensors" in edits[2]
+    assert [row["mb"] for row in fake.table()] == [""] * 4  # only fine-tunings have the file
+
+
+def test_a_setting_given_in_place_of_a_run_makes_the_run_needless(fake, tmp_path):
+    assert fake(BUILT, "task=reconstruct", "edit.adapter=null", "gamma=1") == 0
+    assert not any("toonfaces_" in line for line in fake.started())
+
+
+WIDE = """
+title: "Parts, ratios and pictures"
+base: [task=reconstruct, trainer=cpu]
+grids:
+  - key: {part: coarse}
+    axes: {sampler.t0: [300, 400], steps: {few: sampler.s_gen=2, more: sampler.s_gen=4}}
+  - key: {part: fine}
+    axes: {sampler.t0: [300], steps: {few: [sampler.s_gen=8, sampler.s_for=8]}}
+baseline: {steps: few}
+split_by: part
+columns: {t: config.sampler.s_for, mae: mae, share: mae / baseline}
+figure: {x: t, y: mae, panels: part, lines: [steps]}
+pictures: {each: part}
+"""
+
+
+def test_a_table_has_parts_ratios_and_a_picture_for_each(fake):
+    assert fake(WIDE) == 0
+    rows = {(row["part"], row["t0"], row["steps"]): row for row in fake.table()}
+    few, more = (float(rows["coarse", "400", steps]["mae"]) for steps in ("few", "more"))
+    assert float(rows["coarse", "400", "more"]["share"]) == pytest.approx(more / few)
+    assert float(rows["fine", "300", "few"]["share"]) == 1
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "## coarse\n\n| t0 | steps | n |" in page and "## fine\n\n| t0 | steps | n |" in page
+    tall, low = (Image.open(fake.control / "out" / f"{part}.png") for part in ("coarse", "fine"))
+    assert tall.height == 4 * low.height > 4 * 8
+    assert Image.open(fake.control / "out" / "figure.png").size[0] > 800
+
+
+def test_samples_of_all_rows_stand_below_each_other(fake):
+    text = WIDE.replace("pictures: {each: part}", "pictures: {of: samples, each: t0}")
+    assert (
+        fake(text.replace("figure: {x: t, y: mae, panels: part, lines: [steps]}", "figure: false"))
+        == 0
+    )
+    assert not (fake.control / "out" / "figure.png").exists()
+    sheet = Image.open(fake.control / "out" / "400.png")
+    assert sheet.width == 2 * (8 + 2)
+    assert [sheet.getpixel((12, y)) for y in (24, 26 + 34)] == [(255, 0, 0)] * 2
+
+
+def test_only_some_rows_can_be_run(fake, capsys):
+    assert fake(WIDE, "rows=400,few") == 0
+    assert len(fake.started()) == 1 and "sampler.t0=400 sampler.s_gen=2" in fake.started()[0]
+    assert sum(bool(row["mae"]) for row in fake.table()) == 1
+    assert fake(WIDE, 'rows="fine"') == 0
+    assert len(fake.started()) == 2
+    with pytest.raises(
+        DclipError, match="rows=500: no row is called 500; part: coarse, fine; t0: 300, 400"
+    ):
+        fake(WIDE, "rows=500")
+
+
+def test_rows_of_the_published_table_stay_until_they_are_run_again(fake, tmp_path):
+    """With more seeds they stay, too; where they come from is said."""
+    (tmp_path / "mine.yaml").write_text(GRID, "utf-8")
+    study = read_study(str(tmp_path / "mine.yaml"))
+    folders = Folders(tmp_path / "runs", tmp_path / "published", published=True)
+    folders.table.mkdir()
+    (folders.table / "table.csv").write_text(
+        "t0,steps,n,seeds,mae,mae_std,ssim,origin\n"
+        '300,"(4, 2)",9,1,0.5,0.1,0.25,old machine\n'
+        '400,"(4, 2)",9,3,0.75,-,0.5,old machine\n'
+        '400,"(4, 4)",9,1,0.875,,0.5,\n'
+    )
+    Image.new("RGB", (8, 500)).save(folders.table / "pictures.png")
+    planned = Progress(study, folders)
+    rows = {row for row in study.rows if row[1][1] == "(4, 2)"}
+    execute.run_study(planned, 1, lambda _: None, rows)
+    table = study_table.study_table(planned)
+    cells = {tuple(row.key.values()): (row.cells["mae"].value, row.seeds) for row in table.rows}
+    assert cells["300", "(4, 2)"] == (pytest.approx(0.2998), 1)  # made anew
+    assert cells["400", "(4, 2)"] == (0.75, 3)  # anew, but of fewer seeds
+    assert cells["400", "(4, 4)"] == (0.875, 1)
+    assert cells["300", "(4, 4)"] == (None, 0)
+    assert "1 rows kept from an earlier table: old machine" in table.notes
+    assert "1 rows kept from an earlier table: origin not recorded" in table.notes
+    sheets.write_sheets(planned, Pictures())  # a sheet of more rows is left alone
+    assert Image.open(folders.table / "pictures.png").height == 500
+
+
+def test_objectives_are_compared_at_equal_budgets():
+    """A forward call of the network counts 1, a backward call 2; to half an epoch."""
+    for job in read_study("finetuning", seeds=[0]).jobs:
+        row = dict(job.row)
+        method = configured(job.settings).method
+        usual = configured([f"experiment=toonfaces_{row['edit']}"]).method
+        steps = method.s_train
+        costs = {
+            "chain_checkpointed": 4 * steps,
+            "last_k": steps + 2,
+            "annealed": steps + 2 * (steps + 1) / 2,
+            "onestep": 3,
+            "onestep_invert": 3,
+            "onestep_lora": 3,
+        }
+        epoch = costs.get(row["objective"], 3 * steps)
+        budget = usual.epochs * 3 * usual.s_train * float(row["budget"])
+        assert abs(method.epochs * epoch - budget) <= epoch / 2, row
+
+
+def test_the_pictures_that_applications_read_are_those_of_the_domain():
+    truth = TRUTHS["red_hair"]
+    inputs = ROOT / "experiments" / "applications" / "inputs"
+    training = [
+        face for face in (sample_face("train", 5000 + i) for i in range(64)) if truth.applies(face)
+    ]
+    face = training[0]
+    for name, expected in (("before", face), ("red_hair", counterfactual(face, truth))):
+        assert len(list((inputs / name).glob("*.png"))) == 16
+        assert (np.asarray(Image.open(inputs / name / "0.png")) == render(expected)).all()
 
 
 POOLED = """
