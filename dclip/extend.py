@@ -1,8 +1,98 @@
-"""The one stable face for plug-ins: what ``docs/extend.md`` imports. Imports nothing heavy."""
+"""The one stable face for plug-ins: what ``docs/extend.md`` imports, from wherever it lies.
 
-from dclip.config import Dataset, Guided, Sampler, option
+Options, methods and metrics are imported at once, and nothing heavy with them. What computes is
+imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from dclip.config import Config, Dataset, Guided, Sampler, option
 from dclip.data.photographs import Folder
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.metrics.names import metric
 
-__all__ = ["Dataset", "DclipError", "Folder", "Guided", "Sampler", "metric", "option"]
+if TYPE_CHECKING:
+    from dclip.diffusion.noise import ImageNoise
+    from dclip.diffusion.sampler import Evaluate, Prediction, Solver, Step, predict_x0, sample
+    from dclip.diffusion.schedule import Schedule
+    from dclip.diffusion.solvers import pairs_of
+    from dclip.edits.edit import DenoiserEdit, Edit
+    from dclip.edits.saved import SavedEdit
+    from dclip.encode.encoded import Encoded
+    from dclip.methods.diffusionclip.loss import edit_loss
+    from dclip.metrics.scorers import Scorers
+    from dclip.models.saved import read_weights, save_weights
+    from dclip.models.unet import DiffusionModel
+    from dclip.run import Run
+    from dclip.types import Edited, Images
+
+LATER = {
+    "DenoiserEdit": "dclip.edits.edit",
+    "DiffusionModel": "dclip.models.unet",
+    "Edit": "dclip.edits.edit",
+    "Edited": "dclip.types",
+    "Encoded": "dclip.encode.encoded",
+    "Evaluate": "dclip.diffusion.sampler",
+    "ImageNoise": "dclip.diffusion.noise",
+    "Images": "dclip.types",
+    "Prediction": "dclip.diffusion.sampler",
+    "Run": "dclip.run",
+    "SavedEdit": "dclip.edits.saved",
+    "Schedule": "dclip.diffusion.schedule",
+    "Scorers": "dclip.metrics.scorers",
+    "Solver": "dclip.diffusion.sampler",
+    "Step": "dclip.diffusion.sampler",
+    "edit_loss": "dclip.methods.diffusionclip.loss",
+    "pairs_of": "dclip.diffusion.solvers",
+    "predict_x0": "dclip.diffusion.sampler",
+    "read_weights": "dclip.models.saved",
+    "sample": "dclip.diffusion.sampler",
+    "save_weights": "dclip.models.saved",
+}
+
+__all__ = [
+    "BACKWARD",
+    "Config",
+    "Cost",
+    "Dataset",
+    "DclipError",
+    "DenoiserEdit",
+    "DiffusionModel",
+    "Edit",
+    "Edited",
+    "Encoded",
+    "Evaluate",
+    "Folder",
+    "Guided",
+    "ImageCounts",
+    "ImageNoise",
+    "Images",
+    "Method",
+    "Prediction",
+    "Run",
+    "Sampler",
+    "SavedEdit",
+    "Schedule",
+    "Scorers",
+    "Solver",
+    "Step",
+    "edit_loss",
+    "metric",
+    "need",
+    "option",
+    "pairs_of",
+    "predict_x0",
+    "read_weights",
+    "sample",
+    "save_weights",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in LATER:
+        raise AttributeError(f"dclip.extend has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(LATER[name]), name)

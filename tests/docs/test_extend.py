@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from dclip.config import OPTIONS
 from dclip.files import read_json
 from dclip.metrics import names
+from dclip.models.header import read_header
 from dclip.prepare import plugins
 from dclip.record import identity
 from helpers.runs import ROOT, command_here, words
@@ -64,8 +65,19 @@ def run(given, tiny, folder):
         small = {k: v for k, v in small.items() if not k.startswith("method.")}
     if "guidance=contrastive_margin" in given:
         small |= {"task.count": 2, "task.leak": 0, "sampler.t0": 500, "metric.clip": "false"}
+    if any(word in ("plugins=colour", "edit=red_hair") for word in given):
+        small = {k: v for k, v in small.items() if k.split(".")[0] not in ("experiment", "edit")}
+        small |= {"metric.clip": "true"}
+    if "method=colour" in given:
+        small = {k: v for k, v in small.items() if not k.startswith("method.")}
     told = {word.split("=")[0] for word in given}
-    command_here(*given[2:], *words({k: v for k, v in small.items() if k not in told}), cwd=folder)
+    settings = words({k: v for k, v in small.items() if k not in told})
+    if "plan=true" in given:
+        with pytest.raises(SystemExit) as ended:
+            command_here(*given[2:], *settings, cwd=folder)
+        assert ended.value.code == 0
+        return folder
+    command_here(*given[2:], *settings, cwd=folder)
     return (folder / "outputs" / "latest").resolve()
 
 
@@ -77,7 +89,7 @@ def write_files(text, folder):
 
 
 def test_the_page_has_an_example_of_everything():
-    assert list(SECTIONS) == ["A metric", "A data set", "An edit", "A sampler", "A guidance"]
+    assert list(SECTIONS) == list(CHECKS)
     assert all(blocks(text, "python", "yaml") and commands(text) for text in SECTIONS.values())
 
 
@@ -85,7 +97,8 @@ def test_the_page_has_an_example_of_everything():
 def test_an_example_runs_as_it_is_printed(name, tiny, tmp_path, untouched):
     write_files(SECTIONS[name], tmp_path)
     found = [run(given, tiny, tmp_path) for given in commands(SECTIONS[name])]
-    assert all(read_json(folder / "status.json")["status"] == "finished" for folder in found)
+    done = [folder for folder in found if (folder / "status.json").is_file()]
+    assert all(read_json(folder / "status.json")["status"] == "finished" for folder in done)
     CHECKS[name](found, tmp_path)
 
 
@@ -144,10 +157,33 @@ def check_guidance(found, _):
     assert (folder / "samples" / "sheet.png").is_file()
 
 
+def check_method(found, folder):
+    """Learned, half applied, and mixed with a fine-tuning; planned, and a row of a study."""
+    from dclip.study.grid import read_study
+
+    _, learned, half, _, mixed = found
+    plans = list((folder / "outputs" / "plans").iterdir())
+    assert [read_json(plan)["unet_calls"]["learn colours"] for plan in plans] == [36]
+    header = read_header(learned / "adapter.safetensors")
+    assert header["method_name"] == "colour"
+    assert (learned / "adapter.safetensors").stat().st_size < 10_000
+    whole, some, both = (read_json(of / "metrics.json")["mae"] for of in (learned, half, mixed))
+    assert 0 < some < whole
+    assert both != whole
+    assert "loss_total" in (learned / "curves.jsonl").read_text("utf-8")
+    assert (mixed / "report.html").is_file()
+    study = read_study(str(folder / "colours.yaml"))
+    assert len(study.jobs) == 2
+
+
 CHECKS = {
-    "A metric": check_metric, "A data set": check_data_set, "An edit": check_edit, "A sampler": check_sampler,
+    "A metric": check_metric,
+    "A data set": check_data_set,
+    "An edit": check_edit,
+    "A sampler": check_sampler,
     "A guidance": check_guidance,
-}  # fmt: skip
+    "A method": check_method,
+}
 
 
 def test_a_plugin_that_fails_says_what_failed(tmp_path, monkeypatch):
