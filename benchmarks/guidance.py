@@ -27,8 +27,8 @@ from dclip.files import write_json
 from dclip.methods.sampling.guidance import ClipObjective, Context, Guide
 from dclip.models.checkpoints import load_clip, load_model
 from dclip.record.machine import environment
+from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
-from dclip.text.reader import read
 
 PARTS = ("unet", "clip_forward", "clip_backward")
 
@@ -74,7 +74,7 @@ class Bench:
         size = self.model.image_size
         self.x = ImageNoise(self.ids).like(torch.empty(images, 3, size, size)).to(self.device)
         self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.reader = read(
+        self.reader = read_prompts(
             self.clip,
             [Prompt(text, 1.0, siblings(text))],
             source="person" if "directional" in kind else None,

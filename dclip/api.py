@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config, Encode, FinalStep, Grid, Metrics, Mix, Sampler, SampleTask, Solver
-from dclip.data.toonfaces.truths import TRUTHS
+from dclip.data.domains import domain_named
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
@@ -217,9 +217,11 @@ def measure(
         ValueError: ToonFaces has no edit of that name.
     """
     edited = Edited(_images(source), result, truth)
-    if edit_name is not None and edit_name not in TRUTHS:
-        raise ValueError(f"ToonFaces has no edit {edit_name!r}; it has {', '.join(TRUTHS)}")
-    meaning = TRUTHS[edit_name] if edit_name else None
+    toonfaces = domain_named("toonfaces")
+    meaning = toonfaces.truth(edit_name) if edit_name else None
+    if edit_name is not None and meaning is None:
+        known = ", ".join(toonfaces.edits)
+        raise ValueError(f"ToonFaces has no edit {edit_name!r}; it has {known}")
     return measure_edit(edited, Metrics(), scorers or Scorers(), texts, meaning).values
 
 

@@ -107,6 +107,11 @@ class Domain:
     pictures: str = "photographs"
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """The names of the edits whose true meaning is known."""
+        return ()
+
     def truth(self, edit: str) -> Truth | None:
         """The true meaning of the edit of this name."""
         return None

@@ -61,9 +61,8 @@ def check_data(cfg: Config) -> None:
         not (data.align and data.drawn) or cfg.input is not None,
         "dataset.align=true is for photographs; this data set is drawn, and has nothing to align",
     )
-    if not counts or missing_data(
-        cfg
-    ):  # dclip.prepare.needs lists what is missing, with the weights
+    # what is missing is listed by dclip.prepare.needs, with the weights
+    if not counts or missing_data(cfg):
         return
     _check_clip(cfg)
     data.check(counts)

@@ -17,8 +17,8 @@ from dclip.metrics.names import metrics_of
 from dclip.metrics.scorers import Role, Scorers
 from dclip.metrics.suite import REASONS, Reasons, absent_sets, compare_sets, measure_each
 from dclip.models.judge import Judge
+from dclip.text.features import PromptFeatures
 from dclip.text.prompts import Prompt, attributes_of
-from dclip.text.reader import Reader
 from dclip.types import Edited, Images
 
 SAMPLES: Reasons = {
@@ -34,7 +34,7 @@ def measure_samples(
     images: Tensor,
     prompts: Sequence[Prompt],
     options: Metrics,
-    readers: Mapping[str, Reader | None],
+    readers: Mapping[str, PromptFeatures | None],
     judge: Judge | None,
     reference: Tensor | str,
 ) -> Scores:
@@ -57,11 +57,11 @@ def measure_samples(
 def _scorers(
     prompts: Sequence[Prompt],
     options: Metrics,
-    readers: Mapping[str, Reader | None],
+    readers: Mapping[str, PromptFeatures | None],
     judge: Judge | None,
 ) -> Scorers:
     guide, heldout = readers.get("guide"), readers.get("heldout")
-    readings: dict[Role, Reader] = {}
+    readings: dict[Role, PromptFeatures] = {}
     if guide is not None:
         readings["clip"] = guide
     if heldout is not None:

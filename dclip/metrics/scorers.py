@@ -28,8 +28,8 @@ from dclip.models.judge import Judge
 from dclip.models.networks import Networks
 from dclip.models.parser import Parser
 from dclip.text.direction import Direction
+from dclip.text.features import PromptFeatures
 from dclip.text.prompts import Prompt
-from dclip.text.reader import Reader, target_probability
 from dclip.types import batches
 
 Role = Literal["clip", "heldout", "identity"]
@@ -85,7 +85,7 @@ class Scorers:
     truth: Truth | None = None
     goal: Sequence[tuple[str, str]] | None = None
     prompts: Sequence[Prompt] = ()
-    readings: Mapping[Role, Reader] = field(default_factory=dict)
+    readings: Mapping[Role, PromptFeatures] = field(default_factory=dict)
     variants: int = 1
     choices: Choices = field(default_factory=Choices)
     compare: Features = Features.auto
@@ -238,4 +238,4 @@ class Scorers:
         """The probability [N] of the prompts' targets among their distractors, on the CPU."""
         reading = self.readings[role]
         features = self.features(role, images).to(reading.targets.device)
-        return target_probability(reading, features).cpu()
+        return reading.target_probability(features).cpu()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dclip.config import Config, ParserName
-from dclip.data.domains import networks_of
+from dclip.data.domain import Domain
+from dclip.data.domains import domain_named, networks_of
 from dclip.models import registry
 
 
@@ -22,24 +23,14 @@ class NetworkNames:
     guides: tuple[str, ...] = ()  # CLIPs that guide samples together
 
 
-def domain_of(cfg: Config) -> str | None:
-    """The domain of the images: as set, else the checkpoint's in the registry, else the data set's."""
+def shown_domain(cfg: Config) -> Domain:
+    """What the images show: as set, else the checkpoint's in the registry, else the data set's."""
     entry = registry.entry_of(cfg.checkpoint.name)
     if cfg.checkpoint.domain is not None:
-        return cfg.checkpoint.domain.value
+        return domain_named(cfg.checkpoint.domain.value)
     if entry is not None and entry.domain is not None:
-        return entry.domain
-    return cfg.dataset.shows or None
-
-
-def identity_of(domain: str | None) -> str | None:
-    """The network that tells persons apart in images of this domain."""
-    return networks_of(domain).identity
-
-
-def judge_of(domain: str | None) -> str | None:
-    """The network that names attributes and parts of images of this domain."""
-    return networks_of(domain).judge
+        return domain_named(entry.domain)
+    return domain_named(cfg.dataset.shows)
 
 
 def clip_of(name: str) -> str:
@@ -47,8 +38,8 @@ def clip_of(name: str) -> str:
     return networks_of(name).clip or name
 
 
-def parser_of(choice: ParserName, domain: str | None) -> str | None:
-    """The network that finds the parts of images of this domain."""
+def parser_of(choice: ParserName, domain: Domain) -> str | None:
+    """The network that finds the parts of images."""
     if choice is ParserName.auto:
-        return networks_of(domain).parser
+        return domain.networks.parser
     return None if choice is ParserName.none else choice.value

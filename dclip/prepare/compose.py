@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS, Config, Dataset, DemoTask, Task, adapters_of
-from dclip.data.domains import networks_of
+from dclip.data.domains import domain_named, networks_of
 from dclip.errors import DclipError
 from dclip.prepare import plugins
 from dclip.prepare.checks import to_config
@@ -172,7 +172,7 @@ def _name_texts(node: DictConfig, header: dict[str, Any], told: set[str]) -> Non
     guessed = {"name": words, "source": "photo", "target": words.replace("_", " ")}
     header["edit"] = OmegaConf.load(file).edit if file else guessed
     sure = file is not None or bool(told & {"edit", "edit.source", "edit.target"})
-    if "metric.clip" not in told and (not sure or node.clip.name == "toonfaces"):
+    if "metric.clip" not in told and (not sure or domain_named(node.clip.name).drawn):
         node.metric.clip = False
 
 

@@ -12,14 +12,7 @@ from dclip.config import (
     planned,
 )
 from dclip.methods.contract import method_of
-from dclip.models.needed import (
-    NetworkNames,
-    clip_of,
-    domain_of,
-    identity_of,
-    judge_of,
-    parser_of,
-)
+from dclip.models.needed import NetworkNames, clip_of, parser_of, shown_domain
 
 
 def networks(cfg: Config) -> NetworkNames:
@@ -27,14 +20,14 @@ def networks(cfg: Config) -> NetworkNames:
     cfg = planned(cfg)
     if isinstance(cfg.task, PretrainTask):
         return NetworkNames()
-    domain = domain_of(cfg)
+    domain = shown_domain(cfg)
     roles = _sampling_roles(cfg) if isinstance(cfg.task, SampleTask) else _editing_roles(cfg)
     return NetworkNames(
         model=cfg.checkpoint.name,
         clip=clip_of(cfg.clip.name) if "clip" in roles else None,
         heldout=cfg.clip.heldout if "heldout" in roles else None,
-        identity=identity_of(domain) if "identity" in roles else None,
-        judge=judge_of(domain) if "judge" in roles else None,
+        identity=domain.networks.identity if "identity" in roles else None,
+        judge=domain.networks.judge if "judge" in roles else None,
         parser=parser_of(cfg.metric.parser, domain) if "parser" in roles else None,
         guides=tuple(clip_of(name) for name in guiding_clips(cfg)),
     )

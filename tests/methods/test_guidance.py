@@ -15,8 +15,8 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.sampling.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views
 from dclip.models.checkpoints import load_model
+from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
-from dclip.text.reader import read
 from helpers.runs import configure, run, words
 
 KINDS = sorted(name for name, cls in OPTIONS["guidance"].items() if issubclass(cls, Guided))
@@ -32,7 +32,7 @@ def noise_like(n=3, seed=0):
 
 def make_guide(clip, kind="contrastive", prompts=(PROMPT,), **options):
     chosen = OPTIONS["guidance"][kind](**options)
-    reader = read(
+    reader = read_prompts(
         clip,
         prompts,
         temperature=chosen.temperature,
@@ -171,7 +171,7 @@ def test_the_faithful_preset_is_equation_5_as_published(model, clip):
     assert cfg.guidance.scale == 100
     assert not cfg.task.clip_x0
     assert (cfg.sampler.t0, cfg.sampler.s_gen) == (999, 1000)
-    reader = read(clip, [PROMPT], temperature=cfg.guidance.temperature)
+    reader = read_prompts(clip, [PROMPT], temperature=cfg.guidance.temperature)
     guide = Guide(cfg.guidance, ClipObjective("contrastive", [reader], [1.0]), SCHEDULE)
     ids, x, start = IDS[:2], noise_like(2) * 0.5, 6
     with torch.no_grad():
@@ -427,7 +427,10 @@ def test_several_clips_guide_together_and_each_weighs_the_same(model, clip, nets
     from dclip.models.checkpoints import load_clip
 
     options = OPTIONS["guidance"]["contrastive"](cutouts=0, flip=False, normalise=Normalise.none)
-    readers = [read(clip, [PROMPT]), read(load_clip(str(nets["heldout"])), [PROMPT])]
+    readers = [
+        read_prompts(clip, [PROMPT]),
+        read_prompts(load_clip(str(nets["heldout"])), [PROMPT]),
+    ]
 
     def step(*chosen):
         guided = Guide(options, ClipObjective("contrastive", chosen, [1.0]), SCHEDULE)(
@@ -446,7 +449,7 @@ def test_several_clips_guide_together_and_each_weighs_the_same(model, clip, nets
 
 def test_several_targets_pull_by_their_weights(clip):
     prompts = [Prompt("a zombie", 1.0, ("a person",)), Prompt("red hair", 3.0, ("black hair",))]
-    reader = read(clip, prompts)
+    reader = read_prompts(clip, prompts)
     features = [clip.image_features(torch.tanh(noise_like()))]
     whole = ClipObjective("contrastive", [reader], [1.0, 3.0]).loss(features)
     each = [LOSSES["contrastive"](reader, k, features[0], features[0]) for k in (0, 1)]
@@ -454,7 +457,9 @@ def test_several_targets_pull_by_their_weights(clip):
 
 
 def test_templates_are_averaged(clip):
-    plain, averaged = (read(clip, [PROMPT], templates) for templates in ("none", "imagenet79"))
+    plain, averaged = (
+        read_prompts(clip, [PROMPT], templates) for templates in ("none", "imagenet79")
+    )
     assert not torch.allclose(plain.targets, averaged.targets, atol=1e-3)
     mean = F.normalize(
         clip.text_features([t.format(PROMPT.text) for t in losses.templates("imagenet79")]).mean(0),
@@ -613,9 +618,9 @@ def test_bad_guidance_is_refused_in_one_line(overrides, expected):
 def test_a_text_longer_than_clips_context_is_refused_before_sampling(clip, tiny, tmp_path):
     text = "a person with a beard " * 8
     with pytest.raises(DclipError, match="too long for the CLIP"):
-        read(clip, [Prompt(text, 1.0, ("a person",))])
+        read_prompts(clip, [Prompt(text, 1.0, ("a person",))])
     with pytest.raises(DclipError, match="too long for the CLIP"):
-        read(clip, [Prompt("a person", 1.0, (text,))])
+        read_prompts(clip, [Prompt("a person", 1.0, (text,))])
     with pytest.raises(DclipError, match="too long"):
         run(
             *words(
@@ -631,4 +636,4 @@ def test_a_text_longer_than_clips_context_is_refused_before_sampling(clip, tiny,
 
 def test_texts_that_clip_cannot_tell_apart_are_refused(clip):
     with pytest.raises(DclipError, match="as the same text"):
-        read(clip, [Prompt("Person", 1.0, ("a zombie",))], source="person")
+        read_prompts(clip, [Prompt("Person", 1.0, ("a zombie",))], source="person")

@@ -13,8 +13,8 @@ from dclip.files import read_json
 from dclip.methods.latent.optimise import LatentChain, LatentLoss, optimise_batch
 from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidance import ClipObjective
+from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
-from dclip.text.reader import read
 from dclip.types import to_uint8
 from helpers.runs import configure, words
 
@@ -32,7 +32,7 @@ def optimised(
     options = LatentOpt(**{"steps": 4, "lr": 0.05, "s_opt": 2, "stop_at": 1.0, **options})
     start = latents() if start is None else start
     chain = LatentChain(model, pairs_down(999, options.s_opt), checkpointing=options.checkpointing)
-    reader = read(
+    reader = read_prompts(
         clip, prompts, temperature=temperature, source="person" if "directional" in kind else None
     )
     with torch.no_grad():

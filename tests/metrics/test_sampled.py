@@ -10,8 +10,8 @@ from dclip.metrics.features import INCEPTION
 from dclip.metrics.sampled import measure_samples
 from dclip.models import registry
 from dclip.models.judge import Judge
+from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
-from dclip.text.reader import read, target_probability
 
 PROMPTS = [
     Prompt(
@@ -96,7 +96,7 @@ def test_the_frechet_distance_is_that_of_torchmetrics_and_of_the_closed_form():
 
 
 def measured(clip=None, judge=None, prompts=PROMPTS, reference="none given", n=6, **options):
-    readers = {"guide": read(clip, prompts) if clip else None, "heldout": None}
+    readers = {"guide": read_prompts(clip, prompts) if clip else None, "heldout": None}
     return measure_samples(
         images(n), prompts, Metrics(bootstrap=10, **options), readers, judge, reference
     )
@@ -137,10 +137,10 @@ def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tm
 
 def test_several_prompts_must_all_hold(clip):
     prompts = [PROMPTS[0], Prompt("red hair", 1.0, ("black hair", "grey hair"))]
-    reader = read(clip, prompts)
+    reader = read_prompts(clip, prompts)
     seen = clip.image_features(images(4))
     each = [p[:, 0] for p in reader.probabilities(seen)]
-    assert torch.equal(target_probability(reader, seen), torch.minimum(*each))
+    assert torch.equal(reader.target_probability(seen), torch.minimum(*each))
     for p in reader.probabilities(seen):
         torch.testing.assert_close(p.sum(1), torch.ones(4))
 

@@ -90,7 +90,7 @@ def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(phot
         "clip=openai_rn50",
         *FEW,
     )
-    assert needed.domain_of(cfg) == "scenes"
+    assert needed.shown_domain(cfg).name == "scenes"
     assert [n.name for n in needs.needed(cfg)] == [
         "openai_rn50",
         "laion_vit_b_32",

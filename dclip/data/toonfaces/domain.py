@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dclip.data.domain import Domain, DomainNetworks, Grammar, Looks
 from dclip.data.toonfaces.faces import ATTRIBUTES, PARTS, SIZE
-from dclip.data.toonfaces.truths import Truth, truth_named
+from dclip.data.toonfaces.truths import TRUTHS, Truth, truth_named
 from dclip.data.toonfaces.words import parse_attributes, siblings
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ LOOKS = Looks(
 
 class ToonFacesDomain(Domain):
     """Drawn faces, of which everything is known."""
+
+    @property
+    def edits(self) -> tuple[str, ...]:
+        """All edits of ``conf/edit`` that a renderer can draw."""
+        return tuple(TRUTHS)
 
     def truth(self, edit: str) -> Truth | None:
         """The true meaning of the edit of this name, or of several names joined by ``+``."""

@@ -40,7 +40,6 @@ from dclip.record.record import Record
 from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.runtime.trainer import progress_bar, shows_progress
-from dclip.text.reader import target_probability
 from dclip.types import batches
 
 LEAST = 1e-4  # a loss has got better if it fell by this much
@@ -128,7 +127,7 @@ class LatentLoss:
         with torch.no_grad():
             reader = self.objective.readers[0]
             reached = (
-                target_probability(reader, features[0])
+                reader.target_probability(features[0])
                 if self.competing
                 else torch.zeros(len(index), device=loss.device)
             )

@@ -40,12 +40,12 @@ from dclip.config import ClipRange, Guided, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import EpsFn, Prediction, predict_x0
 from dclip.diffusion.schedule import Schedule
-from dclip.text.reader import Reader
+from dclip.text.features import PromptFeatures
 
 # ---------------------------------------------------------------------------------------------------- objective
 
 # kind -> loss of the k-th prompt, from image features [N, D] and (for directional kinds) the source images' features
-Term = Callable[[Reader, int, Tensor, Tensor], Tensor]
+Term = Callable[[PromptFeatures, int, Tensor, Tensor], Tensor]
 
 
 LOSSES: dict[str, Term] = {
@@ -67,7 +67,7 @@ class ClipObjective:
     """What images are pulled towards: one loss of all prompts (weighted mean) under all readers (mean)."""
 
     kind: str
-    readers: Sequence[Reader]
+    readers: Sequence[PromptFeatures]
     weights: Sequence[float]
 
     @property

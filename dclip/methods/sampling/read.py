@@ -11,8 +11,8 @@ from dclip.methods.sampling.guidance import ClipObjective, Guide
 from dclip.methods.sampling.prompts import guidance_name, needs_direction
 from dclip.models.clip import ClipModel
 from dclip.run import Run
+from dclip.text.features import PromptFeatures, read_prompts
 from dclip.text.prompts import Prompt, resolve
-from dclip.text.reader import Reader, read
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class ReadPrompts:
     """The prompts, and the CLIPs that have read them: ``guides`` pull, ``heldout`` only scores."""
 
     prompts: tuple[Prompt, ...] = ()
-    guides: tuple[Reader, ...] = ()
-    heldout: Reader | None = None
+    guides: tuple[PromptFeatures, ...] = ()
+    heldout: PromptFeatures | None = None
 
     @classmethod
     def of(cls, run: Run, kinds: Collection[str]) -> ReadPrompts:
@@ -38,8 +38,8 @@ class ReadPrompts:
         source = cfg.edit.source if needs_direction(kinds) else None
         temperature = options.temperature if isinstance(options, Guided) else None
 
-        def features(clip: ClipModel, temperature: float | None) -> Reader:
-            return read(clip, prompts, options.templates, temperature, source)
+        def features(clip: ClipModel, temperature: float | None) -> PromptFeatures:
+            return read_prompts(clip, prompts, options.templates, temperature, source)
 
         pulling = networks.guides or [clip for clip in (networks.clip,) if clip is not None]
         heldout = features(networks.heldout, None) if networks.heldout is not None else None
