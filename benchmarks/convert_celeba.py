@@ -66,11 +66,11 @@ def measure(folder: Path) -> None:
     with step("libraries imported"):
         import torch
 
-        from dclip.models import convert
         from dclip.models.checkpoints import load_model
+        from dclip.models.recognise import recognise
     with step(f"read and recognised ({path.stat().st_size / 1e6:,.1f} MB)"):
         state = foreign.read_foreign(path)
-        found = convert.recognise(state)
+        found = recognise(state)
     count = sum(value.numel() for value in state.values())
     assert (count, len(state)) == (PARAMETERS, TENSORS), (
         f"{count:,} parameters in {len(state)} tensors"

@@ -10,38 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dclip.files import atomic_save
+from dclip.models.header import KEY
 from dclip.models.unet import ModelInfo
 
 
 def save_weights(
     path: Path, net: nn.Module, header: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write a network's weights with its header, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write a network's weights with its header, whole or not at all.
 
-    def pack(value: Tensor) -> Tensor:
-        return (
-            value.detach()
-            .cpu()
-            .to(dtype if value.is_floating_point() else value.dtype)
-            .contiguous()
-        )
-
-    state = {key: pack(value) for key, value in net.state_dict().items()}
-    atomic_save(
-        path,
-        lambda p: save_file(state, str(p), metadata={"dclip": json.dumps(header, sort_keys=True)}),
-    )
+    ``dtype`` is that of the floating-point tensors; the others stay as they are.
+    """
+    state = {}
+    for key, value in net.state_dict().items():
+        packed = value.detach().cpu()
+        if packed.is_floating_point():
+            packed = packed.to(dtype)
+        state[key] = packed.contiguous()
+    metadata = {KEY: json.dumps(header, sort_keys=True)}
+    atomic_save(path, lambda temporary: save_file(state, str(temporary), metadata=metadata))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, floating-point ones as float32."""
-    from safetensors.torch import load_file
+    return as_float32(load_file(str(path)))
 
-    return {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
+
+def as_float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The floating-point tensors of a state dict as float32, the others as they are."""
+    converted = {}
+    for key, value in state.items():
+        converted[key] = value.float() if value.is_floating_point() else value
+    return converted
 
 
 @lru_cache(maxsize=32)

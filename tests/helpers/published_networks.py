@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dclip.models import convert as c
+from dclip.models.recognise import recognise
 from dclip.models.unet import build_unet
 
 # ---------------------------------------------------------------------------------------------------- ddim, by the facts
@@ -283,7 +284,7 @@ def random_net(kind, seed=0, **settings):
 
 
 def built(state, **options):
-    recognised = c.recognise(state, **options)
+    recognised = recognise(state, **options)
     unet = build_unet(recognised.unet)
     unet.load_state_dict(c.convert(state, recognised))
     return unet.eval()

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from dclip.errors import DclipError
 from dclip.models import convert as c
 from dclip.models.checkpoints import load_model
+from dclip.models.recognise import recognise
 from dclip.models.unet import build_unet
 from helpers.published_networks import ADM, DDIM, AdmNet, DdimNet, built, difference, random_net
 
@@ -71,12 +72,12 @@ def test_a_wrong_head_dim_loads_without_a_word_and_computes_something_else(adm):
 
 def test_a_head_dim_that_does_not_divide_the_channels_is_refused(adm):
     with pytest.raises(DclipError, match="head_dim=48 does not divide 64 channels; give head_dim"):
-        c.recognise(adm.state_dict(), head_dim=48)
+        recognise(adm.state_dict(), head_dim=48)
 
 
 def test_two_heads_in_a_ddim_network_would_compute_something_else(ddim):
     state = ddim.state_dict()
-    recognised = c.recognise(state)
+    recognised = recognise(state)
     assert recognised.unet["attention_head_dim"] is None
     unet = build_unet(recognised.unet | {"attention_head_dim": 32})
     unet.load_state_dict(c.convert(state, recognised))
@@ -87,7 +88,7 @@ def test_two_heads_in_a_ddim_network_would_compute_something_else(ddim):
 
 
 def test_a_ddim_state_dict_is_recognised_from_names_and_shapes(ddim):
-    found = c.recognise(ddim.state_dict())
+    found = recognise(ddim.state_dict())
     assert (found.format, found.variance, found.unused) == ("ddim", "fixed_small", ())
     assert found.unet["block_out_channels"] == (32, 64, 64)
     assert found.unet["layers_per_block"] == 2
@@ -98,7 +99,7 @@ def test_a_ddim_state_dict_is_recognised_from_names_and_shapes(ddim):
 
 
 def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
-    found = c.recognise(adm.state_dict(), head_dim=32, image_size=64)
+    found = recognise(adm.state_dict(), head_dim=32, image_size=64)
     assert (found.format, found.variance) == ("adm", "learned_range")
     assert found.unet["down_block_types"] == (
         "ResnetDownsampleBlock2D",
@@ -115,7 +116,7 @@ def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
 
 
 def test_scale_shift_and_resampling_are_read_from_the_weights():
-    plain = c.recognise(
+    plain = recognise(
         random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(), head_dim=32
     )
     assert plain.variance == "fixed_small"
@@ -126,12 +127,12 @@ def test_scale_shift_and_resampling_are_read_from_the_weights():
 @pytest.mark.parametrize("size", [0, -4, 30])
 def test_an_image_size_that_cannot_be_halved_is_refused(ddim, size):
     with pytest.raises(DclipError, match=f"image_size={size} is impossible.*multiple of 4"):
-        c.recognise(ddim.state_dict(), image_size=size)
+        recognise(ddim.state_dict(), image_size=size)
 
 
 def test_the_class_embedding_is_left_out_on_purpose_and_said():
     net = random_net(AdmNet, **ADM, classes=5)
-    found = c.recognise(net.state_dict(), head_dim=32)
+    found = recognise(net.state_dict(), head_dim=32)
     assert found.unused == ("label_emb.weight",)
     assert difference(net, built(net.state_dict(), head_dim=32)) < 1e-5
 
@@ -140,9 +141,9 @@ def test_strangers_and_nothing_are_refused():
     with pytest.raises(
         DclipError, match=r"no known diffusion format \(conv.weight\); known: ddim, adm, diffusers"
     ):
-        c.recognise({"conv.weight": torch.zeros(1)})
+        recognise({"conv.weight": torch.zeros(1)})
     with pytest.raises(DclipError, match="no tensors"):
-        c.recognise({})
+        recognise({})
 
 
 SIX = (1, 1, 2, 2, 4, 4)
@@ -199,7 +200,7 @@ def test_the_published_networks_have_the_published_numbers_of_parameters(name):
     kind, args, more, parameters, tensors, model, size, variance, dropout = PUBLISHED[name]
     with torch.device("meta"):
         state = kind(*args, **more).state_dict()
-        found = c.recognise(state)
+        found = recognise(state)
         unet = build_unet(found.unet)
     assert (sum(v.numel() for v in state.values()), len(state)) == (parameters, tensors)
     assert (found.notes["model"], found.unet["sample_size"], found.variance) == (
@@ -299,7 +300,7 @@ def test_many_offenders_are_counted_in_one_line(ddim):
 def test_half_precision_weights_become_float32_and_the_source_stays_as_it_was(adm):
     half = {k: v.half() for k, v in adm.state_dict().items()}
     before = {k: v.clone() for k, v in half.items()}
-    weights = c.convert(half, c.recognise(half, head_dim=64))
+    weights = c.convert(half, recognise(half, head_dim=64))
     for value in weights.values():
         assert value.dtype == torch.float32
         value.zero_()

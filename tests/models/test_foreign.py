@@ -10,6 +10,7 @@ from dclip.errors import DclipError
 from dclip.models import convert as c
 from dclip.models import foreign
 from dclip.models.checkpoints import load_model
+from dclip.models.recognise import recognise
 from helpers.published_networks import Evil, built, difference
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -47,20 +48,16 @@ def test_files_of_the_old_torch_format_are_read(adm, tmp_path):
     assert same(foreign.read_foreign(str(tmp_path / "old.ckpt")), adm.state_dict())
 
 
-def test_the_averaged_copy_is_read_only_when_asked_for(tmp_path):
-    raw, ema = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
+def test_of_weights_and_their_running_average_the_weights_are_read(tmp_path):
+    raw, average = {"a": torch.zeros(2)}, {"a": torch.ones(2)}
     for name, content in (
-        ("dict", {"state_dict": raw, "ema": ema}),
-        ("list", [raw, {}, 0, 0, ema]),
+        ("dict", {"state_dict": raw, "ema": average}),
+        ("list", [raw, {}, 0, 0, average]),
     ):
         torch.save(content, tmp_path / name)
         assert same(foreign.read_foreign(tmp_path / name), raw)
-        assert same(foreign.read_foreign(tmp_path / name, ema=True), ema)
-    torch.save(raw, tmp_path / "bare")
-    with pytest.raises(DclipError, match="no averaged copy"):
-        foreign.read_foreign(tmp_path / "bare", ema=True)
-    torch.save({"ema": ema}, tmp_path / "only")
-    with pytest.raises(DclipError, match="ema=True reads ema"):
+    torch.save({"ema": average}, tmp_path / "only")
+    with pytest.raises(DclipError, match=r"more than weights: ema \(ema is a running average\)"):
         foreign.read_foreign(tmp_path / "only")
 
 
@@ -272,7 +269,7 @@ def test_a_folder_that_describes_something_else_is_refused(folder, file, setting
 
 def test_diffusers_weights_without_their_configuration_are_recognised_but_not_converted(folder):
     state = foreign.read_foreign(folder)
-    found = c.recognise(state)
+    found = recognise(state)
     assert (found.format, found.unet) == ("diffusers", {})
     with pytest.raises(DclipError, match=r"need the config\.json"):
         c.convert(state, found)
