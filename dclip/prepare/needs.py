@@ -17,7 +17,7 @@ from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
 from dclip.errors import DclipError, need
 from dclip.models import fetch, registry
-from dclip.models.registry import KnownWeights
+from dclip.models.registry import KnownWeights, Source
 from dclip.prepare.networks import networks
 
 log = logging.getLogger("dclip")
@@ -160,7 +160,7 @@ def _without_identity(cfg: Config) -> str:
 
 
 def absent(cfgs: Sequence[Config]) -> tuple[list[Need], list[str]]:
-    """What these runs cannot do without and is not here: weights, and one line for each missing data set."""
+    """What these runs cannot do without and is not here: weights, and one line per data set."""
     weights: dict[str, Need] = {}
     data: dict[str, None] = {}
     for cfg in cfgs:
@@ -172,62 +172,59 @@ def absent(cfgs: Sequence[Config]) -> tuple[list[Need], list[str]]:
 
 
 def obtain(cfgs: Sequence[Config]) -> None:
-    """Fetch what these runs need and is not here. MissingFilesError, within seconds, if that cannot be done.
+    """Fetch what these runs need and is not here.
 
     Optional files are left alone: a run that can do without a download does so.
+
+    Raises:
+        MissingFilesError: it cannot be fetched; said within seconds.
     """
     for cfg in cfgs:
         if isinstance(cfg.task, DemoTask) and not cfg.plan:
             check_page(cfg.task)
-    wanted, data = absent(cfgs)
-    if not wanted and not data:
+    weights, data = absent(cfgs)
+    if not weights and not data:
         return
     reason = fetch.offline_reason(any(cfg.offline for cfg in cfgs))
-    silent: Mapping[str, str] = {}
-    if reason is None and wanted and not data:  # nothing is fetched for a run that cannot start
-        silent = fetch.silent_hosts(url for need in wanted for url in need.sources)
-        reason = _unreachable(wanted, silent)
-        if reason is None:
-            reason = _fetch_all(wanted, silent, all(cfg.trainer.progress for cfg in cfgs))
-            wanted = [need for need in wanted if registry.located(need.entry) is None]
-    if (wanted and reason) or data:
-        raise MissingFilesError(message(wanted, data, reason))
+    if reason is None and weights and not data:  # nothing is fetched for a run that cannot start
+        reason = _fetch_all(weights, all(cfg.trainer.progress for cfg in cfgs))
+        weights = [one for one in weights if registry.located(one.entry) is None]
+    if (weights and reason) or data:
+        raise MissingFilesError(message(weights, data, reason))
 
 
 def check_page(task: DemoTask) -> None:
-    """Refuse a page that cannot be opened. DclipError where Gradio is missing, or the port is in use."""
-    if find_spec("gradio") is None:
-        raise DclipError(
-            "task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', or in a checkout make install"
-        )
+    """Refuse a page that cannot be opened.
+
+    Raises:
+        DclipError: Gradio is missing, or the port is in use.
+    """
+    need(
+        find_spec("gradio") is not None,
+        "task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', "
+        "or in a checkout make install",
+    )
     try:
         with socket.socket() as probe:
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as the server does: a port just left is free
+            # as the server does: a port just left is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((task.host, task.port))
     except OSError as error:
         raise DclipError(
-            f"task.host={task.host} task.port={task.port} cannot be used ({error.strerror}); choose another port, "
-            "or task.port=0 for any free one"
+            f"task.host={task.host} task.port={task.port} cannot be used ({error.strerror}); "
+            "choose another port, or task.port=0 for any free one"
         ) from error
 
 
-def _unreachable(needs: Sequence[Need], silent: Mapping[str, str]) -> str | None:
-    """Why some file has no source that answers; None if every file has one."""
-    for one in needs:
-        for file in one.entry.files:
-            hosts = [fetch.host(s.url) for s in fetch.sources(one.entry, file)]
-            if not file.optional and all(name in silent for name in hosts):
-                said = "; ".join(f"{name}: {silent[name]}" for name in dict.fromkeys(hosts))
-                return f"no server has {file.name} ({said})"
-    return None
-
-
-def _fetch_all(needs: Sequence[Need], silent: Mapping[str, str], progress: bool) -> str | None:
-    total = sum(need.megabytes for need in needs)
-    log.info("fetching %d weights, %s MB, into %s", len(needs), f"{total:,.0f}", registry.home())
-    for one in needs:
+def _fetch_all(weights: Sequence[Need], progress: bool) -> str | None:
+    """Fetch everything; why it failed, None if it did not."""
+    silent = fetch.silent_hosts(url for one in weights for url in one.sources)
+    reason = _unreachable(weights, silent)
+    if reason is not None:
+        return reason
+    total = sum(one.megabytes for one in weights)
+    log.info("fetching %d weights, %s MB, into %s", len(weights), f"{total:,.0f}", registry.home())
+    for one in weights:
         log.info("%s: %s MB, licence: %s", one.name, f"{one.megabytes:,.0f}", one.licence)
         try:
             fetch.fetch(one.entry, progress=progress, skip=silent)
@@ -236,62 +233,80 @@ def _fetch_all(needs: Sequence[Need], silent: Mapping[str, str], progress: bool)
     return None
 
 
-# ---------------------------------------------------------------------------------------------------- the message
+def _unreachable(weights: Sequence[Need], silent: Mapping[str, str]) -> str | None:
+    """Why some file has no source that answers; None if every file has one."""
+    for one in weights:
+        for file in one.entry.files:
+            hosts = dict.fromkeys(fetch.host(s.url) for s in fetch.sources(one.entry, file))
+            if not file.optional and hosts.keys() <= silent.keys():
+                answers = "; ".join(f"{host}: {silent[host]}" for host in hosts)
+                return f"no server has {file.name} ({answers})"
+    return None
 
 
-def message(needs: Sequence[Need], data: Sequence[str], reason: str | None) -> str:
-    """One text with every missing file, its sources, its size, its place, and how to run without it."""
-    count = len(needs) + len(data)
-    why = (
-        f"; they were not fetched: {reason}"
-        if reason
-        else "; the weights will be fetched once the data is there"
-        if needs
-        else ""
-    )
-    lines = [
-        f"this run needs {count} thing{'s' if count > 1 else ''} that {'are' if count > 1 else 'is'} not here{why}"
-    ]
-    lines += [f"\n  data: {line}" for line in data]
-    lines += [line for need in needs for line in _described(need)]
-    if needs:
-        lines += [
-            f"\n  every file may also lie in {' or '.join(map(str, _other_places()))}",
-            f"  with a network: dclip weights fetch {' '.join(need.name for need in needs)}",
-        ]
-    return "\n".join([*lines, *_at_hand(needs)])
+# ------------------------------------------------------------------------------------------ the message
+
+
+def message(weights: Sequence[Need], data: Sequence[str], reason: str | None) -> str:
+    """Every missing file with its sources, size and place, and how to run without it."""
+    count = len(weights) + len(data)
+    what = "1 thing that is" if count == 1 else f"{count} things that are"
+    lines = [f"this run needs {what} not here{_why(weights, reason)}"]
+    for line in data:
+        lines.append(f"\n  data: {line}")
+    for one in weights:
+        lines += _described(one)
+    if weights:
+        places = " or ".join(map(str, _other_places()))
+        lines.append(f"\n  every file may also lie in {places}")
+        names = " ".join(one.name for one in weights)
+        lines.append(f"  with a network: dclip weights fetch {names}")
+    return "\n".join([*lines, *_at_hand(weights)])
+
+
+def _why(weights: Sequence[Need], reason: str | None) -> str:
+    if reason:
+        return f"; they were not fetched: {reason}"
+    return "; the weights will be fetched once the data is there" if weights else ""
 
 
 def _other_places() -> list[Path | str]:
     own, *_, cache = registry.folders()
-    return [own if own != Path("pretrained") else "the folder that $DCLIP_WEIGHTS names", cache]
+    if own == Path("pretrained"):
+        return ["the folder that $DCLIP_WEIGHTS names", cache]
+    return [own, cache]
 
 
-def _described(need: Need) -> list[str]:
-    lines = [f"\n  {need.name}: {need.why}; {need.megabytes:,.0f} MB; {need.licence}"]
-    for file in (f for f in need.entry.files if not f.optional):
-        lines.append(f"    put   {need.entry.place(Path('pretrained')) / file.name}")
-        for i, source in enumerate(fetch.sources(need.entry, file)):
-            note = (
-                f"  ({source.note})"
-                if source.note
-                else f"  (as {source.name})"
-                if source.name not in ("", file.name)
-                else ""
-            )
-            lines.append(f"    {'from' if i == 0 else '  or'}  {source.url}{note}")
+def _described(one: Need) -> list[str]:
+    lines = [f"\n  {one.name}: {one.why}; {one.megabytes:,.0f} MB; {one.licence}"]
+    for file in one.entry.files:
+        if file.optional:
+            continue
+        lines.append(f"    put   {one.entry.place(Path('pretrained')) / file.name}")
+        word = "from"
+        for source in fetch.sources(one.entry, file):
+            lines.append(f"    {word}  {source.url}{_note(source, file.name)}")
+            word = "  or"
     return lines
 
 
-def _at_hand(needs: Sequence[Need]) -> list[str]:
-    settings = " ".join(need.without for need in needs if need.without)
-    always = [need.name for need in needs if not need.without]
+def _note(source: Source, name: str) -> str:
+    """What is special about a source, or the name that the file has there."""
+    if source.note:
+        return f"  ({source.note})"
+    return f"  (as {source.name})" if source.name not in ("", name) else ""
+
+
+def _at_hand(weights: Sequence[Need]) -> list[str]:
+    settings = " ".join(one.without for one in weights if one.without)
+    always = ", ".join(one.name for one in weights if not one.without)
     lines = ["\n  to run with what is at hand:"]
+    if settings and always:
+        settings += f"   (still needed: {always})"
     if settings:
-        lines.append(
-            f"    {settings}" + (f"   (still needed: {', '.join(always)})" if always else "")
-        )
-    return [
-        *lines,
-        "    experiment=toonfaces_red_hair   (or any settings with dataset=toonfaces checkpoint=toonfaces clip=toonfaces)",
-    ]
+        lines.append(f"    {settings}")
+    lines.append(
+        "    experiment=toonfaces_red_hair   (or any settings with dataset=toonfaces "
+        "checkpoint=toonfaces clip=toonfaces)"
+    )
+    return lines

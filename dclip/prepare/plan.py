@@ -1,12 +1,16 @@
-"""``task=plan`` or ``plan=true``: what a run would fetch, how long it would take and how much memory, before anything is spent.
+"""``plan=true`` or ``task=plan``: what a run would fetch, and the time and memory it would take.
 
-Imports nothing heavy. Time is work divided by speed. The work of a U-Net call is counted (``benchmarks/plan_constants.py``);
-a backward pass costs two forward passes. The speeds are those of two devices that were measured:
+Imports nothing heavy. Time is work divided by speed. The work of a U-Net call is counted
+(``benchmarks/plan_constants.py``); a backward pass costs two forward passes. The speeds are those
+of two devices that were measured:
 
-* CPU: the ToonFaces network on this project's machine, 74 GFLOP/s a thread (2.6 GFLOP in 35 ms, one thread, fp32);
-* GPU: the paper's Quadro RTX 6000, 11.8 TFLOP/s (497 GFLOP in 42 ms: 40 steps of a 256x256 image in 1.684 s, fp32).
+* CPU: the ToonFaces network on this project's machine, 74 GFLOP/s a thread (2.6 GFLOP in 35 ms, one
+  thread, fp32);
+* GPU: the paper's Quadro RTX 6000, 11.8 TFLOP/s (497 GFLOP in 42 ms: 40 steps of a 256x256 image in
+  1.684 s, fp32).
 
-Other devices differ; newer GPUs are faster. CLIP and the networks that measure are left out of the time (about 2 %).
+Other devices differ; newer GPUs are faster. CLIP and the networks that measure are left out of the
+time (about 2 %).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,17 +50,10 @@ from dclip.record.identity import config_hash, run_name
 from dclip.record.online import wandb_mode
 
 CPU_GFLOPS = 74.0  # a thread
-
-
 RTX6000_GFLOPS = 11_800.0
-
-
 PYTHON_MB = 900.0  # torch and the other libraries, before any network
-
-
-OVERHEAD = 1.5  # what an allocator needs beyond what is counted, at most: the paper's code took 23 GB where 15 are counted
-
-
+# what an allocator needs at most of what is counted: the paper's code took 23 GB where 15 are counted
+OVERHEAD = 1.5
 BYTES = 4  # of a weight
 
 
@@ -73,12 +70,10 @@ class Device:
 @cache
 def gpu() -> tuple[str, float] | None:
     """Name and memory (GB) of the first NVIDIA GPU, asked without torch."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-        lines = subprocess.run(
-            asked, capture_output=True, text=True, timeout=2, check=True
-        ).stdout.splitlines()
-        name, memory = lines[0].rsplit(",", 1)
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=2, check=True)
+        name, memory = answer.stdout.splitlines()[0].rsplit(",", 1)
         return name.strip(), float(memory) / 1024
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
@@ -86,28 +81,24 @@ def gpu() -> tuple[str, float] | None:
 
 def device_of(cfg: Config) -> Device:
     """The device that ``trainer.accelerator`` would choose."""
-    told = cfg.trainer.accelerator
-    found = gpu() if told in ("auto", "gpu", "cuda") else None
-    if found is not None:
-        return Device(
-            found[0], RTX6000_GFLOPS, "the paper's Quadro RTX 6000; newer GPUs are faster", found[1]
-        )
-    if told in ("gpu", "cuda"):
-        return Device("no NVIDIA GPU was found", RTX6000_GFLOPS, "the paper's Quadro RTX 6000")
-    if told == "mps" or (told == "auto" and sys.platform == "darwin"):
+    accelerator = cfg.trainer.accelerator
+    basis = "the paper's Quadro RTX 6000"
+    card = gpu() if accelerator in ("auto", "gpu", "cuda") else None
+    if card is not None:
+        name, memory = card
+        return Device(name, RTX6000_GFLOPS, f"{basis}; newer GPUs are faster", memory)
+    if accelerator in ("gpu", "cuda"):
+        return Device("no NVIDIA GPU was found", RTX6000_GFLOPS, basis)
+    if accelerator == "mps" or (accelerator == "auto" and sys.platform == "darwin"):
         return Device("Apple GPU", None, "its speed was not measured")
-    threads = (
-        cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1
-    )
-    return Device(
-        f"CPU, {threads} threads",
-        CPU_GFLOPS * threads,
-        "the ToonFaces network on one CPU thread",
-        _ram(),
-    )
+    threads = cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
+    threads = threads or os.cpu_count() or 1
+    basis = "the ToonFaces network on one CPU thread"
+    return Device(f"CPU, {threads} threads", CPU_GFLOPS * threads, basis, memory_gb())
 
 
-def _ram() -> float | None:
+def memory_gb() -> float | None:
+    """Memory of this machine; None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (AttributeError, ValueError, OSError):
@@ -198,35 +189,45 @@ def memory_mb(cfg: Config, size: Size) -> float:
 def plan(cfg: Config) -> dict[str, Any]:
     """What a run would fetch, take and need, as plain data."""
     cfg = planned(cfg)
-    device, size, wanted = device_of(cfg), size_of(cfg), needs.needed(cfg)
-    absent = [need for need in wanted if need.path is None]
+    device, size, weights = device_of(cfg), size_of(cfg), needs.needed(cfg)
+    absent = [one for one in weights if one.path is None]
+    required = [one for one in absent if not one.optional]
+    optional = [one for one in absent if one.optional]
     work = calls(cfg)
-    seconds: dict[str, float] = {}
-    if size is not None and device.gflops is not None:
-        seconds = {
-            part: round(count * size.gflop / device.gflops, 1) for part, count in work.items()
-        }
-    counted = memory_mb(cfg, size) if size else None
-    if counted is not None and device.name.startswith("CPU"):
-        counted += PYTHON_MB
+    seconds = _seconds(work, size, device)
+    basis = f"estimated from {device.basis}" if seconds else _unknown(size, device)
+    gigabytes = device.memory_gb and round(device.memory_gb, 1)
     return {
         "task": option_name("task", cfg.task),
-        "device": {
-            "name": device.name,
-            "memory_gb": device.memory_gb and round(device.memory_gb, 1),
-        },
-        "here": {need.name: str(need.path) for need in wanted if need.path},
-        "fetch": [_fetched(need) for need in absent if not need.optional],
-        "optional": [_fetched(need) for need in absent if need.optional],
-        "fetch_mb": round(sum(need.megabytes for need in absent if not need.optional), 1),
+        "device": {"name": device.name, "memory_gb": gigabytes},
+        "here": {one.name: str(one.path) for one in weights if one.path},
+        "fetch": [_fetched(one) for one in required],
+        "optional": [_fetched(one) for one in optional],
+        "fetch_mb": round(sum(one.megabytes for one in required), 1),
         "may_not_fetch": fetch.offline_reason(cfg.offline),
         "data": missing_data(cfg),
-        "network": _network(cfg, absent),
+        "network": _network(cfg, required),
         "unet_calls": {part: round(count) for part, count in work.items()},
         "seconds": seconds,
-        "seconds_basis": f"estimated from {device.basis}" if seconds else _unknown(size, device),
-        "memory_mb": counted and {"counted": round(counted), "at_most": round(counted * OVERHEAD)},
+        "seconds_basis": basis,
+        "memory_mb": _memory_bounds(cfg, size, device),
     }
+
+
+def _seconds(work: Mapping[str, float], size: Size | None, device: Device) -> dict[str, float]:
+    """Time of every part of a run; empty where network or device is unknown."""
+    if size is None or device.gflops is None:
+        return {}
+    return {part: round(count * size.gflop / device.gflops, 1) for part, count in work.items()}
+
+
+def _memory_bounds(cfg: Config, size: Size | None, device: Device) -> dict[str, int] | None:
+    if size is None:
+        return None
+    counted = memory_mb(cfg, size)
+    if device.name.startswith("CPU"):
+        counted += PYTHON_MB
+    return {"counted": round(counted), "at_most": round(counted * OVERHEAD)}
 
 
 def _fetched(need: needs.Need) -> dict[str, Any]:
@@ -240,25 +241,21 @@ def _fetched(need: needs.Need) -> dict[str, Any]:
 
 
 def _unknown(size: Size | None, device: Device) -> str:
-    return (
-        device.basis
-        if size is not None
-        else "unknown: this checkpoint is none of the known ones, so its size is not known"
-    )
+    if size is not None:
+        return device.basis
+    return "unknown: this checkpoint is none of the known ones, so its size is not known"
 
 
-def _network(cfg: Config, absent: list[needs.Need]) -> list[str]:
-    """Who would be called."""
-    hosts = {
-        fetch.host(url): "weights" for need in absent if not need.optional for url in need.sources
-    }
-    called = (
-        [f"{name} ({why})" for name, why in hosts.items()]
-        if fetch.offline_reason(cfg.offline) is None
-        else []
-    )
-    online = wandb_mode(cfg) is WandbMode.online
-    return [*called, *(["api.wandb.ai (the run's records)"] if online else [])]
+def _network(cfg: Config, required: Sequence[needs.Need]) -> list[str]:
+    """Which hosts would be called, and why."""
+    hosts: dict[str, None] = {}
+    if fetch.offline_reason(cfg.offline) is None:
+        for one in required:
+            hosts |= dict.fromkeys(fetch.host(url) for url in one.sources)
+    calls = [f"{host} (weights)" for host in hosts]
+    if wandb_mode(cfg) is WandbMode.online:
+        calls.append("api.wandb.ai (the run's records)")
+    return calls
 
 
 # ---------------------------------------------------------------------------------------------------- for people
@@ -268,66 +265,67 @@ def duration(seconds: float) -> str:
     """A length of time, roughly."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
-def text(found: Mapping[str, Any]) -> str:
+def text(plan: Mapping[str, Any]) -> str:
     """A plan as a page of the terminal."""
-    lines = [f"plan of task={found['task']} on {found['device']['name']}", ""]
-    lines += [f"  here      {name}: {path}" for name, path in found["here"].items()]
-    lines += [
-        f"  {verb:9} {_line(item)}"
-        for verb, key in (("fetch", "fetch"), ("optional", "optional"))
-        for item in found[key]
-    ]
-    lines += [f"  data      {line}" for line in found["data"]]
-    if found["fetch"]:
-        may_not = (
-            f"; but nothing may be fetched ({found['may_not_fetch']})"
-            if found["may_not_fetch"]
-            else ""
-        )
-        lines.append(
-            f"  in all    {found['fetch_mb']:,.0f} MB to fetch, into {registry.home()}{may_not}"
-        )
-    elif not found["data"]:
-        lines.append("  fetch     nothing")
-    lines.append(f"  network   {', '.join(found['network']) or 'no calls'}")
-    total, each = sum(found["seconds"].values()), found["seconds"].items()
-    parts = ", ".join(f"{part} {duration(s)}" for part, s in each)
-    lines.append(
-        f"  time      about {duration(total)}: {parts}" if each else "  time      not known"
-    )
-    lines.append(f"            {found['seconds_basis']}")
-    lines.append(f"  memory    {_memory(found)}")
+    lines = [f"plan of task={plan['task']} on {plan['device']['name']}", ""]
+    for name, path in plan["here"].items():
+        lines.append(f"  here      {name}: {path}")
+    for verb in ("fetch", "optional"):
+        for item in plan[verb]:
+            size = f"{item['megabytes']:,.0f} MB"
+            lines.append(f"  {verb:9} {item['name']}: {size}; {item['licence']}; {item['why']}")
+    for line in plan["data"]:
+        lines.append(f"  data      {line}")
+    lines += _fetch_lines(plan)
+    lines.append(f"  network   {', '.join(plan['network']) or 'no calls'}")
+    lines += _time_lines(plan)
+    lines.append(f"  memory    {_memory(plan)}")
     return "\n".join(lines)
 
 
-def _line(item: Mapping[str, Any]) -> str:
-    return f"{item['name']}: {item['megabytes']:,.0f} MB; {item['licence']}; {item['why']}"
+def _fetch_lines(plan: Mapping[str, Any]) -> list[str]:
+    if plan["fetch"]:
+        line = f"  in all    {plan['fetch_mb']:,.0f} MB to fetch, into {registry.home()}"
+        if plan["may_not_fetch"]:
+            line += f"; but nothing may be fetched ({plan['may_not_fetch']})"
+        return [line]
+    return [] if plan["data"] else ["  fetch     nothing"]
 
 
-def _memory(found: Mapping[str, Any]) -> str:
-    if not found["memory_mb"]:
+def _time_lines(plan: Mapping[str, Any]) -> list[str]:
+    time_line = "  time      not known"
+    if plan["seconds"]:
+        parts = ", ".join(f"{part} {duration(s)}" for part, s in plan["seconds"].items())
+        time_line = f"  time      about {duration(sum(plan['seconds'].values()))}: {parts}"
+    return [time_line, f"            {plan['seconds_basis']}"]
+
+
+def _memory(plan: Mapping[str, Any]) -> str:
+    if not plan["memory_mb"]:
         return "unknown"
-    low, high = found["memory_mb"]["counted"] / 1e3, found["memory_mb"]["at_most"] / 1e3
-    has = found["device"]["memory_gb"]
-    verdict = (
-        ""
-        if not has
-        else f" of {has:.0f} GB"
-        + ("; that is too little" if low > has else "; that may be tight" if high > has else "")
-    )
-    return f"{low:.1f} GB counted, {high:.1f} GB at most{verdict}"
+    low, high = plan["memory_mb"]["counted"] / 1e3, plan["memory_mb"]["at_most"] / 1e3
+    line = f"{low:.1f} GB counted, {high:.1f} GB at most"
+    has = plan["device"]["memory_gb"]
+    if not has:
+        return line
+    line += f" of {has:.0f} GB"
+    if low > has:
+        return f"{line}; that is too little"
+    if high > has:
+        return f"{line}; that may be tight"
+    return line
 
 
 def show(cfg: Config) -> Path:
     """Print a run's plan and keep it as JSON under ``output``/plans; returns the file."""
-    found = plan(cfg)
-    stem = (
-        f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{run_name(planned(cfg))}_{config_hash(planned(cfg))}"
-    )
+    contents, run = plan(cfg), planned(cfg)
+    stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{run_name(run)}_{config_hash(run)}"
     path = Path(cfg.output) / "plans" / f"{stem}.json"
-    write_json(path, found)
-    print(f"{text(found)}\n\n  kept in   {path}")
+    write_json(path, contents)
+    print(f"{text(contents)}\n\n  kept in   {path}")
     return path
