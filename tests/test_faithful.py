@@ -1,9 +1,11 @@
 """What calls itself faithful is the published computation by itself, whatever it is combined with."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from dclip.config import plain
-from helpers.runs import configure
+from helpers.experiments import FINE_TUNING
+from helpers.runs import ROOT, configure
 
 GUIDED = {  # the code of the report on CLIP-guided sampling
     "task.clip_x0": False,
@@ -61,7 +63,7 @@ def settings(*words, groups):
 
 def check(found, published, undecided):
     """Every setting that decides the computation is listed, and as published."""
-    for name in published.keys() & found.keys():
+    for name in sorted(published.keys() & found.keys()):
         assert found[name] == published[name], name
     assert not found.keys() - published.keys() - undecided
 
@@ -105,3 +107,52 @@ def test_cifar10_to_the_letter(loss):
         False,
         False,
     )
+
+
+FINE_TUNED = {  # the published DiffusionCLIP code, as its README calls it
+    "dataset.train": 50,
+    "sampler.solver": "ddim",
+    "sampler.s_for": 40,
+    "sampler.s_gen": 40,
+    "sampler.eta": 0,
+    "sampler.final_step": "to_clean",
+    "sampler.grid": "uniform",
+    "sampler.encode": "invert",
+    "method.objective": "chain",
+    "method.batch": 1,
+    "method.epochs": 5,
+    "method.lr": 8e-6,
+    "method.lr_schedule": "code",
+    "method.s_train": 6,
+    "method.lora.rank": 0,
+    "loss.clip": 3,
+    "loss.shift": 0,
+    "loss.form": "neg_log",
+    "loss.templates": "imagenet79",
+    "clip.antialias": False,
+}
+# settings of these groups that are the edit's or the data's, or mean nothing there
+UNDECIDED = {
+    "sampler.t0", "loss.l1", "loss.id", "loss.margin",
+    "sampler.variance", "sampler.noise_last",
+    "sampler.sweeps", "sampler.tolerance", "sampler.damping", "sampler.accelerate",
+    "method.save_every", "method.k", "method.faithful_id", "method.drawn_t",
+    "method.lora.alpha", "method.lora.attention", "method.lora.conv", "method.lora.time",
+    "method.lora.decoder_from",
+    "clip.name", "clip.heldout",
+}  # fmt: skip
+FINE_TUNED_GROUPS = ("sampler", "method", "loss", "clip")
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_fine_tuning_that_is_faithful_is_complete_on_every_data_set(name):
+    words = [f"experiment={name}", "preset=faithful", "dataset=sampled"]
+    found = settings(*words, groups=FINE_TUNED_GROUPS)
+    twelve = {"method.s_train": 12} if name.startswith("imagenet") else {}
+    check(found, FINE_TUNED | twelve, UNDECIDED)
+    cfg = configure(*words)
+    assert cfg.dataset.train == FINE_TUNED["dataset.train"]
+    table5 = OmegaConf.load(ROOT / "conf" / "edit" / f"{cfg.edit.name or 'red_hair'}.yaml")
+    if "loss" in table5:
+        chosen = (cfg.sampler.t0, cfg.loss.l1, cfg.loss.id)
+        assert chosen == (table5.sampler.t0, table5.loss.l1, table5.loss.id)
