@@ -1,21 +1,21 @@
-"""CLIP-guided unconditional sampling: optimise the latent itself, through the whole chain of DDIM steps.
+"""Latent optimisation: the latent itself moves, through the whole chain of DDIM steps.
 
-x_T moves, the networks stay. The chain runs on a sub-sequence of the schedule that the model was trained with (the
-report's code made a new, shorter schedule, so that its network never saw noise, with a learning rate that could not
-move the latent). Every step is computed again in the backward pass: what is kept of a chain is one latent a step, not
-the network's activations.
+x_T moves, the networks stay. The chain runs on a sub-sequence of the schedule that the model was
+trained with (the report's code made a new, shorter schedule, so that its network never saw noise,
+with a learning rate that could not move the latent). Every step is computed again in the backward
+pass: a chain keeps one latent a step, not the network's activations.
 
-    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2      for each image
+    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2
 
-The source is the image behind the latent, or, from noise, what the latent made before it moved.
-
-Images are optimised in batches, but each on its own: its own Adam state, its own stop, so the batch size changes nothing.
+for each image. The source is the image behind the latent, or, from noise, what the latent made
+before it moved. Images are optimised in batches, but each on its own: its own Adam state, its own
+stop, so the batch size changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,14 @@ class LatentChain:
 
 @dataclass
 class LatentLoss:
-    """The loss of a batch, image by image."""
+    """The loss of a batch, image by image.
+
+    Attributes:
+        start: the latents before they moved.
+        before: what they made.
+        sources: the images to stay near.
+        competing: whether targets have distractors, so that there is a probability to reach.
+    """
 
     options: LatentOptions
     objective: ClipObjective
@@ -95,9 +102,7 @@ class LatentLoss:
     before: Tensor
     sources: Tensor
     identity: IdentityModel | None
-    competing: bool = (
-        True  # whether the targets have distractors, so that there is a probability to reach
-    )
+    competing: bool = True
     source_features: list[Tensor] = field(default_factory=list)
     id_features: Tensor | None = None
 
@@ -112,31 +117,34 @@ class LatentLoss:
         self, latents: Tensor, images: Tensor, index: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Losses [n] and target probabilities [n] of the images at ``index``."""
-        o, features = self.options, self.objective.features(images)
+        o, chosen = self.options, list(index)
+        features = self.objective.features(images)
         loss = torch.stack([self._clip(features, k, i) for k, i in enumerate(index)])
         if o.l1:
-            loss = loss + o.l1 * (images - self.sources[list(index)]).abs().flatten(1).mean(1)
+            loss = loss + o.l1 * (images - self.sources[chosen]).abs().flatten(1).mean(1)
         if self.identity is not None and self.id_features is not None:
-            pairs = zip(self.identity.features(images), self.id_features[list(index)], strict=True)
-            loss = loss + o.id * torch.stack(
-                [losses.identity(after, before) for after, before in pairs]
-            )
+            seen = self.identity.features(images)
+            loss = loss + o.id * _identity_losses(seen, self.id_features[chosen])
         if o.norm:
-            length = latents.flatten(1).norm(dim=1) / self.start[list(index)].flatten(1).norm(dim=1)
+            length = latents.flatten(1).norm(dim=1) / self.start[chosen].flatten(1).norm(dim=1)
             loss = loss + o.norm * (length - 1).square()
-        with torch.no_grad():
-            reader = self.objective.readers[0]
-            reached = (
-                reader.target_probability(features[0])
-                if self.competing
-                else torch.zeros(len(index), device=loss.device)
-            )
-        return loss, reached
+        return loss, self._reached(features[0])
+
+    @torch.no_grad()
+    def _reached(self, features: Tensor) -> Tensor:
+        if not self.competing:
+            return torch.zeros(len(features), device=features.device)
+        return self.objective.readers[0].target_probability(features)
 
     def _clip(self, features: Sequence[Tensor], k: int, i: int) -> Tensor:
-        return self.objective.loss(
-            [f[k : k + 1] for f in features], [s[i : i + 1] for s in self.source_features]
-        )
+        image = [f[k : k + 1] for f in features]
+        source = [f[i : i + 1] for f in self.source_features]
+        return self.objective.loss(image, source)
+
+
+def _identity_losses(after: Tensor, before: Tensor) -> Tensor:
+    pairs = zip(after, before, strict=True)
+    return torch.stack([losses.identity(new, old) for new, old in pairs])
 
 
 @dataclass
@@ -150,88 +158,109 @@ class _Best:
     steps: int = 0
     done: bool = False
 
-    def take(
+    def update(
         self, latent: Tensor, image: Tensor, loss: float, reached: bool, step: int, patience: int
     ) -> None:
         """One more evaluation: better, reached, or one step more without success."""
-        better = loss < self.loss - LEAST
-        if better or reached:
-            self.latent, self.image, self.loss, self.waited = (
-                latent.detach().clone(),
-                image.detach().clone(),
-                loss,
-                0,
-            )
+        if loss < self.loss - LEAST or reached:
+            self.latent, self.image = latent.detach().clone(), image.detach().clone()
+            self.loss, self.waited = loss, 0
         else:
             self.waited += 1
         self.steps, self.done = step, reached or self.waited >= patience
 
 
-def optimise_batch(
-    chain: LatentChain, loss_fn: LatentLoss, options: LatentOptions, bar: Any = None
-) -> OptimisedLatents:
-    """Optimise the latents of one batch; each image stops by itself, and its best latent is kept."""
-    moving = [latent.clone().requires_grad_() for latent in loss_fn.start]
-    best = [
-        _Best(latent, image) for latent, image in zip(loss_fn.start, loss_fn.before, strict=True)
-    ]
-    adam, curves = torch.optim.Adam(moving, options.lr), []
-    last: dict[int, tuple[float, float]] = {}
-    for step in range(options.steps + 1):
-        index = [i for i, b in enumerate(best) if not b.done]
-        if not index:
-            break
-        latents = torch.stack([moving[i] for i in index])
+class _Batch:
+    """The latents of one batch while they are optimised; each image stops by itself."""
+
+    def __init__(self, loss_fn: LatentLoss, options: LatentOptions) -> None:
+        self.loss_fn, self.options = loss_fn, options
+        self.moving = [latent.clone().requires_grad_() for latent in loss_fn.start]
+        pairs = zip(loss_fn.start, loss_fn.before, strict=True)
+        self.best = [_Best(latent, image) for latent, image in pairs]
+        self.adam = torch.optim.Adam(self.moving, options.lr)
+        self.curves: list[dict[str, float]] = []
+        self._losses: dict[int, float] = {}
+        self._reached: dict[int, float] = {}
+
+    def open(self) -> list[int]:
+        """Positions of the images that have not stopped."""
+        return [i for i, best in enumerate(self.best) if not best.done]
+
+    def evaluate(self, chain: LatentChain, index: Sequence[int], step: int) -> Tensor:
+        """Losses [n] of the images at ``index``; their best latents are kept."""
+        latents = torch.stack([self.moving[i] for i in index])
         images = chain(latents)
-        loss, reached = loss_fn(latents, images, index)
+        loss, reached = self.loss_fn(latents, images, index)
         if not bool(torch.isfinite(loss).all()):
             raise DclipError(
                 "the latent's loss is not finite: the optimisation diverged; lower method.lr"
             )
+        stop_at, patience = self.options.stop_at, self.options.patience
         for k, i in enumerate(index):
             value, p = float(loss[k].detach()), float(reached[k])
-            last[i] = value, p
-            best[i].take(
-                moving[i],
-                images[k],
-                value,
-                options.stop_at < 1 and p >= options.stop_at,
-                step,
-                options.patience,
-            )
-        curves.append(
-            {
-                "loss_total": _mean(last, 0),
-                **({"p_target": _mean(last, 1)} if loss_fn.competing else {}),
-            }
+            self._losses[i], self._reached[i] = value, p
+            stops = stop_at < 1 and p >= stop_at
+            self.best[i].update(self.moving[i], images[k], value, stops, step, patience)
+        self.curves.append(self._means())
+        return loss
+
+    def move(self, loss: Tensor) -> None:
+        """One step of Adam; an image that has stopped has no gradient, and stays where it is."""
+        self.adam.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.sum())
+        _unit_gradients(self.moving)
+        self.adam.step()
+
+    def result(self) -> OptimisedLatents:
+        """The best latents, and how it went."""
+        return OptimisedLatents(
+            torch.stack([best.latent for best in self.best]),
+            torch.stack([best.image for best in self.best]),
+            self.loss_fn.before,
+            torch.tensor([float(best.steps) for best in self.best]),
+            self.curves,
         )
-        going = [k for k, i in enumerate(index) if not best[i].done]
-        if going and step < options.steps:
-            adam.zero_grad(
-                set_to_none=True
-            )  # who has stopped has no gradient, and Adam leaves it alone
-            torch.autograd.backward(loss[going].sum())
-            _unit_gradients(moving)
-            adam.step()
-        if bar is not None:
-            bar.update()
-    if bar is not None:
-        bar.update(options.steps + 1 - len(curves))
-    return OptimisedLatents(
-        torch.stack([b.latent for b in best]), torch.stack([b.image for b in best]), loss_fn.before,
-        torch.tensor([float(b.steps) for b in best]), curves,
-    )  # fmt: skip
+
+    def _means(self) -> dict[str, float]:
+        means = {"loss_total": _mean(self._losses.values())}
+        if self.loss_fn.competing:
+            means["p_target"] = _mean(self._reached.values())
+        return means
+
+
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _unit_gradients(latents: Sequence[Tensor]) -> None:
-    """Only directions count: a direction's gradient is huge where nothing has changed yet, and would keep Adam still after it."""
+    """Only directions count.
+
+    A direction's gradient is huge where nothing has changed yet, and would keep Adam still after it.
+    """
     for latent in latents:
         if latent.grad is not None:
             latent.grad /= latent.grad.norm().clamp_min(1e-20)
 
 
-def _mean(last: dict[int, tuple[float, float]], which: int) -> float:
-    return sum(pair[which] for pair in last.values()) / len(last)
+def optimise_batch(
+    chain: LatentChain, loss_fn: LatentLoss, options: LatentOptions, bar: Any = None
+) -> OptimisedLatents:
+    """Optimise the latents of one batch; each image's best latent is kept."""
+    batch = _Batch(loss_fn, options)
+    for step in range(options.steps + 1):
+        index = batch.open()
+        if not index:
+            break
+        loss = batch.evaluate(chain, index, step)
+        going = [k for k, i in enumerate(index) if not batch.best[i].done]
+        if going and step < options.steps:
+            batch.move(loss[going])
+        if bar is not None:
+            bar.update()
+    if bar is not None:
+        bar.update(options.steps + 1 - len(batch.curves))
+    return batch.result()
 
 
 def optimise(
@@ -262,25 +291,30 @@ def optimise(
 
 
 def _whole(parts: Sequence[OptimisedLatents], count: int, like: Tensor) -> OptimisedLatents:
-    def together(name: str) -> Tensor:
-        pieces = [getattr(part, name).detach().float().cpu() for part in parts]
-        empty = like[:0] if name != "steps" else torch.zeros(0)
-        return parallel.gather(torch.cat(pieces) if pieces else empty, count)
+    """All processes' latents in the images' order."""
 
+    def together(pieces: list[Tensor], empty: Tensor) -> Tensor:
+        mine = torch.cat([piece.detach().float().cpu() for piece in pieces or [empty]])
+        return parallel.gather(mine, count)
+
+    none = like[:0]
     return OptimisedLatents(
-        together("latents"), together("images"), together("before"), together("steps")
+        together([part.latents for part in parts], none),
+        together([part.images for part in parts], none),
+        together([part.before for part in parts], none),
+        together([part.steps for part in parts], torch.zeros(0)),
     )
 
 
 def _curves(record: Record, parts: Sequence[OptimisedLatents], sizes: Sequence[int]) -> None:
     """One line a step, the mean over images; those that stopped early count with their last values."""
+    total = sum(sizes)
     for step in range(max((len(part.curves) for part in parts), default=0)):
-        lines = [part.curves[min(step, len(part.curves) - 1)] for part in parts]
-        mean = {
-            k: sum(line[k] * n for line, n in zip(lines, sizes, strict=True)) / sum(sizes)
-            for k in lines[0]
-        }
-        record.curve(mean, step)
+        means: dict[str, float] = {}
+        for part, size in zip(parts, sizes, strict=True):
+            for name, value in part.curves[min(step, len(part.curves) - 1)].items():
+                means[name] = means.get(name, 0) + value * size
+        record.curve({name: value / total for name, value in means.items()}, step)
 
 
 def save_latents(run: Run, ids: Sequence[str], latents: Tensor, texts: Sequence[str]) -> None:
