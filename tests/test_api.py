@@ -7,6 +7,7 @@ import torch
 import dclip
 from dclip.config import Metrics
 from dclip.data.toonfaces.domain import LOOKS
+from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.models.judge import Judge
 from helpers.networks import save_edit
@@ -204,3 +205,39 @@ def test_measure_refuses_images_that_do_not_match():
     with pytest.raises(ValueError, match="result"):
         dclip.measure(torch.zeros(2, 3, 64, 64), torch.zeros(1, 3, 64, 64))
     assert Metrics().pixels
+
+
+# ------------------------------------------------------------------------------------------- the papers' acts
+
+
+def settings(tiny, tmp_path, **more):
+    kept = {key: value for key, value in tiny.items() if key not in ("experiment", "task")}
+    return words({**kept, "output": tmp_path}, **more)
+
+
+def test_an_edit_is_learned_from_pictures_at_hand_and_applied(tiny, nets, tmp_path):
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    folder = dclip.finetune(
+        pixels, "person", "person with a pirate's hat", *settings(tiny, tmp_path, method__lr=0.01)
+    )
+    model = dclip.load_model(str(nets["model64"]))
+    edited, original = (dclip.edit(model, pixels, folder, gamma=gamma) for gamma in (1.0, 0.0))
+    assert float((edited - original).abs().max()) > 1e-3
+    header = read_edit(str(folder)).header
+    assert header["edit"]["target"] == "person with a pirate's hat"
+
+
+def test_pictures_of_another_size_are_refused_before_anything_is_learned(tiny, tmp_path):
+    with pytest.raises(DclipError, match=r"the images are 16x16, but checkpoint .* takes 64x64"):
+        dclip.finetune(torch.zeros(2, 3, 16, 16), "a", "b", *settings(tiny, tmp_path))
+
+
+@pytest.mark.parametrize("target", [None, "person with red hair"])
+def test_images_are_drawn_freely_or_for_a_text(tiny, tmp_path, target):
+    steps = {"sampler__t0": 500, "sampler__s_gen": 2, "metric": "none"}
+    small = {k: v for k, v in tiny.items() if not k.startswith(("method.", "metric"))}
+    images = dclip.sample(target, *settings(small, tmp_path, **steps), count=2)
+    assert images.shape == (2, 3, 64, 64)
+    assert list(tmp_path.iterdir()) == []
+    again = dclip.sample(target, *settings(small, tmp_path, **steps), count=2)
+    assert torch.equal(images, again)
