@@ -44,8 +44,8 @@ from dclip.models.lora import Lora
 from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
 from dclip.prepare.checks import to_config
-from dclip.prepare.compose import CONF
 from dclip.prepare.networks import networks
+from dclip.prepare.paths import CONF
 from dclip.record.machine import environment
 from dclip.record.record import Record
 from dclip.run import Run

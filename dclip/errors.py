@@ -13,6 +13,6 @@ def need(condition: bool, message: str) -> None:
         raise DclipError(message)
 
 
-def one_line(error: BaseException, most: int = 200) -> str:
+def one_line(error: BaseException | str, most: int | None = 200) -> str:
     """Another library's message as part of ours: one line of at most ``most`` characters."""
     return " ".join(str(error).split())[:most]

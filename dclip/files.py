@@ -15,9 +15,8 @@ from typing import Any
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    atomic_save(
-        path, lambda p: p.write_text(json.dumps(content, indent=1, default=str) + "\n", "utf-8")
-    )
+    text = json.dumps(content, indent=1, default=str) + "\n"
+    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def write_rows(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -38,32 +37,38 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return content
 
 
 def cache_dir() -> Path:
-    """Where dclip keeps what it can make again: ``$DCLIP_CACHE``, or ``dclip`` in the user's cache folder."""
-    root = os.environ.get("DCLIP_CACHE")
-    return (
-        Path(root)
-        if root
-        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dclip"
-    )
+    """Where dclip keeps what it can make again.
+
+    ``$DCLIP_CACHE``, or ``dclip`` in the user's cache folder.
+    """
+    own = os.environ.get("DCLIP_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dclip"
 
 
 def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then rename it: a file is whole or not there."""
+    """Let ``write`` fill a temporary file beside ``path``, then rename it.
+
+    A file is whole or not there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
+    temporary = Path(name)
     try:
-        try:
-            write(Path(name))
-        except Exception as error:  # libraries say it in many ways
-            if shutil.disk_usage(path.parent).free < 2**16:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-            raise
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except Exception as error:  # libraries say in many ways that a disk is full
+        if shutil.disk_usage(path.parent).free < 2**16:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

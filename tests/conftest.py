@@ -17,7 +17,7 @@ import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from dclip.prepare import compose  # noqa: E402
+from dclip.prepare.paths import CONF  # noqa: E402
 from helpers.layouts import roots  # noqa: E402
 from helpers.networks import write_tiny_clip, write_tiny_model  # noqa: E402
 from helpers.runs import SMALL, configure, words  # noqa: E402
@@ -71,7 +71,7 @@ def configure_on(photographs):
     def configured(*overrides):
         import hydra
 
-        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+        with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
             dataset = hydra.compose("config", overrides=[str(o) for o in overrides]).dataset
         kind = OmegaConf.get_type(dataset).__name__
         places = {"dataset.root": photographs[kind]} if kind in photographs else {}

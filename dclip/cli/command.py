@@ -1,6 +1,6 @@
-"""The command line: Hydra composes, we refuse in one line what cannot work, then the pipeline runs.
+"""The command line: Hydra composes, bad settings are refused in one line, then the pipeline runs.
 
-Imports nothing heavy, so that ``--help`` and a typo answer at once.
+Imports nothing heavy, so that ``--help`` and a typo are answered at once.
 """
 
 from __future__ import annotations
@@ -25,35 +25,24 @@ from omegaconf.errors import OmegaConfBaseException
 from dclip.config import Config, DemoTask, planned
 from dclip.errors import DclipError
 from dclip.prepare import launchers, plan, plugins
+from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
-from dclip.prepare.compose import (
-    CONF,
-    SEARCHPATH,
-    _explain,
-    _is_hydras,
-    adopt_edit,
-    check_overrides,
-)
+from dclip.prepare.compose import SEARCHPATH, check_overrides, is_hydras
+from dclip.prepare.explain import explain
 from dclip.prepare.needs import obtain
+from dclip.prepare.paths import CONF
 
-COMMANDS = {  # the first word (or task=WORD) -> the module that takes the others
-    "weights": "cli.weights", "metrics": "cli.metrics", "report": "study.collect", "preference": "pages.preference",
-}  # fmt: skip
+# The first word (or task=WORD) of a command that is no run -> the module that takes the others.
+COMMANDS = {
+    "weights": "cli.weights",
+    "metrics": "cli.metrics",
+    "report": "study.collect",
+    "preference": "pages.preference",
+}
+STUDY = "study.command"
 
-
-def _jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
-    overrides = [w for w in words if not w.startswith("-")]
-    if not multirun:
-        return [overrides]
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    except HydraException as error:
-        raise DclipError(_explain(error)) from error
-    return [job for batch in batches for job in batch]
-
-
-_ASIDE = (
+# Words with which Hydra answers instead of running.
+HYDRAS_OWN = (
     "-h",
     "--help",
     "--hydra-help",
@@ -69,25 +58,108 @@ _ASIDE = (
 )
 
 
-def precheck(words: Sequence[str]) -> None:
-    """Refuse bad jobs, and get what they lack, before Hydra starts any; jobs that are only planned end here.
+def main() -> None:
+    """Entry point of ``run.py`` and of the ``dclip`` command.
 
-    Leaves help and tab completion to Hydra.
+    Bad input: one line on stderr, exit code 2.
     """
-    if any(w.split("=")[0] in _ASIDE for w in words):
+    _log_to_console()
+    debug = os.environ.get("DCLIP_DEBUG") == "1"
+    if not debug:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
+    words = sys.argv[1:]
+    try:
+        _dispatch(words)
+    except DclipError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(_stopped(words))
+    except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
+        if stop.code in (None, 0) or (words and words[0] in COMMANDS):
+            raise
+        sys.exit(_stopped(words))
+
+
+def _dispatch(words: Sequence[str]) -> None:
+    launchers.register()
+    module = command_of(words)
+    if module is None:
+        precheck(words)
+        _main()
+        if _failures:
+            raise _failures[0]
+        return
+    if module != STUDY:
+        words = words[1:]
+    sys.exit(import_module(f"dclip.{module}").main(words))
+
+
+def command_of(words: Sequence[str]) -> str | None:
+    """The module of a command that is no single run; None for runs and Hydra's sweeps."""
+    studies = any(word.startswith("study=") for word in words)
+    if studies and not _answered_by_hydra(words):
+        if _is_sweep(words):
+            raise DclipError("study= is a sweep by itself, one at a time; leave -m out")
+        return STUDY
+    if not words:
+        return None
+    return COMMANDS.get(words[0].removeprefix("task="))
+
+
+def _is_sweep(words: Sequence[str]) -> bool:
+    return "-m" in words or "--multirun" in words
+
+
+def _answered_by_hydra(words: Sequence[str]) -> bool:
+    return any(word.split("=")[0] in HYDRAS_OWN for word in words)
+
+
+def _stopped(words: Sequence[str]) -> int:
+    """Say how to continue; returns the exit code."""
+    setting = " with resume=true"
+    if command_of(words) is not None:
+        setting = ""
+    print(f"stopped; repeat the command{setting} to continue", file=sys.stderr)
+    return 130
+
+
+def _log_to_console() -> None:
+    logger = logging.getLogger("dclip")
+    logger.propagate = False
+    if logger.handlers:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(logging.INFO)
+    if os.environ.get("RANK", "0") != "0":
+        handler.setLevel(logging.ERROR)
+    logger.addHandler(handler)
+
+
+# ------------------------------------------------------------ before any job
+
+
+def precheck(words: Sequence[str]) -> None:
+    """Refuse bad jobs, and get what they lack, before Hydra starts any.
+
+    Jobs that are only planned end here. Help and tab completion are left to Hydra.
+    """
+    if _answered_by_hydra(words):
         return
     folder, words = _config_dir(words)
-    multirun = any(w in ("-m", "--multirun") for w in words)
+    sweep = _is_sweep(words)
     launcher = launchers.chosen(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        _check_hydras([w for w in words if _is_hydras(w)])
-        cfgs = [check_overrides([*folder, *job]) for job in _jobs(words, multirun)]
-    launchers.check(launcher if multirun else None, cfgs)
+        _check_hydras([word for word in words if is_hydras(word)])
+        cfgs = [check_overrides([*folder, *job]) for job in _jobs(words, sweep)]
+    if sweep:
+        launchers.check(launcher, cfgs)
     if any(planned(cfg).plan for cfg in cfgs):
-        from dclip.prepare.plan import show
-
         for cfg in cfgs:
-            show(cfg)
+            plan.show(cfg)
         sys.exit(0)
     obtain(cfgs)
     for cfg in cfgs:
@@ -95,74 +167,98 @@ def precheck(words: Sequence[str]) -> None:
 
 
 def _config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A folder of one's own configurations (``-cd DIR``) as a setting, and the other words. DclipError if it is no folder."""
-    rest, found = list(words), []
-    for k, word in enumerate(words):
-        flag, given, value = word.partition("=")
-        if flag in ("-cd", "--config-dir"):
-            place = Path(value if given else (*words, "")[k + 1])
-            rest[k : k + 1 if given else k + 2] = []
-            if not place.is_dir():
-                raise DclipError(
-                    f"{flag} {place} is no folder; give one with sub-folders such as edit, experiment, dataset"
-                )
-            found = [f"{SEARCHPATH}[file://{place.resolve()}]"]
-    return found, rest
+    """A folder of one's own configurations (``-cd DIR``) as a setting, and the other words.
+
+    DclipError if it is no folder.
+    """
+    settings: list[str] = []
+    others: list[str] = []
+    waiting = list(words)
+    while waiting:
+        flag, sign, folder = waiting[0].partition("=")
+        word = waiting.pop(0)
+        if flag not in ("-cd", "--config-dir"):
+            others.append(word)
+            continue
+        if not sign and waiting:
+            folder = waiting.pop(0)
+        if not folder or not Path(folder).is_dir():
+            raise DclipError(
+                f"{flag} {folder} is no folder; "
+                "give one with sub-folders such as edit, experiment, dataset"
+            )
+        settings = [f"{SEARCHPATH}[file://{Path(folder).resolve()}]"]
+    return settings, others
+
+
+def _jobs(words: Sequence[str], sweep: bool) -> list[list[str]]:
+    """The settings of every job of a command line."""
+    overrides = [word for word in words if not word.startswith("-")]
+    if not sweep:
+        return [overrides]
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    except HydraException as error:
+        raise DclipError(explain(error)) from error
+    jobs = []
+    for batch in batches:
+        jobs.extend(batch)
+    return jobs
 
 
 def _check_hydras(words: Sequence[str]) -> None:
-    """Refuse what is said to Hydra itself, such as a launcher's settings, in one line if it cannot be."""
+    """Refuse in one line what Hydra itself cannot take, such as a launcher's settings."""
+    if not words:
+        return
     try:
-        if words:
-            compose("config", overrides=list(words), return_hydra_config=True)
+        compose("config", overrides=list(words), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise DclipError(_explain(error, words)) from error
+        raise DclipError(explain(error, words)) from error
 
 
 def _launch_processes(cfg: Config) -> None:
-    """``trainer.devices=N`` starts N processes of this command; they find each other through torchrun's variables."""
-    if cfg.trainer.devices > 1 and "WORLD_SIZE" not in os.environ:
-        words = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={cfg.trainer.devices}",
-        ]
-        script = [sys.argv[0]] if sys.argv[0].endswith(".py") else ["-m", "dclip.cli"]
-        os.execv(sys.executable, [*words, *script, *sys.argv[1:]])
+    """``trainer.devices=N`` starts N processes of this command.
+
+    They find each other through torchrun's variables.
+    """
+    if cfg.trainer.devices == 1 or "WORLD_SIZE" in os.environ:
+        return
+    script = ["-m", "dclip.cli"]
+    if sys.argv[0].endswith(".py"):
+        script = [sys.argv[0]]
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={cfg.trainer.devices}",
+        *script,
+        *sys.argv[1:],
+    ]
+    os.execv(sys.executable, words)
 
 
-def _console() -> None:
-    logger = logging.getLogger("dclip")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
-        logger.addHandler(handler)
-    logger.propagate = False
+# ------------------------------------------------------------ one job
 
 
 def job(node: DictConfig) -> None:
     """One Hydra job, in this process or in one that a launcher has started."""
-    _console()
+    _log_to_console()
     plugins.load(plugins.names_of(node.plugins))
     adopt_edit(node, HydraConfig.get().overrides.task)
     cfg = to_config(node)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
-        cfg.resume = cfg.resume or launchers.begun(cfg)
+        cfg.resume = cfg.resume or launchers.was_stopped(cfg)
     try:
         _carry_out(cfg)
     except DclipError as error:
         _fail(error)
     except OSError as error:
         place, reason = error.filename or cfg.output, error.strerror or error
-        _fail(
-            DclipError(
-                f"{place}: {reason}; check the disk's space and rights (output={cfg.output})"
-            )
-        )
+        advice = f"check the disk's space and rights (output={cfg.output})"
+        _fail(DclipError(f"{place}: {reason}; {advice}"))
 
 
 def _carry_out(cfg: Config) -> None:
@@ -181,63 +277,17 @@ def _carry_out(cfg: Config) -> None:
     run(cfg)
 
 
+_failures: list[DclipError] = []
+
+
 def _fail(error: DclipError) -> None:
-    """End this job. In a sweep Hydra goes on with the others; a single run's error is said by ``main``, in one line."""
+    """End this job.
+
+    In a sweep Hydra continues with the others; the error of a single run is printed by ``main``, in one line.
+    """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise error
     _failures.append(error)
 
 
-_failures: list[DclipError] = []
-
-
 _main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
-
-
-def main() -> None:
-    """Entry point of ``run.py`` and of the ``dclip`` command. Bad input: one line on stderr, exit code 2."""
-    _console()
-    debug = os.environ.get("DCLIP_DEBUG") == "1"
-    if not debug:
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
-    try:
-        launchers.register()
-        module = _command(sys.argv[1:])
-        if module:
-            sys.exit(
-                import_module(f"dclip.{module}").main(
-                    sys.argv[1:] if module == "study.command" else sys.argv[2:]
-                )
-            )
-        precheck(sys.argv[1:])
-        _main()
-        if _failures:
-            raise _failures[0]
-    except DclipError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(_stopped())
-    except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
-        if stop.code in (None, 0) or (sys.argv[1:2] and sys.argv[1] in COMMANDS):
-            raise
-        sys.exit(_stopped())
-
-
-def _command(words: Sequence[str]) -> str | None:
-    """The module of a command that is no single run; None for runs and Hydra's sweeps."""
-    if any(word.startswith("study=") for word in words) and not any(
-        word.split("=")[0] in _ASIDE for word in words
-    ):
-        if "-m" in words or "--multirun" in words:
-            raise DclipError("study= is a sweep by itself, one at a time; leave -m away")
-        return "study.command"
-    return COMMANDS.get(words[0].removeprefix("task=")) if words else None
-
-
-def _stopped() -> int:
-    how = "" if _command(sys.argv[1:]) else " and resume=true"
-    print(f"stopped; go on with the same command{how}", file=sys.stderr)
-    return 130

@@ -37,8 +37,8 @@ from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
+from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
-from dclip.prepare.compose import adopt_edit
 from dclip.prepare.networks import networks
 from dclip.record.record import Record
 from dclip.run import Run

@@ -20,7 +20,12 @@ from dclip.errors import DclipError
 
 @dataclass(frozen=True)
 class Plugin:
-    """A launcher that is a package of its own: the extra that installs it, and what we set otherwise than it does."""
+    """A launcher that is a package of its own.
+
+    Attributes:
+        extra: of dclip, which installs it.
+        defaults: what we set otherwise than the package does.
+    """
 
     extra: str
     defaults: dict[str, Any]
@@ -29,7 +34,7 @@ class Plugin:
 PLUGINS = {
     # jobs side by side in worker processes; each holds its own networks, and on a GPU they share its memory
     "joblib": Plugin("joblib", {"n_jobs": 2}),
-    # an array with a job for every run; a run that is preempted or reaches its time is queued again, and goes on
+    # an array with a job for every run; a run that is preempted or out of time is queued again and continues
     "submitit_slurm": Plugin(
         "slurm",
         {
@@ -43,7 +48,8 @@ PLUGINS = {
     ),
     # the same on this machine, all jobs at once
     "submitit_local": Plugin("slurm", {"gpus_per_node": 0, "timeout_min": 1440}),
-    # on one machine, or (ray.init.address=auto) on a cluster that runs, which takes no object_store_memory; remote: of a job
+    # on one machine, or (ray.init.address=auto) on a running cluster, which takes no object_store_memory;
+    # remote: of each job
     "ray": Plugin(
         "ray",
         {
@@ -68,25 +74,27 @@ def installed(name: str) -> bool:
 
 
 def register() -> None:
-    """Put our defaults into the options of every plugin that is there: it has stored them when it was found."""
+    """Put our defaults into the options of every installed launcher, which stored them when it was found."""
     for name, plugin in PLUGINS.items():
         if installed(name):
-            options = OmegaConf.merge(
-                STORE.load(f"hydra/launcher/{name}.yaml").node, plugin.defaults
-            )
+            own = STORE.load(f"hydra/launcher/{name}.yaml").node
+            options = OmegaConf.merge(own, plugin.defaults)
             STORE.store(group="hydra/launcher", name=name, node=options, provider="dclip")
 
 
 def chosen(words: Sequence[str]) -> str | None:
     """The launcher that a command line names. DclipError in one line where its package is missing."""
-    name = next(
-        (word.split("=", 1)[1] for word in words if word.startswith("hydra/launcher=")), None
-    )
-    if name in PLUGINS and not installed(name):
-        raise DclipError(
-            f"hydra/launcher={name} is a plugin that is not installed: pip install 'dclip[{PLUGINS[name].extra}]'"
-        )
-    return name
+    for word in words:
+        setting, _, name = word.partition("=")
+        if setting != "hydra/launcher":
+            continue
+        if name in PLUGINS and not installed(name):
+            raise DclipError(
+                f"hydra/launcher={name} is a plugin that is not installed: "
+                f"pip install 'dclip[{PLUGINS[name].extra}]'"
+            )
+        return name
+    return None
 
 
 def check(name: str | None, cfgs: Sequence[Config]) -> None:
@@ -96,8 +104,9 @@ def check(name: str | None, cfgs: Sequence[Config]) -> None:
     for cfg in cfgs:
         if cfg.trainer.devices > 1:
             raise DclipError(
-                f"trainer.devices={cfg.trainer.devices} starts processes of its own, which hydra/launcher={name} cannot; "
-                "set trainer.devices=1, or leave the launcher away"
+                f"trainer.devices={cfg.trainer.devices} starts processes of its own, "
+                f"which hydra/launcher={name} cannot; "
+                "set trainer.devices=1, or leave the launcher out"
             )
     show_path(Path(__file__).resolve().parent.parent.parent)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
@@ -105,21 +114,26 @@ def check(name: str | None, cfgs: Sequence[Config]) -> None:
 
 def show_path(folder: Path) -> None:
     """Let processes that this one starts find modules in a folder, before all others."""
-    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
+    paths = [str(folder)]
+    for path in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        if path and path not in paths:
+            paths.append(path)
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
-def begun(cfg: Config) -> bool:
-    """Whether this job of a sweep was begun before and was stopped: preempted, out of time, or killed. Then it goes on."""
+def was_stopped(cfg: Config) -> bool:
+    """Whether this job of a sweep was begun before and stopped: preempted, out of time, or killed.
+
+    Then it is resumed.
+    """
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
         return True
     from dclip.record.identity import config_hash, run_name
     from dclip.record.runs import find_runs
 
     digest = config_hash(cfg)
-    before = [
-        run
-        for run in find_runs([Path(cfg.output) / run_name(cfg)])
-        if (run.digest, run.sweep) == (digest, cfg.sweep)
-    ]
-    return any(run.state in ("stopped", "killed") for run in before)
+    for run in find_runs([Path(cfg.output) / run_name(cfg)]):
+        same = (run.digest, run.sweep) == (digest, cfg.sweep)
+        if same and run.state in ("stopped", "killed"):
+            return True
+    return False

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dclip.errors import DclipError
-from dclip.prepare import compose
+from dclip.prepare.paths import CONF
 
 Settings = tuple[str, ...]  # as typed on a command line: name=value
 
@@ -20,12 +20,12 @@ QUIET = ("logger=csv", "trainer.progress=false")
 
 def studies() -> list[str]:
     """The names of all studies."""
-    return sorted(path.stem for path in (compose.CONF / "study").glob("*.yaml"))
+    return sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 
 
 def read_document(name: str) -> tuple[Path, dict[str, Any]]:
     """A study's file and its content. DclipError where there is none, or it lacks a title or columns."""
-    path = compose.CONF / "study" / f"{name}.yaml"
+    path = CONF / "study" / f"{name}.yaml"
     if name.endswith(".yaml"):
         path = Path(name)
     if not path.is_file():

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from dclip.prepare import compose
+from dclip.prepare.paths import CONF, PACKAGE
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.document import Settings
 
@@ -43,7 +43,7 @@ class Folders:
         if output is not None:
             return cls(Path(output) / "runs", Path(output))
         runs = Path("outputs") / "studies" / name
-        experiments = compose.CONF.parent / "experiments"
+        experiments = CONF.parent / "experiments"
         if changed or not experiments.is_dir():
             return cls(runs, runs / "table")
         return cls(runs, experiments / name, published=True)
@@ -83,7 +83,7 @@ def quoted(path: str | Path) -> str:
 
 def program() -> list[str]:
     """The command that starts a job: this checkout's run.py, or the installed package."""
-    script = compose.HERE.parent / "run.py"
+    script = PACKAGE.parent / "run.py"
     if script.is_file():
         return [sys.executable, str(script)]
     return [sys.executable, "-m", "dclip.cli"]

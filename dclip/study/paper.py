@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dclip.prepare.compose import CONF
+from dclip.prepare.paths import CONF
 
 
 @lru_cache(maxsize=1)

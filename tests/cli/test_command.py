@@ -12,20 +12,20 @@ from helpers.runs import ROOT, command
 
 def test_words_find_their_command():
     assert (
-        cli._command(["task=report", "runs=x"])
-        == cli._command(["report", "runs=x"])
+        cli.command_of(["task=report", "runs=x"])
+        == cli.command_of(["report", "runs=x"])
         == "study.collect"
     )
-    assert cli._command(["task=preference", "a=x"]) == "pages.preference"
-    assert cli._command(["study=toonfaces_table1"]) == "study.command"
+    assert cli.command_of(["task=preference", "a=x"]) == "pages.preference"
+    assert cli.command_of(["study=toonfaces_table1"]) == "study.command"
     assert (
-        cli._command(["experiment=celeba"])
-        is cli._command([])
-        is cli._command(["task=edit"])
+        cli.command_of(["experiment=celeba"])
+        is cli.command_of([])
+        is cli.command_of(["task=edit"])
         is None
     )
-    with pytest.raises(DclipError, match="leave -m away"):
-        cli._command(["-m", "study=a,b"])
+    with pytest.raises(DclipError, match="leave -m out"):
+        cli.command_of(["-m", "study=a,b"])
 
 
 def test_help_is_left_to_hydra():

@@ -9,6 +9,7 @@ import pytest
 
 from dclip.errors import DclipError
 from dclip.prepare import compose, needs
+from dclip.prepare.paths import CONF
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {  # overrides that keep a run in seconds
@@ -35,7 +36,7 @@ def configure(*overrides):
     """The checked configuration of one command line, made as ``cli.precheck`` makes it."""
     from hydra import initialize_config_dir
 
-    with initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose.check_overrides([str(o) for o in overrides])
 
 

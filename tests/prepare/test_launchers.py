@@ -15,6 +15,7 @@ from dclip.cli import command as cli
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import launchers
+from dclip.prepare.paths import CONF
 from dclip.record import identity, record
 from dclip.record.processes import this_process
 from helpers.runs import ROOT, command, command_here, configure, words
@@ -167,10 +168,8 @@ def test_a_launcher_that_is_not_installed_names_its_extra(name, monkeypatch):
 def test_slurm_jobs_may_reach_their_time_and_go_on():
     import hydra
 
-    from dclip.prepare import compose
-
     launchers.register()
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(compose.CONF)):
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         told = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
         options = hydra.compose("config", overrides=told, return_hydra_config=True).hydra.launcher
     assert (options.partition, options.gpus_per_node, options.max_num_timeout > 0) == (
@@ -183,9 +182,9 @@ def test_slurm_jobs_may_reach_their_time_and_go_on():
 
 def test_a_job_that_slurm_started_again_goes_on(monkeypatch, tmp_path):
     cfg = configure(f"output={tmp_path}", "sweep=mine")
-    assert not launchers.begun(cfg)
+    assert not launchers.was_stopped(cfg)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert launchers.begun(cfg)
+    assert launchers.was_stopped(cfg)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,7 @@ def test_only_what_was_stopped_in_this_very_sweep_goes_on(state, mine, pid, goes
     if pid is not None:
         who["pid"] = pid
     files.write_json(folder / "status.json", {"status": state, **who})
-    assert launchers.begun(cfg) is goes_on
+    assert launchers.was_stopped(cfg) is goes_on
 
 
 def test_a_job_goes_on_in_the_folder_of_its_own_sweep(tmp_path):

@@ -1,0 +1,99 @@
+"""Hydra's errors in one line, with the choices where a name was wrong."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from omegaconf import DictConfig, OmegaConf
+
+from dclip.errors import one_line
+
+# Choices that are gone: a pattern of the whole setting, and what to type instead.
+GONE = {
+    r"experiment=objective_onestep_lora": "type experiment=toonfaces_red_hair "
+    "'preset=[onestep_invert,lora]'",
+    r"experiment=objective_(\w+)": r"type experiment=toonfaces_red_hair preset=\1",
+    r"preset=fixed": "leave it out, its settings are the defaults",
+}
+
+
+def choices(group: str) -> list[str]:
+    """The options of a group, as YAML files or as registered classes."""
+    loader = GlobalHydra.instance().config_loader()
+    names = loader.get_group_options(group, ObjectType.CONFIG)
+    return [name for name in names if name != "base"]
+
+
+def groups() -> list[str]:
+    """The groups at the top of the configuration."""
+    names = GlobalHydra.instance().config_loader().list_groups("")
+    return [name for name in names if name != "hydra"]
+
+
+def explain(error: Exception, words: Sequence[str] = ()) -> str:
+    """Hydra's message in one line; ``words`` are those that it was given."""
+    text = one_line(error, None)
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if option is not None:
+        return _explain_option(option[1], option[2])
+    setting = re.search(r"Could not override '([^']+)'", text)
+    if setting is not None:
+        return _explain_setting(setting[1], words)
+    cause = one_line(error.__cause__ or "", None)
+    value = re.search(r"Error merging override (\S+)", text)
+    if value is not None and cause:
+        return f"{value[1]}: {cause.split(' full_key')[0]}"
+    return text.split(" See https")[0]
+
+
+def _explain_option(group: str, name: str) -> str:
+    """There is no such option: which are there?"""
+    for pattern, advice in GONE.items():
+        match = re.fullmatch(pattern, f"{group}={name}")
+        if match is not None:
+            return f"{group}={name} is gone: {match.expand(advice)}"
+    options = choices(group)
+    hint = _did_you_mean(name, options)
+    return f"{group}={name} does not exist{hint} Choose from: {', '.join(options)}"
+
+
+def _explain_setting(key: str, words: Sequence[str]) -> str:
+    """There is no such setting: what is there instead?"""
+    hydras = [word for word in words if word.startswith("hydra/")]
+    node = compose("config", overrides=hydras, return_hydra_config=bool(hydras))
+    owner, keys = _deepest(node, key)
+    if owner and not keys:
+        return f"there is no setting {key}; this {owner} has no settings"
+    prefix, place = f"{owner}.", f"Below {owner}"
+    if not owner:
+        prefix, place = "", "At the top"
+        keys += [group for group in groups() if group not in keys]
+    wrong = key.removeprefix(prefix).split(".")[0]
+    hint = _did_you_mean(wrong, keys, prefix)
+    return f"there is no setting {key}{hint} {place} there are: {', '.join(sorted(keys))}"
+
+
+def _deepest(node: DictConfig, path: str) -> tuple[str, list[str]]:
+    """The deepest existing part of a dotted path, and the keys below it."""
+    parts: list[str] = []
+    for part in path.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            break
+        parts.append(part)
+        node = node[part]
+    keys: list[str] = []
+    if OmegaConf.is_dict(node):
+        keys = [str(key) for key in node]
+    return ".".join(parts), keys
+
+
+def _did_you_mean(name: str, names: Sequence[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, names, 1)
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    return "."
