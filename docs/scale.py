@@ -1,4 +1,4 @@
-"""Writes docs/scale.md: what large runs and large sweeps need, counted with the constants of dclip/prepare/plan.py.
+"""Writes docs/scale.md: what large runs and sweeps need, by the constants of the plan.
 
 python docs/scale.py
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dclip.config import Config
+from dclip.methods.contract import BACKWARD
 from dclip.models import registry, sizes
 from dclip.prepare import plan
 from dclip.prepare.compose import configured
@@ -32,7 +33,7 @@ def memory(cfg: Config) -> str:
 
 
 def disk(cfg: Config) -> tuple[float, float]:
-    """GB that a fine-tuning leaves: its edit, and its two checkpoints (weights and Adam's two moments)."""
+    """GB of a fine-tuning's edit, and of its two checkpoints (weights and Adam's two moments)."""
     size = sizes.size_of(cfg)
     assert size is not None
     weights = size.parameters * plan.BYTES / 1e9
@@ -87,7 +88,7 @@ pass of one call: {big.gflop / small.gflop:.0f} times the work of the 256 x 256 
 |---|---|---|---|
 {chr(10).join(rows)}
 
-A call is the forward pass of one image; forward and backward together count {plan.BACKWARD:.0f}. Memory is weights,
+A call is the forward pass of one image; forward and backward together count {BACKWARD:.0f}. Memory is weights,
 gradients, Adam's moments and what the chain keeps; the upper number allows for what an allocator
 may need. `method.objective=chain_checkpointed` keeps one step instead of the chain, and `preset=lora`
 trains about 1 % of the weights.

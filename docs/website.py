@@ -10,7 +10,7 @@ import json
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -63,10 +63,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def metrics_page() -> str:
     """Every metric that a run may report."""
-    from dclip.metrics.names import METRICS
+    import dclip.metrics.names  # noqa: F401  registers every metric
+    from dclip.metrics.contract import METRICS
 
-    rows = [(f"`{one.name}`", one.better, one.meaning) for one in METRICS.values()]
-    return f"# Metrics\n\n{_table(('metric', 'better', 'meaning'), rows)}\n"
+    rows = []
+    for metric in METRICS.values():
+        rows.append((f"`{metric.name}` {metric.arrow}", metric.meaning))
+    return f"# Metrics\n\n{_table(('metric', 'meaning'), rows)}\n"
 
 
 # ---------------------------------------------------------------------------------------- options
@@ -77,43 +80,62 @@ def options_page() -> str:
     import dclip.cli.command  # noqa: F401  registers every option
     from dclip.config import OPTIONS, Config
 
-    hints = get_type_hints(Config)
-    groups = [f.name for f in dataclasses.fields(Config) if _is_group(hints[f.name], f.name)]
+    groups = _groups()
     parts = [
         "# Options",
         "`group=option` chooses an option, `group.setting=value` changes one of its settings. "
         "Settings that all options of a group share are listed with the first one.",
         "## Settings of a run",
-        _settings("", Config, hidden=groups),
+        _settings("", Config, hidden=set(groups)),
     ]
-    for group in groups:
+    for group, kind in groups.items():
         parts.append(f"## {group}")
-        options = OPTIONS.get(group, {"": hints[group]})
-        shared: list[str] = []
-        for name, cls in options.items():
-            if name:
-                parts.append(f"### {group}={name}")
-            parts += [inspect.cleandoc(cls.__doc__ or ""), _settings(f"{group}.", cls, shared)]
-            shared = shared or _shared(list(options.values()))
-    return "\n\n".join(part for part in parts if part) + "\n"
+        if group in OPTIONS:
+            parts += _group_parts(group, OPTIONS[group])
+        else:
+            parts += [_about(kind), _settings(f"{group}.", kind, hidden=set())]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _is_group(kind: Any, name: str) -> bool:
-    from dclip.config import OPTIONS
+def _groups() -> dict[str, Any]:
+    """The fields of the whole configuration that are groups of settings, with their classes."""
+    from dclip.config import OPTIONS, Config
 
-    return name in OPTIONS or dataclasses.is_dataclass(kind)
+    groups = {}
+    for name, kind in get_type_hints(Config).items():
+        if name in OPTIONS or dataclasses.is_dataclass(kind):
+            groups[name] = kind
+    return groups
 
 
-def _shared(classes: list[type[Any]]) -> list[str]:
+def _group_parts(group: str, options: Mapping[str, type[Any]]) -> list[str]:
+    parts: list[str] = []
+    hidden: set[str] = set()  # nothing for the first option, then what it has shown for all
+    for name, cls in options.items():
+        parts += [f"### {group}={name}", _about(cls), _settings(f"{group}.", cls, hidden)]
+        hidden = _shared(options.values())
+    return parts
+
+
+def _about(cls: type[Any]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "")
+
+
+def _shared(classes: Iterable[type[Any]]) -> set[str]:
     """Settings that all of several options have, with the same default."""
-    first, *others = [{f.name: _default(f) for f in dataclasses.fields(c)} for c in classes]
-    return [name for name, value in first.items() if all(o.get(name) == value for o in others)]
+    settings = []
+    for cls in classes:
+        settings.append({(field.name, _default(field)) for field in dataclasses.fields(cls)})
+    return {name for name, _ in set.intersection(*settings)}
 
 
-def _settings(prefix: str, cls: type[Any], hidden: Iterable[str]) -> str:
+def _settings(prefix: str, cls: type[Any], hidden: set[str]) -> str:
     notes = _notes(cls)
-    fields = [field for field in dataclasses.fields(cls) if field.name not in hidden]
-    rows = [(f"`{prefix}{f.name}`", _default(f), notes.get(f.name, "")) for f in fields]
+    rows = []
+    for field in dataclasses.fields(cls):
+        if field.name not in hidden:
+            name = f"`{prefix}{field.name}`"
+            rows.append((name, _default(field), notes.get(field.name, "")))
     return _table(("setting", "default", "meaning"), rows) if rows else ""
 
 
@@ -124,11 +146,9 @@ def _default(field: dataclasses.Field[Any]) -> str:
     if value == "???" or value is dataclasses.MISSING:
         return "required"
     if isinstance(value, Enum):
-        choices = ", ".join(str(choice.value) for choice in type(value))
-        return f"`{value.value}` (of {choices})"
+        return f"`{value.value}` (of {', '.join(type(value))})"
     if dataclasses.is_dataclass(value):
-        inner = ", ".join(f.name for f in dataclasses.fields(value))
-        return f"settings of its own: {inner}"
+        return "settings of its own: " + ", ".join(vars(value))
     if value == "":
         return "empty"
     if value is None or isinstance(value, bool):
@@ -146,26 +166,31 @@ def _notes(cls: type[Any]) -> dict[str, str]:
 
 
 def _notes_in(source: str) -> dict[str, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    comments = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.lstrip("# ")
     lines = source.splitlines()
     (definition,) = ast.parse(source).body
     assert isinstance(definition, ast.ClassDef)
     notes = {}
     for field in definition.body:
-        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-            continue
-        start = field.lineno
-        while lines[start - 2].lstrip().startswith("#"):
-            start -= 1
-        end = field.end_lineno or field.lineno
-        text = [comments[line] for line in range(start, end + 1) if line in comments]
-        notes[field.target.id] = " ".join(text)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            first, last = field.lineno, field.end_lineno or field.lineno
+            while lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            text = filter(None, map(comments.get, range(first, last + 1)))
+            notes[field.target.id] = " ".join(text)
     return notes
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [" | ".join(head), " | ".join("---" for _ in head)]
-    for row in rows:
-        lines.append(" | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in row))
-    return "\n".join(f"| {line} |" for line in lines)
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = []
+    for row in (head, ["---"] * len(head), *rows):
+        cells = " | ".join(_cell(text) for text in row)
+        lines.append(f"| {cells} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

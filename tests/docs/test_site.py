@@ -28,7 +28,7 @@ def site(tmp_path_factory):
 
 def test_the_site_lists_every_option_and_metric(site):
     from dclip.config import OPTIONS
-    from dclip.metrics.names import METRICS
+    from dclip.metrics.contract import METRICS
 
     options = (site / "docs" / "reference" / "options.html").read_text("utf-8")
     named = [f"{group}={name}" for group, choices in OPTIONS.items() for name in choices]
