@@ -283,7 +283,8 @@ _failures: list[DclipError] = []
 def _fail(error: DclipError) -> None:
     """End this job.
 
-    In a sweep Hydra continues with the others; the error of a single run is printed by ``main``, in one line.
+    In a sweep Hydra continues with the others; the error of a single run is printed by ``main``, in
+    one line.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise error

@@ -1,4 +1,4 @@
-"""``dclip weights list | fetch | verify | where``: the weight files that dclip knows, without torch."""
+"""``dclip weights list | fetch | verify | where``: the known weight files, without torch."""
 
 from __future__ import annotations
 

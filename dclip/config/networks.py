@@ -19,14 +19,20 @@ class Domain(StrEnum):
 
 @dataclass
 class Checkpoint:
-    """The diffusion model: a known name (``dclip weights list``), or a path (ours, a ddim or ADM file, a diffusers folder)."""
+    """The diffusion model.
+
+    Attributes:
+        name: a known one (``dclip weights list``), or a path: ours, a ddim or ADM
+            file, a diffusers folder.
+        domain: decides identity network and parser; null: as the known names say.
+        head_dim: channels per attention head of an ADM checkpoint, whose keys cannot tell.
+        image_size: of a checkpoint of unknown shape.
+    """
 
     name: str = "toonfaces"
-    domain: Domain | None = (
-        None  # decides identity network and parser; null: as the known names say
-    )
-    head_dim: int = 64  # channels per attention head of an ADM checkpoint: its keys cannot tell
-    image_size: int | None = None  # of a checkpoint of unknown shape
+    domain: Domain | None = None
+    head_dim: int = 64
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         _positive("checkpoint", head_dim=self.head_dim)
@@ -42,6 +48,4 @@ class Clip:
 
 
 STORE.store(group="checkpoint", name="base", node=Checkpoint, provider="dclip")
-
-
 STORE.store(group="clip", name="base", node=Clip, provider="dclip")

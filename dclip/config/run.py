@@ -8,6 +8,8 @@ from enum import StrEnum
 from dclip.config.options import _positive, _weights, option
 from dclip.errors import need
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
 
 class Precision(StrEnum):
     """Arithmetic of the diffusion model while fine-tuning."""
@@ -17,36 +19,47 @@ class Precision(StrEnum):
 
 
 class Speed(StrEnum):
-    """Arithmetic of the diffusion model where no gradient is needed: inversion, sampling, evaluation."""
+    """Arithmetic of the diffusion model where no gradient is needed.
+
+    ``fast`` is bfloat16 on a GPU: pixels move by less than 0.002 of 1 on average. A processor stays
+    exact, as it would gain nothing.
+    """
 
     exact = "exact"
-    fast = "fast"  # on a GPU in bfloat16: pixels move by less than 0.002 of 1 on average. A processor stays exact: it gains nothing
+    fast = "fast"
 
 
 @option("trainer", "auto")
 @dataclass
 class Trainer:
-    """Device, batch sizes and progress. ``batch`` is for everything that needs no gradient; it never changes a picture."""
+    """Device, batch sizes and progress.
+
+    Attributes:
+        batch: images at a time where no gradient is needed; it never changes a picture. null: as
+            many as half of the free memory holds, at most 16 on a CPU, 64 on a GPU.
+        threads: of the CPU; 0 leaves torch's choice.
+        cache: keep latents of inverted images, and read those that were kept; false measures what
+            inversion costs.
+    """
 
     accelerator: str = "auto"
     devices: int = 1
-    batch: int | None = (
-        None  # images at a time; null: as many as half of the free memory holds, at most 16 on a CPU, 64 on a GPU
-    )
+    batch: int | None = None
     precision: Precision = Precision.fp32
     speed: Speed = Speed.exact
     progress: bool = True
-    threads: int = 0  # CPU threads; 0 leaves torch's choice
-    cache: bool = True  # keep latents of inverted images, and take those that are kept; false measures what inversion costs
+    threads: int = 0
+    cache: bool = True
 
     def __post_init__(self) -> None:
-        _positive(
-            "trainer", devices=self.devices, **({} if self.batch is None else {"batch": self.batch})
-        )
+        _positive("trainer", devices=self.devices)
+        if self.batch is not None:
+            _positive("trainer", batch=self.batch)
         _weights("trainer", threads=self.threads)
         need(
-            self.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"),
-            f"trainer.accelerator={self.accelerator} does not exist; choose auto, cpu, gpu, cuda or mps",
+            self.accelerator in ACCELERATORS,
+            f"trainer.accelerator={self.accelerator} does not exist; "
+            "choose auto, cpu, gpu, cuda or mps",
         )
 
 

@@ -1,6 +1,7 @@
-"""From a name or a path to a network. Our own weights are safetensors that know their configuration.
+"""From a name or a path to a network. Our own weights know their configuration.
 
-A file's header holds one JSON document under ``dclip``: what kind of network it is, how to build it, how it was made.
+A file's header holds one JSON document under ``dclip``: what kind of network it is, how to build
+it, how it was made.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 def locate(name: str, kind: str | None = None) -> Path:
     """The file or folder of a known name, fetched if it may be, or of a path.
 
-    DclipError naming the choices if there is none, or if the name belongs to another kind of network.
+    DclipError naming the choices if there is none, or if the name belongs to another kind of
+    network.
     """
     entry = known(name, kind)
     if entry is not None:
@@ -84,11 +86,11 @@ def load_model(
 ) -> DiffusionModel:
     """A diffusion model, frozen, in eval mode, with ``eps(x, t)``, ``schedule`` and ``to(device)``.
 
-    ``name_or_path`` is a known name (``dclip weights list``; fetched if it may be), one of our safetensors
-    files, a fine-tuned edit's file (then the fine-tuned model comes back), or a foreign checkpoint (ddim
-    style, ADM style, a diffusers folder): that one is recognised by its keys, converted once and kept in
-    the cache. ``head_dim`` and ``image_size`` are what keys cannot tell of an unknown model. DclipError
-    for anything else.
+    ``name_or_path`` is a known name (``dclip weights list``; fetched if it may be), one of our
+    safetensors files, a fine-tuned edit's file (then the fine-tuned model comes back), or a foreign
+    checkpoint (ddim style, ADM style, a diffusers folder): that one is recognised by its keys,
+    converted once and kept in the cache. ``head_dim`` and ``image_size`` are what keys cannot tell
+    of an unknown model. DclipError for anything else.
     """
     entry = known(name_or_path, "ddpm")
     source = locate(name_or_path, "ddpm")
@@ -154,8 +156,8 @@ def _ours(source: Path, head_dim: int, image_size: int | None) -> Path:
 def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> ClipModel:
     """A CLIP with its own preprocessing and tokenizer, frozen, in eval mode.
 
-    ``name_or_path`` is a known name (``openai_vit_b_16``; fetched if it may be), a file of ours, or a
-    folder as open_clip writes it for the Hugging Face hub.
+    ``name_or_path`` is a known name (``openai_vit_b_16``; fetched if it may be), a file of ours, or
+    a folder as open_clip writes it for the Hugging Face hub.
     """
     entry = known(name_or_path, "clip")
     path = locate(name_or_path, "clip")
@@ -198,7 +200,7 @@ def _published_identity(path: Path) -> IdentityModel:
 
 
 def load_parser(name_or_path: str) -> Parser:
-    """A segmenter of photographs, frozen, in eval mode: ``bisenet``, ``ade20k``, or published files."""
+    """A frozen segmenter of photographs: ``bisenet``, ``ade20k``, or published files."""
     return read_parser(locate(name_or_path, "parser"))
 
 

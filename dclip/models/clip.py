@@ -12,17 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, one_line
+from dclip.models.foreign import read_foreign
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
-
-
 MERGES_FILE = "toonfaces_merges.txt.gz"  # in the package's folder of weights
-
-
 CONTEXT = 32
-
 
 _TEXT = {
     "context_length": CONTEXT,
@@ -32,17 +28,14 @@ _TEXT = {
     "layers": 3,
 }
 
-
 TOONFACES_CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"layers": [1, 1, 2, 1], "width": 24, "image_size": 64, "head_width": 64},
     "text_cfg": _TEXT,
 }
 
-
-TOONFACES_HELDOUT_CLIP: dict[
-    str, Any
-] = {  # another architecture (timm's DLA-46-C), so that it has other blind spots
+# Another architecture (timm's DLA-46-C), so that it has other blind spots.
+TOONFACES_HELDOUT_CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {
         "timm_model_name": "dla46_c",
@@ -53,14 +46,12 @@ TOONFACES_HELDOUT_CLIP: dict[
     "text_cfg": _TEXT,
 }
 
-
 # Of 32x32 pictures, seen at twice their size: the first layers go down to a quarter.
 CIFAR10_CLIP: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 32, "image_size": 64, "head_width": 64},
     "text_cfg": _TEXT,
 }
-
 
 CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
     "embed_dim": 128,
@@ -75,7 +66,7 @@ CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
 
 
 class ClipModel(nn.Module):
-    """An open_clip model, frozen, with the mean, std, size and tokenizer that belong to its weights.
+    """A frozen open_clip model with the mean, std, size and tokenizer that belong to its weights.
 
     Args:
         clip: an ``open_clip.CLIP``.
@@ -104,7 +95,10 @@ class ClipModel(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def preprocess(self, images: Tensor) -> Tensor:
-        """Images [N,3,H,W] in [-1, 1] -> CLIP's input: shorter side to ``size`` (bicubic), centre crop, normalised."""
+        """Images [N,3,H,W] in [-1, 1] -> CLIP's input.
+
+        The shorter side is scaled to ``size`` (bicubic), the centre cropped, the values normalised.
+        """
         x = (images.float() + 1) / 2
         h, w = x.shape[-2:]
         if min(h, w) != self.size:
@@ -133,7 +127,7 @@ class ClipModel(nn.Module):
 
 
 def small_tokenizer(merges: Path) -> Any:
-    """The tokenizer of the ToonFaces CLIPs: the first ``MERGES`` of the merge list that open_clip ships."""
+    """The tokenizer of the ToonFaces CLIPs: the first ``MERGES`` of open_clip's merge list."""
     from open_clip.tokenizer import SimpleTokenizer
 
     return SimpleTokenizer(bpe_path=str(merges), context_length=CONTEXT)
@@ -162,16 +156,15 @@ def build_clip(config: dict[str, Any]) -> nn.Module:
 def published_config(arch: str) -> dict[str, Any]:
     """open_clip's configuration of a published network, activation included.
 
-    OpenAI's networks were trained with QuickGELU; their names end in ``-quickgelu``. The plain names load the same weights
-    without a word, and compute something else.
+    OpenAI's networks were trained with QuickGELU; their names end in ``-quickgelu``. The plain
+    names load the same weights without a word, and compute something else.
     """
     import open_clip
 
     config = open_clip.get_model_config(arch)
     if config is None:
-        raise DclipError(
-            f"open_clip has no network {arch!r}; it has {', '.join(open_clip.list_models()[:5])}, ..."
-        )
+        some = ", ".join(open_clip.list_models()[:5])
+        raise DclipError(f"open_clip has no network {arch!r}; it has {some}, ...")
     return dict(config)
 
 
@@ -182,11 +175,9 @@ def read_open_clip(
     antialias: bool,
     preprocess: Mapping[str, Any] | None = None,
 ) -> ClipModel:
-    """A CLIP from the weights that open_clip publishes, frozen, in eval mode, with mean, std and size of its own."""
+    """A CLIP from the weights that open_clip publishes, with mean, std and size of its own."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
     from open_clip.tokenizer import SimpleTokenizer
-
-    from dclip.models.foreign import read_foreign
 
     state = read_foreign(file)
     clip = build_clip(config)
@@ -194,35 +185,41 @@ def read_open_clip(
         clip.load_state_dict(state)
     except RuntimeError as error:
         raise DclipError(
-            f"{file} is not the CLIP {name}: {' '.join(str(error).split())[:200]}; give the published file"
+            f"{file} is not the CLIP {name}: {one_line(error)}; give the published file"
         ) from error
-    shown = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD, **(preprocess or {})}
+    own = preprocess or {}
     model = ClipModel(
-        clip.eval().requires_grad_(False), SimpleTokenizer(context_length=config["text_cfg"]["context_length"]),
-        shown["mean"], shown["std"], config["vision_cfg"]["image_size"], antialias, name,
-    )  # fmt: skip
+        clip.eval().requires_grad_(False),
+        SimpleTokenizer(context_length=config["text_cfg"]["context_length"]),
+        own.get("mean", OPENAI_DATASET_MEAN),
+        own.get("std", OPENAI_DATASET_STD),
+        config["vision_cfg"]["image_size"],
+        antialias,
+        name,
+    )
     return model.eval()
 
 
+_FOLDER_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
 def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
-    """A CLIP in a folder as open_clip writes it for the Hugging Face hub: weights beside their ``open_clip_config.json``."""
-    file = next(
-        (
-            folder / name
-            for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-            if (folder / name).is_file()
-        ),
-        None,
-    )
+    """A CLIP in a folder as open_clip writes it for the Hugging Face hub.
+
+    The weights lie beside their ``open_clip_config.json``.
+    """
     try:
         described = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
         config = described["model_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DclipError(
-            f"{folder} has no usable open_clip_config.json ({type(error).__name__}); give a folder of open_clip"
+            f"{folder} has no usable open_clip_config.json ({type(error).__name__}); "
+            "give a folder of open_clip"
         ) from error
-    if file is None:
-        raise DclipError(
-            f"{folder} holds no open_clip_model.safetensors; put the weights beside their open_clip_config.json"
-        )
-    return read_open_clip(file, config, folder.name, antialias, described.get("preprocess_cfg"))
+    for name in _FOLDER_FILES:
+        if (folder / name).is_file():
+            preprocess = described.get("preprocess_cfg")
+            return read_open_clip(folder / name, config, folder.name, antialias, preprocess)
+    raise DclipError(
+        f"{folder} holds no {_FOLDER_FILES[0]}; put the weights beside their open_clip_config.json"
+    )

@@ -1,7 +1,7 @@
 """Foreign diffusion checkpoints become ours: published U-Nets in, diffusers' ``UNet2DModel`` out.
 
-Nothing is lost on the way: every tensor of theirs is used or left out on purpose, every one of ours is
-filled. ``dclip.models.recognise`` says what network a file holds.
+Nothing is lost on the way: every tensor of theirs is used or left out on purpose, every one of ours
+is filled. ``dclip.models.recognise`` says what network a file holds.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _OLD_NAMES = re.compile(r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.")
 def key_map(
     recognised: Recognised, state: Iterable[str], targets: Iterable[str]
 ) -> dict[str, Origin]:
-    """Our key -> where it comes from, for every tensor in ``targets`` that has an origin of its own."""
+    """Our key -> where it comes from, for every tensor of ``targets`` that has an origin."""
     origins = {}
     if recognised.format == "diffusers":
         for key in state:
@@ -138,7 +138,7 @@ def _attends(unet: Mapping[str, Any]) -> list[bool]:
 
 
 def _ddim_modules(unet: Mapping[str, Any]) -> Iterator[Module]:
-    """Their ``up`` list is in the order of levels (0 = full resolution), ours begins at the lowest."""
+    """Their ``up`` list begins at full resolution (level 0), ours at the lowest."""
     yield Module("temb.dense.0", "time_embedding.linear_1")
     yield Module("temb.dense.1", "time_embedding.linear_2")
     yield Module("conv_in", "conv_in")
@@ -223,7 +223,7 @@ def _adm_level(side: str, ours: str, first: int, count: int, attention: bool) ->
 def convert(state: Mapping[str, Tensor], recognised: Recognised) -> dict[str, Tensor]:
     """The float32 state dict of the ``UNet2DModel`` that ``recognised.unet`` describes.
 
-    Strict: every key of theirs is used or is in ``recognised.unused``, every key of ours is filled, every
+    Every key of theirs is used or is in ``recognised.unused``, every key of ours is filled, every
     shape agrees, every tensor owns its memory. DclipError in one line otherwise.
     """
     need(
@@ -321,12 +321,12 @@ def _folds_time(recognised: Recognised) -> bool:
 
 
 def _time_table(weight: Tensor, width: int) -> dict[str, Tensor]:
-    """A sinusoidal embedding of M channels and its first layer [E, M] as a table [T, width] and a layer.
+    """A sinusoidal embedding of M channels and its first layer [E, M], as a table and a layer.
 
-    ``UNet2DModel`` embeds time in as many channels as its first level has; ImageNet-512 needs M = 256 where
-    it has 128. The 256 sinusoids at t = 0 .. 999 span only about 105 dimensions in float32 (most are slow),
-    so their first 128 singular vectors hold all of them: the largest error is 5e-7, a hundredth of what
-    float32 rounds away in sin(t).
+    ``UNet2DModel`` embeds time in as many channels as its first level has; ImageNet-512 needs M =
+    256 where it has 128. The 256 sinusoids at t = 0 .. 999 span only about 105 dimensions in
+    float32 (most are slow), so their first 128 singular vectors hold all of them: the largest error
+    is 5e-7, a hundredth of what float32 rounds away in sin(t).
     """
     sinusoids = _sinusoids(int(weight.shape[1])).double()
     u, s, vh = torch.linalg.svd(sinusoids, full_matrices=False)
@@ -364,9 +364,9 @@ def load_foreign(
 ) -> tuple[nn.Module, ModelInfo]:
     """A foreign checkpoint as a ``UNet2DModel`` with what is known about it.
 
-    Its ``forward(x [N,3,H,W], t int64 [N], return_dict=False)[0]`` is the published network's; it is
-    float32, on the CPU, frozen and in eval mode. DclipError as :func:`read_foreign`, :func:`recognise` and
-    :func:`convert` raise it.
+    Its ``forward(x [N,3,H,W], t int64 [N], return_dict=False)[0]`` is the published network's; it
+    is float32, on the CPU, frozen and in eval mode. DclipError as :func:`read_foreign`,
+    :func:`recognise` and :func:`convert` raise it.
     """
     file = weights_file(path)
     state = read_foreign(file)

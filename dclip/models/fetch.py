@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn, TypeAlias
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener, getproxies, proxy_bypass
@@ -40,6 +40,7 @@ TIMEOUT = 10.0  # seconds of silence after which a source is given up
 REACH = 2.5  # seconds to find out which servers answer at all
 ATTEMPTS = 3  # broken transfers of one source that are resumed
 CHUNK = 1 << 20
+Bar: TypeAlias = "tqdm[NoReturn]"
 PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 PAGE_BEGINS = re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE)
 
@@ -264,7 +265,7 @@ def _tag_of(part: Path) -> Path:
 
 
 def _transfer(url: str, part: Path, what: str, progress: bool) -> None:
-    """Append to the part from where it ends; start over if the server cannot or has a new version."""
+    """Append to the part; start over if the server cannot, or has a new version."""
     done = 0
     if part.is_file():
         done = part.stat().st_size
@@ -307,7 +308,7 @@ def _continued(part: Path, start: int) -> BinaryIO:
 
 
 def _open(url: str, part: Path, done: int) -> HTTPResponse | None:
-    """The server's answer, or None if there is nothing beyond the part. SourceError for a dead source."""
+    """The server's answer; None if there is nothing beyond the part. SourceError if it is dead."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError("only http and https addresses are fetched")
     request = Request(url, headers=_headers(part, done))
@@ -366,7 +367,7 @@ def _refuse_small_disk(folder: Path, total: int | None, start: int) -> None:
         )
 
 
-def _copy(response: HTTPResponse, stream: BinaryIO, bar: tqdm, start: int) -> None:  # type: ignore[type-arg]
+def _copy(response: HTTPResponse, stream: BinaryIO, bar: Bar, start: int) -> None:
     while True:
         try:
             chunk = response.read(CHUNK)
@@ -381,7 +382,7 @@ def _copy(response: HTTPResponse, stream: BinaryIO, bar: tqdm, start: int) -> No
         bar.update(len(chunk))
 
 
-def _bar(what: str, total: int | None, start: int, shown: bool) -> tqdm:  # type: ignore[type-arg]
+def _bar(what: str, total: int | None, start: int, shown: bool) -> Bar:
     interval = 10.0
     if sys.stderr.isatty():
         interval = 0.1

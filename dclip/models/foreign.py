@@ -44,9 +44,9 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a foreign file on the CPU.
 
     It is a .ckpt, .pth, .pt, .bin, .safetensors, or a diffusers folder. Wrappers such as
-    ``{"state_dict": ...}``, ``{"model": ...}`` and the prefix ``module.`` are taken off. Pickles are read as
-    tensors only: what would run code is refused. DclipError in one line for a file that is damaged, or is
-    something else.
+    ``{"state_dict": ...}``, ``{"model": ...}`` and the prefix ``module.`` are taken off. Pickles
+    are read as tensors only: what would run code is refused. DclipError in one line for a file that
+    is damaged, or is something else.
     """
     file = weights_file(path)
     _refuse_text(file)

@@ -1,7 +1,7 @@
-"""Face identity: improved residual networks with squeeze-and-excitation (IR-SE), the backbone of ArcFace.
+"""Face identity: residual networks with squeeze-and-excitation (IR-SE), the backbone of ArcFace.
 
-IR-SE50 (Deng et al. 2019, as in TreB1eN/InsightFace_Pytorch) and the small one of ToonFaces are one class at two sizes;
-state-dict keys are those of ``model_ir_se50.pth``.
+IR-SE50 (Deng et al. 2019, as in TreB1eN/InsightFace_Pytorch) and the small one of ToonFaces are one
+class at two sizes; state-dict keys are those of ``model_ir_se50.pth``.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ class IrSeConfig:
 
 
 IR_SE50 = IrSeConfig()
-
-
 TOONFACES_IDENTITY = IrSeConfig(
     input_size=64, stem=16, stages=((16, 2), (32, 2), (64, 2), (96, 2)), embedding=128, dropout=0.1
 )
 
 
 def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
-    """The shape of a published IR-SE network, from its state dict. DclipError if it is no such network.
+    """The shape of a published IR-SE network, from its state dict.
 
     A stage is a run of blocks of one width: the published networks double it from stage to stage.
+    DclipError if it is no such network.
     """
     try:
         stem, embedding = len(state["input_layer.0.weight"]), len(state["output_layer.3.weight"])
@@ -49,7 +48,9 @@ def ir_se_config(state: Mapping[str, Tensor]) -> IrSeConfig:
         stages = tuple((width, len(list(blocks))) for width, blocks in groupby(widths))
         side = isqrt(state["output_layer.3.weight"].shape[1] // widths[-1])
     except (KeyError, IndexError, TypeError) as error:
-        missing = error.args[0] if isinstance(error, KeyError) else "blocks"
+        missing = "blocks"
+        if isinstance(error, KeyError):
+            missing = str(error.args[0])
         raise DclipError(
             f"this is no IR-SE network (ArcFace, model_ir_se50.pth): it has no {missing}"
         ) from error
@@ -72,7 +73,10 @@ class SqueezeExcite(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """BN, 3x3, PReLU, 3x3 (stride), BN, SE; shortcut by sub-sampling, or 1x1 convolution where the width changes."""
+    """BN, 3x3, PReLU, 3x3 (stride), BN, SE, and a shortcut.
+
+    The shortcut sub-samples; where the width changes, it is a 1x1 convolution.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -112,9 +116,10 @@ class IrSe(nn.Module):
         blocks: list[nn.Module] = []
         width = config.stem
         for channels, count in config.stages:
-            for index in range(count):
-                blocks.append(Bottleneck(width, channels, 2 if index == 0 else 1))
-                width = channels
+            blocks.append(Bottleneck(width, channels, stride=2))
+            for _ in range(count - 1):
+                blocks.append(Bottleneck(channels, channels, stride=1))
+            width = channels
         self.body = nn.Sequential(*blocks)
         side = config.input_size // 2 ** len(config.stages)
         self.output_layer = nn.Sequential(
@@ -133,8 +138,8 @@ class IrSe(nn.Module):
 class IdentityModel(nn.Module):
     """Identity features of whole pictures: crop, pool to the network's input, embed.
 
-    ``crop`` is (top, bottom, left, right) as fractions of the picture; published for faces aligned as in CelebA-HQ:
-    rows 35:223 and columns 32:220 of 256.
+    ``crop`` is (top, bottom, left, right) as fractions of the picture; published for faces aligned
+    as in CelebA-HQ: rows 35:223 and columns 32:220 of 256.
     """
 
     def __init__(

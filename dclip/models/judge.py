@@ -1,6 +1,7 @@
 """A judge of drawn pictures: which attributes does a picture show, and where are its parts?
 
-It is trained apart from CLIP and never used in a loss, so that an edit cannot please it by accident.
+It is trained apart from CLIP and never used in a loss, so that an edit cannot please it by
+accident.
 """
 
 from __future__ import annotations
@@ -35,12 +36,11 @@ class Judge(nn.Module):
         self.looks = looks
         widths = [width, 2 * width, 3 * width, 4 * width, 5 * width]
         self.stem = nn.Sequential(_conv(3, width), _conv(width, width))
-        self.down = nn.ModuleList(
-            nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairwise(widths)
-        )
-        self.up = nn.ModuleList(
-            _conv(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for fine, coarse in pairwise(widths):
+            self.down.append(nn.Sequential(_conv(fine, coarse, 2), _conv(coarse, coarse)))
+        for coarse, fine in pairwise(reversed(widths)):
+            self.up.append(_conv(coarse + fine, fine))
         self.parts = nn.Conv2d(width, len(looks.parts), 1)
         self.hidden = nn.Sequential(
             nn.Flatten(),

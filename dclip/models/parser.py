@@ -1,8 +1,9 @@
-"""Which part of the image is each pixel? Two published segmenters behind one class, for the metric SC on photographs.
+"""Which part of the image is each pixel? Two published segmenters, for SC on photographs.
 
-``bisenet``: face parsing (Yu et al. 2018, BiSeNet, as trained on CelebAMask-HQ by zllrunning/face-parsing.PyTorch): 19 parts.
-``ade20k``: scenes (Zhou et al. 2017, the CSAIL baseline ResNet50dilated + PPM_deepsup): 150 classes.
-Names of layers are those of the published state dicts; ``width`` (64 as published) scales every layer.
+``bisenet``: face parsing (Yu et al. 2018, BiSeNet, as trained on CelebAMask-HQ by
+zllrunning/face-parsing.PyTorch): 19 parts. ``ade20k``: scenes (Zhou et al. 2017, the CSAIL baseline
+ResNet50dilated + PPM_deepsup): 150 classes. Names of layers are those of the published state dicts;
+``width`` (64 as published) scales every layer.
 """
 
 from __future__ import annotations
@@ -14,17 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, one_line
+from dclip.models.foreign import read_foreign
+from dclip.models.saved import as_float32
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 FACE_PARTS = 19
-
-
 SCENE_CLASSES = 150
-
-
 POOLS = (1, 2, 3, 6)  # cells a side of the pyramid
 
 
@@ -39,7 +38,7 @@ def _project(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
-# ---------------------------------------------------------------------------------------------------- BiSeNet
+# ------------------------------------------------------------ BiSeNet
 
 
 class BasicBlock(nn.Module):
@@ -54,7 +53,13 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C',H/stride,W/stride]."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return F.relu(y + x)
+
+
+def _pair(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
 
 
 class ResNet18(nn.Module):
@@ -63,18 +68,10 @@ class ResNet18(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (
-            nn.Sequential(
-                BasicBlock(inputs, width * level, stride),
-                BasicBlock(width * level, width * level, 1),
-            )
-            for inputs, level, stride in (
-                (width, 1, 1),
-                (width, 2, 2),
-                (2 * width, 4, 2),
-                (4 * width, 8, 2),
-            )
-        )
+        self.layer1 = _pair(width, width, 1)
+        self.layer2 = _pair(width, 2 * width, 2)
+        self.layer3 = _pair(2 * width, 4 * width, 2)
+        self.layer4 = _pair(4 * width, 8 * width, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N,3,H,W] -> three feature maps."""
@@ -89,10 +86,8 @@ class ConvBnRelu(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3) -> None:
         super().__init__()
-        self.conv, self.bn = (
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same height and width."""
@@ -105,10 +100,8 @@ class Refinement(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = ConvBnRelu(inputs, outputs)
-        self.conv_atten, self.bn_atten = (
-            nn.Conv2d(outputs, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
+        self.conv_atten = nn.Conv2d(outputs, outputs, 1, bias=False)
+        self.bn_atten = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,C',H,W]."""
@@ -142,10 +135,8 @@ class Fusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.convblk = ConvBnRelu(width, width, 1)
-        self.conv1, self.conv2 = (
-            nn.Conv2d(width, width // 4, 1, bias=False),
-            nn.Conv2d(width // 4, width, 1, bias=False),
-        )
+        self.conv1 = nn.Conv2d(width, width // 4, 1, bias=False)
+        self.conv2 = nn.Conv2d(width // 4, width, 1, bias=False)
 
     def forward(self, fine: Tensor, context: Tensor) -> Tensor:
         """Two maps [N,C/2,H,W] -> [N,C,H,W]."""
@@ -160,10 +151,8 @@ class Head(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, classes: int) -> None:
         super().__init__()
-        self.conv, self.conv_out = (
-            ConvBnRelu(inputs, hidden),
-            nn.Conv2d(hidden, classes, 1, bias=False),
-        )
+        self.conv = ConvBnRelu(inputs, hidden)
+        self.conv_out = nn.Conv2d(hidden, classes, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,classes,H,W]."""
@@ -174,17 +163,16 @@ class Head(nn.Module):
 class BiSeNet(nn.Module):
     """Face parsing: normalised images [N,3,H,W] -> scores [N,19,H/8,W/8].
 
-    The published file also holds two heads that only training used (``conv_out16``, ``conv_out32``).
+    The published file also holds two heads that only training used (``conv_out16``,
+    ``conv_out32``).
     """
 
     def __init__(self, width: int = 64, classes: int = FACE_PARTS) -> None:
         super().__init__()
         self.cp, self.ffm = ContextPath(width), Fusion(4 * width)
         self.conv_out = Head(4 * width, 4 * width, classes)
-        self.conv_out16, self.conv_out32 = (
-            Head(2 * width, width, classes),
-            Head(2 * width, width, classes),
-        )
+        self.conv_out16 = Head(2 * width, width, classes)
+        self.conv_out32 = Head(2 * width, width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores at an eighth of the input."""
@@ -192,7 +180,7 @@ class BiSeNet(nn.Module):
         return out
 
 
-# ---------------------------------------------------------------------------------------------------- ADE20K
+# ------------------------------------------------------------ ADE20K
 
 
 class Bottleneck(nn.Module):
@@ -208,24 +196,27 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> [N,4*width,H/stride,W/stride]."""
         y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return F.relu(
-            self.bn3(self.conv3(y)) + (x if self.downsample is None else self.downsample(x))
-        )
+        y = self.bn3(self.conv3(y))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        return F.relu(y + x)
 
 
 def _stage(
     inputs: int, width: int, count: int, stride: int = 1, first: int = 1, rest: int = 1
 ) -> nn.Sequential:
     """Bottlenecks of one width; ``first`` and ``rest`` are their dilations."""
-    blocks = [
-        Bottleneck(inputs, width, stride, first),
-        *(Bottleneck(4 * width, width, 1, rest) for _ in range(count - 1)),
-    ]
-    return nn.Sequential(*blocks)
+    stage = nn.Sequential(Bottleneck(inputs, width, stride, first))
+    for _ in range(count - 1):
+        stage.append(Bottleneck(4 * width, width, 1, rest))
+    return stage
 
 
 class DilatedResNet50(nn.Module):
-    """ResNet-50 with a stem of three 3x3 convolutions; its last two stages dilate instead of striding (output at 1/8)."""
+    """ResNet-50 with a stem of three 3x3 convolutions.
+
+    Its last two stages dilate instead of striding, so that the output is at 1/8.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -260,10 +251,10 @@ class PyramidDecoder(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         inputs, hidden = 32 * width, 8 * width
-        self.ppm = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), *_conv_bn_relu(inputs, hidden, 1))
-            for size in POOLS
-        )
+        self.ppm = nn.ModuleList()
+        for size in POOLS:
+            pool = nn.AdaptiveAvgPool2d(size)
+            self.ppm.append(nn.Sequential(pool, *_conv_bn_relu(inputs, hidden, 1)))
         self.conv_last = nn.Sequential(
             *_conv_bn_relu(inputs + len(POOLS) * hidden, hidden, 3),
             nn.Dropout2d(0.1),
@@ -274,11 +265,11 @@ class PyramidDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N,C,H,W] -> scores [N,classes,H,W]."""
-        pooled = [
-            F.interpolate(level(x), x.shape[2:], mode="bilinear", align_corners=False)
-            for level in self.ppm
-        ]
-        out: Tensor = self.conv_last(torch.cat([x, *pooled], 1))
+        levels = [x]
+        for pool in self.ppm:
+            pooled = F.interpolate(pool(x), x.shape[2:], mode="bilinear", align_corners=False)
+            levels.append(pooled)
+        out: Tensor = self.conv_last(torch.cat(levels, 1))
         return out
 
 
@@ -295,7 +286,7 @@ class SceneSegmenter(nn.Module):
         return out
 
 
-# ---------------------------------------------------------------------------------------------------- one class for both
+# ------------------------------------------------------------ one class for both
 
 
 class Parser(nn.Module):
@@ -303,7 +294,7 @@ class Parser(nn.Module):
 
     Args:
         net: normalised images -> scores at lower resolution.
-        size: height and width of its input, in pixels; images are resized to it (bilinear, anti-aliased).
+        size: height and width of its input; images are resized to it (bilinear, anti-aliased).
         align_corners: how the published code enlarges the scores.
     """
 
@@ -332,8 +323,6 @@ class Parser(nn.Module):
 
 
 _HEAD = "conv_out.conv_out.weight"
-
-
 _MARKS = {
     "bisenet": "cp.resnet.conv1.weight",
     "encoder": "conv1.weight",
@@ -342,16 +331,22 @@ _MARKS = {
 
 
 def read_parser(path: Path) -> Parser:
-    """A segmenter from its published file, or from the folder with the published encoder and decoder. DclipError otherwise."""
-    return _read_scenes(path) if path.is_dir() else _read_faces(path)
+    """A segmenter from its published file, or from the folder with encoder and decoder.
+
+    DclipError for anything else.
+    """
+    if path.is_dir():
+        return _read_scenes(path)
+    return _read_faces(path)
 
 
 def _read_faces(path: Path) -> Parser:
     state = _state(path, "bisenet", "face-parsing BiSeNet")
+    width, classes = len(state[_MARKS["bisenet"]]), FACE_PARTS
+    if _HEAD in state:
+        classes = len(state[_HEAD])
     with torch.device("meta"):
-        net = BiSeNet(
-            len(state[_MARKS["bisenet"]]), len(state[_HEAD]) if _HEAD in state else FACE_PARTS
-        )
+        net = BiSeNet(width, classes)
     _load(net, state, path)
     return Parser(net, "bisenet", align_corners=True).eval().requires_grad_(False)
 
@@ -359,33 +354,29 @@ def _read_faces(path: Path) -> Parser:
 def _read_scenes(path: Path) -> Parser:
     state: dict[str, Tensor] = {}
     for part in ("encoder", "decoder"):
-        file = next(iter(sorted(path.glob(f"{part}*.pth"))), None)
-        if file is None:
+        files = sorted(path.glob(f"{part}*.pth"))
+        if not files:
             raise DclipError(
-                f"{path} holds no {part}*.pth; give the folder with the published encoder and decoder"
+                f"{path} holds no {part}*.pth; "
+                "give the folder with the published encoder and decoder"
             )
-        state |= {
-            f"{part}.{key}": value for key, value in _state(file, part, f"ADE20K {part}").items()
-        }
+        for key, value in _state(files[0], part, f"ADE20K {part}").items():
+            state[f"{part}.{key}"] = value
+    width = len(state["encoder.conv1.weight"])
+    classes = len(state["decoder.conv_last.4.weight"])
     with torch.device("meta"):
-        net = SceneSegmenter(
-            len(state["encoder.conv1.weight"]), len(state["decoder.conv_last.4.weight"])
-        )
+        net = SceneSegmenter(width, classes)
     _load(net, state, path)
     return Parser(net, "ade20k").eval().requires_grad_(False)
 
 
 def _state(file: Path, part: str, what: str) -> Mapping[str, Tensor]:
-    from dclip.models.foreign import read_foreign
-
     state = read_foreign(file)
     if _MARKS[part] not in state:
         raise DclipError(
             f"{file} is not the {what}: it has no {_MARKS[part]}; give the published file"
         )
-    return {
-        key: value.float() if value.is_floating_point() else value for key, value in state.items()
-    }
+    return as_float32(state)
 
 
 def _load(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -393,7 +384,6 @@ def _load(net: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     try:
         net.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        said = " ".join(str(error).split())
         raise DclipError(
-            f"{path} does not fit the published network: {said[:200]}; give the published file"
+            f"{path} does not fit the published network: {one_line(error)}; give the published file"
         ) from error

@@ -1,22 +1,23 @@
 """What network a foreign state dict is of, from the names and shapes of its tensors.
 
-=============  =====================================================================================
+=============  ====================================================================================
 format         whose files
-=============  =====================================================================================
+=============  ====================================================================================
 ``ddim``       DDPM in PyTorch (CelebA-HQ, LSUN, CIFAR-10; SDEdit, DiffusionCLIP):
                ``down.0.block.0.conv1``
-``adm``        improved / guided diffusion (AFHQ, FFHQ, ImageNet-512): ``input_blocks.1.0.in_layers.2``
+``adm``        improved / guided diffusion (AFHQ, FFHQ, ImageNet-512):
+               ``input_blocks.1.0.in_layers.2``
 ``diffusers``  a ``UNet2DModel`` folder with its config.json: ``down_blocks.0.resnets.0.conv1``
-=============  =====================================================================================
+=============  ====================================================================================
 
-Names and shapes tell widths, levels, blocks, attention, learned variance, scale-shift and the kind of
-resampling. They do not tell what follows, which is therefore taken as published, and said in
+Names and shapes tell widths, levels, blocks, attention, learned variance, scale-shift and the kind
+of resampling. They do not tell what follows, which is therefore taken as published, and said in
 ``Recognised.notes``:
 
-* image size: that of the known model of these shapes, else 8 pixels at the lowest level (``image_size``
-  overrides);
-* heads: one in ``ddim``; 64 channels a head in ``adm`` (``head_dim`` overrides; a wrong one loads and
-  paints nonsense);
+* image size: that of the known model of these shapes, else 8 pixels at the lowest level
+  (``image_size`` overrides);
+* heads: one in ``ddim``; 64 channels a head in ``adm`` (``head_dim`` overrides; a wrong one loads
+  and paints nonsense);
 * dropout and the fixed variances: those of the known model, else 0 and ``fixed_small``;
 * 32 groups in every norm, legacy attention order, timesteps 0 .. 999, Ho et al.'s linear schedule.
 """
@@ -51,9 +52,9 @@ _OUTPUTS = {"ddim": "conv_out", "adm": "out.2"}
 class Recognised:
     """What names and shapes say about a foreign state dict.
 
-    ``format`` is ``ddim``, ``adm`` or ``diffusers``; ``unet`` is what ``UNet2DModel`` takes (empty for
-    ``diffusers`` without its config.json); ``variance`` is one of ``VARIANCES``; ``unused`` names keys
-    that are left out on purpose.
+    ``format`` is ``ddim``, ``adm`` or ``diffusers``; ``unet`` is what ``UNet2DModel`` takes (empty
+    for ``diffusers`` without its config.json); ``variance`` is one of ``VARIANCES``; ``unused``
+    names keys that are left out on purpose.
     """
 
     format: str
@@ -118,9 +119,9 @@ def recognise(
 ) -> Recognised:
     """What network a state dict is of, from names and shapes alone (meta tensors will do).
 
-    ``head_dim`` (channels an attention head) matters for ``adm`` only, ``image_size`` replaces the assumed
-    one, ``config`` is the config.json of the ``diffusers`` format. DclipError where no known architecture
-    has such names.
+    ``head_dim`` (channels an attention head) matters for ``adm`` only, ``image_size`` replaces the
+    assumed one, ``config`` is the config.json of the ``diffusers`` format. DclipError where no
+    known architecture has such names.
     """
     form = format_of(state)
     if form == "diffusers":
@@ -224,8 +225,8 @@ def _adm_settings(
         "time_embedding_dim": _length(state, "time_embed.0.weight"),
     }
     if _length(state, "time_embed.0.weight", 1) != widths[0]:
-        # ImageNet-512 embeds time in 256 channels, its first level has 128, and UNet2DModel knows one
-        # number for both
+        # ImageNet-512 embeds time in 256 channels, its first level has 128, and UNet2DModel knows
+        # one number for both
         settings |= {"time_embedding_type": "learned", "num_train_timesteps": TIMESTEPS}
     return settings
 

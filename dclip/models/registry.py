@@ -1,12 +1,12 @@
 """Every weight file that dclip knows: its sources, size and hash, the network in it, its licence.
 
 ``weights.yaml`` beside this file is the table, ``TABLE`` what is read from it. A name in it works
-wherever a path does (``checkpoint.name=celeba_hq``, ``dclip.load_model("celeba_hq")``). Imports nothing
-heavy.
+wherever a path does (``checkpoint.name=celeba_hq``, ``dclip.load_model("celeba_hq")``). Imports
+nothing heavy.
 
-Files are looked for in ``$DCLIP_WEIGHTS`` (if set), in ``pretrained/`` of the working folder, then in
-``weights/`` of the cache folder. An entry of several files has a folder of its own in there. What is
-shipped lies in the package.
+Files are looked for in ``$DCLIP_WEIGHTS`` (if set), in ``pretrained/`` of the working folder, then
+in ``weights/`` of the cache folder. An entry of several files has a folder of its own in there.
+What is shipped lies in the package.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ TABLE = read_table((resources.files("dclip.models") / "weights.yaml").read_text(
 def find(name: str, kind: str | None = None) -> KnownWeights | None:
     """The entry of a name, or of an alias (``google/ddpm-celebahq-256``) that is no local path.
 
-    Networks of different kinds may share a name (``toonfaces``): ``kind`` decides. Without one of that
-    kind, the caller gets the other, to refuse it.
+    Networks of different kinds may share a name (``toonfaces``): ``kind`` decides. Without one of
+    that kind, the caller gets the other, to refuse it.
     """
     if name not in TABLE and Path(name).exists():
         return None

@@ -1,8 +1,8 @@
 """``task=demo``: a local page to try edits on.
 
-Pick a picture or upload one, choose edits, move a slider, see what becomes of it. :class:`Studio` does the
-work and knows nothing of the page, which ``dclip.pages.demo_page`` lays out. Every picture is the one that
-``task=edit`` makes with the same settings.
+Pick a picture or upload one, choose edits, move a slider, see what becomes of it. :class:`Studio`
+does the work and knows nothing of the page, which ``dclip.pages.demo_page`` lays out. Every picture
+is the one that ``task=edit`` makes with the same settings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dclip.edits.saved import SavedEdit
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
 from dclip.encode.source import images_to_edit
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 from dclip.files import read_json
 from dclip.methods.load import load_edits
 from dclip.metrics.scorers import Scorers
@@ -46,7 +46,6 @@ from dclip.text.direction import direction_of
 from dclip.types import Edited, Images, to_uint8
 
 log = logging.getLogger("dclip")
-
 
 # Ends of the page's sliders.
 MOST_GAMMA, MOST_ETA, MOST_VARIANTS = 2.0, 1.0, 8
@@ -78,20 +77,19 @@ class Outcome:
 
 
 def finished_edits(output: str, digest: str) -> list[str]:
-    """Adapters of the finished runs under ``output`` that belong to the checkpoint of this digest, newest first."""
-    found = []
+    """Edits of the checkpoint of this digest, of finished runs under ``output``, newest first."""
+    adapters = []
     for path in Path(output).glob("*/*/adapter.safetensors"):
         try:
-            header = read_edit_header(str(path))[1]
+            _, header = read_edit_header(str(path))
         except DclipError as error:
             log.warning("left out: %s", error)
             continue
-        if (
-            header.get("base_sha256") == digest
-            and read_json(path.parent / "status.json").get("status") == "finished"
-        ):
-            found.append(str(path))
-    return sorted(found, key=lambda name: Path(name).parent.name, reverse=True)
+        status = read_json(path.parent / "status.json").get("status")
+        if header.get("base_sha256") == digest and status == "finished":
+            adapters.append(path)
+    adapters.sort(key=lambda path: path.parent.name, reverse=True)
+    return [str(path) for path in adapters]
 
 
 def labelled(paths: Sequence[str]) -> dict[str, str]:
@@ -101,25 +99,28 @@ def labelled(paths: Sequence[str]) -> dict[str, str]:
         file, header = read_edit_header(path)
         name = header["edit"].get("name") or header["edit"].get("target") or file.stem
         label = str(name).replace("_", " ")
-        edits[label if label not in edits else f"{label} ({file.parent.name})"] = path
+        if label in edits:
+            label = f"{label} ({file.parent.name})"
+        edits[label] = path
     return edits
 
 
 def judged(judge: Judge, before: Tensor, after: Tensor) -> dict[str, tuple[str, str]]:
-    """The attributes that the judge sees differently in two pictures [3,H,W]: attribute -> (before, after)."""
+    """What the judge sees differently in two pictures [3,H,W]: attribute -> (before, after)."""
     device = next(judge.parameters()).device
-    [old], [new] = (judge.sees(picture[None].to(device)) for picture in (before, after))
+    [old] = judge.sees(before[None].to(device))
+    [new] = judge.sees(after[None].to(device))
     return {name: (old[name], new[name]) for name in old if old[name] != new[name]}
 
 
 class Studio:
     """Networks, pictures and edits of a page; :meth:`edit` does one at a time, however many ask."""
 
-    def __init__(self, cfg: Config, told: Sequence[str] = ()) -> None:
-        """``told``: words of the command line, whose settings win over those that an edit was made with."""
+    def __init__(self, cfg: Config, overrides: Sequence[str] = ()) -> None:
+        """``overrides``: the command line's settings, which win over those of an edit."""
         quiet = replace(cfg.trainer, progress=False)
         self.cfg = replace(cfg, trainer=quiet, dataset=cfg.dataset.everything())
-        self.told = list(told)
+        self.overrides = list(overrides)
         self.networks = build_networks(self.cfg, networks(self.cfg))
         self.model = self.networks.model
         self.record = Record.quiet(self.cfg)
@@ -135,28 +136,26 @@ class Studio:
         return Run(cfg, self.networks, self.record)
 
     def edits(self) -> dict[str, str]:
-        """The edits there are, by label: those that were given, else what has been learned for this checkpoint."""
-        return labelled(
-            self.cfg.edit.adapters or finished_edits(self.cfg.output, self.model.digest)
-        )
+        """The edits there are, by label: those of ``edit.adapter``, else all that were learned."""
+        paths = self.cfg.edit.adapters or finished_edits(self.cfg.output, self.model.digest)
+        return labelled(paths)
 
     def upload(self, path: Path) -> Images:
         """An uploaded picture. DclipError if it cannot be read as one."""
         data = BytesIO(path.read_bytes())
-        return read_images(
-            [(path.name, lambda: data)], self.model.image_size, "upload", aligner(self.cfg.dataset)
-        )
+        files = [(path.name, lambda: data)]
+        return read_images(files, self.model.image_size, "upload", aligner(self.cfg.dataset))
 
     def settings(
         self, chosen: Sequence[str], gamma: float, eta: float = 0.0, variants: int = 1
     ) -> Config:
-        """The configuration of ``task=edit`` that makes this picture. DclipError for what it refuses."""
-        if not chosen:
-            raise DclipError("no edit is chosen; choose one or more" if self.edits() else NO_EDITS)
-        if not 0 <= gamma <= MOST_GAMMA:
-            raise DclipError(
-                f"gamma={gamma} is out of range; choose 0 (original) to {MOST_GAMMA:g}"
-            )
+        """The settings of ``task=edit`` for this picture. DclipError if it refuses them."""
+        need(bool(chosen or self.edits()), NO_EDITS)
+        need(bool(chosen), "no edit is chosen; choose one or more")
+        need(
+            0 <= gamma <= MOST_GAMMA,
+            f"gamma={gamma} is out of range; choose 0 (original) to {MOST_GAMMA:g}",
+        )
         edit = replace(self.cfg.edit, adapter=list(chosen))
         mine = replace(
             self.cfg,
@@ -167,7 +166,7 @@ class Studio:
             input=None,
         )
         node = OmegaConf.structured(mine)
-        adopt_edit(node, self.told)
+        adopt_edit(node, self.overrides)
         node.sampler.eta = float(eta)
         return to_config(node)
 
@@ -180,9 +179,10 @@ class Studio:
         variants: int = 1,
         note: Note = lambda share, what: None,
     ) -> Outcome:
-        """Edit one image. What was inverted before is not inverted again, and a strip of degrees is made once.
+        """Edit one image.
 
-        DclipError for settings that cannot be.
+        What was inverted before is not inverted again, and a strip of degrees is made once.
+        DclipError for settings that ``task=edit`` refuses.
         """
         cfg = self.settings(chosen, gamma, eta, variants)
         run = self.run(cfg)
@@ -197,26 +197,29 @@ class Studio:
             note(0.6, "making the strip of degrees")
             degrees = self._degrees(run, edit, encoded.take([0]))
             note(0.9, "measuring")
-            metric, scorers = (
-                replace(cfg.metric, kid=False),
-                Scorers.of(self.networks),
-            )  # one image is no distribution
-            scores = measure(
-                Edited(several, result), metric, scorers, direction_of(cfg, several), truth_of(cfg)
-            )
-            judge = self.networks.judge
-            seen = judged(judge, images.pixels[0], result[0]) if judge is not None else None
-            return Outcome(result, degrees, scores.values, seen, time.perf_counter() - start)
+            scores = self._scores(cfg, Edited(several, result))
+            seen = None
+            if self.networks.judge is not None:
+                seen = judged(self.networks.judge, images.pixels[0], result[0])
+            return Outcome(result, degrees, scores, seen, time.perf_counter() - start)
+
+    def _scores(self, cfg: Config, edited: Edited) -> dict[str, float | str]:
+        """The metrics that one image has; it is no distribution."""
+        metric = replace(cfg.metric, kid=False)
+        direction = direction_of(cfg, edited.source)
+        scorers = Scorers.of(self.networks)
+        return measure(edited, metric, scorers, direction, truth_of(cfg)).values
 
     def _loaded(self, cfg: Config) -> Edit:
         """The chosen edits; the last ones are kept."""
-        key = (cfg.edit.adapters, cfg.sampler.t0, cfg.mix, cfg.gamma if cfg.mix.soup else None)
+        gamma = cfg.gamma if cfg.mix.soup else None  # part of a soup's weights
+        key = (cfg.edit.adapters, cfg.sampler.t0, cfg.mix, gamma)
         if self._edit is None or self._edit[0] != key:
             self._edit = key, load_edits(cfg, self.model)
         return self._edit[1]
 
     def _degrees(self, run: Run, edit: Edit, start: Encoded) -> Tensor | None:
-        """The strip [K,3,H,W] of one image, which does not change with gamma; the last one is kept."""
+        """The strip [K,3,H,W] of one image, whatever gamma is; the last one is kept."""
         cfg, image = run.cfg, start.sources
         if not cfg.degrees:
             return None

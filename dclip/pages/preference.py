@@ -1,9 +1,10 @@
 """``python run.py task=preference a=DIR b=DIR``: which of two pictures do people prefer?
 
-The page is one HTML file that needs no network and no other file: pairs in an order of the voter's own,
-sides drawn by ``seed`` (each system as often left as right), answers kept in the browser, so that one can
-stop and go on, and exported as a small JSON file. Which side is which system is only in ``key.json``, which
-is not for voters. ``tally=`` counts the exported answers (``dclip.pages.votes``).
+The page is one HTML file that needs no network and no other file: pairs in an order of the voter's
+own, sides drawn by ``seed`` (each system as often left as right), answers kept in the browser, so
+that one can stop and go on, and exported as a small JSON file. Which side is which system is only
+in ``key.json``, which is not for voters. ``tally=`` counts the exported answers
+(``dclip.pages.votes``).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def pictures_in(folder: str, setting: str) -> dict[str, Path]:
-    """Pictures of a folder by name; of a run's folder, those it edited. DclipError if there are none."""
+    """Pictures of a folder by name; of a run's folder, those it edited. DclipError if none."""
     from dclip.data.pools import find_images
 
     root = Path(folder)

@@ -118,9 +118,9 @@ def _numbers(votes: Mapping[str, int]) -> dict[str, int]:
 
 
 def count_votes(key: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
-    """Votes for a, for b, for neither, with intervals. A voter's later file replaces an earlier one.
+    """Votes for a, for b, for neither, with intervals.
 
-    DclipError for the answers to another page.
+    A voter's later file replaces an earlier one. DclipError for the answers to another page.
     """
     votes = Votes()
     for ballot in _ballots(key, files):

@@ -20,8 +20,8 @@ TEXTS = {"edit.source", "edit.target"}
 def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     """``task=edit`` (or ``translate``) uses the texts and steps that its edits were made with.
 
-    What the command line sets (``overrides``) wins. An edit whose texts it changes loses its name, which no
-    longer describes it.
+    What the command line sets (``overrides``) wins. An edit whose texts it changes loses its name,
+    which no longer describes it.
     """
     settings = {word.split("=")[0] for word in overrides}
     if settings & TEXTS and "edit.name" not in settings:
@@ -59,8 +59,8 @@ def _edits_to_apply(node: DictConfig) -> list[str]:
 def _name_texts(node: DictConfig, header: dict[str, Any], settings: set[str]) -> None:
     """The texts of an edit that somebody else published, by its name.
 
-    They are those of conf/edit, or the words of the name. Scores by CLIP are left out where the texts are
-    only guessed, or the CLIP has never seen photographs.
+    They are those of conf/edit, or the words of the name. Scores by CLIP are left out where the
+    texts are only guessed, or the CLIP has never seen photographs.
     """
     name = str(header["edit"]["name"])
     file = _edit_file(name)

@@ -24,7 +24,8 @@ SEARCHPATH = "hydra.searchpath="  # folders with configurations of one's own
 def _pictures(dataset: str, checkpoint: str) -> str:
     """What an edit's words are about, by two choices: the checkpoint's own domain, or photographs.
 
-    ``conf/config.yaml`` looks for the edit in ``conf/edit`` and then in the folder of this name there.
+    ``conf/config.yaml`` looks for the edit in ``conf/edit`` and then in the folder of this name
+    there.
     """
     option = OPTIONS["dataset"].get(dataset)
     drawn = option is not None and issubclass(option, Dataset) and option.drawn

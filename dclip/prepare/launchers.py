@@ -32,9 +32,11 @@ class Plugin:
 
 
 PLUGINS = {
-    # jobs side by side in worker processes; each holds its own networks, and on a GPU they share its memory
+    # jobs side by side in worker processes; each holds its own networks, and on a GPU they share
+    # its memory
     "joblib": Plugin("joblib", {"n_jobs": 2}),
-    # an array with a job for every run; a run that is preempted or out of time is queued again and continues
+    # an array with a job for every run; a run that is preempted or out of time is queued again and
+    # continues
     "submitit_slurm": Plugin(
         "slurm",
         {
@@ -48,8 +50,8 @@ PLUGINS = {
     ),
     # the same on this machine, all jobs at once
     "submitit_local": Plugin("slurm", {"gpus_per_node": 0, "timeout_min": 1440}),
-    # on one machine, or (ray.init.address=auto) on a running cluster, which takes no object_store_memory;
-    # remote: of each job
+    # on one machine, or (ray.init.address=auto) on a running cluster, which takes no
+    # object_store_memory; remote: of each job
     "ray": Plugin(
         "ray",
         {
@@ -74,7 +76,7 @@ def installed(name: str) -> bool:
 
 
 def register() -> None:
-    """Put our defaults into the options of every installed launcher, which stored them when it was found."""
+    """Put our defaults into the options that every installed launcher has stored."""
     for name, plugin in PLUGINS.items():
         if installed(name):
             own = STORE.load(f"hydra/launcher/{name}.yaml").node
@@ -83,7 +85,7 @@ def register() -> None:
 
 
 def chosen(words: Sequence[str]) -> str | None:
-    """The launcher that a command line names. DclipError in one line where its package is missing."""
+    """The launcher that a command line names. DclipError if its package is missing."""
     for word in words:
         setting, _, name = word.partition("=")
         if setting != "hydra/launcher":

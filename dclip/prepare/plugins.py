@@ -1,7 +1,7 @@
 """What users add without changing dclip: modules of their own, named by ``plugins=``.
 
-They are imported before the options are read. What a module registers, and how, is on ``docs/extend.md``,
-with examples. Imports nothing heavy.
+They are imported before the options are read. What a module registers, and how, is on
+``docs/extend.md``, with examples. Imports nothing heavy.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, 
     studio = demo.Studio(configure("task=demo", *told), told)
     cfg = studio.settings([path], 1.0)
     assert (cfg.sampler.t0, cfg.sampler.s_gen, cfg.edit.name) == (300, 3, "beard")
-    studio.told += ["sampler.s_gen=2"]
+    studio.overrides += ["sampler.s_gen=2"]
     studio.cfg.sampler.s_gen = 2
     assert studio.settings([path], 1.0).sampler.s_gen == 2
 
