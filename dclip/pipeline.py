@@ -30,7 +30,7 @@ def run(cfg: config.Config) -> Path:
     with recording(cfg) as record:
         fetch_data(cfg)
         if isinstance(cfg.task, config.PretrainTask):
-            train_network(cfg, record)
+            train_network(cfg, cfg.task, record)
         else:
             TASKS[type(cfg.task)](Run(cfg, build_networks(cfg, networks(cfg)), record))
     finish_report(record, method_of(cfg).title(cfg))

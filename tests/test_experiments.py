@@ -112,11 +112,11 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
 
 @pytest.mark.parametrize("name", [name for name in TRAININGS if "cifar10" in name])
 def test_every_training_on_cifar10_runs_to_the_report(name, tmp_path, monkeypatch):
-    from dclip.pretrain import cards
+    from dclip.pretrain import course
 
-    down = cards.pairs_down
+    down = course.pairs_down
     monkeypatch.setattr(
-        cards, "pairs_down", lambda t0, steps: down(t0, min(steps, 2))
+        course, "pairs_down", lambda t0, steps: down(t0, min(steps, 2))
     )  # 64 samples in seconds
     for split in ("train", "test"):
         for category in ("cat", "ship"):

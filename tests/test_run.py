@@ -339,14 +339,13 @@ def test_a_folder_of_images_is_tuned_on(tiny, tmp_path):
 @pytest.mark.parametrize("net", list(Net))
 def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
     from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
-    from dclip.pretrain import cards
-    from dclip.pretrain import run as pretrain_run
+    from dclip.pretrain import toonfaces
 
     load = {Net.ddpm: load_model, Net.identity: load_identity, Net.judge: load_judge}.get(
         net, load_clip
     )
     monkeypatch.setitem(
-        cards.SCORES, net.value, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {})
+        toonfaces.SCORES, net, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {})
     )
     settings = {
         "task.steps": 2,
@@ -363,7 +362,7 @@ def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
         "trainer.threads": 0,
     }
     folder = run(*words(settings, output=tmp_path))
-    name = pretrain_run.FILES[net]
+    name = toonfaces.FILES[net]
     assert all(
         bool(torch.isfinite(p).all())
         for p in load(str(folder / f"{name}.safetensors")).parameters()

@@ -11,7 +11,9 @@ from dclip.data.cifar10 import CIFAR10, WORDINGS, captions, classes
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import needs
-from dclip.pretrain import training
+from dclip.pretrain import augment
+from dclip.pretrain.contrastive import TrainClassCLIP
+from dclip.pretrain.training import Budget
 from helpers import layouts
 from helpers.networks import TINY_CLIP
 from helpers.runs import ROOT, configure, words
@@ -36,11 +38,11 @@ def root(tmp_path_factory):
 def trained(root, tmp_path_factory):
     """The run folders of all three, by net."""
     from dclip.pipeline import run
-    from dclip.pretrain import cards
+    from dclip.pretrain import course
 
-    patch, down = pytest.MonkeyPatch(), cards.pairs_down
+    patch, down = pytest.MonkeyPatch(), course.pairs_down
     patch.setattr(
-        cards, "pairs_down", lambda t0, steps: down(t0, min(steps, 2))
+        course, "pairs_down", lambda t0, steps: down(t0, min(steps, 2))
     )  # 64 samples in seconds
     output = tmp_path_factory.mktemp("trained")
     settings = {**QUICK, "dataset.root": root, "output": output}
@@ -242,7 +244,7 @@ def test_both_formats_of_cifar10_give_the_same_classes(tmp_path, monkeypatch):
 
 def test_about_half_of_the_pictures_are_flipped_and_the_others_are_left_alone():
     x = torch.rand(200, 3, 4, 4)
-    y = training.flipped(x, torch.Generator().manual_seed(0))
+    y = augment.flipped(x, torch.Generator().manual_seed(0))
     turned = torch.tensor([torch.equal(a.flip(-1), b) for a, b in zip(x, y, strict=True)])
     same = torch.tensor([torch.equal(a, b) for a, b in zip(x, y, strict=True)])
     assert bool((turned ^ same).all())
@@ -255,7 +257,7 @@ def test_an_adversarial_step_has_its_length_and_the_direction_of_the_gradient():
         torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(0)),
     )
     length = torch.tensor([0.0, 0.5, 2.0])
-    moved = training.against(x, length, lambda y: (y * slope).sum())
+    moved = augment.adversarial_step(x, length, lambda y: (y * slope).sum())
     expected = length.view(-1, 1, 1, 1) * slope / slope.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     torch.testing.assert_close(moved, expected)
     assert not moved.requires_grad
@@ -265,7 +267,8 @@ def test_an_adversarial_step_has_its_length_and_the_direction_of_the_gradient():
 def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeypatch):
     """Ten classes that differ in colour: after a short training, most pictures find their name (by chance: one in ten)."""
     from dclip.models.clip import ClipModel, build_clip
-    from dclip.pretrain.run import _tokenizer
+    from dclip.pretrain.course import tokenizer as small_tokenizer
+    from dclip.types import from_uint8
 
     random = torch.Generator().manual_seed(0)
     colours = torch.tensor([[r, g, b] for r in (0, 120, 240) for g in (0, 240) for b in (0, 240)])[
@@ -276,14 +279,11 @@ def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeyp
         colours[labels].view(-1, 1, 1, 3) + torch.randint(0, 15, (60, 32, 32, 3), generator=random)
     ).to(torch.uint8)
     torch.manual_seed(0)
-    net, tokenizer = build_clip(TINY_CLIP), _tokenizer()
-    module = training.TrainClassCLIP(
-        net, tokenizer, pool, labels, 64, robust, steps=100, batch=20, lr=3e-3
-    )
+    net, tokenizer = build_clip(TINY_CLIP), small_tokenizer()
+    budget = Budget(steps=100, batch=20, lr=3e-3)
+    module = TrainClassCLIP(net, budget, tokenizer, pool, labels, 64, robust)
     done: list[int] = []
-    monkeypatch.setattr(
-        training.TrainClassCLIP, "global_step", property(lambda _: len(done)), raising=False
-    )
+    monkeypatch.setattr(TrainClassCLIP, "global_step", property(lambda _: len(done)), raising=False)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
     while len(done) < 100:
@@ -292,7 +292,7 @@ def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeyp
         optimizer.step()
         done.append(1)
     clip = ClipModel(net.eval(), tokenizer)
-    features = clip.image_features(training.from_uint8(pool.numpy()))
+    features = clip.image_features(from_uint8(pool.numpy()))
     for wording in ("{}", "a photo of a {}"):
         guess = (features @ clip.text_features(captions(wording)).T).argmax(1)
         assert float((guess == labels).float().mean()) > 0.6

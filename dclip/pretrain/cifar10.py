@@ -1,0 +1,118 @@
+"""The course on CIFAR-10: small networks to try things with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dclip.config import Config, Net, PretrainTask
+from dclip.data.cifar10 import Cifar10, captions, classes
+from dclip.data.load import load_images
+from dclip.diffusion.noise import ImageNoise
+from dclip.models.checkpoints import load_clip, load_model
+from dclip.models.clip import CIFAR10_CLIP, CIFAR10_HELDOUT_CLIP, build_clip
+from dclip.models.unet import CIFAR10_UNET, DiffusionModel, build_unet
+from dclip.pretrain.contrastive import TrainClassCLIP
+from dclip.pretrain.course import Course, Scored, Subject, samples_of, tokenizer
+from dclip.pretrain.training import Budget, Pretraining, TrainDDPM
+from dclip.types import Images, batches, to_uint8
+
+LICENCE = (
+    "the trainer's choice. The pictures: CIFAR-10 (Krizhevsky 2009), which states no licence "
+    "and asks to be cited."
+)
+
+
+class Cifar10Course(Course):
+    """CIFAR-10's training pictures."""
+
+    name = "cifar10"
+    model = "cifar10_ddpm"
+    configs = {Net.ddpm: CIFAR10_UNET, Net.clip: CIFAR10_CLIP, Net.heldout: CIFAR10_HELDOUT_CLIP}
+
+    def __init__(self, cfg: Config, data: Cifar10) -> None:
+        self.cfg, self.data = cfg, data
+
+    def _images(self, split: str) -> Images:
+        return load_images(self.cfg, split, CIFAR10_UNET["sample_size"])
+
+    def file_of(self, net: Net) -> str:
+        """The course and the network."""
+        return f"cifar10_{net.value}"
+
+    def build(self, task: PretrainTask, budget: Budget) -> Pretraining:
+        """The training of a network on ``dataset.train`` pictures."""
+        images, config = self._images("train"), self.configs[task.net]
+        pool = to_uint8(images.pixels).permute(0, 2, 3, 1).contiguous()
+        if task.net is Net.ddpm:
+            unet = build_unet(config)
+            return TrainDDPM(unet, budget, pool, task.compile, task.noisy, task.low, flips=True)
+        truth, size = torch.tensor(classes(images.ids)), config["vision_cfg"]["image_size"]
+        clip = build_clip(config)
+        return TrainClassCLIP(clip, budget, tokenizer(), pool, truth, size, task.robust)
+
+    def score(self, net: Net, path: Path) -> Scored:
+        """How good a network is on test pictures."""
+        images = self._images("test")
+        with torch.no_grad():
+            if net is Net.ddpm:
+                return score_ddpm(path, images)
+            return score_clip(path, images), {}
+
+    def subject(self, task: PretrainTask) -> Subject:
+        """What the card says of the pictures."""
+        data = self.data
+        pictures = f"CIFAR-10's training pictures ({data.category or '10 classes'})"
+        return Subject(
+            f"Trained on {pictures}, 32x32 pixels; a small network, to try things with.",
+            f"{data.train:,} training pictures, flipped at random, "
+            f"{task.steps * task.batch:,} looked at; scores: {data.test:,} test pictures",
+            LICENCE,
+        )
+
+    def settings(self, task: PretrainTask) -> dict[str, object]:
+        """Which pictures were learned from."""
+        return {"dataset.train": self.data.train, "dataset.category": self.data.category}
+
+
+# -------------------------------------------------------------------------------------- scores
+
+QUARTERS = ("0_249", "250_499", "500_749", "750_999")  # of the timesteps
+
+
+def score_ddpm(path: Path, images: Images) -> Scored:
+    """Mean squared error of eps over all timesteps and in four parts of them; 64 samples."""
+    model = load_model(str(path))
+    errors, steps = [], []
+    for part in batches(len(images), 100):
+        x, ids = images.pixels[part], images.ids[part]
+        t = torch.arange(len(x)) * model.schedule.steps // len(x)
+        errors.append(_eps_errors(model, x, ImageNoise(ids).like(x), t))
+        steps.append(t)
+    error, quarter = torch.cat(errors), torch.cat(steps) * 4 // model.schedule.steps
+    scores = {"eps_loss": float(error.mean())}
+    for k, name in enumerate(QUARTERS):
+        if (quarter == k).any():
+            scores[f"eps_loss_t_{name}"] = float(error[quarter == k].mean())
+    return scores, {f"{path.stem}_samples": samples_of(model)}
+
+
+def _eps_errors(model: DiffusionModel, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Mean squared error [N] of the noise that the model predicts at t [N]."""
+    a = model.schedule.alpha_bars.float()[t].view(-1, 1, 1, 1)
+    eps = model.eps(a.sqrt() * x0 + (1 - a).sqrt() * noise, t)
+    return (eps - noise).square().mean((1, 2, 3))
+
+
+def score_clip(path: Path, images: Images) -> dict[str, float]:
+    """Zero-shot accuracy by the classes' bare names and in a sentence; the truth's probability."""
+    clip, truth = load_clip(str(path)), torch.tensor(classes(images.ids))
+    features = torch.cat([clip.image_features(images.pixels[p]) for p in batches(len(images), 100)])
+    scores = {}
+    for name, wording in (("name", "{}"), ("sentence", "a photo of a {}")):
+        similarity = features @ clip.text_features(captions(wording)).T
+        scores[f"zero_shot_{name}"] = float((similarity.argmax(1) == truth).float().mean())
+    probability = (clip.logit_scale * similarity).softmax(1)[torch.arange(len(truth)), truth]
+    return {**scores, "p_truth": float(probability.mean())}
