@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from dclip.config import Encode
+from dclip.config import Encode, plain
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
@@ -11,11 +11,8 @@ from dclip.methods.diffusionclip.options import ObjectiveName
 from helpers.networks import write_edit
 from helpers.runs import ROOT, SMALL, configure, words
 
-PRESETS = sorted(
-    p.stem
-    for p in (ROOT / "conf" / "preset").glob("*.yaml")
-    if p.stem == "lora" or "objective:" in p.read_text("utf-8")
-)
+RECIPES = {"faithful", "faithful_guidance", "quick", "shared"}  # these set more than an objective
+PRESETS = sorted({p.stem for p in (ROOT / "conf" / "preset").glob("*.yaml")} - RECIPES)
 APPLIED = sorted(
     p.stem
     for p in (ROOT / "conf" / "experiment").glob("*.yaml")
@@ -70,6 +67,14 @@ def test_presets_combine():
         8,
         Encode.stochastic,
     )
+
+
+def test_two_presets_in_one_word_are_the_two():
+    one, two = (
+        plain(configure("experiment=toonfaces_zombie", f"preset={preset}"))
+        for preset in ("onestep_lora", "[onestep,lora]")
+    )
+    assert one == two
 
 
 def test_an_objective_is_learned_at_debug_size(tiny, tmp_path):

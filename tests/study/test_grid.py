@@ -575,7 +575,7 @@ def test_objectives_are_compared_at_equal_budgets():
             "annealed": steps + 2 * (steps + 1) / 2,
             "onestep": 3,
             "onestep_invert": 3,
-            "onestep_lora": 3,
+            "onestep_invert_lora": 3,
         }
         epoch = costs.get(row["objective"], 3 * steps)
         budget = usual.epochs * 3 * usual.s_train * float(row["budget"])
