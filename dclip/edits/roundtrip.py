@@ -16,6 +16,7 @@ from dclip.metrics.translated import translation_scores
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture
 from dclip.run import Run
+from dclip.runtime import parallel
 from dclip.text.direction import direction_of
 from dclip.types import Edited, Images
 
@@ -23,13 +24,34 @@ from dclip.types import Edited, Images
 def present_reconstruction(run: Run, start: Encoded) -> None:
     """Generate with the unchanged model, and measure what the round trip lost."""
     images = start.sources
+    inverting = _evaluated(run)
     with run.record.timing("edit"):
         result = generate(run, run.model.predict, start)
     scores = measure(Edited(images, result), run.cfg.metric, Scorers.of(run.networks))
     run.record.rows(images.ids, scores.rows)
     rows = [("source", images.pixels), ("reconstruction", result)]
     run.record.picture("before_after", grid_picture(rows))
-    _write(run, scores.values, images)
+    values: dict[str, Any] = dict(scores.values)
+    if not run.cfg.trainer.cache:  # else some latents may not have cost anything
+        values |= _costs(start, inverting, _evaluated(run) - inverting)
+    _write(run, values, images)
+
+
+def _evaluated(run: Run) -> int:
+    """Images that went through the network so far, in all processes."""
+    return sum(parallel.all_gather_objects(run.model.evaluated))
+
+
+def _costs(start: Encoded, inverting: int, generating: int) -> dict[str, float]:
+    """Network calls an image, up and down, and the size of the latents (of the first of two states)."""
+    count = max(len(start), 1)
+    latents = start.latents if start.latents.ndim == 4 else start.latents[:, 0]
+    return {
+        "calls_invert": inverting / count,
+        "calls_edit": generating / count,
+        "network_calls": (inverting + generating) / count,
+        "latent_rms": float(latents.square().mean().sqrt()),
+    }
 
 
 def present_translation(run: Run, images: Images, domain: Images, edited: Tensor | None) -> None:

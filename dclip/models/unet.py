@@ -54,12 +54,14 @@ class DiffusionModel(nn.Module):
 
     Attributes:
         fast: calls without gradient compute in bfloat16 (``trainer.speed=fast``); what comes out is float32 all the same.
+        evaluated: how many images went through the network so far.
     """
 
     def __init__(self, unet: nn.Module, info: ModelInfo, digest: str = "") -> None:
         super().__init__()
         self.unet, self.info, self.digest = unet, info, digest
         self.fast = False
+        self.evaluated = 0
 
     @property
     def schedule(self) -> Schedule:
@@ -83,6 +85,7 @@ class DiffusionModel(nn.Module):
 
     def output(self, x: Tensor, t: Tensor) -> Tensor:
         """Raw network output [N, C or 2C, H, W] in float32."""
+        self.evaluated += len(x)
         if not self.fast or torch.is_grad_enabled():
             out: Tensor = self.unet(x, t, return_dict=False)[0]
             return out.float()

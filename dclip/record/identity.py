@@ -39,7 +39,7 @@ MOVED: dict[str, str] = {}
 
 
 def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration as its hash sees it: the same for a run of today and one of an older version."""
+    """A configuration as its hash sees it: the same for runs of this and of older versions."""
     result = copy.deepcopy(dict(settings))
     for new, old in MOVED.items():
         if _has(result, new):

@@ -30,7 +30,7 @@ def wandb_mode(cfg: Config) -> WandbMode:
 
 
 def start_wandb(cfg: Config, folder: Path) -> Run | None:
-    """A W&B run in its mode; None where W&B is off or does not start. Never a prompt, never a crash."""
+    """A W&B run in its mode; None where W&B is off or does not start. Never a prompt or a crash."""
     mode = wandb_mode(cfg)
     if mode is WandbMode.disabled:
         return None

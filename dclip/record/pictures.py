@@ -51,7 +51,7 @@ def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Ima
 def trace_picture(rows: Sequence[dict[str, Any]], title: str) -> Image.Image:
     """Probability of a target (bold) and its distractors while sampling, from noise to image.
 
-    Rows hold ``t``, ``text``, ``mean`` (the probability) and ``target`` (whether the text is the target).
+    Rows hold ``t``, ``text``, ``mean`` (the probability) and ``target`` (whether it is one).
     """
     from matplotlib.figure import Figure
 

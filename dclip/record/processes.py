@@ -23,9 +23,10 @@ def this_process() -> dict[str, Any]:
 
 
 def alive(status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote ``status`` still works. Other machines are taken at their word.
+    """Whether the process that wrote ``status`` still works; other machines are believed.
 
-    A number without a start, as older versions wrote it, may be another process's by now: not alive.
+    A number without a start, as older versions wrote it, may be another process's by now: not
+    alive.
     """
     if status.get("host") != platform.node():
         return "host" in status

@@ -2,7 +2,7 @@
 
 outputs/<name>/<date>_<time>_<hash>/
     config.yaml      the whole configuration
-    status.json      running, finished or failed (with the reason), times, machine, versions, git revision
+    status.json      running, finished or failed (and why), times, machine, versions, git revision
     metrics.json     flat, final; a metric that could not be computed is NAME_absent: reason
     rows.csv         one line an image, one column a metric
     curves.jsonl     one line a logged step
@@ -122,7 +122,7 @@ def _point_latest(folder: Path, root: Path) -> None:
 
 
 class Record:
-    """One run's folder and what is written into it. Processes other than the first write nothing."""
+    """One run's folder and what is written into it. Only the first process writes."""
 
     def __init__(self, folder: Path, cfg: Config, resumed: bool) -> None:
         self.folder, self.cfg, self.resumed = folder, cfg, resumed

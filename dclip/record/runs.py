@@ -1,4 +1,4 @@
-"""Finished and unfinished runs, found by what their own files say: study or sweep, configuration, state. Never by names.
+"""Finished and unfinished runs, found by what their own files say, never by names.
 
 Imports nothing heavy.
 """
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """finished, failed, stopped, running, or ``killed``: it says running, but its process is gone."""
+        """finished, failed, stopped, running; ``killed`` if it says running, but is gone."""
         state = str(self.status.get("status", "killed"))
         if state == "running" and not alive(self.status):
             return "killed"
@@ -182,7 +182,7 @@ def by_config(runs: Iterable[Run]) -> dict[str, Run]:
 
 
 def runs_at(folders: Sequence[str]) -> list[Run]:
-    """Runs in or below the given folders. DclipError for a folder that is not there, or holds none."""
+    """Runs in or below the given folders. DclipError where one is missing, or there are none."""
     for folder in folders:
         if not Path(folder).is_dir():
             raise DclipError(

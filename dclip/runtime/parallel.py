@@ -1,4 +1,7 @@
-"""One run in several processes: which one this is, and how their shares become a whole again. Nothing happens with one process."""
+"""One run in several processes: which one this is, and how shares become a whole again.
+
+With one process, nothing happens.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""``python run.py task=report runs=DIR,DIR``: any set of runs as one table, one plot and one page of pictures.
+"""``python run.py task=report runs=DIR,DIR``: any set of runs as one table and one page.
 
-Runs are told apart by their configuration: rows are the settings that differ, cells means over seeds. Of several runs of one
-configuration the newest finished one counts. What did not finish is a row too, with its reason.
+Runs are told apart by their configuration: rows are the settings that differ, cells means over
+seeds. Of several runs of one configuration the newest finished one counts. What did not finish is a
+row too, with its reason.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dclip.study.tables import (
     markdown,
     origin_of,
     ran_on,
+    short_names,
     write_texts,
 )
 
@@ -77,15 +79,20 @@ def chosen_settings(run: Run, by: Sequence[str]) -> Settings:
     return settings
 
 
+def labels_of(settings: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
+    """The values of some settings; ``-`` for those that a run does not have."""
+    return tuple(settings.get(name, "-") for name in names)
+
+
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """As few names of settings as tell these apart: a setting that only follows another is left out."""
+    """As few settings as tell these apart: one that only follows another is left out."""
     names = dict.fromkeys(FIRST)
     for one in settings:
         names |= dict.fromkeys(one)
     kept: list[str] = []
     groups = 1
     for name in names:
-        keys = {tuple(one.get(key, "-") for key in [*kept, name]) for one in settings}
+        keys = {labels_of(one, [*kept, name]) for one in settings}
         if len(keys) > groups:
             kept.append(name)
             groups = len(keys)
@@ -94,12 +101,18 @@ def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 def chosen(runs: Iterable[Run], sweep: str | None) -> list[Run]:
     """One run a configuration, of one study or sweep if that is given."""
-    mine = []
+    mine, without_hash = [], []
     for run in runs:
         if sweep in (None, run.sweep) and (run.folder / "config.yaml").is_file():
             mine.append(run)
-    without_hash = [run for run in mine if not run.digest]
+            if not run.digest:
+                without_hash.append(run)
     return [*by_config(mine).values(), *without_hash]
+
+
+def finished_of(runs: Iterable[Run]) -> list[Run]:
+    """The finished of some runs."""
+    return [run for run in runs if run.state == "finished"]
 
 
 # ------------------------------------------------------------------------------------ table
@@ -109,26 +122,29 @@ def table_of(
     runs: Sequence[Run], by: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> tuple[Table, dict[str, Run]]:
     """The table of runs, and the first finished run of every row by the row's label."""
-    settings = [chosen_settings(run, by) if by else settings_of(run) for run in runs]
-    names = list(by) or differing(settings)
-    unknown = [name for name in names if not any(name in one for one in settings)]
+    settings = []
+    for run in runs:
+        settings.append(chosen_settings(run, by) if by else settings_of(run))
+    unknown = set(by).difference(*settings)
     if unknown:
         raise DclipError(
-            f"by={','.join(unknown)}: no run has such a setting; e.g. by=sampler.t0,edit.name"
+            f"by={','.join(sorted(unknown))}: no run has such a setting; "
+            "e.g. by=sampler.t0,edit.name"
         )
+    names = list(by) or differing(settings)
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run, one in zip(runs, settings, strict=True):
-        groups.setdefault(tuple(one.get(name, "-") for name in names), []).append(run)
-    titles = _short(names)
+        groups.setdefault(labels_of(one, names), []).append(run)
+    titles = short_names(names)
     table = Table("", titles or ["run"], list(columns) or _measured(runs), [])
     pictured: dict[str, Run] = {}
     for labels, members in sorted(groups.items(), key=lambda group: _order(group[0])):
         row = _row(table, dict(zip(titles, labels, strict=True)), members)
-        finished = [run for run in members if run.state == "finished"]
+        finished = finished_of(members)
         if finished:
             pictured[row.label or "all"] = finished[0]
     table.note_spread("run")
-    finished = [run for run in runs if run.state == "finished"]
+    finished = finished_of(runs)
     if finished:
         table.note(ran_on(finished))
     return table, pictured
@@ -136,9 +152,11 @@ def table_of(
 
 def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
     """Add a row of runs that differ in nothing but what is averaged."""
-    finished = [run for run in runs if run.state == "finished"]
-    cells = {column: cell_of([[run] for run in finished], column) for column in table.columns}
-    row = Row(key or {"run": "all"}, cells, seeds=len(finished))
+    finished = finished_of(runs)
+    row = Row(key or {"run": "all"}, {}, seeds=len(finished))
+    seeds = [[run] for run in finished]
+    for column in table.columns:
+        row.cells[column] = cell_of(seeds, column)
     if finished:
         row.n, row.origin = finished[0].images, origin_of(finished)
     else:
@@ -151,20 +169,15 @@ def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
     return row
 
 
-def _short(names: Sequence[str]) -> list[str]:
-    """The last parts of dotted names, where they are different."""
-    last = [name.rsplit(".", 1)[-1] for name in names]
-    return [name if last.count(end) > 1 else end for name, end in zip(names, last, strict=True)]
-
-
 def _measured(runs: Sequence[Run]) -> list[str]:
     """The known metrics that some run has."""
     from dclip.metrics.names import ordered
 
     measured: set[str] = set()
     for run in runs:
-        numbers = {name for name, value in run.metrics.items() if isinstance(value, int | float)}
-        measured |= numbers
+        for name, value in run.metrics.items():
+            if isinstance(value, int | float):
+                measured.add(name)
     return ordered(measured)
 
 
@@ -191,7 +204,7 @@ def page(table: Table, pictured: Mapping[str, Run], figure: Path) -> str:
         lines=lines(table),
         notes=table.notes,
         plot=_picture(figure),
-        runs=[_section(label, run) for label, run in pictured.items()],
+        runs=list(map(_section, pictured, pictured.values())),
     )
 
 
@@ -209,17 +222,21 @@ def _picture(path: Path) -> Picture | None:
 
 
 def main(words: Sequence[str]) -> int:
-    """``runs=DIR[,DIR] [sweep=ID] [by=SETTING,...] [columns=METRIC,...] [output=DIR]``; the exit code."""
+    """Write the report; the exit code.
+
+    ``runs=DIR[,DIR] [sweep=ID] [by=SETTING,...] [columns=METRIC,...] [output=DIR]``
+    """
     args = parse_words(words, ARGUMENTS, "task=report")
     if "runs" not in args:
         raise DclipError(
-            "task=report needs runs=DIR[,DIR]: run folders, or folders that hold runs, such as outputs"
+            "task=report needs runs=DIR[,DIR]: run folders, or folders that hold runs, "
+            "such as outputs"
         )
     sweep = args.get("sweep")
     found = runs_at(args["runs"].split(","))
     runs = chosen(found, sweep)
     if not runs:
-        sweeps = sorted({run.sweep for run in found if run.sweep})
+        sweeps = sorted({run.sweep for run in found} - {""})
         raise DclipError(
             f"sweep={sweep} has no runs there; there are: "
             f"{', '.join(sweeps) or 'runs without a sweep'}"
@@ -236,4 +253,4 @@ def main(words: Sequence[str]) -> int:
 
 
 def _listed(args: Mapping[str, str], name: str) -> list[str]:
-    return [part for part in args.get(name, "").split(",") if part]
+    return list(filter(None, args.get(name, "").split(",")))

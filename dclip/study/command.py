@@ -20,8 +20,8 @@ Args = Mapping[str, str]
 def main(words: Sequence[str]) -> int:
     """Run a study or a search; the exit code.
 
-    ``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [setting=value ...]``; of a grid also
-    ``[seeds=0,1] [rows=LABEL,LABEL]``, of a search (``study=tune_NAME``) ``[trials=N]``.
+    ``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [setting=value ...]``;
+    of a grid also ``[seeds=0,1] [rows=LABEL,LABEL]``, of a search (``tune_NAME``) ``[trials=N]``.
     """
     args, settings = split_args(words)
     if "space" in read_document(args["study"])[1]:

@@ -44,7 +44,7 @@ def costs(runs: Sequence[PlannedRun]) -> list[Cost]:
 
 
 def inversion_key(cfg: Config) -> str:
-    """Equal for runs that invert the same images in the same way: the second finds the latents of the first."""
+    """Equal for runs that invert the same images in the same way: they share their latents."""
     settings = plain(cfg)
     sampler = {**settings["sampler"]}
     for name in DOWNWARDS:
@@ -86,7 +86,7 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
         "",
         f"  {len(runs)} jobs, {len(runs) - unfinished} finished; the others about "
         f"{total} on {device.name} (estimated from {device.basis}), one after the other",
-        *[f"  missing   {name}" for name in absent or ["nothing"]],
+        *map("  missing   {}".format, absent or ["nothing"]),
         f"  runs      {progress.folders.runs}",
         f"  table     {progress.folders.table}",
     ]

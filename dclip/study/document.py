@@ -1,4 +1,4 @@
-"""Study files (``conf/study/NAME.yaml``): finding them, reading them, and what stands on the command line beside them."""
+"""Study files (``conf/study/NAME.yaml``), and what stands beside them on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def studies() -> list[str]:
 
 
 def read_document(name: str) -> tuple[Path, dict[str, Any]]:
-    """A study's file and its content. DclipError where there is none, or it lacks a title or columns."""
+    """A study's file and its content. DclipError where there is none, or no title or columns."""
     path = CONF / "study" / f"{name}.yaml"
     if name.endswith(".yaml"):
         path = Path(name)
@@ -35,15 +35,13 @@ def read_document(name: str) -> tuple[Path, dict[str, Any]]:
             f"study={name} does not exist{hint} Choose from {', '.join(studies())}, "
             "or give a file of your own"
         )
-    content = OmegaConf.to_container(OmegaConf.load(path))
-    absent = ["title", "columns"]
-    if isinstance(content, dict):
-        absent = [key for key in absent if key not in content]
-    if absent or not isinstance(content, dict):
-        raise DclipError(
-            f"{path.name} has no {' and no '.join(absent)}; see conf/study for examples"
-        )
-    return path, {str(key): value for key, value in content.items()}
+    content = OmegaConf.load(path)
+    for key in ("title", "columns"):
+        if key not in content:
+            raise DclipError(f"{path.name} has no {key}; see conf/study for examples")
+    plain = OmegaConf.to_container(content)
+    assert isinstance(plain, dict)
+    return path, {str(key): value for key, value in plain.items()}
 
 
 def check_keys(keys: Mapping[str, Any], known: set[str], where: str, kind: str) -> None:
@@ -60,14 +58,14 @@ def columns_of(entry: Any) -> dict[str, str]:
     """A table's columns and their sources, from a list of sources or from a mapping."""
     if isinstance(entry, dict):
         return dict(entry)
-    return {column: column for column in entry}
+    return dict(zip(entry, entry, strict=True))
 
 
 def settings_of(entry: Any) -> Settings:
     """Settings from a file: one, or a list."""
     if isinstance(entry, str):
         return (entry,)
-    return tuple(str(setting) for setting in entry)
+    return tuple(map(str, entry))
 
 
 def merged(*groups: Sequence[str]) -> Settings:

@@ -1,4 +1,4 @@
-"""Run what a study plans and is not finished: runs that others build on first, several at a time."""
+"""Run what is not finished of a study: first the runs that others build on, several at a time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def run_study(
     """Run what is not finished, ``workers`` jobs at a time; of some rows, or of all."""
     offline = fetch.offline_reason()
     for builds_on_others in (False, True):
-        runs = [
-            planned
-            for planned in progress.unique(rows)
-            if bool(planned.first) == builds_on_others and planned.state != "finished"
-        ]
-        startable = [planned for planned in runs if _can_start(progress, planned, offline, say)]
-        if not builds_on_others and runs and not startable:
-            _refuse_blocked(runs, offline)
+        unfinished, startable = [], []
+        for planned in progress.unique(rows):
+            if planned.done or bool(planned.first) != builds_on_others:
+                continue
+            unfinished.append(planned)
+            if _can_start(progress, planned, offline, say):
+                startable.append(planned)
+        if not builds_on_others and unfinished and not startable:
+            _refuse_blocked(unfinished, offline)
         _run_all(progress, startable, workers, say)
         for planned in progress.unique(rows):
             if planned.digest:
@@ -44,8 +45,9 @@ def run_study(
 def _can_start(progress: Progress, planned: PlannedRun, offline: str | None, say: Say) -> bool:
     """Whether a run can start now; else its reason says why not."""
     if planned.state == "waiting":
-        others = [run for _, run in progress.runs_before(planned) if not run.done]
-        reason = others[0].reason or "it failed"
+        reason = "it failed"
+        for _, run in progress.runs_before(planned):
+            reason = run.reason or reason
         planned.reason = f"a run it builds on is not finished: {reason}"
         return False
     if planned.state == "running":

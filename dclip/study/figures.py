@@ -1,4 +1,4 @@
-"""A table's figure: heat maps of a grid of two labels, lines with error bars, or one column against another."""
+"""A table's figure: heat maps, lines with error bars, one column against another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_PANELS = 4  # metrics in one figure
 def write_figure(table: Table, folder: Path, spec: Sequence[str] | Scatter = ()) -> None:
     """Write figure.png, of the columns in ``spec`` or of all, where there is something to draw."""
     if isinstance(spec, Scatter):
-        if all(_drawable(table, column) for column in (spec.x, spec.y)):
+        if _drawable(table, spec.x) and _drawable(table, spec.y):
             save_figure(scatter(table, spec), folder)
         return
     columns = [column for column in spec or table.columns if _drawable(table, column)]
@@ -36,18 +36,20 @@ def save_figure(picture: Figure, folder: Path) -> None:
 
 
 def _drawable(table: Table, column: str) -> bool:
-    return any(isinstance(row.cells[column].value, float) for row in table.rows)
+    return not all(map(math.isnan, _values(table.column(column))))
 
 
 def figure(table: Table, columns: Sequence[str]) -> Figure:
     """Heat maps for a whole grid of two labels; else lines with error bars, the paper's dashed."""
     ours = [row for row in table.rows if row.n or row.state or row.has_numbers]
-    names = [name for name in table.names if len({row.key.get(name, "") for row in ours}) > 1]
-    if len(names) == 2:
-        down, across = (_labels(ours, name) for name in names)
-        if len(ours) == len(down) * len(across):
-            return _heat_maps(table, ours, columns, names)
-    return _lines(table, ours, columns, names or table.names[-1:])
+    labels = {}
+    for name in table.names:
+        different = _labels(ours, name)
+        if len(different) > 1:
+            labels[name] = different
+    if len(labels) == 2 and len(ours) == math.prod(map(len, labels.values())):
+        return _heat_maps(table, ours, columns, labels)
+    return _lines(table, ours, columns, list(labels) or table.names[-1:])
 
 
 def _labels(rows: Sequence[Row], name: str) -> list[str]:
@@ -55,27 +57,35 @@ def _labels(rows: Sequence[Row], name: str) -> list[str]:
     return list(dict.fromkeys(row.key.get(name, "") for row in rows))
 
 
-def _float(value: float | str | None) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+def _values(cells: Sequence[Cell]) -> list[float]:
+    """Numbers of cells; nan where there is none."""
+    values = []
+    for cell in cells:
+        is_number = isinstance(cell.value, int | float)
+        values.append(float(cell.value or 0) if is_number else math.nan)
+    return values
 
 
 # --------------------------------------------------------------------------------- heat maps
 
 
 def _heat_maps(
-    table: Table, rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]
+    table: Table, rows: Sequence[Row], columns: Sequence[str], labels: dict[str, list[str]]
 ) -> Figure:
+    """``labels``: the two names and their labels, down and across."""
     from matplotlib.figure import Figure
 
-    down, across = (_labels(rows, name) for name in names)
+    down, across = labels.values()
+    ylabel, xlabel = labels
     width = 1.2 + (0.75 * len(across) + 1.2) * len(columns)
     drawing = Figure(figsize=(width, 1.3 + 0.6 * len(down)), layout="constrained")
     panels = drawing.subplots(1, len(columns), squeeze=False)[0]
     for panel, column in zip(panels, columns, strict=True):
-        cells = {(row.key[names[0]], row.key[names[1]]): row.cells[column] for row in rows}
-        grid = [[cells[a, b] for b in across] for a in down]
+        grid: list[list[Cell]] = [[Cell()] * len(across) for _ in down]
+        for row in rows:
+            grid[down.index(row.key[ylabel])][across.index(row.key[xlabel])] = row.cells[column]
         _heat_map(panel, grid, bool(higher_is_better(column)))
-        panel.set(title=titled(column), xlabel=names[1], ylabel=names[0])
+        panel.set(title=titled(column), xlabel=xlabel, ylabel=ylabel)
         panel.set_xticks(range(len(across)), across, rotation=40, fontsize=7)
         panel.set_yticks(range(len(down)), down, fontsize=8)
     title = table.title
@@ -87,14 +97,17 @@ def _heat_maps(
 
 def _heat_map(panel: Axes, grid: Sequence[Sequence[Cell]], higher_is_better: bool) -> None:
     """One panel: bright is good."""
-    values = [[_float(cell.value) for cell in line] for line in grid]
+    import numpy as np
+
+    values = np.array(list(map(_values, grid)))
     colours = "viridis" if higher_is_better else "viridis_r"
     panel.imshow(values, cmap=colours, aspect="auto")
-    known = [value for line in values for value in line if not math.isnan(value)]
-    middle = (max(known) + min(known)) / 2 if known else 0
+    middle = 0.0
+    if not np.isnan(values).all():
+        middle = (np.nanmax(values) + np.nanmin(values)) / 2
     for y, line in enumerate(grid):
         for x, cell in enumerate(line):
-            bright = (values[y][x] > middle) == higher_is_better
+            bright = (values[y, x] > middle) == higher_is_better
             dark_text = cell.value is None or bright
             panel.text(
                 x,
@@ -123,24 +136,24 @@ def _heat_text(cell: Cell) -> str:
 def _lines(
     table: Table, rows: Sequence[Row], columns: Sequence[str], names: Sequence[str]
 ) -> Figure:
-    """x: the last label. Groups with the same labels there share a panel; every set of labels has a row of panels."""
+    """x: the last label. Groups with the same labels there share a row of panels."""
     from matplotlib.figure import Figure
 
     *outer, x = names
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.key.get(name, "") for name in outer), []).append(row)
-    bands: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        groups.setdefault(row.labels(outer), []).append(row)
+    bands: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = {}
     for name, members in groups.items():
-        bands.setdefault(tuple(row.key.get(x, "") for row in members), []).append(name)
+        labels = tuple(row.key.get(x, "") for row in members)
+        bands.setdefault(labels, {})[name] = members
     size = (3.4 * len(columns) + 0.6, 2.7 * len(bands) + 0.5)
     drawing = Figure(figsize=size, layout="constrained")
     panels = drawing.subplots(len(bands), len(columns), squeeze=False)
-    for band, (labels, members_of) in zip(panels, bands.items(), strict=True):
-        mine = {name: groups[name] for name in members_of}
+    for band, (labels, mine) in zip(panels, bands.items(), strict=True):
         xlabel = x
         if outer and len(mine) == 1:
-            xlabel = " ".join([*members_of[0], x])
+            xlabel = " ".join([*next(iter(mine)), x])
         for panel, column in zip(band, columns, strict=True):
             _panel(panel, labels, mine, column, column in table.papers)
             panel.set(xlabel=xlabel, title=titled(column))
@@ -168,7 +181,7 @@ def _panel(
 def _places(labels: Sequence[str]) -> list[float]:
     """Where labels stand on the axis: at their numbers, or one after the other."""
     try:
-        return [float(label) for label in labels]
+        return list(map(float, labels))
     except ValueError:
         return list(range(len(labels)))
 
@@ -176,7 +189,7 @@ def _places(labels: Sequence[str]) -> list[float]:
 def _line(panel: Axes, places: Sequence[float], cells: Sequence[Cell], label: str) -> None:
     drawn = panel.errorbar(
         places,
-        [_float(cell.value) for cell in cells],
+        _values(cells),
         [cell.std or 0.0 for cell in cells],
         marker="o",
         markersize=3,
@@ -184,10 +197,11 @@ def _line(panel: Axes, places: Sequence[float], cells: Sequence[Cell], label: st
         capsize=2,
         label=label,
     )
-    if any(cell.paper is not None for cell in cells):
+    paper = _values([Cell(cell.paper) for cell in cells])
+    if not all(map(math.isnan, paper)):
         panel.plot(
             places,
-            [_float(cell.paper) for cell in cells],
+            paper,
             "--",
             marker="x",
             markersize=4,
@@ -201,7 +215,7 @@ def _line(panel: Axes, places: Sequence[float], cells: Sequence[Cell], label: st
 
 
 def scatter(table: Table, spec: Scatter) -> Figure:
-    """One column against another, both logarithmic: a panel a value of one label, a line a value of others."""
+    """One column against another, both logarithmic."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -211,12 +225,10 @@ def scatter(table: Table, spec: Scatter) -> Figure:
     colours = colormaps["tab20"]
     numbers: dict[str, int] = {}  # of lines, the same in all panels
     for panel, label in zip(panels, labels, strict=True):
-        rows = [row for row in table.rows if row.key.get(spec.panels) == label]
-        for name, points in _series(rows, spec).items():
+        for name, points in _series(table, spec, label).items():
             number = numbers.setdefault(name, len(numbers))
             panel.plot(
-                [x for x, _ in points],
-                [y for _, y in points],
+                *zip(*points, strict=True),
                 "o-",
                 color=colours(number % 20),
                 label=name,
@@ -227,24 +239,21 @@ def scatter(table: Table, spec: Scatter) -> Figure:
         panel.set(yscale="log", title=title, xlabel=titled(spec.x))
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
-        panel.legend(fontsize=6)
+        if panel.lines:
+            panel.legend(fontsize=6)
     panels[0].set_ylabel(titled(spec.y))
     drawing.suptitle(table.title, fontsize=9)
     return drawing
 
 
-def _series(rows: Sequence[Row], spec: Scatter) -> dict[str, list[tuple[float, float]]]:
-    """The points of every line, from left to right; logarithms need both numbers above 0."""
+def _series(table: Table, spec: Scatter, label: str) -> dict[str, list[tuple[float, float]]]:
+    """The points of every line of a panel, left to right; logarithms need numbers above 0."""
     series: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        x, y = (_float(row.cells[column].value) for column in (spec.x, spec.y))
-        if x > 0 and y > 0:
-            names = [row.key.get(part) or _text(row, part) for part in spec.lines]
-            series.setdefault(", ".join(names), []).append((x, y))
+    for row in table.rows:
+        x, y = _values([row.cells[spec.x], row.cells[spec.y]])
+        if row.key.get(spec.panels) == label and x > 0 and y > 0:
+            parts = [row.key.get(part) or number(row.cells[part].value) for part in spec.lines]
+            series.setdefault(", ".join(parts), []).append((x, y))
     for points in series.values():
         points.sort()
     return series
-
-
-def _text(row: Row, column: str) -> str:
-    return number(row.cells[column].value) if column in row.cells else ""

@@ -1,23 +1,27 @@
-"""``python run.py study=NAME``: a grid of runs that makes one table. Each job is a process of its own.
+"""``python run.py study=NAME``: a grid of runs that makes one table. Each job is its own process.
 
 A study (``conf/study/NAME.yaml``) has these keys:
 
 * ``title``, ``about``: what it asks;
 * ``base``: settings of every job;
-* ``axes``: what varies, one row a combination: a list of values of a setting, or labels with settings;
-* ``grids``: several such grids of one table, each with its own ``base``, ``axes`` and a ``key`` (fixed labels);
+* ``axes``: what varies, one row a combination: a list of values of a setting, or labels with
+  settings;
+* ``grids``: several such grids of one table, each with its own ``base``, ``axes`` and ``key``
+  (fixed labels);
 * ``average``: what is averaged in a cell; ``seeds``: seeds of every job, averaged too;
-* ``first``: runs that others build on, by name: ``{NAME}`` in a setting is that run's folder, and ``{NAME}/FILE`` a
-  file in it. ``adapter: SETTINGS`` is short for one fine-tuning whose edit every row applies;
-* ``columns``: what is printed: a metric of the runs, ``config.PATH``, ``file.NAME`` (megabytes), or such, divided.
-  ``COLUMN / baseline``: a column's value over that of the row that ``baseline`` names (labels of the row);
-* ``paper``, ``ours``: a table of ``experiments/paper.yaml`` beside which ours stands, and our labels in it;
+* ``first``: runs that others build on, by name: ``{NAME}`` in a setting is that run's folder, and
+  ``{NAME}/FILE`` a file in it. ``adapter: SETTINGS`` is short for one fine-tuning whose edit every
+  row applies;
+* ``columns``: what is printed: a metric of the runs, ``config.PATH``, ``file.NAME`` (megabytes), or
+  such, divided. ``COLUMN / baseline``: a column's value over that of the row that ``baseline``
+  names by its labels;
+* ``paper``, ``ours``: a table of ``experiments/paper.yaml``, and our labels in it;
 * ``split_by``: one table a value of this label;
-* ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, lines: [...]}``;
-* ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}`` for one picture a value of a label.
+* ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, lines: [..]}``;
+* ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}``.
 
-Jobs are runs as any other. They are found again by their configuration, so what is finished is not repeated, in this
-study or in another one. Imports nothing heavy: the jobs do the work.
+Jobs are runs as any other. They are found again by their configuration, so what is finished is not
+repeated, in this study or in another one. Imports nothing heavy: the jobs do the work.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import csv
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dclip.errors import DclipError
 from dclip.study.document import (
@@ -70,13 +74,12 @@ class Job:
     @property
     def label(self) -> str:
         """Its name for people."""
-        labels = [f"{name}={label}" for name, label in self.row]
-        return " ".join([*labels, *self.averaged, f"seed={self.seed}"])
+        return " ".join([*map("=".join, self.row), *self.averaged, f"seed={self.seed}"])
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures that are put together: of every row, or one sheet for each value of the label ``each``."""
+    """Pictures of all rows on one sheet, or on a sheet for each value of the label ``each``."""
 
     of: str = "before_after"
     each: str = ""
@@ -84,9 +87,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A figure of one column against another: a panel a value of the label ``panels``, a line a value of ``lines``.
+    """A figure of one column against another.
 
-    ``lines`` are labels, or columns with texts.
+    Attributes:
+        panels: the label that has a panel for each value.
+        lines: labels, or columns with texts; points with the same ones are joined.
     """
 
     x: str
@@ -121,16 +126,15 @@ class Study:
 
 
 def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -> Study:
-    """A study by its name, or by the path of a file of one's own, with settings that are added to every job.
+    """A study by its name, or by the path of a file of one's own.
 
-    DclipError for a file that cannot be one.
+    ``more`` settings are added to every job. DclipError for a file that cannot be a study.
     """
     path, content = read_document(name)
     check_keys(content, KEYS, path.name, "study")
     grids = content.get("grids")
     if grids is None:
-        own = GRID_KEYS - {"base", "first"}  # these two are of every grid
-        grids = [{key: value for key, value in content.items() if key in own}]
+        grids = [_only_grid(content)]
     for grid in grids:
         check_keys(grid, GRID_KEYS, f"{path.name}: a grid", "grid of a study")
     base = (*QUIET, *settings_of(content.get("base", [])))
@@ -156,8 +160,17 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
     )
 
 
+def _only_grid(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The one grid of a file without ``grids``; base and first are of every grid anyway."""
+    grid = {}
+    for key in GRID_KEYS - {"base", "first"}:
+        if key in content:
+            grid[key] = content[key]
+    return grid
+
+
 def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(label) for name, label in entry.items()}
+    return dict(zip(entry, map(str, entry.values()), strict=True))
 
 
 def _figure(entry: Any, where: str) -> tuple[str, ...] | Scatter | None:
@@ -181,50 +194,54 @@ def _pictures(entry: Any, where: str) -> Pictures | None:
     return pictures
 
 
-Value = tuple[str, str, Settings]  # of an axis: its name, label and settings
+class Value(NamedTuple):
+    """One value of an axis."""
+
+    name: str
+    label: str
+    settings: Settings
 
 
-def _axis(name: str, entry: Any) -> list[Value]:
-    """Every value of an axis: a list holds values of the setting ``name``, a mapping labels with settings."""
-    if isinstance(entry, dict):
-        return [(name, str(label), settings_of(settings)) for label, settings in entry.items()]
-    short = name.rsplit(".", 1)[-1]
-    return [(short, str(value), (f"{name}={value}",)) for value in entry]
+def _axes(entries: Mapping[str, Any]) -> list[list[Value]]:
+    """The values of every axis: from a list of a setting's values, or labels with settings."""
+    axes = []
+    for name, entry in entries.items():
+        values = []
+        if isinstance(entry, dict):
+            for label, settings in entry.items():
+                values.append(Value(name, str(label), settings_of(settings)))
+        else:
+            for value in entry:
+                short = name.rsplit(".", 1)[-1]
+                values.append(Value(short, str(value), (f"{name}={value}",)))
+        axes.append(values)
+    return axes
 
 
 def _jobs(
     grid: Mapping[str, Any], common: Settings, more: Settings, seeds: Sequence[int]
 ) -> Iterator[Job]:
     key = tuple(_labels(grid.get("key", {})).items())
-    axes = [_axis(name, entry) for name, entry in grid.get("axes", {}).items()]
-    averaged = [_axis(name, entry) for name, entry in grid.get("average", {}).items()]
+    axes, averaged = _axes(grid.get("axes", {})), _axes(grid.get("average", {}))
     base = (*common, *settings_of(grid.get("base", [])))
     first = {name: settings_of(entry) for name, entry in grid["first"].items()}
     last: Settings = ()
     if "adapter" in grid:
         first[ADAPTER] = settings_of(grid["adapter"])
         last = (f"edit.adapter={{{ADAPTER}}}",)
-    for point, members in itertools.product(itertools.product(*axes), itertools.product(*averaged)):
-        row = (*key, *((name, label) for name, label, _ in point))
-        labels = tuple(label for _, label, _ in members)
-        chosen = _chosen([*point, *members])
+    for values in itertools.product(*axes, *averaged):
+        labels = [(value.name, value.label) for value in values]
+        settings = [value.settings for value in values]
+        row = (*key, *labels[: len(axes)])
+        members = tuple(label for _, label in labels[len(axes) :])
         for seed in seeds:
             with_seed = (f"seed={seed}",)
-            own = merged(base, chosen, with_seed, more, last)
+            own = merged(base, *settings, with_seed, more, last)
             runs: list[tuple[str, Settings]] = []
-            for name, settings in first.items():
-                if _names(name, own):
-                    runs.append((name, merged(common, with_seed, settings, more)))
-            yield Job(row, labels, seed, own, tuple(runs))
-
-
-def _chosen(values: Sequence[Value]) -> Settings:
-    return tuple(itertools.chain.from_iterable(settings for _, _, settings in values))
-
-
-def _names(name: str, settings: Settings) -> bool:
-    """Whether some setting stands on the run of this name."""
-    return any(f"{{{name}}}" in setting for setting in settings)
+            for name, of_run in first.items():
+                if f"{{{name}}}" in " ".join(own):
+                    runs.append((name, merged(common, with_seed, of_run, more)))
+            yield Job(row, members, seed, own, tuple(runs))
 
 
 # ------------------------------------------------------------------------------- a part of it
@@ -236,18 +253,17 @@ def choose_rows(study: Study, text: str) -> set[Key]:
     Of every part of the rows' keys of which some labels are named, only these are chosen.
     Labels with a comma are written in double quotes.
     """
-    labels = {label.strip() for label in next(csv.reader([text], skipinitialspace=True))}
-    known: dict[str, set[str]] = {}
+    labels = set(next(csv.reader([text], skipinitialspace=True)))
+    known: dict[str, dict[str, None]] = {}
     for row in study.rows:
         for name, label in row:
-            known.setdefault(name, set()).add(label)
-    unknown = labels - set().union(*known.values())
-    if unknown or not labels:
-        choices = "; ".join(f"{name}: {', '.join(sorted(of))}" for name, of in known.items())
+            known.setdefault(name, {})[label] = None
+    unknown = labels.difference(*known.values())
+    if unknown:
+        choices = "; ".join(f"{name}: {', '.join(of)}" for name, of in known.items())
         raise DclipError(f"rows={text}: no row is called {', '.join(sorted(unknown))}; {choices}")
-    wanted = {name: of & labels for name, of in known.items() if of & labels}
-    return {row for row in study.rows if _matches(dict(row), wanted)}
-
-
-def _matches(row: Mapping[str, str], wanted: Mapping[str, set[str]]) -> bool:
-    return all(row.get(name) in labels for name, labels in wanted.items())
+    chosen = set(study.rows)
+    for name, of in known.items():
+        if labels & of.keys():
+            chosen = {row for row in chosen if dict(row).get(name) in labels}
+    return chosen

@@ -30,7 +30,7 @@ PATIENCE = 60.0  # seconds that a run has to stop when it is asked to
 class Folders:
     """Where a study's runs and its table are.
 
-    ``published``: the table is the one in experiments/NAME, which a part of the study must not empty.
+    ``published``: the table is that of experiments/NAME, which a part of the study must not empty.
     """
 
     runs: Path
@@ -39,7 +39,10 @@ class Folders:
 
     @classmethod
     def of(cls, name: str, output: str | None, changed: bool) -> Folders:
-        """``output``; else outputs/studies/NAME, with the table in experiments/NAME unless settings were added."""
+        """``output``; else outputs/studies/NAME, and the table in experiments/NAME.
+
+        With settings of one's own (``changed``) the table lies beside the runs.
+        """
         if output is not None:
             return cls(Path(output) / "runs", Path(output))
         runs = Path("outputs") / "studies" / name
@@ -50,7 +53,7 @@ class Folders:
 
     @property
     def shared(self) -> Path:
-        """Where finished runs are looked for: this study's, and those of other studies beside it."""
+        """Where finished runs are looked for: in this study and in those beside it."""
         if self.runs.parent.name == "studies":
             return self.runs.parent
         return self.runs
@@ -61,7 +64,7 @@ class Folders:
         return self.runs / "jobs.json"
 
     def lock(self, digest: str) -> FileLock:
-        """One lock a configuration: commands that share these folders never run one twice at a time."""
+        """One lock a configuration: two commands never run one at the same time."""
         folder = self.runs / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{digest}.lock")
@@ -93,7 +96,10 @@ def program() -> list[str]:
 
 
 class End(NamedTuple):
-    """How a job ended: finished, failed, stopped, killed or given up; running where another command has it."""
+    """How a job ended: finished, failed, stopped, killed or given up.
+
+    ``running`` where another command has it.
+    """
 
     state: str
     reason: str = ""
@@ -148,7 +154,10 @@ class JobRunner:
         digest: str,
         hopeless: Callable[[Run], str] | None,
     ) -> End:
-        """Wait until a job ends, is hopeless, or the study is stopped. Without a process: another's run."""
+        """Wait until a job ends, is hopeless, or the study is stopped.
+
+        Without a process, the run is one that another command started.
+        """
         run = None
         while True:
             ended = self._ended(process, digest)
@@ -195,11 +204,12 @@ def why_failed(run: Run | None, log: Path, code: int) -> str:
         return str(run.status["reason"])
     if code < 0:
         return f"its process was killed ({signal.Signals(-code).name})"
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    others = [line for line in lines if line]
-    last = [f"exit code {code}", *others[-1:], *errors[-1:]][-1]
-    return last[:300]
+    last, error = f"exit code {code}", ""
+    for line in log.read_text("utf-8", "replace").splitlines():
+        last = line.strip() or last
+        if line.startswith("error: "):
+            error = line.removeprefix("error: ").strip()
+    return (error or last)[:300]
 
 
 def end_run(process: subprocess.Popen[bytes] | None, run: Run | None) -> None:
@@ -221,7 +231,10 @@ def end_run(process: subprocess.Popen[bytes] | None, run: Run | None) -> None:
 
 
 def run_parallel(work: Sequence[Callable[[], None]], workers: int, stop: Event) -> None:
-    """Call each, ``workers`` at a time. Ctrl-C and errors set ``stop``, and wait until all have stopped."""
+    """Call each, ``workers`` at a time.
+
+    Ctrl-C and errors set ``stop``, and wait until all have stopped.
+    """
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(one) for one in work]
         try:

@@ -32,7 +32,7 @@ class PaperRow:
 
     def is_of(self, key: Mapping[str, str]) -> bool:
         """Whether it has the labels of one of our rows."""
-        return all(key.get(name) == label for name, label in self.key.items())
+        return self.key.items() <= dict(key).items()
 
 
 def paper_rows(name: str) -> list[PaperRow]:
@@ -43,7 +43,7 @@ def paper_rows(name: str) -> list[PaperRow]:
     names, columns = table["key"], table["columns"]
     rows = []
     for entries in table["rows"]:
-        labels = [str(entry) for entry in entries[: len(names)]]
+        labels = map(str, entries[: len(names)])
         values = entries[len(names) :]
         rows.append(
             PaperRow(dict(zip(names, labels, strict=True)), dict(zip(columns, values, strict=True)))

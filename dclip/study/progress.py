@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from dclip.config import Config, plain
-from dclip.files import write_json
+from dclip.files import read_json, write_json
 from dclip.prepare import needs
 from dclip.prepare.compose import configured
 from dclip.record.identity import config_hash
@@ -36,7 +35,8 @@ class PlannedRun:
         labels: of the jobs it is for.
         cfg: None where it was not composed.
         digest: hash of its configuration; empty while a run it builds on is not finished.
-        state: that of its run, or new, waiting, blocked (something is missing that cannot be fetched).
+        state: that of its run, or new, waiting (for runs it builds on), or blocked (for want of
+            files that cannot be fetched).
     """
 
     settings: Settings
@@ -69,7 +69,7 @@ class Progress:
             for name, settings in job.first:
                 self._plan(settings, ()).labels.append(f"{name} for {job.label}")
             self._plan(job.settings, job.first).labels.append(job.label)
-        self.kept = {state["config"]: state for state in _read_states(folders.states)}
+        self.kept = _read_states(folders.states)
         self._standins: TemporaryDirectory[str] | None = None
         self.refresh()
 
@@ -99,13 +99,13 @@ class Progress:
         planned.reason = planned.run.reason if planned.run else kept.get("reason", "")
 
     def resolved(self, planned: PlannedRun) -> Settings | None:
-        """The run's settings with the folders of those it builds on; None while one is not finished."""
+        """The run's settings with the folders of those it builds on; None while one is open."""
         places: dict[str, Path] = {}
         for name, run in self.runs_before(planned):
             if run.done is None:
                 return None
             places[name] = run.done.folder
-        return tuple(fill(setting, places) for setting in planned.settings)
+        return filled(planned.settings, places)
 
     def runs_before(self, planned: PlannedRun) -> list[tuple[str, PlannedRun]]:
         """The runs that one builds on, by name."""
@@ -121,18 +121,19 @@ class Progress:
             _write_standin(run.cfg, places[name])
         for place in used_files(planned.settings, places):
             place.touch()
-        return tuple(fill(setting, places) for setting in planned.settings)
+        return filled(planned.settings, places)
 
     def unique(self, rows: set[Key] | None = None) -> list[PlannedRun]:
-        """Runs with different configurations, those that others build on first; of some rows, or of all.
+        """Runs with different configurations, those that others build on first.
 
-        A configuration that several cells have is one run.
+        Of some rows, or of all. A configuration that several cells have is one run.
         """
         wanted: set[tuple[Settings, First]] = set()
         for job in self.study.jobs:
             if rows is None or job.row in rows:
                 wanted.add((job.settings, job.first))
-                wanted.update((settings, ()) for _, settings in job.first)
+                for _, settings in job.first:
+                    wanted.add((settings, ()))
         different: dict[str, PlannedRun] = {}
         for key, planned in sorted(self.planned.items(), key=lambda item: bool(item[1].first)):
             if key in wanted:
@@ -160,10 +161,12 @@ class Progress:
         write_json(self.folders.states, {"study": self.study.name, "jobs": states})
 
 
-def _read_states(path: Path) -> list[dict[str, Any]]:
-    with suppress(OSError, ValueError):
-        return list(json.loads(path.read_text("utf-8"))["jobs"])
-    return []
+def _read_states(path: Path) -> dict[str, dict[str, Any]]:
+    """What jobs.json says of every configuration."""
+    states = {}
+    for state in read_json(path).get("jobs", []):
+        states[state["config"]] = state
+    return states
 
 
 # ----------------------------------------------------------------- runs that build on others
@@ -173,8 +176,12 @@ def _pattern(name: str) -> str:
     return rf"\{{{re.escape(name)}\}}(/[\w./-]+)?"
 
 
-def fill(setting: str, places: Mapping[str, Path]) -> str:
-    """A setting with ``{NAME}`` and ``{NAME}/FILE`` replaced by folders and files."""
+def filled(settings: Settings, places: Mapping[str, Path]) -> Settings:
+    """Settings with ``{NAME}`` and ``{NAME}/FILE`` replaced by folders and files."""
+    return tuple(_fill(setting, places) for setting in settings)
+
+
+def _fill(setting: str, places: Mapping[str, Path]) -> str:
     for name, place in places.items():
         for match in reversed(list(re.finditer(_pattern(name), setting))):
             path = quoted(f"{place}{match[1] or ''}")
@@ -209,14 +216,15 @@ def _write_standin(cfg: Config, folder: Path) -> None:
 def missing(cfg: Config) -> list[str]:
     """What a run needs that is not here: weights by name, and data."""
     weights, data = needs.absent([cfg])
-    return [*(need.name for need in weights), *(f"data: {line}" for line in data)]
+    names = [need.name for need in weights]
+    return [*names, *map("data: {}".format, data)]
 
 
 def unobtainable(cfg: Config, offline: str | None) -> list[str]:
-    """What keeps a run from starting: data, and weights if none can be fetched (for the reason given)."""
-    weights, data = needs.absent([cfg])
-    names = [need.name for need in weights] if offline else []
-    return [*names, *(f"data: {line}" for line in data)]
+    """What keeps a run from starting: data, and weights where ``offline`` says why none come."""
+    if offline:
+        return missing(cfg)
+    return list(map("data: {}".format, needs.absent([cfg])[1]))
 
 
 def refuse(cfgs: Sequence[Config], offline: str | None) -> None:

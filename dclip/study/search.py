@@ -1,13 +1,15 @@
-"""``python run.py study=tune_NAME``: a search for good settings. Each trial is an ordinary run, in a process of its own.
+"""``python run.py study=tune_NAME``: a search for good settings. Each trial is an ordinary run.
 
-A search (``conf/study/tune_NAME.yaml``) says what all trials have in common (``base``), what is tried (``space``), what is wanted
-(``goal``), how many ``trials`` there are, and what else is shown (``columns``). The goal is a metric of the finished run, or a
-value that runs write after every epoch (``val_...``); then a trial that is worse than half of the earlier ones were at its epoch
-is stopped there (``prune``).
+A search (``conf/study/tune_NAME.yaml``) says what all trials have in common (``base``), what is
+tried (``space``), what is wanted (``goal``), how many ``trials`` there are, and what else is shown
+(``columns``). The goal is a metric of the finished run, or a value that runs write after every
+epoch (``val_...``); then a trial that is worse than half of the earlier ones were at its epoch is
+stopped there (``prune``).
 
-Optuna proposes the settings. What it knows is in one journal file that all workers, commands and machines with the same folder
-share. A trial whose command was stopped or killed is taken up by the next one, in its own folder and from its checkpoint;
-so one worker finds the same, interrupted or not.
+Optuna proposes the settings. What it knows is in one journal file that all workers, commands and
+machines with the same folder share. A trial whose command was stopped or killed is taken up by the
+next one, in its own folder and from its checkpoint; so one worker finds the same, interrupted or
+not.
 
 Imports nothing heavy but Optuna: the jobs do the work.
 """
@@ -79,9 +81,9 @@ class Range:
         """For Optuna."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
-        if all(isinstance(x, int) for x in (self.low, self.high, self.step or 1)):
-            step = int(self.step or 1)
-            return IntDistribution(int(self.low), int(self.high), self.log, step)
+        step = self.step or 1
+        if isinstance(self.low, int) and isinstance(self.high, int) and isinstance(step, int):
+            return IntDistribution(self.low, self.high, self.log, step)
         return FloatDistribution(self.low, self.high, self.log, self.step)
 
     def __str__(self) -> str:
@@ -147,13 +149,17 @@ class Search:
 
     @cached_property
     def digest(self) -> str:
-        """Changes with everything that makes other trials: one journal can hold several searches."""
-        space = {
-            name: axis.options if isinstance(axis, Choice) else str(axis)
-            for name, axis in self.space.items()
-        }
+        """Changes with all that makes other trials: one journal can hold several searches."""
+        space: dict[str, Any] = {}
+        for name, axis in self.space.items():
+            space[name] = axis.options if isinstance(axis, Choice) else str(axis)
         parts = [self.base, space, self.goal, self.maximize, self.prune]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+    @property
+    def corner(self) -> dict[str, Any]:
+        """The first possible value of everything that is tried."""
+        return {name: axis.ends[0] for name, axis in self.space.items()}
 
     def chosen(self, params: Mapping[str, Any]) -> Settings:
         """What a trial tries, as settings."""
@@ -187,24 +193,30 @@ class Search:
 
 
 def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) -> Search:
-    """A search from its file, with settings that are added to every trial. DclipError for a file that cannot be one."""
+    """A search from its file; ``more`` settings are added to every trial.
+
+    DclipError for a file that cannot be a search.
+    """
     path, content = read_document(name)
     check_keys(content, KEYS, path.name, "search")
     space = content["space"]
     if not isinstance(space, dict) or not space:
         raise DclipError(
-            f"{path.name}: space is empty; give settings with low and high, or with a list of values"
+            f"{path.name}: space is empty; give settings with low and high, "
+            "or with a list of values"
         )
     if "goal" not in content:
         raise DclipError(
-            f"{path.name} has no goal: a metric of a run, or a val_ value that runs report after every epoch"
+            f"{path.name} has no goal: a metric of a run, or a val_ value that runs report "
+            "after every epoch"
         )
-    twice = sorted({setting.lstrip("+").split("=")[0] for setting in more} & set(space))
-    if twice:
-        raise DclipError(
-            f"{', '.join(twice)} is what {path.stem} searches; remove it, or take it from the space "
-            "of a file of your own"
-        )
+    for setting in more:
+        name = setting.split("=")[0]
+        if name in space:
+            raise DclipError(
+                f"{name} is what {path.stem} searches; remove it, or take it from the space of a "
+                "file of your own"
+            )
     goal = str(content["goal"])
     return Search(
         name=path.stem,
@@ -233,9 +245,8 @@ def _axis(name: str, entry: Any) -> Axis:
     if isinstance(entry, list):
         return Choice(name, {str(value): (f"{name}={value}",) for value in entry})
     if isinstance(entry, dict) and "low" not in entry:
-        return Choice(
-            name, {str(label): settings_of(settings) for label, settings in entry.items()}
-        )
+        options = {str(label): settings_of(settings) for label, settings in entry.items()}
+        return Choice(name, options)
     keys = {"low", "high", "step", "log"}
     if not isinstance(entry, dict) or not {"low", "high"} <= set(entry) <= keys:
         raise DclipError(
@@ -246,14 +257,15 @@ def _axis(name: str, entry: Any) -> Axis:
 
 
 def check(search: Search) -> None:
-    """Refuse a search of which a corner is impossible, or for which something is missing, before anything runs."""
-    corners = [{name: axis.ends[0] for name, axis in search.space.items()}]
+    """Refuse a search of which a corner is impossible, or for which something is missing."""
+    corner = search.corner
+    cfg = configured(search.settings(corner))
     for name, axis in search.space.items():
-        corners += [{**corners[0], name: end} for end in axis.ends[1:]]
-    cfgs = [configured(search.settings(corner)) for corner in corners]
+        for end in axis.ends[1:]:
+            configured(search.settings({**corner, name: end}))
     offline = fetch.offline_reason()
-    if unobtainable(cfgs[0], offline):
-        refuse(cfgs[:1], offline)
+    if unobtainable(cfg, offline):
+        refuse([cfg], offline)
 
 
 # -------------------------------------------------------------------------------------- text
@@ -261,5 +273,8 @@ def check(search: Search) -> None:
 
 def command(search: Search, params: Mapping[str, Any]) -> str:
     """The settings of a trial as a command line."""
-    settings = [setting for setting in search.settings(params) if setting not in QUIET]
-    return shlex.join(["python", "run.py", *settings])
+    words = ["python", "run.py"]
+    for setting in search.settings(params):
+        if setting not in QUIET:
+            words.append(setting)
+    return shlex.join(words)

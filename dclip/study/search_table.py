@@ -1,7 +1,8 @@
-"""The table and the figure of a search (``study=tune_...``): its trials, the best first, and how each setting did."""
+"""The table and the figure of a search: its trials, the best first, and how each setting did."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.figures import save_figure
 from dclip.study.search import Search, command
-from dclip.study.tables import Cell, Row, Table, cell_of, origin_of, ran_on, write_texts
+from dclip.study.tables import (
+    Cell,
+    Row,
+    Table,
+    cell_of,
+    origin_of,
+    ran_on,
+    short_names,
+    write_texts,
+)
 from dclip.study.trials import Trials
 
 if TYPE_CHECKING:
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 def write_table(trials: Trials) -> Path:
     """table.md, .csv and .tex, and figure.png where a trial is finished; the Markdown's path."""
     path = write_texts(search_table(trials), trials.folders.table)
-    done = [trial for trial in trials.counted() if trial.state == trials.states.COMPLETE]
+    done = trials.finished()
     if done:
         save_figure(figure(trials.search, done), trials.folders.table)
     return path
@@ -32,8 +42,9 @@ def ordered(trials: Trials) -> list[FrozenTrial]:
     """Finished trials, the best first; then those that were given up, run, or failed."""
     states = trials.states
     ranks = [states.COMPLETE, states.PRUNED, states.RUNNING, states.FAIL]
-    counted = [trial for trial in trials.counted() if trial.state in ranks]
-    return sorted(counted, key=lambda trial: (ranks.index(trial.state), trials.rank(trial)))
+    return sorted(
+        trials.counted(), key=lambda trial: (ranks.index(trial.state), trials.rank(trial))
+    )
 
 
 def search_table(trials: Trials) -> Table:
@@ -42,7 +53,7 @@ def search_table(trials: Trials) -> Table:
     runs = by_config(find_runs([trials.folders.runs]))
     numbers = {trial.number: k for k, trial in enumerate(trials.counted())}
     columns = {search.goal: search.goal, **search.columns}
-    names = _short_names(search)
+    names = dict(zip(search.space, short_names(list(search.space)), strict=True))
     better = {search.goal: search.maximize}
     table = Table(search.title, ["trial", *names.values()], list(columns), [], better=better)
     finished: list[Run] = []
@@ -61,15 +72,6 @@ def search_table(trials: Trials) -> Table:
     return table
 
 
-def _short_names(search: Search) -> dict[str, str]:
-    """What the searched settings are called in the table: their last part, where that is enough."""
-    last = [name.rsplit(".", 1)[-1] for name in search.space]
-    names = {}
-    for name, end in zip(search.space, last, strict=True):
-        names[name] = end if last.count(end) == 1 else name
-    return names
-
-
 def _row(
     trials: Trials,
     trial: FrozenTrial,
@@ -78,7 +80,7 @@ def _row(
     run: Run | None,
 ) -> Row:
     states = trials.states
-    row = Row(key, {name: Cell() for name in columns})
+    row = Row(key, dict.fromkeys(columns, Cell()))
     if trial.state == states.COMPLETE:
         row.seeds = 1
         if run:
@@ -102,7 +104,7 @@ def _add_notes(trials: Trials, table: Table, finished: Sequence[Run]) -> None:
     if search.by_epoch:
         goal += ", on the validation images after the last epoch"
     table.note(goal)
-    given_up = sum(row.state == "given up" for row in table.rows)
+    given_up = [row.state for row in table.rows].count("given up")
     if given_up:
         table.note(
             f"given up: {given_up} trials that were worse at an epoch than half of the others; "
@@ -147,7 +149,7 @@ def figure(search: Search, done: Sequence[FrozenTrial]) -> Figure:
 
 def _by_trial(panel: Axes, search: Search, values: Sequence[float]) -> None:
     better = max if search.maximize else min
-    best = [better(values[: k + 1]) for k in range(len(values))]
+    best = list(itertools.accumulate(values, better))
     panel.plot(range(len(values)), values, "o", markersize=3)
     panel.step(range(len(values)), best, where="post", linewidth=1, label="best so far")
     panel.set(xlabel="finished trial", ylabel=search.goal)

@@ -20,9 +20,10 @@ LABEL = 24  # pixels for a row's label
 
 
 def write_sheets(progress: Progress, pictures: Pictures) -> None:
-    """Write pictures.png, or one file a value of ``pictures.each``, from the first finished run of every row.
+    """Write pictures.png, or one file a value of ``pictures.each``.
 
-    In experiments/, a sheet of more rows that lies there is left alone.
+    They show the first finished run of every row. In experiments/, a sheet of more rows that lies
+    there is left alone.
     """
     sheets: dict[str, dict[str, Image]] = {}
     for job in progress.study.jobs:
@@ -47,7 +48,7 @@ def _picture(samples: Path, of: str) -> Image | None:
 
     if of == "samples":
         files = sorted(samples.glob("image_*.png"))[:STRIP]
-        return _strip([Image.open(file).convert("RGB") for file in files]) if files else None
+        return _strip(list(map(Image.open, files))) if files else None
     file = samples / "before_after.png"
     return Image.open(file).convert("RGB") if file.is_file() else None
 
@@ -67,8 +68,10 @@ def stacked(rows: dict[str, Image]) -> Image:
     """Pictures below each other, each under its label."""
     from PIL import Image, ImageDraw, ImageFont
 
-    width = max(picture.width for picture in rows.values())
-    height = sum(picture.height + LABEL + GAP for picture in rows.values())
+    width = height = 0
+    for picture in rows.values():
+        width = max(width, picture.width)
+        height += picture.height + LABEL + GAP
     canvas = Image.new("RGB", (width, height), "white")
     pen, top = ImageDraw.Draw(canvas), 0
     for label, picture in rows.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dclip.record.runs import Run
 from dclip.study.figures import write_figure
-from dclip.study.grid import Job, Study
+from dclip.study.grid import Job, Key, Study
 from dclip.study.paper import PaperRow, paper_note, paper_rows, paper_tables
 from dclip.study.progress import PlannedRun, Progress
 from dclip.study.sheets import write_sheets
@@ -47,9 +48,9 @@ def study_table(progress: Progress) -> Table:
     paper = paper_rows(study.paper) if study.paper else []
     table = Table(study.title, _names(study, paper), list(study.columns), [])
     table.split_by = study.split_by
-    jobs: dict[tuple[tuple[str, str], ...], list[Job]] = {key: [] for key in study.rows}
+    jobs: dict[Key, list[Job]] = {}
     for job in study.jobs:
-        jobs[job.row].append(job)
+        jobs.setdefault(job.row, []).append(job)
     for key, mine in jobs.items():
         table.rows.append(_row(progress, table, {**study.ours, **dict(key)}, mine))
     kept: list[Row] = []
@@ -70,7 +71,7 @@ def _names(study: Study, paper: Sequence[PaperRow]) -> list[str]:
     for printed in paper:
         names |= dict.fromkeys(printed.key)
     for key in study.rows:
-        names |= dict.fromkeys(name for name, _ in key)
+        names |= dict.fromkeys(dict(key))
     return list(names)
 
 
@@ -81,8 +82,14 @@ def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[J
     for job in sorted(jobs, key=lambda job: job.seed):
         by_seed.setdefault(job.seed, []).append(progress.of(job))
     finished: list[list[Run]] = []
+    failed: list[PlannedRun] = []
     for seed, planned in by_seed.items():
-        done = [one.done for one in planned if one.done]
+        done = []
+        for one in planned:
+            if one.done:
+                done.append(one.done)
+            elif one.state != "new":
+                failed.append(one)
         if len(done) == len(planned):
             finished.append(done)
         elif done:
@@ -90,16 +97,15 @@ def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[J
                 f"{row.label}, seed {seed}: only {len(done)} of the {len(planned)} runs "
                 "that are averaged are finished"
             )
-    unfinished = [progress.of(job) for job in jobs]
-    failed = [one for one in unfinished if one.state not in ("finished", "new")]
     for one in failed:
         table.note(f"{row.label}: {one.state}: {one.reason or 'no reason is known'}")
     for column, source in progress.study.columns.items():
         row.cells[column] = _cell(table, column, source, finished)
     if finished:
-        row.n = sum(run.images for run in finished[0])
         row.seeds = len(finished)
-        row.origin = origin_of([run for runs in finished for run in runs])
+        row.origin = origin_of(list(itertools.chain.from_iterable(finished)))
+        for run in finished[0]:
+            row.n += run.images
     elif failed:
         row.state = failed[0].state
     return row
@@ -115,11 +121,11 @@ def _cell(table: Table, column: str, source: str, seeds: Sequence[Sequence[Run]]
 
 
 def _keep_earlier(table: Table, path: Path) -> list[Row]:
-    """Put rows of an earlier table in place of those that have not been run, or with fewer seeds; returns them."""
-    earlier = {tuple(row.key.items()): row for row in read_csv(path, table)}
+    """Put back rows of an earlier table that were not run, or with fewer seeds; returns them."""
+    earlier = {row.labels(table.names): row for row in read_csv(path, table)}
     kept = []
     for k, row in enumerate(table.rows):
-        old = earlier.get(tuple((name, row.key[name]) for name in table.names if name in row.key))
+        old = earlier.get(row.labels(table.names))
         if old and old.has_numbers and old.seeds > row.seeds and not row.state:
             table.rows[k] = old
             kept.append(old)
@@ -132,16 +138,17 @@ def _add_ratios(table: Table, study: Study) -> None:
         if not source.endswith(BASELINE):
             continue
         of = source.removesuffix(BASELINE).strip()
+        rows = {row.labels(table.names): row for row in table.rows}
         for row in table.rows:
-            key = {**row.key, **study.baseline}
-            base = next((other for other in table.rows if other.key == key), None)
-            row.cells[column] = Cell(_ratio(row.cells[of], base.cells[of]) if base else None)
+            key = Row({**row.key, **study.baseline}, {}).labels(table.names)
+            if key in rows:
+                row.cells[column] = _ratio(row.cells[of], rows[key].cells[of])
 
 
-def _ratio(cell: Cell, base: Cell) -> float | None:
+def _ratio(cell: Cell, base: Cell) -> Cell:
     if not isinstance(cell.value, float) or not isinstance(base.value, float) or not base.value:
-        return None
-    return cell.value / base.value
+        return Cell()
+    return Cell(cell.value / base.value)
 
 
 def _add_paper(table: Table, paper: Sequence[PaperRow]) -> None:
@@ -150,7 +157,7 @@ def _add_paper(table: Table, paper: Sequence[PaperRow]) -> None:
     for printed in paper:
         rows = [row for row in ours if printed.is_of(row.key)]
         if not rows:
-            rows = [Row(printed.key, {column: Cell() for column in table.columns})]
+            rows = [Row(printed.key, dict.fromkeys(table.columns, Cell()))]
             table.rows += rows
         for row in rows:
             for column in table.columns:

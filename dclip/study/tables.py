@@ -1,4 +1,4 @@
-"""Runs as tables: ours beside the paper's, as Markdown, CSV and LaTeX. All generated, nothing typed.
+"""Runs as tables: ours beside the paper's, as Markdown, CSV and LaTeX. Nothing is typed by hand.
 
 A cell is the mean over seeds (and over what the study averages); ``-`` where nothing was run or
 measured. The spread is the standard deviation over seeds where there are several, else over images.
@@ -45,12 +45,20 @@ class Row:
     @property
     def label(self) -> str:
         """The row's name for people."""
-        return " ".join(f"{name}={label}" for name, label in self.key.items())
+        return labelled(self.key.items())
+
+    def labels(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Its labels of these names; empty texts where it has none."""
+        return tuple(self.key.get(name, "") for name in names)
+
+    def has(self, column: str) -> bool:
+        """Whether something of ours stands in this column."""
+        return self.cells[column].value is not None
 
     @property
     def has_numbers(self) -> bool:
         """Whether anything of ours is in it."""
-        return any(cell.value is not None for cell in self.cells.values())
+        return any(map(self.has, self.cells))
 
 
 @dataclass
@@ -70,19 +78,14 @@ class Table:
     split_by: str = ""
     better: dict[str, bool] = field(default_factory=dict)
 
+    def column(self, name: str) -> list[Cell]:
+        """The cells of a column."""
+        return [row.cells[name] for row in self.rows]
+
     @property
     def papers(self) -> list[str]:
         """Columns for which the paper has numbers."""
-        return [
-            column
-            for column in self.columns
-            if any(row.cells[column].paper is not None for row in self.rows)
-        ]
-
-    @property
-    def by_seeds(self) -> bool:
-        """Whether some row is a mean over seeds."""
-        return any(row.seeds > 1 for row in self.rows)
+        return [name for name in self.columns if any(map(_has_paper, self.column(name)))]
 
     def note(self, *notes: str) -> None:
         """Add notes that are not there yet."""
@@ -90,10 +93,31 @@ class Table:
 
     def note_spread(self, of: str) -> None:
         """Say what ± means, where a cell has it."""
-        cells = [cell for row in self.rows for cell in row.cells.values()]
-        if any(cell.std is not None for cell in cells):
-            over = "seeds" if self.by_seeds else "images"
+        spreads, seeds = [], [0]
+        for row in self.rows:
+            seeds.append(row.seeds)
+            spreads += [cell.std for cell in row.cells.values()]
+        if set(spreads) - {None}:
+            over = "seeds" if max(seeds) > 1 else "images"
             self.note(f"±: standard deviation over {over}; n: images of one {of}")
+
+
+def labelled(labels: Iterable[tuple[str, str]]) -> str:
+    """Names and labels for people."""
+    return " ".join(map("=".join, labels))
+
+
+def _has_paper(cell: Cell) -> bool:
+    return cell.paper is not None
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The last parts of dotted names, where they are different."""
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    short = []
+    for name, end in zip(names, last, strict=True):
+        short.append(end if last.count(end) == 1 else name)
+    return short
 
 
 # --------------------------------------------------------------------------------- from runs
@@ -101,22 +125,34 @@ class Table:
 
 def mean_of(runs: Sequence[Run], source: str) -> float | str | None:
     """Mean over runs; the text where all have the same; None if one lacks it."""
-    values = [run.value(source) for run in runs]
-    if not values or None in values:
+    numbers: list[float] = []
+    texts: set[str] = set()
+    for run in runs:
+        value = run.value(source)
+        if value is None:
+            return None
+        if isinstance(value, int | float):
+            numbers.append(value)
+        texts.add(str(value))
+    if not runs:
         return None
-    numbers = [value for value in values if isinstance(value, int | float)]
-    if len(numbers) == len(values):
+    if len(numbers) == len(runs):
         return float(mean(numbers))
-    return str(values[0]) if len(set(values)) == 1 else "several"
+    return texts.pop() if len(texts) == 1 else "several"
 
 
 def cell_of(seeds: Sequence[Sequence[Run]], source: str) -> Cell:
     """A cell from the runs of every seed."""
-    values = [mean_of(runs, source) for runs in seeds]
-    numbers = [value for value in values if isinstance(value, float)]
-    if not numbers or len(numbers) < len(values):
-        texts = [value for value in values if isinstance(value, str)]
-        return Cell(texts[0] if texts else None)
+    numbers: list[float] = []
+    text: str | None = None
+    for runs in seeds:
+        mean_value = mean_of(runs, source)
+        if isinstance(mean_value, float):
+            numbers.append(mean_value)
+        else:
+            text = text or mean_value
+    if not numbers or len(numbers) < len(seeds):
+        return Cell(text)
     value, over_seeds = spread(numbers)
     if len(numbers) > 1:
         return Cell(value, over_seeds)
@@ -140,8 +176,10 @@ def origin_of(runs: Sequence[Run]) -> str:
 
 def ran_on(runs: Sequence[Run]) -> str:
     """Number, time, machines and revisions of runs, in one line."""
-    minutes = sum(float(run.status.get("seconds", 0)) for run in runs) / 60
-    return f"{len(runs)} runs, {minutes:.1f} minutes in all, on {origin_of(runs)}"
+    seconds = 0.0
+    for run in runs:
+        seconds += float(run.status.get("seconds", 0))
+    return f"{len(runs)} runs, {seconds / 60:.1f} minutes in all, on {origin_of(runs)}"
 
 
 # ----------------------------------------------------------------------------------- as text
@@ -191,8 +229,7 @@ def lines(table: Table) -> list[list[str]]:
 
 
 def _line(table: Table, row: Row) -> list[str]:
-    line = [row.key.get(name, "") for name in table.names]
-    line += [str(row.n or "-"), str(row.seeds or "-")]
+    line = [*row.labels(table.names), str(row.n or "-"), str(row.seeds or "-")]
     for column in table.columns:
         line.append(cell_text(row, column))
         if column in table.papers:
@@ -209,9 +246,14 @@ def parts(table: Table) -> Iterator[tuple[str, Table]]:
     for row in table.rows:
         groups.setdefault(row.key.get(table.split_by, ""), []).append(row)
     for label, rows in groups.items():
-        names = [n for n in table.names if n != table.split_by and any(n in r.key for r in rows)]
-        columns = [c for c in table.columns if any(r.cells[c].value is not None for r in rows)]
-        yield label, replace(table, title=label, names=names, columns=columns, rows=rows)
+        names: dict[str, None] = {}
+        columns: set[str] = set()
+        for row in rows:
+            names |= dict.fromkeys(row.key)
+            columns |= set(filter(row.has, table.columns))
+        names.pop(table.split_by, None)
+        shown = sorted(columns, key=table.columns.index)
+        yield label, replace(table, title=label, names=list(names), columns=shown, rows=rows)
 
 
 def markdown(table: Table) -> str:
@@ -222,15 +264,14 @@ def markdown(table: Table) -> str:
             blocks += [f"## {label}", _markdown_body(part)]
     else:
         blocks.append(_markdown_body(table))
-    blocks.append("\n".join(f"- {note}" for note in table.notes))
+    blocks.append("\n".join(map("- {}".format, table.notes)))
     return "\n\n".join(blocks) + "\n"
 
 
 def _markdown_body(table: Table) -> str:
     titles = header_line(table)
-    body = [_markdown_line(line) for line in [titles, *lines(table)]]
-    body.insert(1, "|" + "---|" * len(titles))
-    return "\n".join(body)
+    rule = "|" + "---|" * len(titles)
+    return "\n".join([_markdown_line(titles), rule, *map(_markdown_line, lines(table))])
 
 
 def _markdown_line(texts: Iterable[str]) -> str:
@@ -238,14 +279,11 @@ def _markdown_line(texts: Iterable[str]) -> str:
     return f"| {' | '.join(escaped)} |"
 
 
-ENDINGS = ("", "_std", "_paper")  # of the columns of a CSV file: mean, spread, the paper's
-
-
 def write_csv(table: Table, path: Path) -> None:
-    """As CSV: numbers in full, one column for each of mean, spread and the paper's; origins at the end."""
+    """As CSV: numbers in full, with the mean, the spread and the paper's; the origin last."""
     titles = [*table.names, "n", "seeds", "state"]
     for column in table.columns:
-        titles += [f"{column}{ending}" for ending in ENDINGS]
+        titles += [column, f"{column}_std", f"{column}_paper"]
     titles.append("origin")
 
     def write(temporary: Path) -> None:
@@ -259,8 +297,7 @@ def write_csv(table: Table, path: Path) -> None:
 
 
 def _csv_line(table: Table, row: Row) -> list[float | str]:
-    line: list[float | str] = [row.key.get(name, "") for name in table.names]
-    line += [row.n, row.seeds, row.state]
+    line: list[float | str] = [*row.labels(table.names), row.n, row.seeds, row.state]
     for column in table.columns:
         cell = row.cells[column]
         for value in (cell.value, cell.std, cell.paper):
@@ -297,33 +334,51 @@ def _value(text: str | None) -> float | str | None:
 
 
 # characters that LaTeX reads as commands, and those that it lacks
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "→": r"$\rightarrow$",
-    "×": r"$\times$",
-    **{character: f"\\{character}" for character in "_%&#${}"},
-}
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "_": r"\_",
+        "%": r"\%",
+        "&": r"\&",
+        "#": r"\#",
+        "$": r"\$",
+        "{": r"\{",
+        "}": r"\}",
+        "±": r"$\pm$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "→": r"$\rightarrow$",
+        "×": r"$\times$",
+    }
+)
 
 
 def tex_text(text: str) -> str:
     """A text as LaTeX."""
-    return "".join(_TEX.get(character, character) for character in text)
+    return text.translate(_TEX)
 
 
 def latex(table: Table) -> str:
-    """As a LaTeX tabular (booktabs). The best of ours is not marked: cells differ in what they compare."""
+    """As a LaTeX tabular (booktabs). No best is marked: cells differ in what they compare."""
     titles = header_line(table)
     align = "l" * len(table.names) + "r" * (len(titles) - len(table.names))
-    body = [rf"{' & '.join(map(tex_text, line))} \\" for line in [titles, *lines(table)]]
-    text = [f"% {note}" for note in [table.title, *table.notes]]
-    text += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", body[0], r"\midrule"]
-    text += [*body[1:], r"\bottomrule", r"\end{tabular}"]
+    text = [
+        *map("% {}".format, [table.title, *table.notes]),
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        _latex_line(titles),
+        r"\midrule",
+        *map(_latex_line, lines(table)),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
     return "\n".join(text) + "\n"
+
+
+def _latex_line(texts: Iterable[str]) -> str:
+    return rf"{' & '.join(map(tex_text, texts))} \\"
 
 
 def write_texts(table: Table, folder: Path) -> Path:

@@ -68,7 +68,7 @@ class Trials:
             )
 
     def counted(self) -> list[FrozenTrial]:
-        """All that were finished, are running, or failed for a reason; not those that were left and taken up again."""
+        """All that finished, run, or failed for a reason; not those that were taken up again."""
         counted = []
         for trial in self.study.get_trials(deepcopy=False):
             left = trial.state == self.states.FAIL and "reason" not in trial.user_attrs
@@ -104,11 +104,14 @@ class Trials:
         self.study.tell(number, state=self.states.FAIL)
         self.study.enqueue_trial(dict(params))
 
+    def finished(self) -> list[FrozenTrial]:
+        """All that have a value."""
+        return [trial for trial in self.counted() if trial.state == self.states.COMPLETE]
+
     @property
     def best(self) -> FrozenTrial | None:
         """The best of the finished; None where there is none."""
-        finished = [trial for trial in self.counted() if trial.state == self.states.COMPLETE]
-        return min(finished, key=self.rank, default=None)
+        return min(self.finished(), key=self.rank, default=None)
 
     def rank(self, trial: FrozenTrial) -> tuple[float, int]:
         """Smaller is better; of equal trials the earlier is."""
@@ -190,7 +193,7 @@ class Reporter:
         self.told = 0  # epochs
 
     def __call__(self, run: Run) -> str:
-        """Report new epochs. Where the trial is hopeless: when, and how bad it was; else nothing."""
+        """Report new epochs; says when and how bad a hopeless trial was, of others nothing."""
         reports = self.search.reports(run)
         for epoch in range(self.told, len(reports)):
             value = reports[epoch]
@@ -211,16 +214,16 @@ def run_search(trials: Trials, workers: int, say: Say) -> None:
 def dry_run(trials: Trials) -> str:
     """What is searched, what it costs, and where it lies, as text."""
     search, done = trials.search, len(trials.counted())
-    cfg = configured(search.settings({name: axis.ends[0] for name, axis in search.space.items()}))
+    cfg = configured(search.settings(search.corner))
     seconds = plan.plan(cfg)["seconds"]
     each = plan.duration(sum(seconds.values())) if seconds else "?"
     goal = f"{'maximize' if search.maximize else 'minimize'} {search.goal}"
     if search.prune and search.by_epoch:
         goal += ", trials that are worse than half of the others at an epoch end there"
-    lines = [
-        search.title,
-        "",
-        *[f"  {name:24} {axis}" for name, axis in search.space.items()],
+    lines = [search.title, ""]
+    for name, axis in search.space.items():
+        lines.append(f"  {name:24} {axis}")
+    lines += [
         "",
         f"  {goal}",
         f"  {search.trials} trials, {done} done; each about {each} on {plan.device_of(cfg).name}",
