@@ -20,6 +20,14 @@ def test_the_top_is_seen_at_a_glance():
     assert set(house.entries()) <= set(house.FLOORS.split())
 
 
+FIGURES = house.figures()
+
+
+@pytest.mark.parametrize("name", house.LIMITS)
+def test_a_line_says_one_thing(name):
+    assert FIGURES[name] <= house.LIMITS[name]
+
+
 @pytest.mark.parametrize(
     ("graph", "expected"),
     [

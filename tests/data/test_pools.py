@@ -172,7 +172,6 @@ def test_a_broken_picture_in_an_lmdb_is_skipped_with_its_key(tmp_path, caplog, m
 def test_without_the_lmdb_package_an_lmdb_is_refused_in_one_line(tmp_path, monkeypatch):
     data = lsun(tmp_path)
     monkeypatch.setattr(listing, "find_spec", lambda name: None)
-    listing._environment.cache_clear()
     assert "pip install 'dclip[lmdb]'" in missing(data)[0]
     monkeypatch.undo()
     assert missing(data) == []
