@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
-from dclip.config.options import _positive, _weights
+from dclip.config.options import check_not_negative, check_positive
 from dclip.config.task import PretrainTask
 
 
@@ -46,8 +46,8 @@ class Dataset:
     landmarks: str | None = None
 
     def __post_init__(self) -> None:
-        _positive("dataset", train=self.train, test=self.test)
-        _weights("dataset", validation=self.validation)
+        check_positive("dataset", train=self.train, test=self.test)
+        check_not_negative("dataset", validation=self.validation)
 
     def count(self, split: str) -> int:
         """How many images of ``train``, ``validation`` or ``test`` a run sees."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from dclip.config.options import TEMPLATES, _positive, _weights, option
+from dclip.config.options import TEMPLATES, check_not_negative, check_positive, option
 from dclip.errors import need
 
 # ---------------------------------------------------------------------------------------------------- guidance
@@ -52,7 +52,7 @@ class Guidance:
     templates: str = "none"
 
     def __post_init__(self) -> None:
-        _weights("guidance", **{f"weights[{i}]": w for i, w in enumerate(self.weights)})
+        check_not_negative("guidance", **{f"weights[{i}]": w for i, w in enumerate(self.weights)})
         need(
             not self.weights or sum(self.weights) > 0,
             "guidance.weights are all 0; give at least one target a weight",
@@ -95,8 +95,8 @@ class Guided(Guidance):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = ("scale", "noise", "time_travel", "range", "tv", "cutouts", "cap")
-        _weights("guidance", **{name: getattr(self, name) for name in names})
-        _positive(
+        check_not_negative("guidance", **{name: getattr(self, name) for name in names})
+        check_positive(
             "guidance",
             every=self.every,
             **({} if self.temperature is None else {"temperature": self.temperature}),

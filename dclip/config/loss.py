@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dclip.config.options import TEMPLATES, _weights, option
+from dclip.config.options import TEMPLATES, check_not_negative, option
 from dclip.errors import need
 
 
@@ -30,7 +30,7 @@ class Loss:
     templates: str = "none"  # "none", or "imagenet79": the published code's prompt templates
 
     def __post_init__(self) -> None:
-        _weights("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
+        check_not_negative("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
         need(
             self.clip + self.l1 + self.id + self.shift > 0,
             "all weights of loss are 0; there is nothing to learn from",

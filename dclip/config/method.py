@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dclip.config.options import _positive, _weights
+from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 
 
@@ -40,13 +40,13 @@ class Lora:
     )
 
     def __post_init__(self) -> None:
-        _weights("method.lora", rank=self.rank)
+        check_not_negative("method.lora", rank=self.rank)
         need(
             self.decoder_from is None or (self.rank > 0 and self.decoder_from >= 0),
             f"method.lora.decoder_from={self.decoder_from} must be a block's number from 0 on, and needs method.lora.rank above 0",
         )
         if self.alpha is not None:
-            _positive("method.lora", alpha=self.alpha)
+            check_positive("method.lora", alpha=self.alpha)
         need(
             self.rank == 0 or self.attention or self.conv or self.time,
             "method.lora has a rank but no layers; set method.lora.attention, conv or time",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
-from dclip.config.options import _positive, _weights, option
+from dclip.config.options import check_not_negative, check_positive, option
 from dclip.errors import need
 
 
@@ -61,13 +61,13 @@ class Metrics:
     plugins: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _positive(
+        check_positive(
             "metric",
             kid_subset=self.kid_subset,
             kid_subsets=self.kid_subsets,
             reference=self.reference,
         )
-        _weights("metric", bootstrap=self.bootstrap)
+        check_not_negative("metric", bootstrap=self.bootstrap)
         need(
             all(size > 1 for size in self.kid_sizes),
             f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dclip.config.options import STORE, _positive
+from dclip.config.options import STORE, check_positive
 
 
 class Domain(StrEnum):
@@ -35,7 +35,7 @@ class Checkpoint:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
-        _positive("checkpoint", head_dim=self.head_dim)
+        check_positive("checkpoint", head_dim=self.head_dim)
 
 
 @dataclass

@@ -42,12 +42,14 @@ def option_name(group: str, chosen: object) -> str:
     return name_of(group, type(chosen))
 
 
-def _positive(owner: str, **values: float) -> None:
+def check_positive(owner: str, **values: float) -> None:
+    """DclipError naming the setting for a value that is not greater than 0."""
     for name, value in values.items():
         need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
 
 
-def _weights(owner: str, **values: float) -> None:
+def check_not_negative(owner: str, **values: float) -> None:
+    """DclipError naming the setting for a value below 0."""
     for name, value in values.items():
         need(
             math.isfinite(value) and value >= 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dclip.config.options import _positive, _weights, option
+from dclip.config.options import check_not_negative, check_positive, option
 from dclip.errors import need
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -52,10 +52,10 @@ class Trainer:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        _positive("trainer", devices=self.devices)
+        check_positive("trainer", devices=self.devices)
         if self.batch is not None:
-            _positive("trainer", batch=self.batch)
-        _weights("trainer", threads=self.threads)
+            check_positive("trainer", batch=self.batch)
+        check_not_negative("trainer", threads=self.threads)
         need(
             self.accelerator in ACCELERATORS,
             f"trainer.accelerator={self.accelerator} does not exist; "

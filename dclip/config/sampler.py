@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dclip.config.options import _positive, _weights, option
+from dclip.config.options import check_not_negative, check_positive, option
 from dclip.errors import need
 
 # ---------------------------------------------------------------------------------------------------- diffusion
@@ -83,7 +83,7 @@ class Sampler:
                 2 <= steps <= self.t0 + 1,
                 f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
             )
-        _weights("sampler", eta=self.eta)
+        check_not_negative("sampler", eta=self.eta)
         need(
             self.eta == 0 or self.solver in (Solver.ddim, Solver.fixed_point),
             f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
@@ -94,7 +94,9 @@ class Sampler:
             f"sampler.variance={self.variance.value} and sampler.noise_last={self.noise_last} are for sampler=ddpm, "
             f"but the solver is {self.solver.value}",
         )
-        _positive("sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping)
+        check_positive(
+            "sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping
+        )
         need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
 
 

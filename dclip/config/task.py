@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from dclip.config.options import _positive, _weights, option
+from dclip.config.options import check_not_negative, check_positive, option
 from dclip.errors import need
 
 
@@ -74,7 +74,7 @@ class TranslateTask(Task):
     clip_x0: bool = True  # keep the predicted x0 in [-1, 1], without which colours run away
 
     def __post_init__(self) -> None:
-        _weights("task", rounds=self.rounds)
+        check_not_negative("task", rounds=self.rounds)
         need(0 < self.t0 <= 999, f"task.t0={self.t0} is outside the schedule; choose 1 to 999")
         need(
             2 <= self.steps <= self.t0 + 1,
@@ -123,8 +123,8 @@ class SampleTask(Task):
         return self.start is Start.images
 
     def __post_init__(self) -> None:
-        _positive("task", count=self.count)
-        _weights("task", leak=self.leak)
+        check_positive("task", count=self.count)
+        check_not_negative("task", leak=self.leak)
 
 
 class Net(StrEnum):
@@ -160,8 +160,8 @@ class PretrainTask(Task):
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
-        _positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
-        _weights("task", robust=self.robust, low=self.low, noisy=self.noisy)
+        check_positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
+        check_not_negative("task", robust=self.robust, low=self.low, noisy=self.noisy)
 
 
 @option("task", "demo")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, Lora, option
-from dclip.config.options import _positive
+from dclip.config.options import check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.diffusionclip.settings import LrSchedule, ObjectiveName
@@ -42,7 +42,7 @@ class DiffusionClip(Method):
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
-        _positive(
+        check_positive(
             "method",
             epochs=self.epochs,
             batch=self.batch,

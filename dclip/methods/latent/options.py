@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, option
-from dclip.config.options import _positive, _weights
+from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.latent.settings import LatentObjective
@@ -53,7 +53,7 @@ class LatentOpt(Method):
     checkpointing: bool = True
 
     def __post_init__(self) -> None:
-        _positive(
+        check_positive(
             "method",
             steps=self.steps,
             lr=self.lr,
@@ -61,7 +61,7 @@ class LatentOpt(Method):
             batch=self.batch,
             stop_at=self.stop_at,
         )
-        _weights("method", l1=self.l1, id=self.id, norm=self.norm)
+        check_not_negative("method", l1=self.l1, id=self.id, norm=self.norm)
         need(
             self.stop_at <= 1,
             f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)",
