@@ -117,12 +117,12 @@ def upward(graph: Mapping[str, set[str]], floors: str = FLOORS) -> list[str]:
     """Imports against the floor plan, as ``importer -> imported``."""
     height = {entry: place for place, entry in enumerate(floors.split())}
     height["__init__"] = -1  # of the package: everything imports it first
-    found = []
+    arrows = []
     for module, targets in sorted(graph.items()):
         for target in sorted(targets):
             if height[entry_of(target)] > height[entry_of(module)]:
-                found.append(f"{module} -> {target}")
-    return found
+                arrows.append(f"{module} -> {target}")
+    return arrows
 
 
 def entries(package: Path = PACKAGE) -> list[str]:

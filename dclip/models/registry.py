@@ -165,11 +165,11 @@ def find(name: str, kind: str | None = None) -> KnownWeights | None:
     """
     if name not in TABLE and Path(name).exists():
         return None
-    known = [entry for entry in TABLE.values() if name in (entry.name, *entry.aliases)]
-    for entry in known:
+    named = [entry for entry in TABLE.values() if name in (entry.name, *entry.aliases)]
+    for entry in named:
         if kind in (None, entry.kind):
             return entry
-    return known[0] if known else None
+    return named[0] if named else None
 
 
 def entry_of(name: str) -> KnownWeights | None:

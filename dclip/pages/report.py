@@ -69,10 +69,10 @@ def text_table(metrics: Mapping[str, Any]) -> str:
         if name.endswith("_absent"):
             lines.append(f"  {name.removesuffix('_absent'):24}   –  ({value})")
             continue
-        shown = str(value)
+        number = str(value)
         if isinstance(value, float):
-            shown = f"{value:.4f}"
-        lines.append(f"  {name:22} {arrow(name):1} {shown:>9}")
+            number = f"{value:.4f}"
+        lines.append(f"  {name:22} {arrow(name):1} {number:>9}")
     return "\n".join(lines)
 
 

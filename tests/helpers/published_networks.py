@@ -11,7 +11,7 @@ from dclip.models import convert as c
 from dclip.models.recognise import recognise
 from dclip.models.unet import build_unet
 
-# ---------------------------------------------------------------------------------------------------- ddim, by the facts
+# ------------------------------------------------------------ ddim, by the facts
 
 
 class DdimBlock(nn.Module):
@@ -124,7 +124,7 @@ class DdimNet(nn.Module):
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
-# ---------------------------------------------------------------------------------------------------- adm, by the facts
+# ------------------------------------------------------------ adm, by the facts
 
 
 class AdmBlock(nn.Module):
@@ -266,7 +266,7 @@ class AdmNet(nn.Module):
         return self.out(h)
 
 
-# ---------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------ helpers
 
 DDIM = {"ch": 32, "mult": (1, 2, 2), "layers": 2, "attention": (1,)}
 ADM = {"ch": 32, "mult": (1, 1, 2), "layers": 1, "attention": (2,)}
