@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Facts = Mapping[str, str]  # attribute -> value
+
 
 @dataclass(frozen=True)
 class Images:
@@ -18,13 +20,13 @@ class Images:
     Attributes:
         pixels: float32 [N,3,H,W] in [-1, 1].
         ids: one name an image, unique; the seed of its own random generator.
-        facts: what is truly known of every picture, attribute -> value; empty where nothing is.
+        facts: what is truly known of every picture; empty where nothing is.
         latents: float32 [N,3,H,W] at ``sampler.t0`` where the pictures were made from them.
     """
 
     pixels: Tensor
     ids: tuple[str, ...]
-    facts: tuple[Mapping[str, str], ...] = ()
+    facts: tuple[Facts, ...] = ()
     latents: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -59,9 +61,13 @@ class Images:
         """``count`` variants of every image next to each other, their ids numbered (if not 1)."""
         if count == 1:
             return self
-        ids = tuple(f"{name}_v{k + 1}" for name in self.ids for k in range(count))
-        facts = tuple(one for one in self.facts for _ in range(count))
-        return Images(self.pixels.repeat_interleave(count, 0), ids, facts)
+        ids: list[str] = []
+        facts: list[Facts] = []
+        for name in self.ids:
+            ids += [f"{name}_v{k + 1}" for k in range(count)]
+        for one in self.facts:
+            facts += [one] * count
+        return Images(self.pixels.repeat_interleave(count, 0), tuple(ids), tuple(facts))
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ class Edited:
 
 def batches(count: int, size: int) -> Iterator[slice]:
     """Slices that cover ``count`` items, at most ``size`` at a time."""
-    return (slice(i, min(i + size, count)) for i in range(0, count, size))
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from dclip.config.guidance import (
 from dclip.config.loss import ClipForm, Loss
 from dclip.config.method import Lora, MethodOption
 from dclip.config.metric import Features, Metrics, NoMetrics, ParserName
-from dclip.config.networks import Checkpoint, Clip, Domain
+from dclip.config.networks import Checkpoint, Clip, DomainName
 from dclip.config.options import OPTIONS, STORE, TEMPLATES, T, option, option_name
 from dclip.config.root import Config, plain, planned
 from dclip.config.run import (
@@ -83,7 +83,7 @@ __all__ = [
     "Ddpm",
     "DemoTask",
     "Directional",
-    "Domain",
+    "DomainName",
     "DpmPp2M",
     "Edit",
     "EditTask",

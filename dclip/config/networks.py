@@ -8,7 +8,7 @@ from enum import StrEnum
 from dclip.config.options import STORE, check_positive
 
 
-class Domain(StrEnum):
+class DomainName(StrEnum):
     """What the images of a diffusion model show."""
 
     faces = "faces"
@@ -30,7 +30,7 @@ class Checkpoint:
     """
 
     name: str = "toonfaces"
-    domain: Domain | None = None
+    domain: DomainName | None = None
     head_dim: int = 64
     image_size: int | None = None
 

@@ -27,14 +27,11 @@ def _photographs(
 
 UNKNOWN = _photographs("")
 DOMAINS = {
-    domain.name: domain
-    for domain in (
-        TOONFACES,
-        _photographs("faces", identity="arcface", parser="bisenet"),
-        _photographs("scenes", parser="ade20k", parts="ade20k, 150 classes at 512x512"),
-        _photographs("dogs"),
-        _photographs("objects"),
-    )
+    "toonfaces": TOONFACES,
+    "faces": _photographs("faces", identity="arcface", parser="bisenet"),
+    "scenes": _photographs("scenes", parser="ade20k", parts="ade20k, 150 classes at 512x512"),
+    "dogs": _photographs("dogs"),
+    "objects": _photographs("objects"),
 }
 
 

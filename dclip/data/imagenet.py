@@ -45,7 +45,9 @@ class ImageNet(Photographs):
         root, order = Path(self.root), self.order
         if self.category is not None:
             return split_folders(root, order, wnid(self.category))
-        return train_and_test(*(class_folders(root / split, order) for split in ("train", "val")))
+        return train_and_test(
+            class_folders(root / "train", order), class_folders(root / "val", order)
+        )
 
 
 def _timm_file(name: str) -> list[str]:
@@ -77,15 +79,15 @@ def wnid(category: str) -> str:
 
     DclipError with the nearest names.
     """
-    known = classes()
-    if category.isdigit() and int(category) < len(known):
-        return list(known)[int(category)]
-    if category in known:
+    every_class = classes()
+    if category.isdigit() and int(category) < len(every_class):
+        return list(every_class)[int(category)]
+    if category in every_class:
         return category
     wanted = category.lower().replace("_", " ")
     matches: list[str] = []
     every: list[str] = []
-    for wnid, names in known.items():
+    for wnid, names in every_class.items():
         every += names
         if wanted in [name.lower() for name in names]:
             matches.append(wnid)

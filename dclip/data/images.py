@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from itertools import count
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -128,10 +127,13 @@ def _nothing_left(where: str, errors: Sequence[str]) -> DclipError:
 def _ids(names: Sequence[str]) -> list[str]:
     """Ids without slashes: the path below the root without suffix, numbered if two are alike."""
     ids: dict[str, None] = {}
-    for name in names:
-        stem = "_".join(PurePosixPath(name).with_suffix("").parts)
-        copies = (stem if k == 1 else f"{stem}-{k}" for k in count(1))
-        ids[next(one for one in copies if one not in ids)] = None
+    for path in names:
+        stem = "_".join(PurePosixPath(path).with_suffix("").parts)
+        name, copies = stem, 1
+        while name in ids:
+            copies += 1
+            name = f"{stem}-{copies}"
+        ids[name] = None
     return list(ids)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -76,10 +77,9 @@ class Photographs(Dataset):
 
         counts = {name: self.count(name) for name in ORDER[: ORDER.index(split) + 1]}
         wanted = LARGEST if self.align else size  # where it has every picture in several sizes
-        pictures = [
-            (name, lambda pool=pool, name=name: pool.open(name, wanted))
-            for pool, name in self.chosen(counts)[split]
-        ]
+        pictures = []
+        for pool, name in self.chosen(counts)[split]:
+            pictures.append((name, partial(pool.open, name, wanted)))
         return read_images(pictures, size, f"dataset.root={self.root}", aligner(self))
 
     def check(self, counts: Mapping[str, int]) -> None:
@@ -221,6 +221,9 @@ class Lsun(Photographs):
 
     def pools(self) -> Pools:
         """An LMDB a split."""
-        root = Path(self.root)
-        splits = [f"{self.category}_{split}_lmdb" for split in ("train", "test", "val")]
-        return train_and_test(*(keyed_lmdb(root / name) for name in splits))
+        root, name = Path(self.root), self.category
+        return train_and_test(
+            keyed_lmdb(root / f"{name}_train_lmdb"),
+            keyed_lmdb(root / f"{name}_test_lmdb"),
+            keyed_lmdb(root / f"{name}_val_lmdb"),
+        )

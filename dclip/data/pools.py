@@ -98,7 +98,7 @@ def find_images(root: Path) -> list[Path]:
         return [root]
     paths: list[Path] = []
     for folder, _, names in os.walk(root, followlinks=True):
-        paths += [Path(folder, name) for name in names]
+        paths += map(Path(folder).joinpath, names)
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
@@ -251,8 +251,10 @@ class NumberedLmdb(NamedPool):
 
     def open(self, name: str, size: int) -> Picture:
         """The picture in the smallest size that is large enough, else in the largest there is."""
-        large_enough = [known for known in self.sizes if known >= size]
-        best = large_enough[0] if large_enough else self.sizes[-1]
+        best = self.sizes[-1]
+        for known in reversed(self.sizes):
+            if known >= size:
+                best = known
         return BytesIO(_value(self.place, f"{best}-{name}") or b"")
 
 
@@ -320,14 +322,20 @@ def split_folders(
     root: Path, order: Order, below: str = "", kept: Callable[[str], bool] = _every
 ) -> Pools:
     """``train``, ``test`` and ``val`` folders, or the folder ``below`` in each."""
-    pools = [files(root / split / below, order, kept) for split in ("train", "test", "val")]
-    return train_and_test(*pools)
+    return train_and_test(
+        files(root / "train" / below, order, kept),
+        files(root / "test" / below, order, kept),
+        files(root / "val" / below, order, kept),
+    )
 
 
 def split_lmdbs(root: Path, order: Order) -> Pools:
     """StyleMapGAN's ``LMDB_train``, ``LMDB_test`` and ``LMDB_val``."""
-    pools = [numbered_lmdb(root / f"LMDB_{split}", order) for split in ("train", "test", "val")]
-    return train_and_test(*pools)
+    return train_and_test(
+        numbered_lmdb(root / "LMDB_train", order),
+        numbered_lmdb(root / "LMDB_test", order),
+        numbered_lmdb(root / "LMDB_val", order),
+    )
 
 
 def whole_folder(root: Path, order: Order) -> Pools:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from dclip.data.pools import Pool, Pools
@@ -65,7 +66,7 @@ def _listed(pools: Pools, root: str, ids: str) -> dict[str, list[Chosen]]:
             f"dataset.ids={ids}: {len(unknown)} lines are not in {root}: "
             f"{', '.join(unknown[:3])} ..."
         )
-    times = Counter(image for part in chosen.values() for image in part)
+    times = Counter(chain.from_iterable(chosen.values()))
     twice = [name for (_, name), number in times.items() if number > 1]
     if twice:
         raise DclipError(
@@ -123,8 +124,11 @@ def _too_few(
     chosen: Mapping[str, Sequence[Chosen]],
     counts: Mapping[str, int],
 ) -> DclipError:
-    others = [f" after {len(part)} {name}" for name, part in chosen.items() if name != split]
+    others = ""
+    for name, part in chosen.items():
+        if name != split:
+            others += f" after {len(part)} {name}"
     return DclipError(
         f"{place} has {left} images for {split}, but dataset.{split}={counts[split]} are asked for"
-        f"{''.join(others)}; lower dataset.train or dataset.test"
+        f"{others}; lower dataset.train or dataset.test"
     )

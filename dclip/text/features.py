@@ -106,8 +106,10 @@ def read_prompts(
 
 def _features(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
     """Unit features [K, D] of K texts, averaged over the templates."""
-    worded = [form.format(text) for text in texts for form in forms]
-    means = clip.text_features(worded).view(len(texts), len(forms), -1).mean(1)
+    sentences: list[str] = []
+    for text in texts:
+        sentences += [form.format(text) for form in forms]
+    means = clip.text_features(sentences).view(len(texts), len(forms), -1).mean(1)
     return F.normalize(means, dim=-1)
 
 

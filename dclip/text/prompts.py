@@ -88,11 +88,15 @@ def _named_set(name: str, target: str, source: str, grammar: Grammar) -> Sequenc
     if (
         name == "cifar10"
     ):  # without the classes that the target names: "red truck" does not compete with "truck"
-        return [word for word in CIFAR10 if not re.search(rf"\b{word}\b", target.lower())]
+        return [word for word in CIFAR10 if not _names(word, target)]
     raise DclipError(
         f"guidance.distractors={name} is no set of texts; choose {', '.join(NAMED)}, "
         "or give texts: guidance.distractors='[a cat,a dog]'"
     )
+
+
+def _names(word: str, text: str) -> bool:
+    return re.search(rf"\b{word}\b", text.lower()) is not None
 
 
 def resolve(cfg: Config) -> tuple[Prompt, ...]:

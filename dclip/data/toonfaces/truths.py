@@ -106,9 +106,9 @@ def counterfactual(face: Face, truth: Truth) -> Face:
 
 def truth_named(name: str) -> Truth | None:
     """The truth of an edit, or of several, joined by ``+``; None where one is not known."""
-    known: list[Truth] = []
+    parts: list[Truth] = []
     for part in name.split("+"):
         if part not in TRUTHS:
             return None
-        known.append(TRUTHS[part])
-    return replace(known[0], also=tuple(known[1:]))
+        parts.append(TRUTHS[part])
+    return replace(parts[0], also=tuple(parts[1:]))

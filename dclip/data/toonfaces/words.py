@@ -137,7 +137,8 @@ def _hair(text: str, group: int, attribute: str) -> Mention | None:
 def _beard(text: str) -> Mention | None:
     values: dict[str, str] = {}
     for value, options in BEARD_WORDS.items():
-        values |= dict.fromkeys((word.removeprefix("a ") for word in options), value)
+        for word in options:
+            values[word.removeprefix("a ")] = value
     pattern = rf"(?<!without )\b(?:a )?({_any_of(values)})\b(?<!without a beard)"
     match = re.search(pattern, text)
     if match is None:
