@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, Dataset
-from dclip.data.domain import Domain, DomainNetworks, Truth
-from dclip.data.toonfaces.domain import GRAMMAR, TOONFACES
+from dclip.data.domain import Domain, DomainNetworks, Looks, Truth
+from dclip.data.toonfaces.domain import GRAMMAR, LOOKS, TOONFACES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +43,14 @@ def domain_named(name: str | None) -> Domain:
 def networks_of(name: str | None) -> DomainNetworks:
     """The networks that know a domain."""
     return domain_named(name).networks
+
+
+def looks_of(judge: str) -> Looks:
+    """What a judge tells apart, by its name; a file of one's own is taken for ToonFaces'."""
+    for domain in DOMAINS.values():
+        if domain.networks.judge == judge and domain.looks is not None:
+            return domain.looks
+    return LOOKS
 
 
 def domain_of(data: Dataset) -> Domain:

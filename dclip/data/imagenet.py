@@ -69,9 +69,9 @@ def classes() -> dict[str, tuple[str, ...]]:
     """wnid -> names, in the order of the indices: n04409515 -> ("tennis ball",) is number 852."""
     names: dict[str, tuple[str, ...]] = {}
     for line in _timm_file("imagenet_synset_to_lemma.txt"):
-        wnid, text = line.split("\t", 1)
-        names[wnid] = tuple(name.strip() for name in text.split(","))
-    return {wnid: names[wnid] for wnid in _timm_file("imagenet_synsets.txt")}
+        code, text = line.split("\t", 1)
+        names[code] = tuple(name.strip() for name in text.split(","))
+    return {code: names[code] for code in _timm_file("imagenet_synsets.txt")}
 
 
 def wnid(category: str) -> str:
@@ -87,10 +87,10 @@ def wnid(category: str) -> str:
     wanted = category.lower().replace("_", " ")
     matches: list[str] = []
     every: list[str] = []
-    for wnid, names in every_class.items():
+    for code, names in every_class.items():
         every += names
         if wanted in [name.lower() for name in names]:
-            matches.append(wnid)
+            matches.append(code)
     if len(matches) == 1:
         return matches[0]
     if matches:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dclip.data.toonfaces.domain import LOOKS
+from dclip.data.domains import looks_of
 from dclip.diffusion.schedule import Schedule
 from dclip.errors import DclipError, one_line
 from dclip.models import registry
@@ -205,8 +205,8 @@ def load_parser(name_or_path: str) -> Parser:
 
 
 def load_judge(name_or_path: str = "toonfaces_judge") -> Judge:
-    """The ToonFaces judge, frozen, in eval mode."""
+    """A judge of drawn pictures, frozen, in eval mode."""
     path = locate(name_or_path, "judge")
-    judge = _fill(Judge(LOOKS, **_expect(path, "judge")["config"]), path)
+    judge = _fill(Judge(looks_of(name_or_path), **_expect(path, "judge")["config"]), path)
     assert isinstance(judge, Judge)
     return judge
