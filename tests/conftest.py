@@ -44,7 +44,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def nets(tmp_path_factory):
-    """Files of tiny networks: ``model16``, ``model64``, ``other16``, ``learned64``, ``clip``, ``heldout``."""
+    """Files of tiny networks, by name."""
     folder = tmp_path_factory.mktemp("nets")
     return {
         "model16": write_tiny_model(folder / "model16.safetensors"),
@@ -66,7 +66,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def configure_on(photographs):
-    """``configure``, with a tiny root for whatever photographs the command line asks for, and small counts."""
+    """``configure`` with small counts, and a tiny root for whatever photographs are asked for."""
 
     def configured(*overrides):
         import hydra

@@ -163,26 +163,26 @@ class Actions:
 class Choices:
     """The left half of the page: what the visitor chooses."""
 
-    faces: Any
-    upload: Any
-    edits: Any
-    hint: Any
-    gamma: Any
-    eta: Any
-    variants: Any
-    button: Any
+    faces: gr.Gallery
+    upload: gr.UploadButton
+    edits: gr.CheckboxGroup
+    hint: gr.HTML
+    gamma: gr.Slider
+    eta: gr.Slider
+    variants: gr.Slider
+    button: gr.Button
 
 
 @dataclass(frozen=True)
 class Results:
     """The right half of the page: what becomes of the picture."""
 
-    before: Any
-    after: Any
-    note: Any
-    variants: Any
-    strip: Any
-    scores: Any
+    before: gr.Image
+    after: gr.Image
+    note: gr.HTML
+    variants: gr.Gallery
+    strip: gr.Gallery
+    scores: gr.HTML
 
 
 def _choices(studio: Studio) -> Choices:
@@ -226,7 +226,7 @@ def _choices(studio: Studio) -> Choices:
     return Choices(faces, upload, edits, hint, gamma, eta, variants, button)
 
 
-def _image(label: str, value: Image.Image | None = None) -> Any:
+def _image(label: str, value: Image.Image | None = None) -> gr.Image:
     return gr.Image(
         value,
         label=label,
@@ -259,7 +259,7 @@ def _results(studio: Studio) -> Results:
     return Results(before, after, note, variants, strip, gr.HTML(elem_id="scores"))
 
 
-def page(studio: Studio) -> Any:
+def page(studio: Studio) -> gr.Blocks:
     """The page, as Gradio's Blocks."""
     actions = Actions(studio)
     with gr.Blocks(title="dclip", analytics_enabled=False) as blocks:
@@ -328,7 +328,7 @@ def serve(cfg: Config) -> None:
             blocks.close(verbose=False)
 
 
-def launch(blocks: Any, host: str, port: int) -> Any:
+def launch(blocks: gr.Blocks, host: str, port: int) -> gr.Blocks:
     """Start Gradio's server without anything that needs a network.
 
     DclipError if it cannot listen there.

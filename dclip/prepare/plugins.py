@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -18,10 +19,10 @@ from dclip.errors import DclipError, one_line
 from dclip.prepare.launchers import show_path
 
 
-def names_of(value: object) -> list[str]:
+def names_of(value: Any) -> list[str]:
     """``plugins`` as a list of names. DclipError for what is no name of a module."""
     if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value)  # type: ignore[arg-type]
+        value = OmegaConf.to_container(value)
     if value is None:
         return []
     names = value if isinstance(value, list) else [value]

@@ -82,7 +82,7 @@ def imagenet(root, train=9, test=5):
 
 
 def cifar_batches(folder, per_class=3):
-    """CIFAR-10's own format with ``per_class`` images of each class a batch; the md5 of every file by its name."""
+    """CIFAR-10's own format, ``per_class`` images of each class a batch; the md5 of each file."""
     folder.mkdir(parents=True)
     md5s = {}
     for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:

@@ -62,7 +62,10 @@ def write_tiny_clip(path, seed=0):
 
 
 def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, **settings):
-    """A fine-tuned edit of a tiny network: a shifted bias, or low-rank updates (``lora``: their seed); returns its folder."""
+    """A fine-tuned edit of a tiny network; returns its folder.
+
+    It is a shifted bias, or low-rank updates (``lora``: their seed).
+    """
 
     from dclip.config import Lora as LoraOptions
     from dclip.models.lora import Lora

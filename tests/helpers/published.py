@@ -1,4 +1,4 @@
-"""Random weights in the published formats (container, key names, types), at tiny widths, under the registry's own names."""
+"""Random weights in the published formats, at tiny widths, under the registry's names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY_CLIP = {
 
 
 def randomised(net, seed=0):
-    """A network whose norms have seen something too, and whose convolutions keep the size of what passes through."""
+    """A network whose norms have seen something, and whose convolutions keep the signal's size."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in net.state_dict().items():
         if value.is_floating_point():
@@ -77,7 +77,7 @@ WRITERS = {
 
 
 def plant(folder, monkeypatch, *names):
-    """Put random weights of the right format where published ones are looked for, and forget the published hashes and sizes."""
+    """Put random weights where published ones are looked for, and forget hashes and sizes."""
     config = folder / "arch" / "tiny-clip.json"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps(TINY_CLIP))
