@@ -38,7 +38,7 @@ def groups() -> list[str]:
 def explain(error: Exception, words: Sequence[str] = ()) -> str:
     """Hydra's message in one line; ``words`` are those that it was given."""
     text = one_line(error, None)
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if option is not None:
         return _explain_option(option[1], option[2])
     setting = re.search(r"Could not override '([^']+)'", text)

@@ -40,6 +40,8 @@ def test_nothing_is_not_a_choice(word):
             ["experiment=toonfaces_red_hair 'preset=[onestep_invert,lora]'"],
         ),
         ("preset=fixed", ["preset=fixed is gone: leave it out"]),
+        ("preset=[lora,fixed]", ["preset=fixed is gone: leave it out"]),
+        ("preset=[lora,onestp]", ["preset=onestp does not exist; did you mean onestep?"]),
         ("sampler.s_gn=5", ["did you mean sampler.s_gen?", "s_for", "t0", "eta"]),
         ("sampler.to=500", ["there is no setting sampler.to", "Below sampler", "t0"]),
         ("sampler.t0.x=500", ["sampler.t0"]),
