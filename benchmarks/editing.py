@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 import transcription
-from dclip.config import Grid, Sampler, Solver
+from dclip.config import Grid
 from dclip.data.toonfaces.images import toonfaces
+from dclip.diffusion.options import Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import Prediction, sample
-from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.files import write_json
 from dclip.metrics.functional import mae
 from dclip.models.checkpoints import load_model
@@ -78,9 +78,8 @@ def measure(images: Tensor, t0: int, few: int) -> list[dict[str, Any]]:
         start, clock = time.process_time(), time.perf_counter()
         if name in OURS:
             solver, steps, grid, more = OURS[name]
-            again, calls = ours(
-                model, shown, Sampler(Solver(solver), t0, steps, steps, grid=Grid(grid), **more)
-            )
+            options = sampler_named(solver)(t0, steps, steps, grid=Grid(grid), **more)
+            again, calls = ours(model, shown, options)
         else:
             again, calls = theirs(net, shown, t0)
         cpu, wall = (

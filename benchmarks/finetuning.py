@@ -29,8 +29,8 @@ import transcription
 from dclip.config import Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.files import write_json
-from dclip.methods.diffusionclip.module import Objective
-from dclip.methods.diffusionclip.threads import Crew
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.threads import BatchThreads
 from dclip.models.checkpoints import load_clip, load_identity, load_model
 from dclip.record.machine import environment
 from objectives import Case, make_case
@@ -51,12 +51,12 @@ class Bench:
             load_clip(),
             load_identity(),
         )
-        self.loss = Objective.prepare(Loss(), self.clip, self.identity, self.images, TEXTS)
+        self.loss = EditLoss.prepare(Loss(), self.clip, self.identity, self.images, TEXTS)
         self.latents = torch.randn(
             self.images.pixels.shape, generator=torch.Generator().manual_seed(0)
         )
         self.latents = self.latents.contiguous(memory_format=torch.channels_last)
-        self.crew = Crew()
+        self.threads = BatchThreads()
 
     def ours(self, name: str, steps: int) -> Case:
         """One of dclip's objectives on all images at once."""
@@ -65,7 +65,7 @@ class Bench:
     def our_updates(self, name: str, steps: int) -> Callable[[], None]:
         """All updates of one batch."""
         case = self.ours(name, steps)
-        return lambda: case.shared(self.crew)
+        return lambda: case.shared(self.threads)
 
     def theirs(self) -> tuple[transcription.Network, transcription.Criterion]:
         """The transcription's network and loss."""
@@ -89,9 +89,9 @@ class Bench:
         return run
 
 
-def gradient(case: Case, crew: Crew) -> Tensor:
+def gradient(case: Case, threads: BatchThreads) -> Tensor:
     """dclip's gradient of a batch, as one vector."""
-    next(crew.updates(case.work, case.trained))
+    next(threads.updates(case.options, case.work, case.trained))
     return torch.cat([p.grad.flatten() for p in case.trained if p.grad is not None])
 
 
@@ -114,7 +114,7 @@ def differences(bench: Bench, steps: int) -> dict[str, float]:
     expected = their_gradient(bench, steps)
     return {
         name: float(
-            (gradient(bench.ours(name, steps), bench.crew) - expected).norm() / expected.norm()
+            (gradient(bench.ours(name, steps), bench.threads) - expected).norm() / expected.norm()
         )
         for name in SAME_GRADIENT
     }

@@ -26,10 +26,9 @@ from dclip.config import Loss
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.files import write_json
-from dclip.methods.diffusionclip.module import Objective
-from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
-from dclip.methods.diffusionclip.options import DiffusionClip
-from dclip.methods.diffusionclip.settings import ObjectiveName
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.objectives import Work
+from dclip.methods.diffusionclip.options import ChainCheckpointed, DiffusionClip
 from dclip.models.clip import ClipModel, build_clip, published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
@@ -113,21 +112,21 @@ def limits(device: torch.device, size: int = 8192) -> dict[str, float]:
     return found
 
 
-def update(nets: Nets, objective: ObjectiveName, steps: int = 6) -> Callable[[], None]:
+def update(nets: Nets, objective: type[DiffusionClip], steps: int = 6) -> Callable[[], None]:
     """One fine-tuning step on one image, optimiser included."""
     nets.model.unet.requires_grad_(True)
     images = Images(nets.images(1).cpu(), ("image",))
     direction = nn.functional.normalize(
         torch.randn(nets.clip.image_features(nets.images(1)).shape[1]), dim=0
     ).to(nets.device)
-    loss = Objective.prepare(Loss(), nets.clip, nets.identity, images, direction)
+    loss = EditLoss.prepare(Loss(), nets.clip, nets.identity, images, direction)
     latents = torch.randn_like(nets.images(1))
-    options, down = DiffusionClip(s_train=steps, objective=objective), pairs_down(T0, steps)
-    work = Work(nets.model.predict, loss, nets.model.schedule, down, latents, [0], 0, 0.5, options)
+    options, down = objective(s_train=steps), pairs_down(T0, steps)
+    work = Work(nets.model.predict, loss, nets.model.schedule, down, latents, [0], 0, 0.5)
     optimizer = torch.optim.Adam(nets.model.unet.parameters(), 1e-6, fused=True)
 
     def run() -> None:
-        for terms in OBJECTIVES[objective](work):
+        for terms in options(work):
             optimizer.zero_grad()
             terms["total"].backward()
             optimizer.step()
@@ -155,10 +154,10 @@ def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:
     with torch.device("meta"):
         gflop = count(build_unet(nets.model.info.unet))[1]
     tasks: dict[str, tuple[str, Callable[[], Any], float]] = {
-        "fine-tuning step": ("fine-tuning step", update(nets, ObjectiveName.chain), 18),
+        "fine-tuning step": ("fine-tuning step", update(nets, DiffusionClip), 18),
         "fine-tuning step, checkpointed": (
             "fine-tuning step",
-            update(nets, ObjectiveName.chain_checkpointed),
+            update(nets, ChainCheckpointed),
             24,
         ),
         f"inversion of {images} images": (

@@ -19,12 +19,11 @@ from typing import Any
 
 import torch
 
-from dclip.config import Sampler, Solver
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.mix import mix
+from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of
 from dclip.diffusion.sampler import EpsFn, sample
 from dclip.diffusion.schedule import pairs_down
-from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.edits.weights import weights_of
 from dclip.files import write_json
 from dclip.models.checkpoints import load_model
@@ -115,7 +114,7 @@ def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, 
 
     @torch.no_grad()
     def invert() -> None:
-        options = Sampler(Solver.fixed_point, T0, s_gen=steps)
+        options = FixedPoint(T0, s_gen=steps)
         sample(
             model.predict, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options)
         )

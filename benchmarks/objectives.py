@@ -21,27 +21,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dclip.config import Lora as LoraOptions
-from dclip.config import Loss
+from dclip.config import OPTIONS, Lora, Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.schedule import pairs_down
 from dclip.files import atomic_save
-from dclip.methods.diffusionclip.module import Objective
-from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
-from dclip.methods.diffusionclip.options import DiffusionClip
-from dclip.methods.diffusionclip.settings import ObjectiveName
-from dclip.methods.diffusionclip.threads import Crew
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.objectives import Work
+from dclip.methods.diffusionclip.options import ChainCheckpointed, DiffusionClip
+from dclip.methods.diffusionclip.threads import BatchThreads
 from dclip.models.checkpoints import load_clip, load_identity, load_model
-from dclip.models.lora import Lora
+from dclip.models.lora import LowRankUpdates
 from dclip.models.memory import saved_for_backward
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
 
 HERE = Path(__file__).resolve().parent
-ROWS = [(name.value, 0) for name in ObjectiveName] + [
+# objective, rank of low-rank updates
+ROWS = [
+    ("chain", 0),
+    ("chain_checkpointed", 0),
+    ("gpu_efficient", 0),
+    ("last_k", 0),
+    ("onestep", 0),
+    ("annealed", 0),
     ("chain", 8),
     ("onestep", 8),
-]  # objective, rank of low-rank updates
+]
 
 
 @dataclass
@@ -51,43 +56,44 @@ class Case:
     name: str
     steps: int
     model: DiffusionModel
+    options: DiffusionClip
     work: Work
     trained: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
 
     def batch(self, watch: Callable[[], None] = lambda: None) -> None:
         """All updates of one batch; ``watch`` is called when the graph is complete."""
-        for terms in OBJECTIVES[self.work.options.objective](self.work):
+        for terms in self.options(self.work):
             watch()
             self.optimizer.zero_grad()
             terms["total"].backward()
             self.optimizer.step()
 
-    def shared(self, crew: Crew) -> None:
+    def shared(self, threads: BatchThreads) -> None:
         """The same as a fine-tuning on a CPU does it: threads share the images."""
-        for _ in crew.updates(self.work, self.trained):
+        for _ in threads.updates(self.options, self.work, self.trained):
             self.optimizer.step()
 
 
 def make_case(
-    name: str, rank: int, steps: int, checkpoint: str, loss: Objective, latents: Tensor
+    name: str, rank: int, steps: int, checkpoint: str, loss: EditLoss, latents: Tensor
 ) -> Case:
     """Fresh weights, so that no case trains on another's."""
     model = load_model(checkpoint).to(latents.device)
     model.unet.requires_grad_(rank == 0)
     trained: Iterable[nn.Parameter] = model.unet.parameters()
     if rank:
-        lora = Lora(model.unet, LoraOptions(rank))
+        lora = LowRankUpdates(model.unet, Lora(rank))
         lora.attach(model.unet)
         trained = lora.parameters()
-    options = DiffusionClip(s_train=steps, objective=ObjectiveName(name))
+    options = OPTIONS["method"][name](s_train=steps)
+    assert isinstance(options, DiffusionClip)
     index = list(range(len(latents)))
-    work = Work(
-        model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5, options
-    )
+    work = Work(model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, 0, 0.5)
     trained = list(trained)
     label = name + (f" + LoRA {rank}" if rank else "")
-    return Case(label, steps, model, work, trained, torch.optim.Adam(trained, 1e-6, fused=True))
+    optimizer = torch.optim.Adam(trained, 1e-6, fused=True)
+    return Case(label, steps, model, options, work, trained, optimizer)
 
 
 def kept_bytes(case: Case) -> int:
@@ -102,7 +108,7 @@ def kept_bytes(case: Case) -> int:
             saved.storages.clear()
 
         case.batch(watch)
-    if case.work.options.objective is ObjectiveName.chain_checkpointed:
+    if isinstance(case.options, ChainCheckpointed):
         with saved_for_backward(weights) as call:
             t = torch.full((len(case.work.latents),), 500, device=case.work.latents.device)
             made = case.model.eps(case.work.latents, t)
@@ -182,7 +188,7 @@ def main() -> None:
     told = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images, clip = toonfaces("train", told.batch), load_clip().to(device)
-    loss = Objective.prepare(
+    loss = EditLoss.prepare(
         Loss(), clip, load_identity().to(device), images, ("person", "person with red hair")
     )
     latents = torch.randn(images.pixels.shape, generator=torch.Generator().manual_seed(0)).to(

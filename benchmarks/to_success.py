@@ -29,18 +29,19 @@ import transcription
 from dclip.config import Config, Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
+from dclip.diffusion.options import inverter_of, pairs_of
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
-from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.encode.invert import encode
 from dclip.files import write_json
-from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.methods.diffusionclip.options import DiffusionClip
-from dclip.methods.diffusionclip.threads import Crew
+from dclip.methods.diffusionclip.threads import BatchThreads
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
-from dclip.models.lora import Lora
+from dclip.models.lora import LowRankUpdates
 from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
 from dclip.prepare.checks import to_config
@@ -193,7 +194,7 @@ def published(
 def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     """``preset=quick``, batch by batch."""
     print("dclip, preset=quick", flush=True)
-    run, threads = Run(cfg, build_networks(cfg, networks(cfg)), Record.quiet(cfg)), Crew()
+    run, threads = Run(cfg, build_networks(cfg, networks(cfg)), Record.quiet(cfg)), BatchThreads()
     model, images = run.model, toonfaces("train", cfg.dataset.train, judge.truth)
     held = encode(run, judge.images).latents
     options = cfg.method
@@ -201,21 +202,21 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
     clip, clock = run.networks.clip, Clock()
     latents = clock.run(lambda: encode(run, images)).latents
     inverted = clock.seconds
-    lora = Lora(model.unet, options.lora, cfg.seed)
+    lora = LowRankUpdates(model.unet, options.lora, cfg.seed)
     original = copy.deepcopy(model)
     lora.attach(model.unet)
     down = pairs_of(cfg.sampler)[1]
 
     def learning() -> Iterator[int]:
-        objective = Objective.prepare(
+        loss = EditLoss.prepare(
             cfg.loss, clip, run.networks.identity, images, (cfg.edit.source, cfg.edit.target)
         )
-        tuning = DiffusionClipTuning(model, objective, latents, down, options, cfg.seed, lora=lora)
+        tuning = DiffusionClipTuning(model, loss, latents, down, options, cfg.seed, lora=lora)
         (optimizer,), (schedule,) = tuning.configure_optimizers()
         trained, seen = list(lora.parameters()), 0
         for batch in range(options.epochs * tuning.steps_per_epoch):
             work = tuning.work(batch)
-            for _ in threads.updates(work, trained):
+            for _ in threads.updates(options, work, trained):
                 optimizer.step()
             schedule["scheduler"].step()
             seen += len(work.index)

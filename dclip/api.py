@@ -14,18 +14,19 @@ Images are float [N,3,H,W] in [-1, 1]; t is 0-based.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dclip.config import Config, Encode, FinalStep, Grid, Metrics, Mix, Sampler, SampleTask, Solver
+from dclip.config import OPTIONS, Config, Encode, FinalStep, Grid, Metrics, Mix, SampleTask
 from dclip.data.domains import domain_named
 from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
-from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
 from dclip.edits.saved import read_edit
@@ -258,10 +259,17 @@ def _options(
     t0: int, steps: int, solver: str, eta: float, final_step: FinalStep | str, grid: Grid | str
 ) -> Sampler:
     check_steps(t0, steps)
-    if solver not in list(Solver):
-        raise ValueError(f"no solver is called {solver!r}; choose from {', '.join(Solver)}")
+    if solver not in OPTIONS["sampler"]:
+        choices = ", ".join(OPTIONS["sampler"])
+        raise ValueError(f"no solver is called {solver!r}; choose from {choices}")
+    option = sampler_named(solver)
     try:
-        return Sampler(Solver(solver), t0, steps, steps, eta, FinalStep(final_step), Grid(grid))
+        options = option(t0, steps, steps, FinalStep(final_step), Grid(grid))
+        if eta == 0:
+            return options
+        if not isinstance(options, Ddim):
+            raise ValueError(f"eta={eta} adds noise to DDIM; choose solver='ddim', not {solver!r}")
+        return replace(options, eta=eta)
     except DclipError as error:
         raise ValueError(str(error)) from error
 

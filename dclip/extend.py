@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from dclip.config import Config, Dataset, Guided, Sampler, option
+from dclip.config import Config, Dataset, Guided, option
 from dclip.data.photographs import Folder
+from dclip.diffusion.options import Sampler, pairs_of
 from dclip.errors import DclipError, need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.metrics.names import metric
@@ -18,8 +19,8 @@ from dclip.metrics.names import metric
 if TYPE_CHECKING:
     from dclip.diffusion.noise import ImageNoise
     from dclip.diffusion.sampler import Evaluate, Prediction, Solver, Step, predict_x0, sample
-    from dclip.diffusion.schedule import Schedule
-    from dclip.diffusion.solvers import pairs_of
+    from dclip.diffusion.schedule import CLEAN, Schedule
+    from dclip.diffusion.solvers import euler
     from dclip.edits.edit import DenoiserEdit, Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dclip.types import Edited, Images
 
 LATER = {
+    "CLEAN": "dclip.diffusion.schedule",
     "DenoiserEdit": "dclip.edits.edit",
     "DiffusionModel": "dclip.models.unet",
     "Edit": "dclip.edits.edit",
@@ -47,7 +49,7 @@ LATER = {
     "Solver": "dclip.diffusion.sampler",
     "Step": "dclip.diffusion.sampler",
     "edit_loss": "dclip.methods.diffusionclip.loss",
-    "pairs_of": "dclip.diffusion.solvers",
+    "euler": "dclip.diffusion.solvers",
     "predict_x0": "dclip.diffusion.sampler",
     "read_weights": "dclip.models.saved",
     "sample": "dclip.diffusion.sampler",
@@ -56,6 +58,7 @@ LATER = {
 
 __all__ = [
     "BACKWARD",
+    "CLEAN",
     "Config",
     "Cost",
     "Dataset",
@@ -81,6 +84,7 @@ __all__ = [
     "Solver",
     "Step",
     "edit_loss",
+    "euler",
     "metric",
     "need",
     "option",

@@ -6,10 +6,9 @@ import time
 import pytest
 import torch
 
-from dclip.config import Loss
+from dclip.config import OPTIONS, Loss, option_name
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
-from dclip.methods.diffusionclip.settings import ObjectiveName
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 from helpers.runs import ROOT
@@ -18,12 +17,12 @@ from helpers.runs import ROOT
 @pytest.fixture
 def learning(model, clip):
     """A tiny network with its loss: (model, objective, latents, weights)."""
-    from dclip.methods.diffusionclip.module import Objective
+    from dclip.methods.diffusionclip.loss import EditLoss
 
     pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     weights = Loss(clip=1, l1=0.5, id=0)
     texts = ("person", "person with red hair")
-    objective = Objective.prepare(weights, clip, None, Images(pixels, ("a", "b", "c")), texts)
+    objective = EditLoss.prepare(weights, clip, None, Images(pixels, ("a", "b", "c")), texts)
     return (
         model,
         objective,
@@ -55,8 +54,7 @@ def test_the_transcription_inverts_and_generates_as_dclip_does(learning):
 @pytest.mark.parametrize("name", ["chain", "chain_checkpointed"])
 def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
     import transcription
-    from dclip.methods.diffusionclip.objectives import OBJECTIVES, Work
-    from dclip.methods.diffusionclip.options import DiffusionClip
+    from dclip.methods.diffusionclip.objectives import Work
 
     model, objective, latents, weights, texts = learning
     net, criterion = (
@@ -70,7 +68,6 @@ def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
         p.grad is not None for p in criterion.clip.parameters()
     )  # published: CLIP is not frozen
     model.unet.requires_grad_(True).zero_grad()
-    options = DiffusionClip(s_train=3, objective=ObjectiveName(name))
     work = Work(
         model.predict,
         objective,
@@ -80,9 +77,8 @@ def test_a_batch_has_the_mean_of_the_transcriptions_gradients(name, learning):
         [0, 1, 2],
         0,
         0.5,
-        options,
     )
-    next(OBJECTIVES[ObjectiveName(name)](work))["total"].backward()
+    next(OPTIONS["method"][name](s_train=3)(work))["total"].backward()
     found = torch.cat([p.grad.flatten() for p in model.unet.parameters()])
     assert float((found - expected).norm() / expected.norm()) < 1e-3
     assert float(expected.norm()) > 0
@@ -126,7 +122,12 @@ def test_nothing_is_cached_where_time_is_taken():
     import to_success
 
     cfg = to_success.config("zombie")
-    assert (cfg.trainer.cache, cfg.edit.name, cfg.method.lora.rank, cfg.sampler.solver.value) == (
+    assert (
+        cfg.trainer.cache,
+        cfg.edit.name,
+        cfg.method.lora.rank,
+        option_name("sampler", cfg.sampler),
+    ) == (
         False,
         "zombie",
         8,

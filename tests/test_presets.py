@@ -3,11 +3,11 @@
 import pytest
 from PIL import Image
 
-from dclip.config import Encode, plain
+from dclip.config import OPTIONS, Encode, option_name, plain
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.methods.diffusionclip.options import ObjectiveName
+from dclip.methods.diffusionclip.options import DiffusionClip, OneStep
 from helpers.networks import write_edit
 from helpers.runs import ROOT, SMALL, configure, words
 
@@ -52,18 +52,20 @@ def test_a_preset_changes_how_any_edit_is_learned(name):
     learned_as = "gpu_efficient" if name == "lora" else name
     for variant in ("_faithful", "_invert", "_lora"):
         learned_as = learned_as.removesuffix(variant)
-    assert cfg.method.objective.value == learned_as
+    assert option_name("method", cfg.method) == learned_as
     assert (cfg.method.lora.rank > 0) is name.endswith("lora")
 
 
 def test_every_objective_has_a_preset():
-    assert {configure(f"preset={name}").method.objective for name in PRESETS} == set(ObjectiveName)
+    learned_as = {type(configure(f"preset={name}").method) for name in PRESETS}
+    ours = {option for option in OPTIONS["method"].values() if issubclass(option, DiffusionClip)}
+    assert learned_as == ours
 
 
 def test_presets_combine():
     cfg = configure("experiment=toonfaces_zombie", "preset=[onestep,lora]")
-    assert (cfg.method.objective, cfg.method.lora.rank, cfg.sampler.encode) == (
-        ObjectiveName.onestep,
+    assert (type(cfg.method), cfg.method.lora.rank, cfg.sampler.encode) == (
+        OneStep,
         8,
         Encode.stochastic,
     )
@@ -130,8 +132,8 @@ def test_a_single_image_and_examples_ask_for_their_pictures(tmp_path, monkeypatc
         configure("experiment=examples")
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     cfg = configure("experiment=single_image")
-    assert (cfg.method.objective, cfg.method.lora.rank, cfg.method.batch) == (
-        ObjectiveName.onestep,
+    assert (type(cfg.method), cfg.method.lora.rank, cfg.method.batch) == (
+        OneStep,
         8,
         1,
     )

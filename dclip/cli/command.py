@@ -29,6 +29,7 @@ from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
 from dclip.prepare.compose import SEARCHPATH, check_overrides, is_hydras
 from dclip.prepare.explain import explain
+from dclip.prepare.kinds import spelled
 from dclip.prepare.needs import obtain
 from dclip.prepare.paths import CONF
 
@@ -87,7 +88,9 @@ def _dispatch(words: Sequence[str]) -> None:
     launchers.register()
     module = command_of(words)
     if module is None:
-        precheck(words)
+        plugins.load(plugins.named(words))
+        sys.argv[1:] = spelled(words)
+        precheck(sys.argv[1:])
         _main()
         if _failures:
             raise _failures[0]

@@ -19,7 +19,7 @@ from dclip.config.guidance import (
     Single,
     Spherical,
 )
-from dclip.config.loss import ClipForm, Loss
+from dclip.config.loss import ClipForm, Loss, ShiftLoss
 from dclip.config.method import Lora, MethodOption
 from dclip.config.metric import Features, Metrics, NoMetrics, ParserName
 from dclip.config.networks import Checkpoint, Clip, DomainName
@@ -35,21 +35,7 @@ from dclip.config.run import (
     WandbLogger,
     WandbMode,
 )
-from dclip.config.sampler import (
-    Ab2,
-    Belm,
-    Ddim,
-    Ddpm,
-    DpmPp2M,
-    Encode,
-    FinalStep,
-    FixedPoint,
-    Grid,
-    Heun,
-    Sampler,
-    Solver,
-    Variance,
-)
+from dclip.config.sampler import Encode, FinalStep, Grid, SamplerOption
 from dclip.config.task import (
     DemoTask,
     EditTask,
@@ -68,8 +54,6 @@ __all__ = [
     "OPTIONS",
     "STORE",
     "TEMPLATES",
-    "Ab2",
-    "Belm",
     "Checkpoint",
     "Clip",
     "ClipForm",
@@ -79,25 +63,20 @@ __all__ = [
     "ContrastiveDirectional",
     "CpuTrainer",
     "Dataset",
-    "Ddim",
-    "Ddpm",
     "DemoTask",
     "Directional",
     "DomainName",
-    "DpmPp2M",
     "Edit",
     "EditTask",
     "Encode",
     "Features",
     "FinalStep",
     "FinetuneTask",
-    "FixedPoint",
     "Global",
     "GpuTrainer",
     "Grid",
     "Guidance",
     "Guided",
-    "Heun",
     "Logger",
     "Lora",
     "Loss",
@@ -113,10 +92,10 @@ __all__ = [
     "PretrainTask",
     "ReconstructTask",
     "SampleTask",
-    "Sampler",
+    "SamplerOption",
     "Sees",
+    "ShiftLoss",
     "Single",
-    "Solver",
     "Speed",
     "Spherical",
     "Start",
@@ -124,7 +103,6 @@ __all__ = [
     "Task",
     "Trainer",
     "TranslateTask",
-    "Variance",
     "WandbLogger",
     "WandbMode",
     "adapters_of",

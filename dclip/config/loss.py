@@ -19,27 +19,65 @@ class ClipForm(StrEnum):
 @option("loss", "directional")
 @dataclass
 class Loss:
-    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11), and ours: ``shift``."""
+    """Weighted sum of the directional CLIP loss, L1 and the identity loss (DiffusionCLIP, Eq. 10-11)."""
 
     clip: float = 3.0
     l1: float = 1.0
     id: float = 1.0
-    shift: float = 0.0  # asks for a length of the change along the text's direction: what an image lacks of ``margin``
-    margin: float = 0.3  # in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33 (a skin colour) along theirs
     form: ClipForm = ClipForm.neg_log
-    templates: str = "none"  # "none", or "imagenet79": the published code's prompt templates
+    # "none", or "imagenet79": the published code's prompt templates
+    templates: str = "none"
 
     def __post_init__(self) -> None:
-        check_not_negative("loss", clip=self.clip, l1=self.l1, id=self.id, shift=self.shift)
+        check_not_negative("loss", **self.weights)
         need(
-            self.clip + self.l1 + self.id + self.shift > 0,
+            sum(self.weights.values()) > 0,
             "all weights of loss are 0; there is nothing to learn from",
-        )
-        need(
-            0 < self.margin < 2,
-            f"loss.margin={self.margin} is not a length between unit features; choose about 0.2 to 0.4",
         )
         need(
             self.templates in TEMPLATES,
             f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}",
         )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every term."""
+        return {"clip": self.clip, "l1": self.l1, "id": self.id}
+
+    @property
+    def needs_clip(self) -> bool:
+        """Whether a term looks through CLIP."""
+        return self.clip > 0
+
+
+@option("loss", "directional_shift")
+@dataclass
+class ShiftLoss(Loss):
+    """With a term that asks for a length of the change along the text's direction, and then is silent.
+
+    Attributes:
+        shift: its weight.
+        margin: the length, in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33
+            (a skin colour) along their texts.
+    """
+
+    shift: float = 0.0
+    margin: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(
+            0 < self.margin < 2,
+            f"loss.margin={self.margin} is not a length between unit features; "
+            "choose about 0.2 to 0.4",
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every term."""
+        return {**super().weights, "shift": self.shift}
+
+    @property
+    def needs_clip(self) -> bool:
+        """Whether a term looks through CLIP."""
+        return self.clip + self.shift > 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dclip.config.options import check_not_negative, check_positive
+from dclip.config.options import Kind, check_not_negative, check_positive
 from dclip.errors import need
 
 
 @dataclass
-class MethodOption:
+class MethodOption(Kind):
     """An option of ``method=``. What it does is its contract in :mod:`dclip.methods.contract`.
 
     Attributes:

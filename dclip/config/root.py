@@ -15,13 +15,11 @@ from dclip.config.loss import Loss
 from dclip.config.method import MethodOption
 from dclip.config.metric import Metrics
 from dclip.config.networks import Checkpoint, Clip
-from dclip.config.options import OPTIONS, STORE, name_of
+from dclip.config.options import OPTIONS, STORE, Kind, name_of
 from dclip.config.run import Logger, Trainer
-from dclip.config.sampler import Sampler
+from dclip.config.sampler import SamplerOption
 from dclip.config.task import PlanTask, Task
 from dclip.errors import need
-
-KIND_KEYS = {"task": "name"}  # group -> the key under which a saved configuration names the option
 
 
 @dataclass
@@ -35,7 +33,7 @@ class Config:
     edit: Edit = MISSING
     method: MethodOption = MISSING
     guidance: Guidance = MISSING
-    sampler: Sampler = MISSING
+    sampler: SamplerOption = MISSING
     mix: Mix = field(default_factory=Mix)
     loss: Loss = MISSING
     metric: Metrics = MISSING
@@ -82,16 +80,16 @@ STORE.store(name="schema", node=Config, provider="dclip")
 def plain(config: DictConfig | Config) -> dict[str, Any]:
     """The configuration as plain dicts, lists, numbers and strings: what a run's folder keeps.
 
-    Where an option's class is its kind, the option's name is kept with its settings (``KIND_KEYS``).
+    Where an option's class is its kind, its name is kept among its settings (``kind_key``).
     """
     node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
     container = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
     settings = {str(key): value for key, value in container.items()}
-    for group, key in KIND_KEYS.items():
+    for group in OPTIONS:
         option = OmegaConf.get_type(node, group)
-        if option is not None and isinstance(settings.get(group), dict):
-            settings[group] = {key: name_of(group, option), **settings[group]}
+        if isinstance(option, type) and issubclass(option, Kind) and option.kind_key:
+            settings[group] = {option.kind_key: name_of(group, option), **settings[group]}
     return settings
 
 

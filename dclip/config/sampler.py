@@ -1,14 +1,13 @@
-"""How latents become images and back: the options of ``sampler=``."""
+"""What every option of ``sampler=`` has; the options lie in :mod:`dclip.diffusion.options`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
-from dclip.config.options import check_not_negative, check_positive, option
+from dclip.config.options import Kind
 from dclip.errors import need
-
-# ---------------------------------------------------------------------------------------------------- diffusion
 
 
 class FinalStep(StrEnum):
@@ -27,130 +26,68 @@ class Grid(StrEnum):
     rho = "rho"  # in sqrt((1 - alpha_bar) / alpha_bar)
 
 
-class Solver(StrEnum):
-    """How the sampling ODE (or SDE) is followed."""
-
-    ddim = "ddim"
-    ddpm = "ddpm"
-    ab2 = "ab2"
-    heun = "heun"
-    dpmpp_2m = "dpmpp_2m"
-    fixed_point = "fixed_point"
-    belm = "belm"
-
-
 class Encode(StrEnum):
     """How an image becomes a latent at t0."""
 
-    invert = "invert"  # deterministic DDIM inversion: keeps the image
-    stochastic = "stochastic"  # closed-form noise, no network call: keeps the less, the higher t0 (Eff-Diff, SDEdit)
-
-
-class Variance(StrEnum):
-    """Variance of the noise that ancestral sampling adds."""
-
-    checkpoint = "checkpoint"  # what the checkpoint was made for
-    fixed_small = "fixed_small"
-    fixed_large = "fixed_large"
+    invert = "invert"  # deterministic inversion: keeps the image
+    # closed-form noise, no network call: keeps the less, the higher t0 (Eff-Diff, SDEdit)
+    stochastic = "stochastic"
 
 
 @dataclass
-class Sampler:
-    """Timesteps: encode up to ``t0`` (inversion: in ``s_for`` steps), generate in ``s_gen``; both on one kind of ``grid``."""
+class SamplerOption(Kind):
+    """Timesteps: encode up to ``t0`` (by inversion in ``s_for`` steps), generate in ``s_gen``.
 
-    solver: Solver = Solver.ddim
+    Attributes:
+        calls_per_step: network calls of one step, up or down.
+        mirrored: inversion takes the steps of its generation backwards; ``s_for`` is not used.
+        two_states: a latent is two states [N,2,C,H,W]; both directions need the same steps.
+    """
+
+    kind_key: ClassVar[str] = "solver"
+    calls_per_step: ClassVar[int] = 1
+    mirrored: ClassVar[bool] = False
+    two_states: ClassVar[bool] = False
+
     t0: int = 500
     s_for: int = 40
     s_gen: int = 6
-    eta: float = 0.0
     final_step: FinalStep = FinalStep.to_clean
     grid: Grid = Grid.uniform
-    sweeps: int = 6  # fixed_point: network calls a step at most
-    tolerance: float = (
-        3e-3  # fixed_point: an image is done when it would move by less (root mean square)
-    )
-    damping: float = 1.0  # fixed_point: share of each new value that is taken
-    accelerate: bool = True  # fixed_point: extrapolate from two iterations
-    variance: Variance = Variance.checkpoint  # ddpm
-    noise_last: bool = False  # ddpm: noise on the step to the clean image too, as the CLIP-guided sampling report's code has
     encode: Encode = Encode.invert
 
     def __post_init__(self) -> None:
         need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
-        for name in ("s_for", "s_gen"):
-            steps = getattr(self, name)
+        for name, steps in (("s_for", self.s_for), ("s_gen", self.s_gen)):
             need(
                 2 <= steps <= self.t0 + 1,
-                f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; choose 2 to {self.t0 + 1}",
+                f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; "
+                f"choose 2 to {self.t0 + 1}",
             )
-        check_not_negative("sampler", eta=self.eta)
-        need(
-            self.eta == 0 or self.solver in (Solver.ddim, Solver.fixed_point),
-            f"sampler.eta={self.eta} adds noise to DDIM, but the solver is {self.solver.value}; choose sampler=ddim",
-        )
-        ancestral = self.solver is Solver.ddpm
-        need(
-            ancestral or (self.variance is Variance.checkpoint and not self.noise_last),
-            f"sampler.variance={self.variance.value} and sampler.noise_last={self.noise_last} are for sampler=ddpm, "
-            f"but the solver is {self.solver.value}",
-        )
-        check_positive(
-            "sampler", sweeps=self.sweeps, tolerance=self.tolerance, damping=self.damping
-        )
-        need(self.damping <= 1, f"sampler.damping={self.damping} must be at most 1 (no damping)")
 
+    @property
+    def is_random(self) -> bool:
+        """Whether generation adds noise, so that one latent gives many images."""
+        return False
 
-@option("sampler", "ddim")
-@dataclass
-class Ddim(Sampler):
-    """DDIM (Song et al. 2021); deterministic with ``eta=0``."""
+    @property
+    def steps_down(self) -> int:
+        """Steps of a generation."""
+        return self.s_gen if self.final_step is FinalStep.to_clean else self.s_gen - 1
 
+    @property
+    def steps_up(self) -> int:
+        """Steps of an inversion."""
+        return self.steps_down if self.mirrored else self.s_for - 1
 
-@option("sampler", "ddpm")
-@dataclass
-class Ddpm(Sampler):
-    """Ancestral sampling that honours the stride of its timesteps; inversion stays DDIM."""
+    def inversion_calls(self) -> int:
+        """Network calls that bring one image to t0 by inversion, at most."""
+        return self.calls_per_step * self.steps_up
 
-    solver: Solver = Solver.ddpm
+    def generation_calls(self) -> int:
+        """Network calls that bring one latent to an image."""
+        return self.calls_per_step * self.steps_down
 
-
-@option("sampler", "ab2")
-@dataclass
-class Ab2(Sampler):
-    """Adams-Bashforth of second order, up and down: DDIM's cost, and an error that falls with the square of the steps."""
-
-    solver: Solver = Solver.ab2
-
-
-@option("sampler", "heun")
-@dataclass
-class Heun(Sampler):
-    """Heun's method, up and down: second order from the first step, two network calls a step."""
-
-    solver: Solver = Solver.heun
-
-
-@option("sampler", "dpmpp_2m")
-@dataclass
-class DpmPp2M(Sampler):
-    """DPM-Solver++ 2M, up and down: second order on the predicted x0."""
-
-    solver: Solver = Solver.dpmpp_2m
-
-
-@option("sampler", "fixed_point")
-@dataclass
-class FixedPoint(Sampler):
-    """DDIM generation; inversion solves its own ``s_gen`` steps (``s_for`` is not used): few steps reconstruct well."""
-
-    solver: Solver = Solver.fixed_point
-
-
-@option("sampler", "belm")
-@dataclass
-class Belm(Sampler):
-    """O-BELM, exactly reversible: reconstructs to rounding in ``s_gen`` steps (``s_for`` is not used). For research."""
-
-    solver: Solver = Solver.belm
-    s_gen: int = 20
-    grid: Grid = Grid.rho
+    def encoding_calls(self) -> int:
+        """Network calls that bring one image to t0, at most: noise costs none."""
+        return self.inversion_calls() if self.encode is Encode.invert else 0

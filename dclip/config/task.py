@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from dclip.config.options import check_not_negative, check_positive, option
+from dclip.config.options import Kind, check_not_negative, check_positive, option
 from dclip.errors import need
 
 
 @dataclass
-class Task:
+class Task(Kind):
     """What a run does. The option's class is the kind; what other parts ask about it, it says itself.
 
     Attributes:
@@ -25,6 +25,7 @@ class Task:
         named_by_edit: whether the edit's name is part of the run's.
     """
 
+    kind_key: ClassVar[str] = "name"
     splits: ClassVar[tuple[str, ...]] = ()
     learns: ClassVar[bool] = False
     applies: ClassVar[bool] = False

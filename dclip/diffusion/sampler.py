@@ -107,6 +107,10 @@ class Solver:
         """The solver of one trajectory."""
         return self
 
+    def for_variance(self, variance: str) -> Solver:
+        """The solver for a network of this kind of variance (``ModelInfo.variance``)."""
+        return self
+
     def unpack(self, latent: Tensor) -> Tensor:
         """x [N,C,H,W] at the start, from what the trajectory starts from."""
         return latent
@@ -163,14 +167,19 @@ class DDPM(Solver):
     """Ancestral sampling (Ho et al. 2020, Eq. 6-7) of any sub-sequence of timesteps.
 
     beta is the variance of the noise between t_next and t. ``variance``: ``fixed_small`` (that of
-    the posterior), ``fixed_large`` (beta) or ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15: the
-    network's fraction interpolates between the logarithms of both). The last step, to the clean
+    the posterior), ``fixed_large`` (beta), ``learned_range`` (Nichol & Dhariwal 2021, Eq. 15: the
+    network's fraction interpolates between the logarithms of both) or ``checkpoint`` (the
+    network's own, see :meth:`for_variance`). The last step, to the clean
     image, adds no noise unless ``noise_last``: then with the variance that the published code has
     there, the posterior's one index up (fixed_large).
     """
 
     variance: str = "fixed_small"
     noise_last: bool = False
+
+    def for_variance(self, variance: str) -> DDPM:
+        """``checkpoint`` becomes the network's own variance."""
+        return replace(self, variance=variance) if self.variance == "checkpoint" else self
 
     def advance(
         self,

@@ -15,17 +15,15 @@ lambda     ``lam``       log(sqrt(a) / sqrt(1 - a)), half the logarithm of the s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from dclip.config import Sampler
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.sampler import DDIM, DDPM, Evaluate, Evaluation, Solver, Step, predict_x0
-from dclip.diffusion.schedule import CLEAN, Pair, Schedule, mirrored, pairs_down, pairs_up
+from dclip.diffusion.sampler import DDIM, Evaluate, Evaluation, Solver, Step, predict_x0
+from dclip.diffusion.schedule import CLEAN, Schedule
 
 
 def rho(schedule: Schedule, t: int) -> float:
@@ -67,7 +65,7 @@ def _step_sizes(step: Step, before: Step, schedule: Schedule) -> tuple[float, fl
 
 
 @dataclass(frozen=True)
-class Heun(Solver):
+class HeunSolver(Solver):
     """Heun's method (trapezoidal predictor-corrector, second order): two network calls a step."""
 
     def advance(
@@ -140,7 +138,7 @@ def _lam(a: float) -> float:
 
 
 @dataclass
-class FixedPoint(Solver):
+class FixedPointSolver(Solver):
     """Inverts DDIM's own generation steps (implicit Euler upward); downward it is DDIM.
 
     A generation step from t_next to t uses eps(x', t_next); upward, x' = g(x') = f(eps(x', t_next))
@@ -273,51 +271,3 @@ class BELM(Solver):
         y_before = before.x / math.sqrt(schedule.alpha_bar(before.t))
         back = math.sqrt(schedule.alpha_bar(step.t_next)) * r**2 * (y_before - y)
         return euler(step, (1 + r) * step.eps, schedule) + back
-
-
-BOTH_WAYS: dict[str, Callable[[], Solver]] = {
-    "ddim": DDIM,
-    "ab2": AB2,
-    "heun": Heun,
-    "dpmpp_2m": DPMPP2M,
-    "belm": BELM,
-}
-
-
-MIRRORED = ("fixed_point", "belm")  # inversion goes the generation's way back: s_for is not used
-
-
-@runtime_checkable
-class OwnRule(Protocol):
-    """A sampler of a user's (``docs/extend.md``)."""
-
-    def rule(self, upward: bool) -> Solver:
-        """The step rule for inversion (``upward``) or generation."""
-        ...
-
-
-def solver_of(options: Sampler, variance: str = "fixed_small") -> Solver:
-    """The step rule downward; ``variance`` is the network's, for ancestral sampling."""
-    if isinstance(options, OwnRule):
-        return options.rule(upward=False)
-    if options.solver == "ddpm":
-        told = options.variance.value
-        return DDPM(variance if told == "checkpoint" else told, options.noise_last)
-    return DDIM(options.eta) if options.eta else inverter_of(options)
-
-
-def inverter_of(options: Sampler) -> Solver:
-    """The step rule upward: the solver's own where it has one, else DDIM."""
-    if isinstance(options, OwnRule):
-        return options.rule(upward=True)
-    if options.solver == "fixed_point":
-        return FixedPoint(options.sweeps, options.tolerance, options.damping, options.accelerate)
-    return BOTH_WAYS.get(options.solver, DDIM)()
-
-
-def pairs_of(options: Sampler) -> tuple[list[Pair], list[Pair]]:
-    """Timesteps: (inversion pairs, generation pairs). Where inversion undoes the generation, it goes its way back."""
-    down = pairs_down(options.t0, options.s_gen, options.final_step, options.grid)
-    if options.solver in MIRRORED:
-        return mirrored(down), down
-    return pairs_up(options.t0, options.s_for, options.grid), down

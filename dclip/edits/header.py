@@ -7,17 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dclip.config.options import own_settings
 from dclip.errors import DclipError
 from dclip.models.header import is_ours, read_header, t0_from_name
 
-STEPS = (
-    "t0",
-    "s_for",
-    "s_gen",
-    "final_step",
-    "grid",
-    "encode",
-)  # settings of a sampler that belong to an edit
+# settings of every sampler that belong to an edit, whatever sampler applies it
+STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode")
 
 
 def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, Any]]:
@@ -39,6 +34,7 @@ def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, 
         raise DclipError(
             f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit"
         )
+    header["sampler"] = own_settings("sampler", header["sampler"])
     return path, header
 
 
@@ -73,29 +69,34 @@ def find_edit(name: str, output: str = "outputs") -> str:
 
 
 def common_steps(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:
-    """Settings of the sampler that edits were made with, without what was ``told`` otherwise. DclipError where they differ.
+    """Settings of the sampler that edits were made with, its option as ``solver``.
 
-    Another sampler keeps the steps that the edits were made with; ``eta`` is a choice of whoever applies them.
+    Left out is what was ``told`` otherwise: with another sampler only the steps remain. ``eta`` is a
+    choice of whoever applies the edits.
+
+    Raises:
+        DclipError: the edits were made with different ones.
     """
     told, settings = set(told), {}
-    for key in headers[0]["sampler"]:
-        values = [header["sampler"].get(key) for header in headers]
+    for key in sorted(headers[0]["sampler"], key=lambda key: key != "solver"):
         if key == "eta" or f"sampler.{key}" in told or ("sampler" in told and key not in STEPS):
             continue
+        values = [header["sampler"].get(key) for header in headers]
         if any(value != values[0] for value in values):
+            setting = "sampler" if key == "solver" else f"sampler.{key}"
             choices = ", ".join(map(str, values))
             raise DclipError(
-                f"the edits were made with different sampler.{key} ({choices}); choose one: sampler.{key}={values[0]}"
+                f"the edits were made with different {setting} ({choices}); "
+                f"choose one: {setting}={values[0]}"
             )
-        settings[f"sampler.{key}"] = values[0]
+        settings[key] = values[0]
     return settings
 
 
 def adopted(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:
-    """Settings that applying edits takes over from their headers: texts and sampler. What was ``told`` otherwise is left out."""
+    """The texts that applying edits takes over from their headers, without what was ``told`` otherwise."""
     told = set(told)
-    settings = common_steps(headers, told)
-    settings |= _examples([header["edit"] for header in headers], told)
+    settings = _examples([header["edit"] for header in headers], told)
     texts = {
         "name": "+".join(header["edit"]["name"] for header in headers)
         if all(h["edit"]["name"] for h in headers)

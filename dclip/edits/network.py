@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from dclip.config import Lora as LoraOptions
+from dclip.config import Lora
 from dclip.edits.edit import DenoiserEdit, Edit
 from dclip.edits.saved import SavedEdit, foreign_weights
-from dclip.models.lora import Lora
+from dclip.models.lora import LowRankUpdates
 from dclip.models.saved import read_weights, save_weights
 from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
@@ -26,7 +26,7 @@ class NetworkEdit(DenoiserEdit):
         self,
         original: DiffusionModel,
         tuned: DiffusionModel,
-        lora: Lora | None = None,
+        lora: LowRankUpdates | None = None,
         reached: float = 1.0,
     ) -> None:
         tuned.eval().requires_grad_(False)
@@ -46,8 +46,8 @@ class NetworkEdit(DenoiserEdit):
         """The edit of a file on a copy of its base ``model``."""
         tuned = copy.deepcopy(model)
         if saved.header.get("kind_of_weights") == "lora":
-            options = LoraOptions(**saved.header["lora"])
-            lora = Lora.from_state(model.unet, options, read_weights(saved.path))
+            options = Lora(**saved.header["lora"])
+            lora = LowRankUpdates.from_state(model.unet, options, read_weights(saved.path))
             lora.merge(tuned.unet)
             return cls(model, tuned, lora)
         weights = (

@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from dclip.config import Sampler, option_name, plain
+from dclip.config import option_name, plain
+from dclip.diffusion.options import Sampler, sampler_named
 from dclip.edits.header import read_edit_header
 from dclip.errors import DclipError
 from dclip.models.header import read_header
@@ -37,9 +38,9 @@ class SavedEdit:
     @property
     def sampler(self) -> Sampler:
         """The solver and steps that the edit was made with."""
-        options = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(Sampler), self.header["sampler"])
-        )
+        settings = dict(self.header["sampler"])
+        option = sampler_named(settings.pop("solver", "ddim"))
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(option), settings))
         assert isinstance(options, Sampler)
         return options
 

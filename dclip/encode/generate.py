@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from dclip.diffusion.options import pairs_of, solver_of
 from dclip.diffusion.sampler import EpsFn
-from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.run import Run

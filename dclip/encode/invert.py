@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dclip.config import Encode
 from dclip.diffusion.noise import ImageNoise, add_noise
+from dclip.diffusion.options import inverter_of, pairs_of
 from dclip.diffusion.schedule import Pair
-from dclip.diffusion.solvers import inverter_of, pairs_of
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import atomic_save, cache_dir

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dclip.config import TranslateTask
 from dclip.diffusion.noise import ImageNoise, add_noise
+from dclip.diffusion.options import pairs_of, solver_of
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.solvers import pairs_of, solver_of
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.run import Run
 from dclip.types import Images

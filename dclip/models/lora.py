@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.config import Lora as Options
+from dclip.config import Lora
 from dclip.errors import DclipError
 
 
-class LowRank(nn.Module):
+class LayerUpdate(nn.Module):
     """The update of one layer: zero until it is trained. A rank that is more than the layer's own is cut to it."""
 
     def __init__(
@@ -57,7 +57,7 @@ class LowRank(nn.Module):
         )
 
 
-def ending(net: nn.Module, options: Options) -> tuple[str, ...]:
+def ending(net: nn.Module, options: Lora) -> tuple[str, ...]:
     """Beginnings of the names of the layers that ``decoder_from`` leaves. DclipError where the decoder has no such block."""
     if options.decoder_from is None:
         return ("",)
@@ -69,7 +69,7 @@ def ending(net: nn.Module, options: Options) -> tuple[str, ...]:
     return ("conv_out", *(f"up_blocks.{i}." for i in range(options.decoder_from, blocks)))
 
 
-def target_layers(net: nn.Module, options: Options) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
+def target_layers(net: nn.Module, options: Lora) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
     """The layers that get an update: attention's projections, convolutions, projections of the time embedding.
 
     DclipError for ``decoder_from`` beyond the network's last block.
@@ -88,7 +88,7 @@ def target_layers(net: nn.Module, options: Options) -> Iterator[tuple[str, nn.Co
             yield name, layer
 
 
-class Lora(nn.Module):
+class LowRankUpdates(nn.Module):
     """Low-rank updates for a network. Its parameters are all that is trained, saved and shared.
 
     Args:
@@ -97,12 +97,12 @@ class Lora(nn.Module):
         seed: of the random ``down`` (``up`` starts at zero, so that the network starts as it was).
     """
 
-    def __init__(self, net: nn.Module, options: Options, seed: int = 0) -> None:
+    def __init__(self, net: nn.Module, options: Lora, seed: int = 0) -> None:
         super().__init__()
         scale = (options.alpha or options.rank) / options.rank
         generator = torch.Generator().manual_seed(seed)
         layers = {
-            name: LowRank(layer, options.rank, scale, generator)
+            name: LayerUpdate(layer, options.rank, scale, generator)
             for name, layer in target_layers(net, options)
         }
         self.options, self.names = options, list(layers)
@@ -110,16 +110,18 @@ class Lora(nn.Module):
         self._hooks: list[Any] = []
 
     @classmethod
-    def from_state(cls, net: nn.Module, options: Options, state: Mapping[str, Tensor]) -> Lora:
+    def from_state(
+        cls, net: nn.Module, options: Lora, state: Mapping[str, Tensor]
+    ) -> LowRankUpdates:
         """Updates that were saved. RuntimeError if they belong to other layers."""
         lora = cls(net, options)
         lora.load_state_dict(state)
         return lora
 
-    def _pairs(self, net: nn.Module) -> Iterator[tuple[nn.Module, LowRank]]:
+    def _pairs(self, net: nn.Module) -> Iterator[tuple[nn.Module, LayerUpdate]]:
         for name in self.names:
             update = self.updates[_key(name)]
-            assert isinstance(update, LowRank)
+            assert isinstance(update, LayerUpdate)
             yield net.get_submodule(name), update
 
     def attach(self, net: nn.Module) -> None:
@@ -137,7 +139,7 @@ class Lora(nn.Module):
             self._hooks.pop().remove()
 
     @torch.no_grad()
-    def round(self) -> Lora:
+    def round(self) -> LowRankUpdates:
         """Round the updates to what their float16 file holds, so that they are the same after saving."""
         for parameter in self.parameters():
             parameter.copy_(parameter.half().float())

@@ -24,6 +24,7 @@ from dclip.config import Config, EditTask
 from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
+from dclip.diffusion.options import Ddim
 from dclip.edits.edit import Edit
 from dclip.edits.header import read_edit_header
 from dclip.edits.saved import SavedEdit
@@ -37,7 +38,7 @@ from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
-from dclip.prepare.adopt import adopt_edit
+from dclip.prepare.adopt import adopt_edit, set_eta
 from dclip.prepare.checks import to_config
 from dclip.prepare.networks import networks
 from dclip.record.record import Record
@@ -131,6 +132,12 @@ class Studio:
         self._edit: tuple[Any, Edit] | None = None
         self._strip: tuple[Any, Tensor] | None = None
 
+    @property
+    def eta(self) -> float:
+        """The noise that the page starts with."""
+        sampler = self.cfg.sampler
+        return sampler.eta if isinstance(sampler, Ddim) else 0.0
+
     def run(self, cfg: Config) -> Run:
         """The page's networks under these settings."""
         return Run(cfg, self.networks, self.record)
@@ -167,7 +174,7 @@ class Studio:
         )
         node = OmegaConf.structured(mine)
         adopt_edit(node, self.overrides)
-        node.sampler.eta = float(eta)
+        set_eta(node, float(eta))
         return to_config(node)
 
     def edit(

@@ -215,7 +215,7 @@ def _choices(studio: Studio) -> Choices:
         eta = gr.Slider(
             0,
             MOST_ETA,
-            min(studio.cfg.sampler.eta, MOST_ETA),
+            min(studio.eta, MOST_ETA),
             step=0.05,
             label="eta: noise on the way",
             elem_id="eta",

@@ -9,9 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dclip.config import DemoTask, Task, adapters_of
+from dclip.config import DemoTask, SamplerOption, Task, adapters_of
+from dclip.config.options import name_of
 from dclip.data.domains import domain_named
-from dclip.edits.header import adopted, find_edit, read_edit_header
+from dclip.diffusion.options import sampler_named
+from dclip.edits.header import adopted, common_steps, find_edit, read_edit_header
+from dclip.errors import DclipError
 from dclip.prepare.paths import CONF
 
 TEXTS = {"edit.source", "edit.target"}
@@ -45,6 +48,31 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
             _name_texts(node, header, settings)
     for key, value in adopted(headers, settings).items():
         OmegaConf.update(node, key, value)
+    _adopt_sampler(node, common_steps(headers, settings))
+
+
+def _adopt_sampler(node: DictConfig, settings: dict[str, Any]) -> None:
+    """The sampler that edits were made with, and its settings; what else was composed is kept."""
+    if "solver" in settings:
+        option, composed = sampler_named(settings.pop("solver")), dict(node.sampler)
+        node.sampler = OmegaConf.structured(option)
+        for key in node.sampler:
+            if key in composed:
+                node.sampler[key] = composed[key]
+        set_eta(node, composed.get("eta", 0.0))
+    for key, value in settings.items():
+        node.sampler[key] = value
+
+
+def set_eta(node: DictConfig, eta: float) -> None:
+    """Noise on the way down. DclipError where the sampler is not DDIM."""
+    if "eta" in node.sampler:
+        node.sampler.eta = eta
+    elif eta != 0:
+        name = name_of("sampler", OmegaConf.get_type(node, "sampler") or SamplerOption)
+        raise DclipError(
+            f"sampler.eta={eta} adds noise to DDIM, but the sampler is {name}; choose sampler=ddim"
+        )
 
 
 def _edits_to_apply(node: DictConfig) -> list[str]:

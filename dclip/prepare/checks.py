@@ -18,7 +18,6 @@ from dclip.config import (
     Mix,
     PretrainTask,
     SampleTask,
-    Solver,
     TranslateTask,
     option_name,
     planned,
@@ -95,10 +94,11 @@ def _check_pretraining(cfg: Config, task: PretrainTask) -> None:
 def _check_edits(cfg: Config) -> None:
     """Solvers, mixtures and variants, and what only some tasks have."""
     task = cfg.task
+    sampler = option_name("sampler", cfg.sampler)
     need(
-        cfg.sampler.solver is not Solver.belm or isinstance(task, ReconstructTask | EditTask),
-        f"sampler=belm is for task=reconstruct or edit, not task={_task(cfg)}: its latents hold "
-        "two states; choose sampler=fixed_point",
+        not cfg.sampler.two_states or isinstance(task, ReconstructTask | EditTask),
+        f"sampler={sampler} is for task=reconstruct or edit, not task={_task(cfg)}: its latents "
+        "hold two states; choose sampler=fixed_point",
     )
     if isinstance(task, DemoTask):
         devices = cfg.trainer.devices
@@ -147,9 +147,7 @@ def _is_random(cfg: Config) -> bool:
     """Whether two variants of an image differ."""
     if isinstance(cfg.task, TranslateTask) and cfg.task.rounds > 0:
         return True
-    sampler = cfg.sampler
-    stochastic = sampler.encode is Encode.stochastic
-    return stochastic or sampler.eta > 0 or sampler.solver is Solver.ddpm
+    return cfg.sampler.encode is Encode.stochastic or cfg.sampler.is_random
 
 
 def _check_images(cfg: Config) -> None:

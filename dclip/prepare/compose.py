@@ -16,6 +16,7 @@ from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
 from dclip.prepare.explain import choices, explain, groups
+from dclip.prepare.kinds import spelled
 from dclip.prepare.paths import CONF
 
 SEARCHPATH = "hydra.searchpath="  # folders with configurations of one's own
@@ -52,15 +53,16 @@ def check_overrides(overrides: Sequence[str]) -> Config:
                 "they would be ignored; use a setting that exists"
             )
     try:
+        plugins.load(plugins.named(overrides))
+        overrides = spelled(overrides)
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise DclipError(explain(error)) from error
+        raise DclipError(explain(error, overrides)) from error
     except ValueError as error:
         raise DclipError(_explain_value(error, overrides)) from error
 
 
 def _compose(overrides: Sequence[str]) -> Config:
-    plugins.load(plugins.named(overrides))
     settings = []
     for word in overrides:
         if not is_hydras(word) or word.startswith(SEARCHPATH):

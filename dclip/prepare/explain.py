@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from dclip.config import OPTIONS
 from dclip.errors import one_line
+from dclip.prepare.kinds import explain_kind
 
 # Choices that are gone: a pattern of the whole setting, and what to type instead.
 GONE = {
@@ -42,6 +47,8 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     if option is not None:
         return _explain_option(option[1], option[2])
     setting = re.search(r"Could not override '([^']+)'", text)
+    if setting is None:  # in a file of conf
+        setting = re.search(r"Key '[^']+' not in '\w+' full_key: (\S+)", text)
     if setting is not None:
         return _explain_setting(setting[1], words)
     cause = one_line(error.__cause__ or "", None)
@@ -64,9 +71,10 @@ def _explain_option(group: str, name: str) -> str:
 
 def _explain_setting(key: str, words: Sequence[str]) -> str:
     """There is no such setting: what is there instead?"""
-    hydras = [word for word in words if word.startswith("hydra/")]
-    node = compose("config", overrides=hydras, return_hydra_config=bool(hydras))
-    owner, keys = _deepest(node, key)
+    kind = explain_kind(key, words)
+    if kind is not None:
+        return kind
+    owner, keys = _deepest(_composed(key, words), key)
     if owner and not keys:
         return f"there is no setting {key}; this {owner} has no settings"
     prefix, place = f"{owner}.", f"Below {owner}"
@@ -74,8 +82,29 @@ def _explain_setting(key: str, words: Sequence[str]) -> str:
         prefix, place = "", "At the top"
         keys += [group for group in groups() if group not in keys]
     wrong = key.removeprefix(prefix).split(".")[0]
-    hint = _did_you_mean(wrong, keys, prefix)
+    hint = _owned_by(owner, wrong) or _did_you_mean(wrong, keys, prefix)
     return f"there is no setting {key}{hint} {place} there are: {', '.join(sorted(keys))}"
+
+
+def _composed(key: str, words: Sequence[str]) -> DictConfig:
+    """The configuration with the options that ``words`` choose, as far as it can be composed."""
+    hydras = [word for word in words if word.startswith("hydra/")]
+    chosen = [word for word in words if word.split("=")[0] in groups()]
+    own = [word for word in chosen if word.split("=")[0] == key.split(".")[0]]
+    for some in (chosen, own):
+        try:
+            return compose("config", overrides=[*hydras, *some], return_hydra_config=bool(hydras))
+        except (HydraException, OmegaConfBaseException, ValueError):
+            continue  # what cannot be composed may be the very error to explain
+    return compose("config", overrides=hydras, return_hydra_config=bool(hydras))
+
+
+def _owned_by(group: str, key: str) -> str | None:
+    """Another option of the group that has the setting."""
+    for name, option in OPTIONS.get(group, {}).items():
+        if is_dataclass(option) and key in (field.name for field in fields(option)):
+            return f"; {group}={name} has it."
+    return None
 
 
 def _deepest(node: DictConfig, path: str) -> tuple[str, list[str]]:

@@ -146,7 +146,7 @@ def needed(cfg: Config) -> list[Need]:
 
 def _without_clip(cfg: Config) -> str:
     """The setting with which a run does without a CLIP; empty where nothing does."""
-    learned = planned(cfg).task.learns and cfg.loss.clip > 0
+    learned = planned(cfg).task.learns and cfg.loss.needs_clip
     return "" if learned else "metric.clip=false"
 
 

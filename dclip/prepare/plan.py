@@ -28,13 +28,9 @@ from typing import Any
 from dclip.config import (
     Config,
     DemoTask,
-    Encode,
-    FinalStep,
     PretrainTask,
     ReconstructTask,
-    Sampler,
     SampleTask,
-    Solver,
     TranslateTask,
     WandbMode,
     option_name,
@@ -119,40 +115,26 @@ def image_counts(cfg: Config) -> ImageCounts:
     return ImageCounts(data.train, data.validation, count)
 
 
-def inversion_calls(sampler: Sampler) -> int:
-    """Network calls that bring one image to t0, at most."""
-    if sampler.encode is Encode.stochastic:
-        return 0
-    # steps of the generation's way back
-    mirrored = sampler.s_gen - (sampler.final_step is FinalStep.to_t0)
-    return {
-        Solver.fixed_point: sampler.sweeps * mirrored + 1,
-        Solver.belm: mirrored + 1,
-        Solver.ab2: sampler.s_for,
-        Solver.heun: 2 * (sampler.s_for - 1),
-    }.get(sampler.solver, sampler.s_for - 1)
-
-
 def calls(cfg: Config) -> dict[str, float]:
     """U-Net evaluations (in forward passes of one image) of every part of a run."""
     task, sampler, images = cfg.task, cfg.sampler, image_counts(cfg)
     if isinstance(task, PretrainTask):
         return {"train": BACKWARD * task.steps * task.batch}
-    invert = inversion_calls(sampler)
+    invert, generate = sampler.encoding_calls(), sampler.generation_calls()
     if isinstance(task, SampleTask):
         work = {"invert": float(images.test * invert)} if task.from_images else {}
         return {**work, **method_of(cfg).cost(cfg, images).calls}
     both = 1 if cfg.gamma in (0, 1) else 2
     work = {
         "invert": float(images.test * invert),
-        "edit": float(images.test * sampler.s_gen * both),
+        "edit": float(images.test * generate * both),
     }
     if isinstance(task, ReconstructTask):
         return work
     if isinstance(task, TranslateTask):
         translate = {"translate": float(task.rounds * task.steps * images.test)}
         return {**translate, **work} if cfg.edit.adapters else translate
-    work["edit"] += 2 * len(cfg.degrees) * min(6, images.test) * sampler.s_gen  # the strip
+    work["edit"] += 2 * len(cfg.degrees) * min(6, images.test) * generate  # the strip
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls

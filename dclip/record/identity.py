@@ -31,8 +31,23 @@ class Removed:
 
 
 # Hashes are taken as if these were still there, so that runs and studies of older versions are
-# recognised. Whoever removes a setting adds it: Removed("method.k", 1, beside="method.objective")
-REMOVED: tuple[Removed, ...] = ()
+# recognised. Whoever removes a setting adds it: Removed("method.k", 1, beside="method.epochs")
+REMOVED: tuple[Removed, ...] = (
+    # once every sampler had the settings of all
+    Removed("sampler.eta", 0.0, beside="sampler.t0"),
+    Removed("sampler.sweeps", 6, beside="sampler.t0"),
+    Removed("sampler.tolerance", 3e-3, beside="sampler.t0"),
+    Removed("sampler.damping", 1.0, beside="sampler.t0"),
+    Removed("sampler.accelerate", True, beside="sampler.t0"),
+    Removed("sampler.variance", "checkpoint", beside="sampler.t0"),
+    Removed("sampler.noise_last", False, beside="sampler.t0"),
+    # every objective those of all, and every loss a margin
+    Removed("method.k", 1, beside="method.s_train"),
+    Removed("method.faithful_id", False, beside="method.s_train"),
+    Removed("method.drawn_t", False, beside="method.s_train"),
+    Removed("loss.shift", 0.0, beside="loss.clip"),
+    Removed("loss.margin", 0.3, beside="loss.clip"),
+)
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
 MOVED: dict[str, str] = {}

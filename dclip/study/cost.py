@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dclip.config import Config, Sampler, Solver, plain
+from dclip.config import Config, plain
 from dclip.prepare import plan
 from dclip.study.grid import Key
 from dclip.study.progress import PlannedRun, Progress, missing
@@ -49,15 +49,10 @@ def inversion_key(cfg: Config) -> str:
     sampler = {**settings["sampler"]}
     for name in DOWNWARDS:
         sampler.pop(name, None)
-    if not mirrored(cfg.sampler):
+    if not cfg.sampler.mirrored:
         sampler.pop("s_gen")
     parts = [settings[group] for group in ("checkpoint", "dataset", "input")]
     return repr([*parts, sampler, cfg.task.learns])
-
-
-def mirrored(sampler: Sampler) -> bool:
-    """Whether an inversion takes the steps of its generation backwards."""
-    return sampler.solver in (Solver.fixed_point, Solver.belm)
 
 
 # ------------------------------------------------------------------------------------- text

@@ -7,12 +7,12 @@ import torch
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, Prediction, sample
 from dclip.diffusion.schedule import Schedule, mirrored, pairs_down, pairs_up
-from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPoint, Heun
+from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPointSolver, HeunSolver
 from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()
 A = SCHEDULE.alpha_bar
-SECOND_ORDER = [AB2(), Heun(), DPMPP2M()]
+SECOND_ORDER = [AB2(), HeunSolver(), DPMPP2M()]
 
 
 def optimal_for_normal_data(x, t):
@@ -54,7 +54,7 @@ def test_ddim_converges_at_first_order_and_is_far_behind(up):
     assert ab2[-1] < ddim[-1] / 20
 
 
-@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint()], ids=name)
+@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPointSolver()], ids=name)
 def test_a_constant_eps_is_followed_exactly_whatever_the_steps(solver):
     x = start()
     latent = sample(constant(0.7), x, pairs_up(600, 7), SCHEDULE, solver=solver)
@@ -82,7 +82,7 @@ def test_dpm_solver_follows_a_constant_x0_exactly():
 
 @pytest.mark.parametrize(
     ("solver", "calls"),
-    [(DDIM(), 10), (AB2(), 11), (DPMPP2M(), 10), (Heun(), 19)],
+    [(DDIM(), 10), (AB2(), 11), (DPMPP2M(), 10), (HeunSolver(), 19)],
     ids=lambda v: str(v),
 )
 def test_network_calls_of_a_generation_of_ten_steps(solver, calls):
@@ -95,7 +95,7 @@ def test_network_calls_of_a_generation_of_ten_steps(solver, calls):
 @pytest.mark.parametrize("final", ["to_clean", "to_t0"])
 def test_fixed_point_latents_reconstruct_on_their_own_coarse_grid(final):
     x, down = 0.5 * start(4), pairs_down(500, 6, final)
-    latent = sample(wavy, x, mirrored(down), SCHEDULE, solver=FixedPoint(60, 1e-9, 0.5))
+    latent = sample(wavy, x, mirrored(down), SCHEDULE, solver=FixedPointSolver(60, 1e-9, 0.5))
     again = sample(wavy, latent, down, SCHEDULE)
     plain = sample(wavy, sample(wavy, x, pairs_up(500, 40), SCHEDULE), down, SCHEDULE)
     assert float((again - x).abs().max()) < 1e-6
@@ -106,7 +106,7 @@ def test_fixed_point_stops_early_and_every_image_by_itself():
     x = torch.cat([torch.zeros(1, 3, 4, 4, dtype=torch.float64), 0.5 * start(1)])
     up = mirrored(pairs_down(400, 6))
     seen, eps_fn = counted(lambda x, t: Prediction(0.3 * x))
-    sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPoint(50, 1e-6))
+    sample(eps_fn, x[:1], up, SCHEDULE, solver=FixedPointSolver(50, 1e-6))
     easy = len(seen)
     rows = []
     both = sample(
@@ -114,10 +114,10 @@ def test_fixed_point_stops_early_and_every_image_by_itself():
         x,
         up,
         SCHEDULE,
-        solver=FixedPoint(50, 1e-6),
+        solver=FixedPointSolver(50, 1e-6),
     )
     alone = torch.cat(
-        [sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPoint(50, 1e-6)) for one in x]
+        [sample(eps_fn, one[None], up, SCHEDULE, solver=FixedPointSolver(50, 1e-6)) for one in x]
     )
     assert easy == len(up) + 1  # where a step begins, the one before has looked already
     assert len(rows) > 2 * easy
@@ -131,7 +131,9 @@ def test_extrapolation_finds_the_same_fixed_point_with_fewer_calls():
     for accelerate in (False, True):
         seen, eps_fn = counted(lambda x, t: Prediction(0.8 * x + 0.05 * wavy(x, t).eps))
         found.append(
-            sample(eps_fn, x, up, SCHEDULE, solver=FixedPoint(100, 1e-8, accelerate=accelerate))
+            sample(
+                eps_fn, x, up, SCHEDULE, solver=FixedPointSolver(100, 1e-8, accelerate=accelerate)
+            )
         )
         calls.append(len(seen))
     torch.testing.assert_close(*found, rtol=0, atol=1e-6)
@@ -146,7 +148,7 @@ def test_extrapolation_survives_a_network_that_swings_between_two_answers():
             x,
             up,
             SCHEDULE,
-            solver=FixedPoint(20, 1e-8, damping),
+            solver=FixedPointSolver(20, 1e-8, damping),
         )
         assert bool(torch.isfinite(found).all())
         assert float(found.abs().max()) < 20
@@ -162,7 +164,9 @@ def test_a_solver_forgets_between_walks(solver):
     )
 
 
-@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint(), FixedPoint(3, 1e-9)], ids=name)
+@pytest.mark.parametrize(
+    "solver", [*SECOND_ORDER, FixedPointSolver(), FixedPointSolver(3, 1e-9)], ids=name
+)
 def test_a_batch_of_one_gives_the_picture_of_a_batch_of_four(solver):
     x, up = start(4), pairs_up(500, 6)
     whole = sample(wavy, x, up, SCHEDULE, solver=solver, noise=ImageNoise("abcd"))
@@ -170,7 +174,7 @@ def test_a_batch_of_one_gives_the_picture_of_a_batch_of_four(solver):
     torch.testing.assert_close(whole, single, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPoint()], ids=name)
+@pytest.mark.parametrize("solver", [*SECOND_ORDER, FixedPointSolver()], ids=name)
 def test_gradients_flow_through_every_solver(solver):
     x = start().requires_grad_()
     sample(wavy, x, pairs_down(500, 4), SCHEDULE, solver=solver).sum().backward()

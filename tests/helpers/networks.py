@@ -67,15 +67,15 @@ def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None,
     It is a shifted bias, or low-rank updates (``lora``: their seed).
     """
 
-    from dclip.config import Lora as LoraOptions
-    from dclip.models.lora import Lora
+    from dclip.config import Lora
+    from dclip.models.lora import LowRankUpdates
 
     cfg = configure(
         *words({**tiny, "experiment": f"toonfaces_{name}", "checkpoint.name": net}, **settings)
     )
     tuned, updates = load_model(str(net)), None
     if lora:
-        updates = Lora(tuned.unet, LoraOptions(2, decoder_from=decoder_from), 0)
+        updates = LowRankUpdates(tuned.unet, Lora(2, decoder_from=decoder_from), 0)
         with torch.no_grad():
             for i, update in enumerate(updates.updates.values(), 1000 * (int(lora) - 1)):
                 update.up.copy_(

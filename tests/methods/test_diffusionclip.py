@@ -12,7 +12,8 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit
-from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective, lr_factor
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.module import DiffusionClipTuning, lr_factor
 from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
 from dclip.models.checkpoints import load_model
 from dclip.record.record import Record
@@ -42,9 +43,9 @@ def make(nets, clip, tiny, tmp_path):
         model.unet.requires_grad_(True)
         weights = weights or Loss(clip=1.0, l1=0.3, id=0)
         images, latents = images16(), images16(seed=9).pixels
-        objective = Objective.prepare(weights, clip, None, images, TEXTS)
+        objective = EditLoss.prepare(weights, clip, None, images, TEXTS)
         held = (
-            (Objective.prepare(weights, clip, None, images16(2, 5), TEXTS), latents[:2])
+            (EditLoss.prepare(weights, clip, None, images16(2, 5), TEXTS), latents[:2])
             if validated
             else None
         )

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import dclip
-from dclip.config import Lora as Options
-from dclip.config import Loss
+from dclip.config import Lora, Loss
 from dclip.diffusion.schedule import pairs_down
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit
-from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.models.checkpoints import load_model
-from dclip.models.lora import Lora, target_layers
+from dclip.models.lora import LowRankUpdates, target_layers
 from dclip.models.memory import saved_for_backward
 from dclip.models.unet import TOONFACES_UNET, build_unet
 from dclip.record.record import Record
@@ -33,7 +33,7 @@ def pictures(n=2, size=16, seed=0):
 
 def trained(net, rank=2, alpha=None, seed=0, **layers):
     """Updates that are not zero any more."""
-    lora = Lora(net, Options(rank, alpha, **layers), seed)
+    lora = LowRankUpdates(net, Lora(rank, alpha, **layers), seed)
     with torch.no_grad():
         for i, update in enumerate(lora.updates.values()):
             update.up.copy_(
@@ -73,7 +73,7 @@ def output(net, x=None):
 def test_an_untrained_update_is_the_identity(attentive):
     before = output(attentive)
     net = copy.deepcopy(attentive)
-    Lora(net, Options(4)).attach(net)
+    LowRankUpdates(net, Lora(4)).attach(net)
     assert torch.equal(output(net), before)
 
 
@@ -118,7 +118,7 @@ def test_the_layers_that_get_an_update_can_be_chosen(attentive):
             n
             for n, _ in target_layers(
                 attentive,
-                Options(1, attention=kind == "attention", conv=kind == "conv", time=kind == "time"),
+                Lora(1, attention=kind == "attention", conv=kind == "conv", time=kind == "time"),
             )
         }
         for kind in ("attention", "conv", "time")
@@ -141,16 +141,16 @@ def test_the_layers_that_get_an_update_can_be_chosen(attentive):
 
 
 def test_updates_may_be_kept_to_the_end_of_the_network(attentive):
-    names = [n for n, _ in target_layers(attentive, Options(1, decoder_from=1))]
+    names = [n for n, _ in target_layers(attentive, Lora(1, decoder_from=1))]
     assert "conv_out" in names
     assert all(n == "conv_out" or n.startswith("up_blocks.1.") for n in names)
     assert len(names) > 5
-    whole = [n for n, _ in target_layers(attentive, Options(1, decoder_from=0))]
+    whole = [n for n, _ in target_layers(attentive, Lora(1, decoder_from=0))]
     assert {n.split(".")[0] for n in whole} == {"up_blocks", "conv_out"}
     with pytest.raises(
         DclipError, match=r"decoder_from=2 is none of this network's decoder blocks; choose 0 to 1"
     ):
-        list(target_layers(attentive, Options(1, decoder_from=2)))
+        list(target_layers(attentive, Lora(1, decoder_from=2)))
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,14 @@ def test_updates_may_be_kept_to_the_end_of_the_network(attentive):
 )
 def test_a_place_without_a_rank_or_before_the_first_block_is_refused(settings):
     with pytest.raises(DclipError, match=r"method\.lora\.decoder_from"):
-        Options(**settings)
+        Lora(**settings)
 
 
 def test_what_comes_before_the_updates_needs_no_graph(attentive):
     kept = []
     for first in (None, 1):
         net = copy.deepcopy(attentive)
-        lora = Lora(net, Options(2, decoder_from=first))
+        lora = LowRankUpdates(net, Lora(2, decoder_from=first))
         lora.attach(net)
         with saved_for_backward([*net.parameters(), *lora.parameters()]) as saved:
             net(pictures(), TIMES, return_dict=False)
@@ -175,7 +175,7 @@ def test_what_comes_before_the_updates_needs_no_graph(attentive):
 
 def test_only_the_updates_are_trained(attentive):
     net = copy.deepcopy(attentive).requires_grad_(True)
-    lora = Lora(net, Options(2))
+    lora = LowRankUpdates(net, Lora(2))
     lora.attach(net)
     net(pictures(), TIMES, return_dict=False)[0].square().mean().backward()
     assert all(p.grad is None and not p.requires_grad for p in net.parameters())
@@ -229,14 +229,14 @@ def test_an_update_is_a_small_part_of_the_real_networks(config, base, rank, most
 
 
 def weights_of(net):
-    return [layer.weight for _, layer in target_layers(net, Options(1))]
+    return [layer.weight for _, layer in target_layers(net, Lora(1))]
 
 
 def test_the_count_is_that_of_the_updates_themselves(attentive):
     counted = sum(
         min(4, len(w), w[0].numel()) * (len(w) + w[0].numel()) for w in weights_of(attentive)
     )
-    assert sum(p.numel() for p in Lora(attentive, Options(4)).parameters()) == counted
+    assert sum(p.numel() for p in LowRankUpdates(attentive, Lora(4)).parameters()) == counted
 
 
 def test_the_file_of_a_toonfaces_update_is_a_tenth_of_the_base(tmp_path):
@@ -245,7 +245,7 @@ def test_the_file_of_a_toonfaces_update_is_a_tenth_of_the_base(tmp_path):
 
     save_weights(
         tmp_path / "a.safetensors",
-        Lora(build_unet(TOONFACES_UNET), Options(8)),
+        LowRankUpdates(build_unet(TOONFACES_UNET), Lora(8)),
         {"kind": "edit"},
         torch.float16,
     )
@@ -269,9 +269,9 @@ def tuned(nets, clip, tiny, tmp_path):
     record.folder.mkdir()
     model, images = load_model(str(nets["model16"])), Images(pictures(4), tuple("abcd"))
     base = {k: v.clone() for k, v in model.unet.state_dict().items()}
-    lora = Lora(model.unet, cfg.method.lora, cfg.seed)
+    lora = LowRankUpdates(model.unet, cfg.method.lora, cfg.seed)
     lora.attach(model.unet)
-    objective = Objective.prepare(
+    objective = EditLoss.prepare(
         Loss(clip=1.0, l1=0.3, id=0), clip, None, images, ("person", "zombie")
     )
     tuning = DiffusionClipTuning(

@@ -1,9 +1,8 @@
 import torch
 
-from dclip.config import Sampler, Solver
 from dclip.data.toonfaces.images import toonfaces
+from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of, solver_of
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.solvers import inverter_of, pairs_of, solver_of
 from dclip.encode.invert import latent_path
 from dclip.metrics import functional
 from dclip.models.checkpoints import (
@@ -42,7 +41,7 @@ def test_predict_is_eps_where_no_variance_is_learned(model):
 def test_fast_calls_move_no_picture_and_no_metric_beyond_the_stated_tolerance():
     """trainer.speed=fast, as a GPU would compute it, on the shipped network: there and back again."""
     model, pictures = load_model("toonfaces"), toonfaces("test", 1).pixels
-    options = Sampler(Solver.fixed_point, 500, s_gen=6, sweeps=2)
+    options = FixedPoint(500, s_gen=6, sweeps=2)
     made, latents = {}, {}
     for model.fast in (False, True):
         up, down = pairs_of(options)

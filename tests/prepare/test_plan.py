@@ -1,10 +1,8 @@
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 
-from dclip.config import Encode, FinalStep, Sampler, Solver
 from dclip.files import read_json
 from dclip.models import sizes
 from dclip.models.registry import TABLE
@@ -58,29 +56,6 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     ]
     assert found["may_not_fetch"] == "HF_HUB_OFFLINE=1"
     assert found["network"] == []
-
-
-@pytest.mark.parametrize("final", ["to_clean", "to_t0"])
-@pytest.mark.parametrize(
-    "solver", ["ddim", "ddpm", "ab2", "heun", "dpmpp_2m", "fixed_point", "belm"]
-)
-def test_a_plan_counts_the_calls_of_every_inversion(solver, final):
-    from dclip.diffusion.sampler import Prediction, sample
-    from dclip.diffusion.schedule import Schedule
-    from dclip.diffusion.solvers import inverter_of, pairs_of
-
-    options = Sampler(Solver(solver), 500, 9, 5, final_step=FinalStep(final), tolerance=1e-30)
-    seen = []
-    x = torch.randn(1, 1, 2, 2, dtype=torch.float64)
-    sample(
-        lambda x, t: seen.append(1) or Prediction(torch.sin(3 * x)),
-        x,
-        pairs_of(options)[0],
-        Schedule(),
-        solver=inverter_of(options),
-    )  # never quite still
-    assert plan.inversion_calls(options) == len(seen)
-    assert plan.inversion_calls(replace(options, encode=Encode.stochastic)) == 0
 
 
 def test_a_plan_names_its_device_and_its_basis(photos, monkeypatch):

@@ -47,14 +47,15 @@ def test_a_setting_that_was_removed_counts_with_the_value_it_had(monkeypatch):
     cfg = configure("task=reconstruct")
     before = config_hash(cfg)
 
-    def without_damping(config):
+    def without_grid(config):
         settings = plain(config)
-        del settings["sampler"]["damping"]
+        del settings["sampler"]["grid"]
         return settings
 
-    monkeypatch.setattr(identity, "plain", without_damping)
+    monkeypatch.setattr(identity, "plain", without_grid)
     assert config_hash(cfg) != before
-    monkeypatch.setattr(identity, "REMOVED", (Removed("sampler.damping", 1.0),))
+    removed = (*identity.REMOVED, Removed("sampler.grid", "uniform"))
+    monkeypatch.setattr(identity, "REMOVED", removed)
     assert config_hash(cfg) == before
 
 

@@ -192,7 +192,7 @@ def test_every_row_of_a_study_is_possible_and_its_columns_exist(name, tmp_path, 
     others = {run for job in study.jobs for run in job.first}
     if not name.endswith("ablations"):  # whose parts share their usual setting
         assert len(planned) == len(study.jobs) + len(others)
-    settings = OmegaConf.structured(planned[-1].cfg)
+    settings = OmegaConf.create(identity.canonical(plain(planned[-1].cfg)))
     for source in study.columns.values():
         if source.endswith("/ baseline"):
             assert source.removesuffix("/ baseline").strip() in study.columns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,15 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.edits.network import NetworkEdit
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
-from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.loss import edit_loss
+from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.methods.diffusionclip.settings import TuningOptions
 from dclip.metrics.functional import counterfactual_ratio
-from dclip.models.lora import Lora
+from dclip.models.lora import LowRankUpdates
 from dclip.record.curves import CurveLogger
 from dclip.record.pictures import grid_picture
 from dclip.run import Run
 from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
-from dclip.text.direction import direction_of
 
 log = logging.getLogger("dclip")
 
@@ -39,31 +38,23 @@ def adapt(run: Run, options: TuningOptions, starts: Mapping[str, Encoded]) -> Ne
     Raises:
         DclipError: no CLIP was built, or the weights are not finite at the end.
     """
-    networks, train, validation = run.networks, starts["train"], starts["validation"]
-    clip = networks.clip
-    if clip is None:
-        raise DclipError(
-            "loss.clip is 0 and metric.clip is off, so no CLIP guides the edit; "
-            "set loss.clip above 0"
-        )
-    texts = direction_of(run.cfg, train.sources)
-    direction = texts(clip) if callable(texts) else texts
-
-    objective = partial(Objective.prepare, run.cfg.loss, clip, networks.identity)
+    train, validation = starts["train"], starts["validation"]
+    loss = edit_loss(run, train.sources)
     tuned = copy.deepcopy(run.model)
-    lora = Lora(tuned.unet, options.lora, run.cfg.seed) if options.lora.rank else None
-    if lora is None:
-        tuned.unet.requires_grad_(True)
-    else:
+    lora = None
+    if options.lora.rank:
+        lora = LowRankUpdates(tuned.unet, options.lora, run.cfg.seed)
         lora.attach(tuned.unet)
+    else:
+        tuned.unet.requires_grad_(True)
     validated = len(validation) > 0
     known = None
     if validated:
-        known = (objective(validation.sources, direction), validation.latents)
+        known = (loss.of(validation.sources), validation.latents)
     sampler = run.cfg.sampler
     tuning = DiffusionClipTuning(
         tuned,
-        objective(train.sources, direction),
+        loss,
         train.latents,
         pairs_down(sampler.t0, options.s_train, sampler.final_step, sampler.grid),
         options,

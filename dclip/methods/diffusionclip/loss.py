@@ -1,15 +1,104 @@
-"""The fine-tuning loss of a run's images, for whatever is tuned under it."""
+"""The loss of an edit (DiffusionCLIP, Eq. 10-11), with all that is known of the source images.
+
+clip * L_dir(x', x0) + l1 * |x' - x0| + id * L_id(x', x0), and ours: shift * L_shift(x', x0).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dclip import losses
+from dclip.config import Loss, ShiftLoss
 from dclip.errors import DclipError
-from dclip.methods.diffusionclip.module import Objective
+from dclip.models.clip import ClipModel
+from dclip.models.identity import IdentityModel
 from dclip.run import Run
 from dclip.text.direction import direction_of
 from dclip.types import Images
 
+Terms = dict[str, Tensor]
 
-def edit_loss(run: Run, images: Images) -> Objective:
+
+@dataclass
+class EditLoss:
+    """The weighted loss of edited images; features of their sources are computed once.
+
+    ``identity`` may be None only while its weight is 0.
+    """
+
+    options: Loss
+    clip: ClipModel
+    identity: IdentityModel | None
+    direction: Tensor
+    images: Tensor
+    clip_features: Tensor
+    id_features: Tensor | None
+
+    @classmethod
+    @torch.no_grad()
+    def prepare(
+        cls,
+        options: Loss,
+        clip: ClipModel,
+        identity: IdentityModel | None,
+        images: Images,
+        texts: tuple[str, str] | Tensor,
+    ) -> EditLoss:
+        """Encode the source images, and the texts (or take a direction [D] of features as it is)."""
+        direction = texts
+        if not isinstance(direction, Tensor):
+            forms = losses.templates(options.templates)
+            direction = losses.text_direction(clip.text_features, *direction, forms)
+        pixels = images.pixels.to(direction.device)
+        features, id_features = clip.image_features(pixels), None
+        if options.id == 0:
+            identity = None
+        if identity is not None:
+            id_features = identity.features(pixels)
+        return cls(options, clip, identity, direction, pixels, features, id_features)
+
+    def of(self, images: Images) -> EditLoss:
+        """The same loss, along the same direction, of other source images."""
+        return EditLoss.prepare(self.options, self.clip, self.identity, images, self.direction)
+
+    def __call__(self, edited: Tensor, index: Sequence[int], id_of: Tensor | None = None) -> Terms:
+        """The terms and their weighted ``total`` for edited images of the sources at ``index``.
+
+        A term whose weight is 0 is absent. ``id_of`` is what the identity network sees instead of
+        the edited images (``faithful_id``).
+        """
+        i = list(index)
+        terms = self._clip_terms(edited, i) if self.options.needs_clip else {}
+        if self.options.l1 > 0:
+            terms["l1"] = losses.l1(edited, self.images[i])
+        if self.identity is not None and self.id_features is not None:
+            id_features = self.identity.features(edited if id_of is None else id_of)
+            terms["id"] = losses.identity(id_features, self.id_features[i])
+        total = edited.new_zeros(())
+        for name, value in terms.items():
+            total = total + self.options.weights[name] * value
+        return {**terms, "total": total}
+
+    def _clip_terms(self, edited: Tensor, index: list[int]) -> Terms:
+        options, direction, terms = self.options, self.direction, {}
+        features, before = self.clip.image_features(edited), self.clip_features[index]
+        if options.clip > 0:
+            terms["clip"] = losses.directional(features, before, direction, options.form.value)
+        if isinstance(options, ShiftLoss) and options.shift > 0:
+            terms["shift"] = losses.shift(features, before, direction, options.margin)
+        return terms
+
+    def s_dir(self, edited: Tensor) -> Tensor:
+        """Mean cosine of the image's change with the texts' (Eq. 30), over all sources, edited."""
+        features = self.clip.image_features(edited)
+        return losses.direction_cosine(features, self.clip_features, self.direction).mean()
+
+
+def edit_loss(run: Run, images: Images) -> EditLoss:
     """The weighted loss of ``loss=`` for edits of these images, along the direction of ``edit``.
 
     Call it with edited images [n,3,H,W] and their positions among ``images``; it returns the loss
@@ -26,4 +115,4 @@ def edit_loss(run: Run, images: Images) -> Objective:
         )
     texts = direction_of(run.cfg, images)
     direction = texts(clip) if callable(texts) else texts
-    return Objective.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)
+    return EditLoss.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)

@@ -1,17 +1,22 @@
-"""How the loss of an edited image reaches the network: one function an objective, all in ``OBJECTIVES``.
+"""How the loss of an edited image reaches the network: one function an objective.
 
-An objective yields loss terms; each yield is one update of the weights (backward and optimiser step happen before it goes on).
+An objective yields loss terms. Each yield is one update of the weights: backward and optimiser step
+happen before it goes on. Its option (``options.py``) says what it costs.
 
-====================  ===========  ========================================  ===========================================
-objective             updates      network calls, of which with gradient     gradient
-====================  ===========  ========================================  ===========================================
-chain                 1            S, S                                      exact (DiffusionCLIP, Algorithm 1)
-chain_checkpointed    1            2 S, S; memory of one call                exact
-gpu_efficient         S            S, S; memory of one call                  of each step's predicted x0 (Algorithm 2)
-last_k                1            S, k                                      of the last k steps (DRaFT, Clark et al. 2024)
-onestep               1            1, 1                                      of the x0 predicted at t0 (Starodubcev et al. 2023)
-annealed              1            S, 1 .. S                                 last_k, k growing over the epochs
-====================  ===========  ========================================  ===========================================
+====================  ===========  ============================  ====================================
+objective             updates      network calls, of which       gradient
+                                   with gradient
+====================  ===========  ============================  ====================================
+chain                 1            S, S                          exact (DiffusionCLIP, Algorithm 1)
+chain_checkpointed    1            2 S, S; memory of one call    exact
+gpu_efficient         S            S, S; memory of one call      of each step's predicted x0
+                                                                 (DiffusionCLIP, Algorithm 2)
+last_k                1            S, k                          of the last k steps (DRaFT, Clark
+                                                                 et al. 2024)
+onestep               1            1, 1                          of the x0 predicted at t0
+                                                                 (Starodubcev et al. 2023)
+annealed              1            S, 1 .. S                     last_k, k growing over the epochs
+====================  ===========  ============================  ====================================
 """
 
 from __future__ import annotations
@@ -19,7 +24,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -28,19 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Evaluator, Prediction, sample
 from dclip.diffusion.schedule import Pair, Schedule
-from dclip.methods.diffusionclip.settings import ObjectiveName, TuningOptions
-
-Terms = dict[str, Tensor]
-
-
-class EditLoss(Protocol):
-    """The loss of edited images, with what is known of their sources."""
-
-    images: Tensor
-
-    def __call__(self, edited: Tensor, index: Sequence[int], id_of: Tensor | None = None) -> Terms:
-        """Terms and their weighted ``total``; the identity term looks at ``id_of`` instead where it is given."""
-        ...
+from dclip.methods.diffusionclip.loss import EditLoss, Terms
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Work:
     Attributes:
         eps_fn: the network being tuned.
         pairs: generation's (t, t_next), from t0 down.
-        latents: [n,3,H,W] at t0; for ``onestep`` not needed.
+        latents: [n,3,H,W] at t0; none where the objective does not need them.
         index: the batch's positions among the training images.
         batch: how many batches came before; with ``seed`` it decides all noise.
         progress: 0 in the first epoch, 1 in the last.
@@ -64,17 +56,20 @@ class Work:
     index: Sequence[int]
     batch: int
     progress: float
-    options: TuningOptions
     seed: int = 0
+
+
+Objective = Callable[[Work], Iterator[Terms]]
 
 
 def chain(work: Work) -> Iterator[Terms]:
     """Through all steps."""
-    yield work.loss(sample(work.eps_fn, work.latents, work.pairs, work.schedule), work.index)
+    edited = sample(work.eps_fn, work.latents, work.pairs, work.schedule)
+    yield work.loss(edited, work.index)
 
 
 def chain_checkpointed(work: Work) -> Iterator[Terms]:
-    """Through all steps; each call's graph is made again when the gradient arrives there, instead of being kept."""
+    """Through all steps; a call's graph is made again when the gradient arrives there, not kept."""
 
     def eps_fn(x: Tensor, t: Tensor) -> Prediction:
         prediction: Prediction = checkpoint(work.eps_fn, x, t, use_reentrant=False)
@@ -83,33 +78,36 @@ def chain_checkpointed(work: Work) -> Iterator[Terms]:
     yield work.loss(sample(eps_fn, work.latents, work.pairs, work.schedule), work.index)
 
 
-def gpu_efficient(work: Work) -> Iterator[Terms]:
+def gpu_efficient(work: Work, faithful_id: bool = False) -> Iterator[Terms]:
     """One update for every step, on its predicted x0; the next step starts from a detached x.
 
-    All losses look at the predicted x0. As published, ``faithful_id`` shows the detached x of the next step to the identity
-    loss, which thereby has a value but no gradient.
+    All losses look at the predicted x0. As published, ``faithful_id`` shows the detached x of the
+    next step to the identity loss, which thereby has a value but no gradient.
     """
     x, evaluate = work.latents, Evaluator(work.eps_fn, work.schedule)
     for t, t_next in work.pairs:
         step = evaluate(x, t).toward(t_next)
         x = DDIM().advance(step, work.schedule, None).detach()
-        yield work.loss(step.x0, work.index, id_of=x if work.options.faithful_id else None)
+        yield work.loss(step.x0, work.index, id_of=x if faithful_id else None)
 
 
-def last_k(work: Work, k: int | None = None) -> Iterator[Terms]:
+def last_k(work: Work, k: int) -> Iterator[Terms]:
     """Through the last ``k`` steps; those before run without gradient."""
-    cut = max(len(work.pairs) - (k or work.options.k), 0)
+    cut = max(len(work.pairs) - k, 0)
     with torch.no_grad():
         x = sample(work.eps_fn, work.latents, work.pairs[:cut], work.schedule)
     yield work.loss(sample(work.eps_fn, x, work.pairs[cut:], work.schedule), work.index)
 
 
-def onestep(work: Work) -> Iterator[Terms]:
-    """On the x0 predicted from an image noised in closed form: one call an update, and no inversion."""
+def onestep(work: Work, drawn_t: bool = False) -> Iterator[Terms]:
+    """On the x0 predicted from an image noised in closed form: one call, and no inversion.
+
+    Noised to t0; ``drawn_t``: to a t drawn from [1, t0].
+    """
     t = work.pairs[0][0]
-    if work.options.drawn_t:
-        drawer = torch.Generator().manual_seed(work.seed * 1_000_003 + work.batch)
-        t = int(torch.randint(1, t + 1, (), generator=drawer))
+    if drawn_t:
+        generator = torch.Generator().manual_seed(work.seed * 1_000_003 + work.batch)
+        t = int(torch.randint(1, t + 1, (), generator=generator))
     clean, a = work.loss.images[list(work.index)], work.schedule.alpha_bar(t)
     noise = ImageNoise([f"onestep/{work.batch}/{i}" for i in work.index], work.seed)
     x = add_noise(clean, noise.like(clean), a).contiguous(memory_format=torch.channels_last)
@@ -117,25 +115,8 @@ def onestep(work: Work) -> Iterator[Terms]:
 
 
 def annealed(work: Work) -> Iterator[Terms]:
-    """``last_k`` from k = 1 in the first epoch to all steps in the last: shapes need the early steps, details the late ones."""
+    """``last_k`` from k = 1 in the first epoch to all steps in the last.
+
+    Shapes need the early steps, details the late ones.
+    """
     yield from last_k(work, 1 + math.floor((len(work.pairs) - 1) * work.progress + 0.5))
-
-
-OBJECTIVES: dict[ObjectiveName, Callable[[Work], Iterator[Terms]]] = {
-    ObjectiveName.chain: chain,
-    ObjectiveName.chain_checkpointed: chain_checkpointed,
-    ObjectiveName.gpu_efficient: gpu_efficient,
-    ObjectiveName.last_k: last_k,
-    ObjectiveName.onestep: onestep,
-    ObjectiveName.annealed: annealed,
-}
-
-
-def updates_per_batch(name: ObjectiveName, pairs: Sequence[Pair]) -> int:
-    """Optimiser steps of one batch."""
-    return len(pairs) if name is ObjectiveName.gpu_efficient else 1
-
-
-def needs_latents(name: ObjectiveName) -> bool:
-    """Whether training images must be encoded first."""
-    return name is not ObjectiveName.onestep

@@ -1,22 +1,28 @@
-"""``method=diffusionclip`` and its settings. Imports nothing heavy."""
+"""``method=diffusionclip`` and its objectives, an option each. Imports nothing heavy.
+
+``docs/extend.md`` adds an objective.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dclip.config import Config, Lora, option
 from dclip.config.options import check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
-from dclip.methods.diffusionclip.settings import LrSchedule, ObjectiveName
+from dclip.methods.diffusionclip.settings import LrSchedule
 
 if TYPE_CHECKING:
+    from dclip.diffusion.schedule import Pair
     from dclip.edits.edit import Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
+    from dclip.methods.diffusionclip.loss import Terms
+    from dclip.methods.diffusionclip.objectives import Work
     from dclip.models.networks import Networks
     from dclip.models.unet import DiffusionModel
     from dclip.run import Run
@@ -24,10 +30,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("dclip")
 
 
+@dataclass(frozen=True)
+class NetworkCalls:
+    """Network calls that one image takes in one batch.
+
+    Attributes:
+        without_gradient: calls that only go forward.
+        with_gradient: calls that are differentiated.
+        kept: how many of these keep their graph at the same time.
+    """
+
+    without_gradient: float = 0
+    with_gradient: float = 0
+    kept: int = 1
+
+
 @option("method", "diffusionclip")
+@option("method", "chain")
 @dataclass
 class DiffusionClip(Method):
-    """Fine-tune the reverse process, by default through the whole chain of ``s_train`` steps (DiffusionCLIP, Sec. 3.1)."""
+    """Fine-tune the reverse process through the whole chain of ``s_train`` steps (DiffusionCLIP).
+
+    The other objectives are subclasses: how the loss reaches the network, and what that costs.
+    """
+
+    kind_key: ClassVar[str] = "objective"
 
     epochs: int = 5
     batch: int = 4
@@ -35,10 +62,6 @@ class DiffusionClip(Method):
     lr_schedule: LrSchedule = LrSchedule.constant
     s_train: int = 6
     save_every: int = 1  # epochs between checkpoints
-    objective: ObjectiveName = ObjectiveName.chain
-    k: int = 1  # last_k: how many steps carry the gradient
-    faithful_id: bool = False  # gpu_efficient: the identity loss sees the detached x, as published, and so has no gradient
-    drawn_t: bool = False  # onestep: noise to a drawn t in [1, t0] instead of t0
     lora: Lora = field(default_factory=Lora)
 
     def __post_init__(self) -> None:
@@ -50,46 +73,42 @@ class DiffusionClip(Method):
             s_train=self.s_train,
             save_every=self.save_every,
         )
-        need(
-            1 <= self.k <= self.s_train,
-            f"method.k={self.k} is impossible with method.s_train={self.s_train}; choose 1 to {self.s_train}",
-        )
-        for name, owner in (
-            ("faithful_id", ObjectiveName.gpu_efficient),
-            ("drawn_t", ObjectiveName.onestep),
-        ):
-            need(
-                not getattr(self, name) or self.objective is owner,
-                f"method.{name}=true is for method.objective={owner.value}, not {self.objective.value}",
-            )
 
-    @property
-    def needs_latents(self) -> bool:
-        """All objectives but ``onestep`` start from inverted latents."""
-        return self.objective is not ObjectiveName.onestep
+    # ---------------------------------------------------------------------------- the objective
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of every update of a batch."""
+        from dclip.methods.diffusionclip.objectives import chain
+
+        return chain(work)
+
+    def updates(self, pairs: Sequence[Pair]) -> int:
+        """Optimiser steps of one batch."""
+        return 1
+
+    def network_calls(self) -> NetworkCalls:
+        """Network calls of one image in one batch."""
+        return NetworkCalls(with_gradient=self.s_train, kept=self.s_train)
+
+    # ------------------------------------------------------------------------------- the method
 
     def needs(self, cfg: Config) -> frozenset[str]:
         """The networks of the loss whose weights are above 0."""
         roles = set()
-        if cfg.loss.clip + cfg.loss.shift > 0:
+        if cfg.loss.needs_clip:
             roles.add("clip")
         if cfg.loss.id > 0:
             roles.add("identity")
         return frozenset(roles)
 
     def check(self, cfg: Config) -> None:
-        """Steps, losses and batches of a fine-tuning."""
-        t0, loss, devices = cfg.sampler.t0, cfg.loss, cfg.trainer.devices
+        """Steps and batches of a fine-tuning."""
+        t0, devices = cfg.sampler.t0, cfg.trainer.devices
         need(
             self.s_train <= t0 + 1,
             f"method.s_train={self.s_train} is impossible with sampler.t0={t0}",
         )
         need(self.s_train >= 2, f"method.s_train={self.s_train} must be 2 or more")
-        need(
-            not self.faithful_id or loss.clip + loss.l1 + loss.shift > 0,
-            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift "
-            "and loss.l1 are 0",
-        )
         last = cfg.dataset.train % self.batch if cfg.input is None else 0
         need(
             self.batch % devices == 0 and last % devices == 0,
@@ -114,20 +133,17 @@ class DiffusionClip(Method):
             )
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
-        """The chain forward and backward for every training image, forward for validation.
+        """The objective for every training image, the chain forward for validation.
 
         Of low-rank updates, gradients and moments are nothing beside the weights.
         """
-        passes = BACKWARD * images.train + images.validation
-        kept = {
-            ObjectiveName.chain: self.s_train,
-            ObjectiveName.annealed: self.s_train,
-            ObjectiveName.last_k: self.k,
-        }
+        calls = self.network_calls()
+        per_image = calls.without_gradient + BACKWARD * calls.with_gradient
+        passes = per_image * images.train + self.s_train * images.validation
         return Cost(
-            {"fine-tune": self.epochs * self.s_train * passes},
+            {"fine-tune": self.epochs * passes},
             weights=2 if self.lora.rank else 5,
-            graphs=kept.get(self.objective, 1) * self.batch,
+            graphs=calls.kept * self.batch,
         )
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
@@ -141,3 +157,122 @@ class DiffusionClip(Method):
         from dclip.edits.network import NetworkEdit
 
         return NetworkEdit.load(saved, model)
+
+
+@option("method", "chain_checkpointed")
+@dataclass
+class ChainCheckpointed(DiffusionClip):
+    """The chain's gradient in the memory of one step: every call is made again on the way back."""
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of a batch."""
+        from dclip.methods.diffusionclip.objectives import chain_checkpointed
+
+        return chain_checkpointed(work)
+
+    def network_calls(self) -> NetworkCalls:
+        """Every call twice."""
+        return NetworkCalls(self.s_train, self.s_train)
+
+
+@option("method", "gpu_efficient")
+@dataclass
+class GpuEfficient(DiffusionClip):
+    """One update for every step, on its predicted x0 (DiffusionCLIP, for small GPUs).
+
+    ``faithful_id``: the identity loss sees the detached x, as published, and so has no gradient.
+    """
+
+    faithful_id: bool = False
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of every update of a batch."""
+        from dclip.methods.diffusionclip.objectives import gpu_efficient
+
+        return gpu_efficient(work, self.faithful_id)
+
+    def updates(self, pairs: Sequence[Pair]) -> int:
+        """One a step."""
+        return len(pairs)
+
+    def network_calls(self) -> NetworkCalls:
+        """One graph at a time."""
+        return NetworkCalls(with_gradient=self.s_train)
+
+    def check(self, cfg: Config) -> None:
+        """Something must have a gradient."""
+        super().check(cfg)
+        need(
+            not self.faithful_id or cfg.loss.needs_clip or cfg.loss.l1 > 0,
+            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift "
+            "and loss.l1 are 0",
+        )
+
+
+@option("method", "last_k")
+@dataclass
+class LastK(DiffusionClip):
+    """Gradient through the last ``k`` steps (DRaFT, Clark et al. 2024)."""
+
+    k: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need(
+            1 <= self.k <= self.s_train,
+            f"method.k={self.k} is impossible with method.s_train={self.s_train}; "
+            f"choose 1 to {self.s_train}",
+        )
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of a batch."""
+        from dclip.methods.diffusionclip.objectives import last_k
+
+        return last_k(work, self.k)
+
+    def network_calls(self) -> NetworkCalls:
+        """The first steps without gradient."""
+        return NetworkCalls(self.s_train - self.k, self.k, self.k)
+
+
+@option("method", "onestep")
+@dataclass
+class OneStep(DiffusionClip):
+    """On the x0 predicted from one noised image; nothing is inverted (Starodubcev et al. 2023).
+
+    ``drawn_t``: noised to a t drawn from [1, t0] instead of t0.
+    """
+
+    drawn_t: bool = False
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of a batch."""
+        from dclip.methods.diffusionclip.objectives import onestep
+
+        return onestep(work, self.drawn_t)
+
+    @property
+    def needs_latents(self) -> bool:
+        """Images are noised in closed form."""
+        return False
+
+    def network_calls(self) -> NetworkCalls:
+        """A single one."""
+        return NetworkCalls(with_gradient=1)
+
+
+@option("method", "annealed")
+@dataclass
+class Annealed(DiffusionClip):
+    """``last_k`` with k from 1 to all steps over the epochs."""
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of a batch."""
+        from dclip.methods.diffusionclip.objectives import annealed
+
+        return annealed(work)
+
+    def network_calls(self) -> NetworkCalls:
+        """On average half of the steps have a gradient; in the last epoch, all."""
+        learned = (self.s_train + 1) / 2
+        return NetworkCalls(self.s_train - learned, learned, self.s_train)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dclip.config import Lora
+
+if TYPE_CHECKING:
+    from dclip.diffusion.schedule import Pair
+    from dclip.methods.diffusionclip.loss import Terms
+    from dclip.methods.diffusionclip.objectives import Work
 
 
 class LrSchedule(StrEnum):
@@ -17,19 +23,6 @@ class LrSchedule(StrEnum):
     cosine = "cosine"  # up over the first twentieth of the batches, then down to 0 along a cosine
 
 
-class ObjectiveName(StrEnum):
-    """How the loss reaches the network; each is described in ``dclip/methods/diffusionclip/objectives.py``."""
-
-    chain = "chain"  # gradient through all steps (the paper)
-    chain_checkpointed = "chain_checkpointed"  # the same gradient, in the memory of one step
-    gpu_efficient = (
-        "gpu_efficient"  # one update per step, on its predicted x0 (published for small GPUs)
-    )
-    last_k = "last_k"  # gradient through the last k steps
-    onestep = "onestep"  # on the x0 predicted from one noised image (Eff-Diff)
-    annealed = "annealed"  # last_k with k from 1 to all steps over the epochs
-
-
 class TuningOptions(Protocol):
     """The settings of a fine-tuning; ``options.DiffusionClip`` explains them."""
 
@@ -39,8 +32,17 @@ class TuningOptions(Protocol):
     lr_schedule: LrSchedule
     s_train: int
     save_every: int
-    objective: ObjectiveName
-    k: int
-    faithful_id: bool
-    drawn_t: bool
     lora: Lora
+
+    @property
+    def needs_latents(self) -> bool:
+        """Whether the objective starts from the latents of the training images."""
+        ...
+
+    def updates(self, pairs: Sequence[Pair]) -> int:
+        """Optimiser steps of one batch."""
+        ...
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The objective: the loss terms of every update of a batch."""
+        ...

@@ -1,25 +1,41 @@
 """A batch's gradient by several CPU threads, each with a share of the images.
 
-One network call on a few small images leaves a processor's cores waiting for each other at every layer; as many calls side by
-side do not. What a share computes does not depend on the others, and shares are added in their order: the same batch gives the
-same gradient, bit for bit, on the same number of threads.
+One network call on a few small images leaves a processor's cores waiting for each other at every
+layer; as many calls side by side do not. What a share computes does not depend on the others, and
+shares are added in their order: the same batch gives the same gradient, bit for bit, on the same
+number of threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from dclip.methods.diffusionclip.objectives import OBJECTIVES, Terms, Work, needs_latents
+from dclip.methods.diffusionclip.loss import Terms
+from dclip.methods.diffusionclip.objectives import Objective, Work
 
 
-class Crew:
-    """As many threads as torch uses; for a batch of fewer images, that many, each of which computes with several."""
+@dataclass(frozen=True)
+class Update:
+    """One update's terms and gradients, of a share of the batch.
+
+    Attributes:
+        weight: the share of the batch.
+        gradients: one a parameter; None where the loss does not depend on it.
+    """
+
+    weight: float
+    terms: Terms
+    gradients: Sequence[Tensor | None]
+
+
+class BatchThreads:
+    """One thread an image, at most as many as torch uses; with fewer images, each gets several."""
 
     def __init__(self) -> None:
         self.threads = torch.get_num_threads()
@@ -27,56 +43,73 @@ class Crew:
 
     def _pool(self, size: int) -> ThreadPoolExecutor:
         if size not in self._pools:
-            self._pools[size] = ThreadPoolExecutor(
-                size, "share", torch.set_num_threads, (self.threads // size,)
-            )
+            each = (self.threads // size,)
+            self._pools[size] = ThreadPoolExecutor(size, "share", torch.set_num_threads, each)
         return self._pools[size]
 
-    def updates(self, work: Work, trained: Sequence[nn.Parameter]) -> Iterator[Terms]:
-        """The objective's terms, update by update, with the gradient of each in ``trained``. The caller makes the step."""
-        parts = shares(work, min(self.threads, len(work.index)))
-        weights = [len(part.index) / len(work.index) for part in parts]
-        makers = [OBJECTIVES[work.options.objective](part) for part in parts]
+    def updates(
+        self, objective: Objective, work: Work, trained: Sequence[nn.Parameter]
+    ) -> Iterator[Terms]:
+        """The objective's terms, update by update, with the gradient of each in ``trained``.
 
-        def advance(maker: Iterator[Terms]) -> tuple[Terms, Sequence[Tensor | None]] | None:
-            terms = next(maker, None)
-            return (
-                None
-                if terms is None
-                else (terms, torch.autograd.grad(terms["total"], trained, allow_unused=True))
-            )
+        The caller makes the optimiser's step.
+        """
+        parts = split(work, min(self.threads, len(work.index)))
+        weights = [len(part.index) / len(work.index) for part in parts]
+        iterators = [objective(part) for part in parts]
+
+        def advance(iterator: Iterator[Terms], weight: float) -> Update | None:
+            terms = next(iterator, None)
+            if terms is None:
+                return None
+            gradients = torch.autograd.grad(terms["total"], trained, allow_unused=True)
+            return Update(weight, terms, gradients)
 
         pool = self._pool(len(parts))
-        while all(made := list(pool.map(advance, makers))):
-            done = [one for one in made if one is not None]
-            for parameter, *grads in zip(trained, *(grads for _, grads in done), strict=True):
-                known = [
-                    (weight, grad)
-                    for weight, grad in zip(weights, grads, strict=True)
-                    if grad is not None
-                ]
-                parameter.grad = _sum(known, parameter) if known else None
-            yield {
-                name: _sum(
-                    [(w, one[name].detach()) for w, (one, _) in zip(weights, done, strict=True)]
-                )
-                for name in done[0][0]
-            }
+        while True:
+            done = [
+                update for update in pool.map(advance, iterators, weights) if update is not None
+            ]
+            if len(done) < len(parts):
+                return
+            _set_gradients(trained, done)
+            yield _mean_terms(done)
 
 
-def shares(work: Work, count: int) -> list[Work]:
+def split(work: Work, count: int) -> list[Work]:
     """The batch in ``count`` parts, as even as can be."""
     cuts = [round(i * len(work.index) / count) for i in range(count + 1)]
-    latents = needs_latents(work.options.objective)
-    return [
-        replace(work, index=work.index[a:b], latents=work.latents[a:b] if latents else work.latents)
-        for a, b in pairwise(cuts)
-    ]
+    parts = []
+    for a, b in pairwise(cuts):
+        parts.append(replace(work, index=work.index[a:b], latents=work.latents[a:b]))
+    return parts
 
 
-def _sum(terms: Sequence[tuple[float, Tensor]], like: Tensor | None = None) -> Tensor:
-    """Weighted, in the memory layout of ``like``: a fused optimiser takes for granted that a gradient lies as its weights do."""
-    total = torch.zeros_like(terms[0][1] if like is None else like, requires_grad=False)
+def _set_gradients(trained: Sequence[nn.Parameter], updates: Sequence[Update]) -> None:
+    """The gradient of the whole batch: the mean over its shares."""
+    for i, parameter in enumerate(trained):
+        gradients = []
+        for update in updates:
+            gradient = update.gradients[i]
+            if gradient is not None:
+                gradients.append((update.weight, gradient))
+        parameter.grad = _sum(gradients, parameter) if gradients else None
+
+
+def _mean_terms(updates: Sequence[Update]) -> Terms:
+    means = {}
+    for name, like in updates[0].terms.items():
+        values = [(update.weight, update.terms[name].detach()) for update in updates]
+        means[name] = _sum(values, like)
+    return means
+
+
+def _sum(terms: Sequence[tuple[float, Tensor]], like: Tensor) -> Tensor:
+    """Weighted, in the memory layout of ``like``.
+
+    A fused optimiser takes for granted that a gradient lies in memory as its weights do.
+    """
+    total = torch.zeros_like(like, requires_grad=False)
     for weight, value in terms:
         total.add_(value, alpha=weight)
     return total

@@ -88,7 +88,7 @@ class LatentOpt(Method):
         passes = 1 + (BACKWARD + again) * (self.steps + 1)
         calls = {"optimise": float(images.test * self.s_opt * passes)}
         if pulls(cfg):
-            calls["sample"] = float(images.test * cfg.sampler.s_gen)
+            calls["sample"] = float(images.test * cfg.sampler.generation_calls())
         kept = 1 if self.checkpointing else self.s_opt
         return Cost(calls, graphs=self.batch * kept)
 

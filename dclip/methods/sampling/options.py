@@ -41,7 +41,7 @@ class Sampling(Method):
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """One chain a sample; another without guidance, where the task compares."""
-        chain = float(images.test * cfg.sampler.s_gen)
+        chain = float(images.test * cfg.sampler.generation_calls())
         calls = {}
         if pulls(cfg) and task_of(cfg).paired:
             calls["without guidance"] = chain

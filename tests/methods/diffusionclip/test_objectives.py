@@ -3,22 +3,23 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 
-from dclip.config import Lora as Options
-from dclip.config import Loss, Precision
+from dclip.config import OPTIONS, Lora, Loss, Precision
+from dclip.config.options import name_of
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import predict_x0, sample
 from dclip.diffusion.schedule import pairs_down
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit as fitting
-from dclip.methods.diffusionclip.module import DiffusionClipTuning, Objective
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.methods.diffusionclip.objectives import (
-    OBJECTIVES,
     Work,
     annealed,
     chain,
@@ -27,11 +28,11 @@ from dclip.methods.diffusionclip.objectives import (
     last_k,
     onestep,
 )
-from dclip.methods.diffusionclip.options import DiffusionClip, ObjectiveName
-from dclip.methods.diffusionclip.threads import Crew, shares
+from dclip.methods.diffusionclip.options import DiffusionClip
+from dclip.methods.diffusionclip.threads import BatchThreads, split
 from dclip.models.checkpoints import load_model
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
-from dclip.models.lora import Lora
+from dclip.models.lora import LowRankUpdates
 from dclip.models.memory import saved_for_backward
 from dclip.record.record import Record
 from dclip.types import Images
@@ -39,7 +40,12 @@ from helpers.networks import a_run
 from helpers.runs import configure, words
 
 TEXTS = ("person", "person with red hair")
-NAMES = [name.value for name in ObjectiveName]
+OBJECTIVES = {
+    name: option
+    for name, option in OPTIONS["method"].items()
+    if issubclass(option, DiffusionClip) and name != "diffusionclip"
+}
+NAMES = list(OBJECTIVES)
 
 
 def images16(n=4, seed=0):
@@ -65,14 +71,13 @@ def model(nets):
 def make(model, clip, identity):
     """A batch of work for an objective, on fresh tiny networks."""
 
-    def build(steps=4, weights=None, index=(0, 2), batch=0, progress=0.0, seed=0, **options):
-        loss = Objective.prepare(
+    def build(steps=4, weights=None, index=(0, 2), batch=0, progress=0.0, seed=0):
+        loss = EditLoss.prepare(
             weights or Loss(clip=1.0, l1=0.3, id=0.5), clip, identity, images16(), TEXTS
         )
         latents = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))[list(index)]
-        settings = DiffusionClip(s_train=steps, **options)
         return Work(
-            model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, batch, progress, settings, seed
+            model.predict, loss, model.schedule, pairs_down(500, steps), latents, index, batch, progress, seed
         )  # fmt: skip
 
     return build
@@ -86,9 +91,31 @@ def gradient(model, terms):
     return torch.cat([p.grad.flatten() for p in model.unet.parameters()])
 
 
-def test_every_objective_has_a_function_and_a_description():
-    assert set(OBJECTIVES) == set(ObjectiveName)
-    assert all(fn.__doc__ for fn in OBJECTIVES.values())
+@pytest.mark.parametrize("name", NAMES)
+def test_an_option_knows_what_its_objective_costs(name, model, make):
+    """Updates, network calls with and without gradient, and how many graphs are kept."""
+    steps, calls = 4, []
+    option = OBJECTIVES[name](s_train=steps)
+    model.unet.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    work, updates = make(steps, progress=1.0), 0
+    for terms in option(work):
+        updates += 1
+        terms["total"].backward()
+    cost = option.network_calls()
+    assert updates == option.updates(work.pairs) == (steps if name == "gpu_efficient" else 1)
+    assert option.needs_latents == (name != "onestep")
+    if name == "annealed":  # on average over the epochs; this is the last
+        assert (cost.with_gradient, sum(calls), cost.kept) == (2.5, 4, 4)
+    elif name == "chain_checkpointed":  # the second call of each is the one that is differentiated
+        assert (cost.without_gradient + cost.with_gradient, cost.kept) == (len(calls), 1)
+    else:
+        assert (cost.without_gradient, cost.with_gradient) == (calls.count(False), sum(calls))
+        assert cost.kept == (1 if name == "gpu_efficient" else sum(calls))
+
+
+def test_the_default_is_the_chain_under_both_names():
+    assert OPTIONS["method"]["diffusionclip"] is OPTIONS["method"]["chain"] is DiffusionClip
+    assert name_of("method", DiffusionClip) == "chain"
 
 
 def test_the_checkpointed_chain_has_the_gradient_of_the_chain(model, make):
@@ -109,13 +136,13 @@ def test_the_checkpointed_chain_calls_the_network_twice_a_step(model, make):
 
 @pytest.mark.parametrize("k", [4, 1, 2])
 def test_last_k_is_the_gradient_of_the_last_k_steps(model, make, k):
-    work = make(steps=4, k=k)
+    work = make(steps=4)
     with torch.no_grad():
         x = sample(work.eps_fn, work.latents, work.pairs[: 4 - k], work.schedule)
     expected = gradient(
         model, [work.loss(sample(work.eps_fn, x, work.pairs[4 - k :], work.schedule), work.index)]
     )
-    assert torch.equal(gradient(model, last_k(work)), expected)
+    assert torch.equal(gradient(model, last_k(work, k)), expected)
     assert torch.equal(expected, gradient(model, chain(make(steps=4)))) == (k == 4)
 
 
@@ -146,7 +173,7 @@ def test_memory_grows_with_the_steps_of_the_chain_only(model, make):
     two, twelve = (kept(model, chain, make(steps=steps)) for steps in (2, 12))
     call, picture = (twelve - two) / 10, 2 * 3 * 16 * 16 * 4
     assert call > 100 * picture
-    for objective in (chain_checkpointed, gpu_efficient, last_k, onestep):
+    for objective in (chain_checkpointed, gpu_efficient, partial(last_k, k=1), onestep):
         few, many = (kept(model, objective, make(steps=steps)) for steps in (6, 24))
         assert many - few <= 18 * 4 * picture, objective  # a few pictures a step
         assert many < two, objective
@@ -175,9 +202,7 @@ def test_the_identity_loss_of_gpu_efficient_has_a_gradient_unless_the_published_
     model, make
 ):
     for faithful in (False, True):
-        for terms in gpu_efficient(
-            make(steps=3, objective=ObjectiveName.gpu_efficient, faithful_id=faithful)
-        ):
+        for terms in gpu_efficient(make(steps=3), faithful):
             assert terms["id"].requires_grad is not faithful
             assert terms["clip"].requires_grad
             assert terms["l1"].requires_grad
@@ -211,7 +236,7 @@ def test_onestep_may_draw_its_timestep(model, make):
     calls = []
     model.unet.register_forward_hook(lambda _net, args, _out: calls.append(int(args[1][0])))
     for batch in (0, 1, 2, 0):
-        list(onestep(make(batch=batch, objective=ObjectiveName.onestep, drawn_t=True)))
+        list(onestep(make(batch=batch), drawn_t=True))
     assert calls[0] == calls[3]
     assert len(set(calls)) == 3
     assert all(1 <= t <= 500 for t in calls)
@@ -235,7 +260,7 @@ def training(nets, clip, tiny, tmp_path):
         record.folder.mkdir(exist_ok=True)
         model = load_model(str(nets["model16"]))
         model.unet.requires_grad_(True)
-        objective = Objective.prepare(Loss(clip=1.0, l1=0.3, id=0), clip, None, images16(), TEXTS)
+        objective = EditLoss.prepare(Loss(clip=1.0, l1=0.3, id=0), clip, None, images16(), TEXTS)
         tuning = DiffusionClipTuning(
             model, objective, images16(seed=9).pixels, pairs_down(500, 3), cfg.method, cfg.seed
         )  # fmt: skip
@@ -338,10 +363,10 @@ def test_an_update_in_bf16_is_seen_by_the_next_step_of_its_batch(training):
 
 
 @pytest.fixture
-def crew():
-    """A crew of a machine with four threads, whose own threads are left alone."""
+def threads():
+    """Those of a machine with four, whose own threads are left alone."""
     before = torch.get_num_threads()
-    made = Crew()
+    made = BatchThreads()
     made.threads = 4
     yield made
     assert torch.get_num_threads() == before
@@ -363,8 +388,8 @@ def trajectory(model, updates, trained):
     return found
 
 
-def alone(work, trained):
-    for terms in OBJECTIVES[work.options.objective](work):
+def alone(objective, work, trained):
+    for terms in objective(work):
         for parameter in trained:
             parameter.grad = None
         terms["total"].backward()
@@ -373,17 +398,17 @@ def alone(work, trained):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("index", [(0, 1, 2, 3), (3, 0, 1)], ids=str)
-def test_a_shared_batch_has_the_gradient_and_terms_of_the_whole(name, index, model, make, crew):
+def test_a_shared_batch_has_the_gradient_and_terms_of_the_whole(name, index, model, make, threads):
     trained = list(model.unet.parameters())
     start = [p.detach().clone() for p in trained]
     found = []
-    for updates in (alone, crew.updates):
+    for updates in (alone, threads.updates):
         for parameter, value in zip(trained, start, strict=True):
             parameter.data.copy_(value)
         found.append(
             trajectory(
                 model,
-                updates(make(steps=3, index=index, objective=ObjectiveName(name)), trained),
+                updates(OBJECTIVES[name](s_train=3), make(steps=3, index=index), trained),
                 trained,
             )
         )
@@ -394,45 +419,45 @@ def test_a_shared_batch_has_the_gradient_and_terms_of_the_whole(name, index, mod
         assert others == pytest.approx(terms, rel=1e-4)
 
 
-def test_a_shared_batch_is_the_same_every_time_bit_for_bit(model, make, crew):
+def test_a_shared_batch_is_the_same_every_time_bit_for_bit(model, make, threads):
     trained = list(model.unet.parameters())
     found = []
     for _ in range(3):
-        (terms,) = crew.updates(make(index=(0, 1, 2, 3)), trained)
+        (terms,) = threads.updates(chain, make(index=(0, 1, 2, 3)), trained)
         found.append(torch.cat([p.grad.flatten() for p in trained]))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
     assert set(terms) == {"clip", "l1", "id", "total"}
 
 
-def test_low_rank_updates_are_shared_too(model, make, crew):
-    lora = Lora(model.unet, Options(2))
+def test_low_rank_updates_are_shared_too(model, make, threads):
+    lora = LowRankUpdates(model.unet, Lora(2))
     lora.attach(model.unet)
     trained = list(lora.parameters())
-    (whole,) = trajectory(model, alone(make(index=(0, 1, 2)), trained), trained)
+    (whole,) = trajectory(model, alone(chain, make(index=(0, 1, 2)), trained), trained)
     with torch.no_grad():
         for parameter in trained:
             parameter += 1e-2 * parameter.grad
-    (shared,) = trajectory(model, crew.updates(make(index=(0, 1, 2)), trained), trained)
+    (shared,) = trajectory(model, threads.updates(chain, make(index=(0, 1, 2)), trained), trained)
     torch.testing.assert_close(shared[0], whole[0], rtol=1e-3, atol=1e-7)
     assert all(p.grad is None for p in model.unet.parameters())
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_them_up(
-    model, make, crew, layout
+    model, make, threads, layout
 ):
     model.unet.to(memory_format=layout)
     trained = list(model.unet.parameters())
     start = [p.detach().clone() for p in trained]
     found = []
-    for updates in (alone, crew.updates):
+    for updates in (alone, threads.updates):
         with torch.no_grad():
             for parameter, value in zip(trained, start, strict=True):
                 parameter.copy_(value)
         adam = torch.optim.Adam(trained, 1e-3, eps=1e-4, fused=True)
         for batch in range(3):
-            for _ in updates(make(steps=2, index=(0, 1, 2, 3), batch=batch), trained):
+            for _ in updates(chain, make(steps=2, index=(0, 1, 2, 3), batch=batch), trained):
                 assert all(p.grad.stride() == p.stride() for p in trained)
                 adam.step()
         found.append(
@@ -446,7 +471,7 @@ def test_gradients_lie_in_memory_as_their_weights_do_or_a_fused_optimiser_mixes_
 def test_shares_are_even_and_cover_the_batch(make):
     work = make(index=(3, 1, 0, 2))
     for count, sizes in ((1, [4]), (2, [2, 2]), (3, [1, 2, 1]), (4, [1] * 4)):
-        parts = shares(work, count)
+        parts = split(work, count)
         assert sorted(len(p.index) for p in parts) == sorted(sizes)
         assert [i for p in parts for i in p.index] == [3, 1, 0, 2]
         torch.testing.assert_close(
@@ -454,11 +479,11 @@ def test_shares_are_even_and_cover_the_batch(make):
         )
 
 
-def test_an_error_in_one_share_is_the_batchs_error(model, make, crew):
+def test_an_error_in_one_share_is_the_batchs_error(model, make, threads):
     work = make(index=(0, 1))
     work.loss.images = work.loss.images[:1]
     with pytest.raises(IndexError):
-        list(crew.updates(work, list(model.unet.parameters())))
+        list(threads.updates(chain, work, list(model.unet.parameters())))
 
 
 # ------------------------------------------------------------------------------------------- settings
@@ -467,11 +492,12 @@ def test_an_error_in_one_share_is_the_batchs_error(model, make, crew):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"method__k": 0}, "method.k=0"),
-        ({"method__k": 7, "method__s_train": 6}, "choose 1 to 6"),
+        ({"method__objective": "last_k", "method__k": 0}, "method.k=0"),
+        ({"method__objective": "last_k", "method__k": 7, "method__s_train": 6}, "choose 1 to 6"),
         ({"method__objective": "onestop"}, "method.objective"),
-        ({"method__faithful_id": "true"}, "method.objective=gpu_efficient"),
-        ({"method__drawn_t": "true"}, "method.objective=onestep"),
+        ({"method__faithful_id": "true"}, "method=gpu_efficient has it"),
+        ({"method__drawn_t": "true"}, "method=onestep has it"),
+        ({"method__k": 3}, "method=last_k has it"),
         ({"method__lora__rank": -1}, "method.lora.rank=-1"),
         ({"method__lora__alpha": 0}, "method.lora.alpha=0"),
         ({"sampler__encode": "both"}, "sampler.encode"),

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from dclip import losses
 from dclip.config import OPTIONS, ClipRange, Guided, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise, image_seed
+from dclip.diffusion.options import solver_of
 from dclip.diffusion.sampler import DDIM, DDPM, Prediction, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
-from dclip.diffusion.solvers import solver_of
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.sampling.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views
@@ -594,7 +594,7 @@ REFUSALS = [
     ),
     (["task=sample", "input=/tmp"], "task.start=images"),
     (["task=sample", "sampler=ddpm", "sampler.variance=large"], "sampler.variance"),
-    (["guidance=contrastive_faithful", "sampler=ddim"], "sampler.noise_last=True"),
+    (["guidance=contrastive_faithful", "sampler=ddim"], "sampler.noise_last; sampler=ddpm has it"),
     (
         [*SAMPLE, "guidance.clips=[nothing_known]"],
         "guidance.clips=nothing_known is neither a file nor a known name",
