@@ -22,7 +22,6 @@ from dclip.edits.weights import Weights
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
 from dclip.errors import DclipError
-from dclip.metrics.functional import variety
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -89,10 +88,8 @@ class Edit:
         images, cfg, record = start.sources, run.cfg, run.record
         edited = Edited(images, result, _truth_pixels(run, start))
         truth = truth_of(cfg) if images.facts else None
-        direction = direction_of(cfg, images)
-        scores = measure(edited, cfg.metric, Scorers.of(run.networks), direction, truth)
-        if cfg.variants > 1:
-            scores.values["variety"] = variety(result, cfg.variants)
+        scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
+        scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
         shown = images.take(range(min(SHOWN, len(images))))
         rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
         if edited.truth is not None:
