@@ -9,22 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 from dclip.errors import DclipError
+from dclip.metrics.words import Better, Need, ReaderName, Switch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dclip.metrics.distribution import FeatureSets
     from dclip.metrics.presets import Choices
-    from dclip.metrics.scorers import Need, Scorers
+    from dclip.metrics.scorers import Scorers
     from dclip.types import Edited
-
-Better = Literal["higher", "lower"]
-
-ReaderName = Literal["edits", "folders", "samples", "translations"]
-"""Who measures: a run that edits, ``dclip metrics``, a run that samples, one that translates."""
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 
@@ -108,7 +104,7 @@ class Metric(Quantity):
     compute: Compute
     needs: tuple[Need, ...] = ()
     readers: tuple[ReaderName, ...] = ("edits", "folders")
-    switch: str = ""
+    switch: Switch = ""
     details: Details | None = None
 
 
@@ -137,17 +133,27 @@ METRICS: dict[str, Quantity] = {}  # by name, in the order of reports
 
 def register(quantity: Quantity) -> None:
     """Put a quantity on the list. DclipError where another module's has its name."""
-    if quantity.better not in ARROWS:
-        raise DclipError(
-            f"metric {quantity.name!r} has better={quantity.better!r}; choose higher or lower"
-        )
     known = METRICS.get(quantity.name)
     if known is not None and known.module != quantity.module:
         raise DclipError(
             f"metric {quantity.name!r} of {quantity.module} exists already, in {known.module}; "
             "choose another name"
         )
+    _check(quantity, "better", [quantity.better], get_args(Better))
+    if isinstance(quantity, Metric):
+        _check(quantity, "needs", quantity.needs, get_args(Need))
+        _check(quantity, "switch", [quantity.switch], get_args(Switch))
+    if isinstance(quantity, Metric | SetMetric):
+        _check(quantity, "readers", quantity.readers, get_args(ReaderName))
     METRICS[quantity.name] = quantity
+
+
+def _check(quantity: Quantity, what: str, words: Iterable[str], choices: tuple[str, ...]) -> None:
+    """DclipError for a word that is none of the choices."""
+    for word in words:
+        if word not in choices:
+            there = ", ".join(choice for choice in choices if choice)
+            raise DclipError(f"metric {quantity.name!r}: {what} has {word!r}; choose {there}")
 
 
 def metric(
@@ -157,7 +163,7 @@ def metric(
     *,
     needs: Iterable[Need] = (),
     readers: Iterable[ReaderName] = ("edits", "folders"),
-    switch: str = "",
+    switch: Switch = "",
     details: Details | None = None,
 ) -> Callable[[Compute], Compute]:
     """Make a function a metric. The arguments are the attributes of :class:`Metric`.
@@ -194,7 +200,7 @@ def set_metric(
     details: Details | None = None,
     sized: bool = False,
 ) -> Callable[[CompareSets], CompareSets]:
-    """Make a function of two sets of features a metric. The arguments are those of ``SetMetric``."""
+    """Make a function of two sets of features a metric; the arguments are those of ``SetMetric``."""
 
     def decorate(compare: CompareSets) -> CompareSets:
         register(

@@ -67,7 +67,7 @@ def _mean_off_diagonal(kernel: Tensor, weights: Tensor) -> Tensor:
 
 
 def kid(kernels: Kernels, real: Tensor | None = None, fake: Tensor | None = None) -> float:
-    """Unbiased KID; ``real`` [M] and ``fake`` [N] say how often each sample counts (unset: once)."""
+    """Unbiased KID; ``real`` [M] and ``fake`` [N]: how often each sample counts (unset: once)."""
     m, n = kernels.cross.shape
     w = _weights(real, m, kernels.cross)
     v = _weights(fake, n, kernels.cross)

@@ -25,8 +25,9 @@ from dclip.metrics.features import Extractor, missing
 from dclip.metrics.functional import decibels
 from dclip.metrics.names import metrics_of, set_metrics_of
 from dclip.metrics.presets import Choices
-from dclip.metrics.scorers import Need, Scorers
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, Reasons, why_absent
+from dclip.metrics.words import Need
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_parser
 from dclip.types import Edited, Images, batches
 
@@ -217,7 +218,7 @@ def networks_for(request: Request, metrics: Sequence[Metric]) -> tuple[Scorers, 
 
 
 def _needs(metrics: Sequence[Metric], texts: bool) -> set[Need]:
-    """What the metrics need that can be computed: without texts, those of the change in CLIP cannot."""
+    """What the metrics need; without texts, those that compare with texts need nothing."""
     needs: set[Need] = set()
     for metric in metrics:
         if texts or not {"direction", "texts"} & set(metric.needs):

@@ -1,4 +1,4 @@
-"""Metrics as pure functions. Images are [N,3,H,W] in [-1, 1]; a Tensor result is one number an image.
+"""Metrics as pure functions. Images are [N,3,H,W] in [-1, 1]; a Tensor is one number an image.
 
 Pixel metrics measure what a PNG file would hold: images are clamped and rounded to 8 bits first,
 and scaled to [0, 1].
@@ -32,7 +32,7 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def decibels(error: Tensor) -> Tensor:
-    """A mean squared error as PSNR in dB, peak 1; 100 where it would be infinite or more than that."""
+    """A mean squared error as PSNR in dB, peak 1, at most 100 dB."""
     return (-10 * error.clamp_min(1e-10).log10()).clamp(max=100.0)
 
 
@@ -93,7 +93,7 @@ def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
 
 
 def part_agreement(a: Tensor, b: Tensor) -> Tensor:
-    """SC: share of pixels whose part is the same in both maps [N,H,W] (DiffusionCLIP, Supplement D.3)."""
+    """SC (DiffusionCLIP, Supplement D.3): share of pixels of the same part in both maps [N,H,W]."""
     return (a == b).float().flatten(1).mean(1)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dclip.metrics import pairs as pairs
 from dclip.metrics import sets as sets
 from dclip.metrics import shown as shown
-from dclip.metrics.contract import METRICS, Metric, Quantity, ReaderName, SetMetric, register
+from dclip.metrics.contract import METRICS, Metric, Quantity, SetMetric, register
 from dclip.metrics.contract import metric as metric
 from dclip.metrics.presets import Choices
+from dclip.metrics.words import ReaderName
 
 COSTS = {
     "time_ratio": "Time with guidance over time without.",

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dclip.metrics.presets import Choices
-    from dclip.metrics.scorers import Role, Scorers
+    from dclip.metrics.scorers import Scorers
+    from dclip.metrics.words import Role
     from dclip.types import Edited
 
 WINDOW = "11x11 Gaussian window of sigma 1.5, k1 0.01, k2 0.03"

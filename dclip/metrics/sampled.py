@@ -14,8 +14,9 @@ from dclip.config import Metrics
 from dclip.metrics.contract import Scores
 from dclip.metrics.distribution import FeatureSets, mean_interval
 from dclip.metrics.names import metrics_of
-from dclip.metrics.scorers import Role, Scorers
+from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, Reasons, absent_sets, compare_sets, measure_each
+from dclip.metrics.words import Role
 from dclip.models.judge import Judge
 from dclip.text.features import PromptFeatures
 from dclip.text.prompts import Prompt, attributes_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from dclip.metrics.features import (
     lpips_network,
 )
 from dclip.metrics.presets import Choices
+from dclip.metrics.words import Need, Role
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
@@ -31,22 +31,6 @@ from dclip.text.direction import Direction
 from dclip.text.features import PromptFeatures
 from dclip.text.prompts import Prompt
 from dclip.types import batches
-
-Role = Literal["clip", "heldout", "identity"]
-
-Need = Literal[
-    "clip",
-    "heldout",
-    "identity",
-    "judge",
-    "parts",
-    "direction",
-    "texts",
-    "truth",
-    "goal",
-    "distractors",
-]
-"""What a metric cannot do without: a network, or something that is known of the edit."""
 
 
 def _undeclared(need: Need) -> DclipError:

@@ -1,4 +1,4 @@
-"""The metrics of what edited pictures and samples show, each in one place. Imports nothing heavy."""
+"""The metrics of what edited pictures and samples show. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _domain_share(images: Tensor, scorers: Scorers) -> float:
 @metric(
     "judge_painted",
     "higher",
-    "Share of a stroke picture's colours (hair, skin, clothes, background) that its translation has.",
+    "Share of a painting's colours (hair, skin, clothes, background) that its translation has.",
     needs=("judge",),
     readers=("translations",),
 )

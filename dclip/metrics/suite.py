@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from dclip.config import Metrics, ParserName
 from dclip.data.domain import Truth
-from dclip.metrics.contract import Metric, ReaderName
+from dclip.metrics.contract import Metric
 from dclip.metrics.contract import Scores as Scores
 from dclip.metrics.distribution import FeatureSets
 from dclip.metrics.names import metrics_of, set_metrics_of
-from dclip.metrics.scorers import Need
 from dclip.metrics.scorers import Scorers as Scorers
+from dclip.metrics.words import Need, ReaderName
 from dclip.models.judge import Judge
 from dclip.models.parser import Parser
 from dclip.text.direction import Direction

@@ -37,7 +37,7 @@ LARGE = ("hair_color", "hair_length", "skin", "style", "clothes_color")
 
 
 class TrainCLIP(Pretraining):
-    """Contrastive training on pictures of all styles and attributes with captions in varied wording.
+    """Contrastive training on pictures of all styles and attributes, captioned in varied wording.
 
     Captions alone teach colours and nothing small: while the texts of "sad" and "angry" have one
     feature, pictures get no gradient to tell them apart, and the other way round. So every step

@@ -51,7 +51,7 @@ class Pretraining(L.LightningModule):
         return torch.Generator().manual_seed(self.seed * 10_000_019 + self.global_step)
 
     def pick(self, count: int) -> tuple[Tensor, torch.Generator]:
-        """Indices of the current batch among ``count`` pictures, and the generator to go on with."""
+        """Indices of the current batch among ``count`` pictures, and the generator, to continue."""
         rng = self.rng()
         return torch.randint(count, (self.batch,), generator=rng), rng
 
@@ -162,7 +162,7 @@ class TrainIdentity(Pretraining):
         self.scale, self.margin = 24.0, 0.25
 
     def training_step(self, *_: object) -> Tensor:
-        """Cross entropy over identities, margin added to the true angle, and the read-outs' errors."""
+        """Cross entropy over identities, the true angle widened, and the read-outs' errors."""
         index, rng = self.pick(len(self.pool))
         x = shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng))
         x = channels_last(degrade(x, rng, 0.1))

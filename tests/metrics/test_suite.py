@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from dclip.metrics.distribution import Kernels, kid
 from dclip.metrics.features import judge_features
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, measure
+from dclip.metrics.words import Need, Switch
 from dclip.models.identity import IdentityModel, IrSe, IrSeConfig
 from dclip.models.judge import Judge
 from dclip.types import Edited, Images
@@ -365,12 +367,10 @@ def test_every_metric_says_what_it_means_in_one_sentence():
         assert quantity.meaning[0].isupper() and quantity.meaning.endswith(".")
 
 
-def test_every_metric_of_an_image_has_a_reader_and_a_switch_that_exists():
-    switches = {*Metrics().switches(), "parts"}
-    for metric in METRICS.values():
-        if isinstance(metric, Metric):
-            assert metric.readers and metric.switch in switches
-            assert set(metric.needs) <= set(REASONS)
+def test_every_word_of_a_metric_has_its_setting_and_its_reason():
+    assert {*Metrics().switches(), "parts"} >= set(get_args(Switch))
+    assert set(REASONS) == set(get_args(Need))
+    assert all(not isinstance(metric, Metric) or metric.readers for metric in METRICS.values())
 
 
 def test_columns_find_their_metric():
@@ -408,11 +408,18 @@ def test_a_metric_of_ones_own_is_measured_with_the_others(own_metric, faces):
     assert names.arrow("redness") == "↑"
 
 
-def test_a_metric_is_refused_under_a_name_that_is_taken_or_without_a_direction():
+def test_a_metric_is_refused_under_a_name_that_is_taken_or_with_words_that_mean_nothing():
     with pytest.raises(DclipError, match=r"'mae' of .* exists already, in dclip.metrics.pairs"):
         contract.metric("mae", "lower", "Mine.")(lambda edited, scorers: "no")
-    with pytest.raises(DclipError, match="better='more'; choose higher or lower"):
-        contract.metric("mine", "more", "Mine.")(lambda edited, scorers: "no")
+    for words, message in (
+        ({"better": "more"}, "better has 'more'; choose higher, lower"),
+        ({"better": "lower", "needs": ["faces"]}, "needs has 'faces'; choose clip, heldout"),
+        ({"better": "lower", "readers": ["tables"]}, "readers has 'tables'; choose edits, folders"),
+        ({"better": "lower", "switch": "colour"}, "switch has 'colour'; choose clip, identity"),
+    ):
+        with pytest.raises(DclipError, match=f"metric 'mine': {message}"):
+            contract.metric("mine", meaning="Mine.", **words)(lambda edited, scorers: "no")
+    assert "mine" not in METRICS
 
 
 def test_a_metric_that_does_not_declare_its_network_is_told_so(faces):

@@ -1,0 +1,28 @@
+"""The words in which metrics say what they are. Imports nothing heavy."""
+
+from typing import Literal
+
+Better = Literal["higher", "lower"]
+
+ReaderName = Literal["edits", "folders", "samples", "translations"]
+"""Who measures: a run that edits, ``dclip metrics``, a run that samples, one that translates."""
+
+Switch = Literal["", "clip", "identity", "parts", "pixels", "lpips", "judge"]
+"""The settings of ``metric`` that turn metrics off; with the empty one only ``metric=none`` does."""
+
+Role = Literal["clip", "heldout", "identity"]
+"""The networks whose features metrics compare."""
+
+Need = Literal[
+    "clip",
+    "heldout",
+    "identity",
+    "judge",
+    "parts",
+    "direction",
+    "texts",
+    "truth",
+    "goal",
+    "distractors",
+]
+"""What a metric cannot do without: a network, or something that is known of the edit."""
