@@ -14,7 +14,7 @@ from dclip.data.photographs import Folder
 from dclip.diffusion.options import Sampler, pairs_of
 from dclip.errors import DclipError, need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
-from dclip.metrics.names import metric
+from dclip.metrics.names import Scores, metric, set_metric
 
 if TYPE_CHECKING:
     from dclip.diffusion.noise import ImageNoise
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
     from dclip.methods.diffusionclip.loss import edit_loss
+    from dclip.metrics.distribution import FeatureSets
     from dclip.metrics.scorers import Scorers
     from dclip.models.saved import read_weights, save_weights
     from dclip.models.unet import DiffusionModel
@@ -39,6 +40,7 @@ LATER = {
     "Edited": "dclip.types",
     "Encoded": "dclip.encode.encoded",
     "Evaluate": "dclip.diffusion.sampler",
+    "FeatureSets": "dclip.metrics.distribution",
     "ImageNoise": "dclip.diffusion.noise",
     "Images": "dclip.types",
     "Prediction": "dclip.diffusion.sampler",
@@ -69,6 +71,7 @@ __all__ = [
     "Edited",
     "Encoded",
     "Evaluate",
+    "FeatureSets",
     "Folder",
     "Guided",
     "ImageCounts",
@@ -81,6 +84,7 @@ __all__ = [
     "SavedEdit",
     "Schedule",
     "Scorers",
+    "Scores",
     "Solver",
     "Step",
     "edit_loss",
@@ -93,6 +97,7 @@ __all__ = [
     "read_weights",
     "sample",
     "save_weights",
+    "set_metric",
 ]
 
 

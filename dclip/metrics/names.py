@@ -9,7 +9,9 @@ from dclip.metrics import pairs as pairs
 from dclip.metrics import sets as sets
 from dclip.metrics import shown as shown
 from dclip.metrics.contract import METRICS, Metric, Quantity, SetMetric, register
+from dclip.metrics.contract import Scores as Scores
 from dclip.metrics.contract import metric as metric
+from dclip.metrics.contract import set_metric as set_metric
 from dclip.metrics.presets import Choices
 from dclip.metrics.words import ReaderName
 
@@ -39,13 +41,17 @@ def find(column: str) -> Quantity | None:
 def higher_is_better(column: str) -> bool | None:
     """Whether more of a column is better; None for what is no metric."""
     quantity = find(column)
-    return None if quantity is None else quantity.better == "higher"
+    if quantity is None:
+        return None
+    return quantity.better == "higher"
 
 
 def arrow(column: str) -> str:
     """Which way is better, as a character; empty for what is no metric."""
     quantity = find(column)
-    return "" if quantity is None else quantity.arrow
+    if quantity is None:
+        return ""
+    return quantity.arrow
 
 
 def ordered(columns: Iterable[str]) -> list[str]:

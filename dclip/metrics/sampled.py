@@ -68,15 +68,13 @@ def _scorers(
     if heldout is not None:
         readings["heldout"] = heldout
     goal = tuple(attributes_of(prompts).items()) if options.judge else ()
-    return Scorers(
-        clip=guide.clip if guide else None,
-        heldout=heldout.clip if heldout else None,
-        judge=judge,
-        goal=goal or None,
-        prompts=prompts,
-        readings=readings,
-        compare=options.features,
-    )
+    scorers = Scorers(judge=judge, prompts=prompts, readings=readings, compare=options.features)
+    scorers.goal = goal or None
+    if guide is not None:
+        scorers.clip = guide.clip
+    if heldout is not None:
+        scorers.heldout = heldout.clip
+    return scorers
 
 
 def _measure_prompts(images: Tensor, options: Metrics, scorers: Scorers) -> Scores:

@@ -408,6 +408,21 @@ def test_a_metric_of_ones_own_is_measured_with_the_others(own_metric, faces):
     assert names.arrow("redness") == "↑"
 
 
+def test_a_distance_of_ones_own_is_measured_with_the_others(judge, faces):
+    before = dict(METRICS)
+
+    @contract.set_metric("gap", "lower", "Distance of the means.", readers=("edits",))
+    def gap(sets):
+        return contract.Scores({"gap": float((sets.real.mean(0) - sets.fake.mean(0)).norm())})
+
+    try:
+        scores = measure(Edited(faces, faces.pixels), Metrics(), Scorers(judge=judge)).values
+    finally:
+        METRICS.clear()
+        METRICS.update(before)
+    assert scores["gap"] == 0 and "kid" in scores
+
+
 def test_a_metric_is_refused_under_a_name_that_is_taken_or_with_words_that_mean_nothing():
     with pytest.raises(DclipError, match=r"'mae' of .* exists already, in dclip.metrics.pairs"):
         contract.metric("mae", "lower", "Mine.")(lambda edited, scorers: "no")
