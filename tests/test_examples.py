@@ -57,7 +57,7 @@ def test_a_single_photograph_is_learned_from_and_edited(settings, tmp_path):
     assert metrics["images"] == 1
     assert "judge_success" not in metrics
     saved = read_edit(str(folder))
-    assert saved.is_lora
+    assert saved.header["kind_of_weights"] == "lora"
     assert saved.header["scores"]["s_dir"] == pytest.approx(metrics["s_dir"], abs=1e-5)
     steps = (folder / "curves.jsonl").read_text().splitlines()
     assert len(steps) == 4  # one image, one update an epoch

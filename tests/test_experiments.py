@@ -275,9 +275,8 @@ def test_a_published_file_without_t0_in_its_name_needs_it_said(published, tmp_pa
 def test_a_published_file_of_another_base_is_refused_before_images_are_inverted(
     applied, published, monkeypatch
 ):
-    from dclip import pipeline
 
-    monkeypatch.setattr(pipeline, "encode", lambda *_: pytest.fail("inverted"))
+    monkeypatch.setattr("dclip.encode.invert._invert", lambda *_: pytest.fail("inverted"))
     with pytest.raises(DclipError, match="is of another architecture than checkpoint"):
         run(*applied("ddim", edit__adapter=published["tuned_adm"]))
     torch.save({"state_dict": {"x": torch.zeros(3)}}, published["folder"] / "odd_t300.pth")

@@ -414,7 +414,7 @@ def test_a_failed_run_says_failed_and_why(tiny, tmp_path, monkeypatch):
     def breaks(*_):
         raise RuntimeError("the roof fell in")
 
-    monkeypatch.setattr(pipeline, "encode", breaks)
+    monkeypatch.setattr(pipeline, "encode_splits", breaks)
     with pytest.raises(RuntimeError, match="roof"):
         run(*words(tiny, output=tmp_path))
     status = read_json(tmp_path / "latest" / "status.json")

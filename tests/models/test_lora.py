@@ -372,7 +372,7 @@ def test_a_block_that_the_network_does_not_have_is_refused_before_anything_is_in
 ):
     from dclip import pipeline
 
-    monkeypatch.setattr(pipeline, "encode", lambda *_: pytest.fail("it was inverted"))
+    monkeypatch.setattr("dclip.encode.invert._invert", lambda *_: pytest.fail("it was inverted"))
     cfg = configure(
         *words(
             tiny, method__lora__rank=2, method__lora__decoder_from=9, output=tmp_path, metric="none"
