@@ -129,7 +129,7 @@ def test_pictures_are_aligned_by_a_file_and_those_without_points_are_left_out_an
     tmp_path, caplog, monkeypatch
 ):
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("dclip"), "level", logging.INFO)
+    caplog.set_level(logging.INFO, logger="dclip")
     tilted = turned(UPRIGHT, 30)
     (tmp_path / "in").mkdir()
     drawn(tilted).save(tmp_path / "in" / "a.png")
