@@ -46,11 +46,11 @@ def page() -> str:
     faces = configured(["experiment=celeba"])
     tuned = {
         "imagenet": imagenet,
-        "imagenet, `method.objective=gpu_efficient` (as published)": configured(
-            ["experiment=imagenet", "method.objective=gpu_efficient"]
+        "imagenet, `method=gpu_efficient` (as published)": configured(
+            ["experiment=imagenet", "method=gpu_efficient"]
         ),
-        "imagenet, `method.objective=chain_checkpointed`": configured(
-            ["experiment=imagenet", "method.objective=chain_checkpointed"]
+        "imagenet, `method=chain_checkpointed`": configured(
+            ["experiment=imagenet", "method=chain_checkpointed"]
         ),
         "celeba": faces,
         "celeba, `preset=[chain_checkpointed,lora]`": configured(
@@ -72,11 +72,11 @@ def page() -> str:
     alone = hours(faces) * RUNS
     return f"""# What large runs need
 
-**These are estimates**, not measurements: the network calls that `dclip/prepare/plan.py` counts, times
-the operations of a call, divided by the speed that the paper's Quadro RTX 6000 reached
-({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster. Nothing here has been run with the published weights.
-`python docs/scale.py` writes this page; `python run.py plan=true experiment=NAME` estimates any run for your
-device.
+**These are estimates**, not measurements: the network calls that a plan counts, times the
+operations of a call, divided by the speed that the paper's Quadro RTX 6000 reached
+({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster. Nothing here has been run with the
+published weights. `python docs/scale.py` writes this page; for any run on your device type
+`python run.py plan=true experiment=NAME`.
 
 ## ImageNet at 512 x 512
 
@@ -90,7 +90,7 @@ pass of one call: {big.gflop / small.gflop:.0f} times the work of the 256 x 256 
 
 A call is the forward pass of one image; forward and backward together count {BACKWARD:.0f}. Memory is weights,
 gradients, Adam's moments and what the chain keeps; the upper number allows for what an allocator
-may need. `method.objective=chain_checkpointed` keeps one step instead of the chain, and `preset=lora`
+may need. `method=chain_checkpointed` keeps one step instead of the chain, and `preset=lora`
 trains about 1 % of the weights.
 
 ## A sweep of {RUNS:,} fine-tunings of the face model
@@ -104,11 +104,11 @@ trains about 1 % of the weights.
 
 - {alone / 24:.0f} days of one RTX 6000, or {alone / 16:.0f} hours of sixteen if the jobs are even.
 - Start `python run.py study=NAME` on as many machines as share `outputs/`. A job is locked while it
-  runs, and a finished one never runs again. Re-running the command resumes killed jobs from their last
-  checkpoint.
-- Studies log to files only (`logger=csv`), because {RUNS:,} online runs with pictures exceed the limits of
-  most Weights & Biases plans. `task=report runs=outputs` makes the table without it; `logger=wandb`
-  brings it back.
+  runs, and a finished one never runs again. Re-running the command resumes killed jobs from their
+  last checkpoint.
+- Studies log to files only (`logger=csv`), because {RUNS:,} online runs with pictures exceed the
+  limits of most Weights & Biases plans. `task=report runs=outputs` makes the table without it;
+  `logger=wandb` brings it back.
 """
 
 
