@@ -2,13 +2,16 @@
 
 Images are float [N,3,H,W] in [-1, 1]; t is 0-based.
 
->>> import dclip
->>> model = dclip.load_model("toonfaces")
->>> latents = dclip.invert(model, images, t0=500, steps=40)            # doctest: +SKIP
->>> again = dclip.generate(model, latents, t0=500, steps=40)           # doctest: +SKIP
->>> run = dclip.finetune(images, "person", "person with red hair")     # doctest: +SKIP
->>> red = dclip.edit(model, images, run)                               # doctest: +SKIP
->>> faces = dclip.sample("person with a beard", count=8)               # doctest: +SKIP
+Examples:
+    >>> import dclip
+    >>> model = dclip.load_model("toonfaces")
+    >>> latents = dclip.invert(model, images, t0=500, steps=40)  # doctest: +SKIP
+    >>> again = dclip.generate(model, latents, t0=500, steps=40)  # doctest: +SKIP
+    >>> texts = ("person", "person with red hair")
+    >>> run = dclip.finetune(images, *texts, "recipe=toonfaces")  # doctest: +SKIP
+    >>> red = dclip.edit(model, images, run)  # doctest: +SKIP
+    >>> like = "experiment=toonfaces_contrastive"
+    >>> faces = dclip.sample("a person with a beard", like, count=8)  # doctest: +SKIP
 """
 
 from __future__ import annotations
