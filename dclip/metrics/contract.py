@@ -200,7 +200,7 @@ def set_metric(
     details: Details | None = None,
     sized: bool = False,
 ) -> Callable[[CompareSets], CompareSets]:
-    """Make a function of two sets of features a metric; the arguments are those of ``SetMetric``."""
+    """Make a function of two sets of features a metric; arguments as for ``SetMetric``."""
 
     def decorate(compare: CompareSets) -> CompareSets:
         register(

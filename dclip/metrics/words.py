@@ -8,7 +8,7 @@ ReaderName = Literal["edits", "folders", "samples", "translations"]
 """Who measures: a run that edits, ``dclip metrics``, a run that samples, one that translates."""
 
 Switch = Literal["", "clip", "identity", "parts", "pixels", "lpips", "judge"]
-"""The settings of ``metric`` that turn metrics off; with the empty one only ``metric=none`` does."""
+"""Settings of ``metric`` that turn metrics off; the empty one: only ``metric=none`` does."""
 
 Role = Literal["clip", "heldout", "identity"]
 """The networks whose features metrics compare."""
