@@ -14,27 +14,17 @@ from dclip.data.photographs import Folder
 from dclip.diffusion.options import Sampler, pairs_of
 from dclip.errors import DclipError, need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
-from dclip.methods.diffusionclip.options import DiffusionClip, NetworkCalls
 from dclip.metrics.names import Scores, metric, set_metric
 
 if TYPE_CHECKING:
     from dclip.diffusion.noise import ImageNoise
-    from dclip.diffusion.sampler import (
-        Evaluate,
-        Evaluator,
-        Prediction,
-        Solver,
-        Step,
-        predict_x0,
-        sample,
-    )
+    from dclip.diffusion.sampler import Evaluate, Prediction, Solver, Step, predict_x0, sample
     from dclip.diffusion.schedule import CLEAN, Schedule
     from dclip.diffusion.solvers import euler
     from dclip.edits.edit import DenoiserEdit, Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
-    from dclip.methods.diffusionclip.loss import Terms, edit_loss
-    from dclip.methods.diffusionclip.objectives import Work
+    from dclip.methods.diffusionclip.loss import edit_loss
     from dclip.metrics.distribution import FeatureSets
     from dclip.metrics.scorers import Scorers
     from dclip.models.saved import read_weights, save_weights
@@ -50,7 +40,6 @@ LATER = {
     "Edited": "dclip.types",
     "Encoded": "dclip.encode.encoded",
     "Evaluate": "dclip.diffusion.sampler",
-    "Evaluator": "dclip.diffusion.sampler",
     "FeatureSets": "dclip.metrics.distribution",
     "ImageNoise": "dclip.diffusion.noise",
     "Images": "dclip.types",
@@ -61,8 +50,6 @@ LATER = {
     "Scorers": "dclip.metrics.scorers",
     "Solver": "dclip.diffusion.sampler",
     "Step": "dclip.diffusion.sampler",
-    "Terms": "dclip.methods.diffusionclip.loss",
-    "Work": "dclip.methods.diffusionclip.objectives",
     "edit_loss": "dclip.methods.diffusionclip.loss",
     "euler": "dclip.diffusion.solvers",
     "predict_x0": "dclip.diffusion.sampler",
@@ -79,13 +66,11 @@ __all__ = [
     "Dataset",
     "DclipError",
     "DenoiserEdit",
-    "DiffusionClip",
     "DiffusionModel",
     "Edit",
     "Edited",
     "Encoded",
     "Evaluate",
-    "Evaluator",
     "FeatureSets",
     "Folder",
     "Guided",
@@ -93,7 +78,6 @@ __all__ = [
     "ImageNoise",
     "Images",
     "Method",
-    "NetworkCalls",
     "Prediction",
     "Run",
     "Sampler",
@@ -103,8 +87,6 @@ __all__ = [
     "Scores",
     "Solver",
     "Step",
-    "Terms",
-    "Work",
     "edit_loss",
     "euler",
     "metric",
