@@ -24,7 +24,9 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDPM, sample
 from dclip.diffusion.schedule import pairs_down
 from dclip.files import write_json
-from dclip.methods.sampling.guidance import ClipObjective, Context, Guide
+from dclip.methods.sampling.guidance import Context, Guide
+from dclip.methods.sampling.guidances import guidances
+from dclip.methods.sampling.objective import ClipObjective
 from dclip.models.checkpoints import load_clip, load_model
 from dclip.record.machine import environment
 from dclip.text.features import read_prompts
@@ -77,7 +79,7 @@ class Bench:
         self.reader = read_prompts(
             self.clip,
             [Prompt(text, 1.0, siblings(text))],
-            source="person" if "directional" in kind else None,
+            source="person" if guidances()[kind].needs_direction else None,
         )
 
     def walk(self, every: int | None) -> dict[str, float]:
@@ -86,11 +88,9 @@ class Bench:
         features, grad = self.clip.image_features, torch.autograd.grad
         eps_fn = clock.wrap("unet", self.model.predict)
         if every is not None:
-            guide = Guide(
-                OPTIONS["guidance"][self.kind](every=every),
-                ClipObjective(self.kind, [self.reader], [1.0]),
-                self.model.schedule,
-            )
+            options = guidances()[self.kind](every=every)
+            objective = ClipObjective(options, [self.reader], [1.0])
+            guide = Guide(options, objective, self.model.schedule)
             eps_fn = guide(eps_fn, Context(self.ids, self.x.clamp(-1, 1)))
         self.clip.image_features = clock.wrap("clip_forward", features)  # type: ignore[method-assign]
         torch.autograd.grad = clock.wrap("clip_backward", grad)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from dclip.config import Config, Dataset, Guided, option
+from dclip.config import Config, Dataset, option
 from dclip.data.photographs import Folder
 from dclip.diffusion.options import Sampler, pairs_of
 from dclip.errors import DclipError, need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
+from dclip.methods.diffusionclip.options import DiffusionClip, NetworkCalls
+from dclip.methods.sampling.guidances import ClipGuidance
 from dclip.metrics.names import Scores, metric, set_metric
 
 if TYPE_CHECKING:
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     from dclip.edits.edit import DenoiserEdit, Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
-    from dclip.methods.diffusionclip.loss import edit_loss
+    from dclip.methods.diffusionclip.loss import Terms, edit_loss
+    from dclip.methods.diffusionclip.objectives import Work
     from dclip.metrics.distribution import FeatureSets
     from dclip.metrics.scorers import Scorers
     from dclip.models.saved import read_weights, save_weights
     from dclip.models.unet import DiffusionModel
     from dclip.run import Run
+    from dclip.text.features import PromptFeatures
     from dclip.types import Edited, Images
 
 LATER = {
@@ -43,6 +47,7 @@ LATER = {
     "FeatureSets": "dclip.metrics.distribution",
     "ImageNoise": "dclip.diffusion.noise",
     "Images": "dclip.types",
+    "PromptFeatures": "dclip.text.features",
     "Prediction": "dclip.diffusion.sampler",
     "Run": "dclip.run",
     "SavedEdit": "dclip.edits.saved",
@@ -50,6 +55,8 @@ LATER = {
     "Scorers": "dclip.metrics.scorers",
     "Solver": "dclip.diffusion.sampler",
     "Step": "dclip.diffusion.sampler",
+    "Terms": "dclip.methods.diffusionclip.loss",
+    "Work": "dclip.methods.diffusionclip.objectives",
     "edit_loss": "dclip.methods.diffusionclip.loss",
     "euler": "dclip.diffusion.solvers",
     "predict_x0": "dclip.diffusion.sampler",
@@ -61,11 +68,13 @@ LATER = {
 __all__ = [
     "BACKWARD",
     "CLEAN",
+    "ClipGuidance",
     "Config",
     "Cost",
     "Dataset",
     "DclipError",
     "DenoiserEdit",
+    "DiffusionClip",
     "DiffusionModel",
     "Edit",
     "Edited",
@@ -73,12 +82,13 @@ __all__ = [
     "Evaluate",
     "FeatureSets",
     "Folder",
-    "Guided",
     "ImageCounts",
     "ImageNoise",
     "Images",
     "Method",
+    "NetworkCalls",
     "Prediction",
+    "PromptFeatures",
     "Run",
     "Sampler",
     "SavedEdit",
@@ -87,6 +97,8 @@ __all__ = [
     "Scores",
     "Solver",
     "Step",
+    "Terms",
+    "Work",
     "edit_loss",
     "euler",
     "metric",

@@ -8,16 +8,10 @@ from dclip.config.dataset import Dataset
 from dclip.config.edit import Edit, Mix, adapters_of
 from dclip.config.guidance import (
     ClipRange,
-    Contrastive,
-    ContrastiveDirectional,
-    Directional,
-    Global,
     Guidance,
     Guided,
     Normalise,
     Sees,
-    Single,
-    Spherical,
 )
 from dclip.config.loss import ClipForm, Loss, ShiftLoss
 from dclip.config.method import Lora, MethodOption
@@ -59,12 +53,9 @@ __all__ = [
     "ClipForm",
     "ClipRange",
     "Config",
-    "Contrastive",
-    "ContrastiveDirectional",
     "CpuTrainer",
     "Dataset",
     "DemoTask",
-    "Directional",
     "DomainName",
     "Edit",
     "EditTask",
@@ -72,7 +63,6 @@ __all__ = [
     "Features",
     "FinalStep",
     "FinetuneTask",
-    "Global",
     "GpuTrainer",
     "Grid",
     "Guidance",
@@ -95,9 +85,7 @@ __all__ = [
     "SamplerOption",
     "Sees",
     "ShiftLoss",
-    "Single",
     "Speed",
-    "Spherical",
     "Start",
     "T",
     "Task",

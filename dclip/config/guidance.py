@@ -1,10 +1,13 @@
-"""Guidance of sampling: the options of ``guidance=``."""
+"""Guidance of sampling: what every option of ``guidance=`` has.
+
+The options lie in :mod:`dclip.methods.sampling.guidances`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from dclip.config.options import TEMPLATES, check_not_negative, check_positive, option
 from dclip.errors import need
@@ -45,6 +48,9 @@ class Guidance:
     ``targets``: one text or a list (unset: the edit's target); ``distractors``: ``siblings`` (the other values of the
     ToonFaces attributes that a target names), ``cifar10`` (its other classes), ``source`` (the edit's), or a list of texts.
     """
+
+    needs_distractors: ClassVar[bool] = False
+    needs_direction: ClassVar[bool] = False
 
     targets: Any = None
     weights: list[float] = field(default_factory=list)
@@ -112,39 +118,3 @@ class Guided(Guidance):
                 0 <= b <= a <= 999,
                 f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0",
             )
-
-
-@option("guidance", "contrastive")
-@dataclass
-class Contrastive(Guided):
-    """log softmax of the target among its distractors (CLIP-guided sampling report, Eq. 5)."""
-
-
-@option("guidance", "spherical")
-@dataclass
-class Spherical(Guided):
-    """Great-circle distance to the target (Crowson)."""
-
-
-@option("guidance", "single")
-@dataclass
-class Single(Guided):
-    """log sigmoid of the cosine with the target."""
-
-
-@option("guidance", "global")
-@dataclass
-class Global(Guided):
-    """Cosine with the target (DiffusionCLIP, Eq. 9)."""
-
-
-@option("guidance", "directional")
-@dataclass
-class Directional(Guided):
-    """Cosine of the image's change with the texts' change (Eq. 10). From noise, the image's source is the unguided sample."""
-
-
-@option("guidance", "contrastive_directional")
-@dataclass
-class ContrastiveDirectional(Guided):
-    """log softmax of the target's direction among its distractors' directions."""

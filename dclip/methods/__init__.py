@@ -2,6 +2,7 @@
 
 from dclip.methods.diffusionclip import options as diffusionclip_options
 from dclip.methods.latent import options as latent_options
+from dclip.methods.sampling import guidances
 from dclip.methods.sampling import options as sampling_options
 
-__all__ = ["diffusionclip_options", "latent_options", "sampling_options"]
+__all__ = ["diffusionclip_options", "guidances", "latent_options", "sampling_options"]

@@ -8,6 +8,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from dclip.config import OPTIONS
+from dclip.edits.header import read_edit_header
 from dclip.files import read_json
 from dclip.metrics import names
 from dclip.models.header import read_header
@@ -34,14 +35,12 @@ def commands(text):
 @pytest.fixture
 def untouched(monkeypatch, tmp_path):
     """Whatever a page's modules register is gone afterwards."""
-    from dclip.methods.sampling import guidance
-
     for group in OPTIONS:
         monkeypatch.setitem(OPTIONS, group, dict(OPTIONS[group]))
         monkeypatch.setitem(
             ConfigStore.instance().repo, group, dict(ConfigStore.instance().repo[group])
         )
-    kept = [(registry, dict(registry)) for registry in (names.METRICS, guidance.LOSSES)]
+    kept = [(registry, dict(registry)) for registry in (names.METRICS,)]
     yield
     for registry, before in kept:
         registry.clear()
@@ -61,10 +60,13 @@ def run(given, tiny, folder):
         "dataset.test": 2,
         "metric.identity": "false",
     }
-    if any(word.startswith(("task=", "experiment=toonfaces_contrastive")) for word in given):
+    sampling = ("task=", "experiment=toonfaces_contrastive", "experiment=toonfaces_latent")
+    if any(word.startswith(sampling) for word in given):
         small = {k: v for k, v in small.items() if not k.startswith("method.")}
-    if "guidance=contrastive_margin" in given:
+    if "plugins=margin" in given:
         small |= {"task.count": 2, "task.leak": 0, "sampler.t0": 500, "metric.clip": "false"}
+    if "experiment=toonfaces_latent" in given:
+        small |= {"method.steps": 1, "method.s_opt": 2}
     if any(word in ("plugins=colour", "edit=red_hair") for word in given):
         small = {k: v for k, v in small.items() if k.split(".")[0] not in ("experiment", "edit")}
         small |= {"metric.clip": "true"}
@@ -153,8 +155,20 @@ def check_sampler(found, folder):
 
 
 def check_guidance(found, _):
-    (folder,) = found
-    assert (folder / "samples" / "sheet.png").is_file()
+    drawn, optimised = found
+    assert (drawn / "samples" / "sheet.png").is_file()
+    assert (optimised / "latents.safetensors").is_file()
+    config = plugins.OmegaConf.load(optimised / "config.yaml")
+    assert config.method.objective == "margin"
+
+
+def check_objective(found, _):
+    learned, applied = found
+    config = plugins.OmegaConf.load(learned / "config.yaml")
+    assert (config.method.objective, config.method.most) == ("random_k", 2)
+    header = read_edit_header(str(learned))[1]
+    assert header["method_name"] == "random_k"
+    assert read_json(applied / "metrics.json")["images"] == 2
 
 
 def check_method(found, folder):
@@ -182,6 +196,7 @@ CHECKS = {
     "An edit": check_edit,
     "A sampler": check_sampler,
     "A guidance": check_guidance,
+    "An objective": check_objective,
     "A method": check_method,
 }
 

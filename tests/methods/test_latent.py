@@ -12,7 +12,8 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.latent.optimise import LatentChain, LatentLoss, optimise_batch
 from dclip.methods.latent.options import LatentOpt
-from dclip.methods.sampling.guidance import ClipObjective
+from dclip.methods.sampling.guidances import guidance_named
+from dclip.methods.sampling.objective import ClipObjective
 from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
 from dclip.types import to_uint8
@@ -39,7 +40,7 @@ def optimised(
         before = chain(start)
     pull = LatentLoss(
         options,
-        ClipObjective(kind, [reader], [p.weight for p in prompts]),
+        ClipObjective(guidance_named(kind), [reader], [p.weight for p in prompts]),
         start,
         before,
         before,

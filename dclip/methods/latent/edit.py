@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Self
 
 from dclip.encode.encoded import Encoded
@@ -20,9 +19,9 @@ class LatentEdit(SamplingEdit):
     options: LatentOptions
 
     @classmethod
-    def of_method(cls, run: Run, options: LatentOptions, kinds: Collection[str]) -> Self:
+    def of_method(cls, run: Run, options: LatentOptions) -> Self:
         """The run's prompts, and how their latents are optimised."""
-        edit = cls.of(run, kinds)
+        edit = cls.of(run, [run.cfg.guidance, options.pull])
         edit.options = options
         return edit
 
@@ -43,7 +42,7 @@ class LatentEdit(SamplingEdit):
         return outcome
 
     def _optimise(self, run: Run, start: Encoded) -> OptimisedLatents:
-        objective = self.prompts.objective(self.options.objective.value)
+        objective = self.prompts.objective(self.options.pull)
         with run.record.timing("optimise"):
             latents = optimise(run, self.options, self.task, objective, start)
         latents.images = as_saved(self.task, latents.images)

@@ -33,7 +33,7 @@ from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.files import atomic_save
 from dclip.methods.latent.settings import LatentOptions
-from dclip.methods.sampling.guidance import ClipObjective
+from dclip.methods.sampling.objective import ClipObjective
 from dclip.models.identity import IdentityModel
 from dclip.models.unet import DiffusionModel
 from dclip.record.record import Record
@@ -108,7 +108,7 @@ class LatentLoss:
 
     def __post_init__(self) -> None:
         with torch.no_grad():
-            if self.objective.directional:
+            if self.objective.needs_source:
                 self.source_features = self.objective.features(self.sources)
             if self.identity is not None and self.options.id > 0:
                 self.id_features = self.identity.features(self.sources)

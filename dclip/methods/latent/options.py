@@ -10,7 +10,7 @@ from dclip.config import Config, option
 from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
-from dclip.methods.latent.settings import LatentObjective
+from dclip.methods.sampling.guidances import ClipGuidance, guidance_named, guidances
 from dclip.methods.sampling.options import pulls
 from dclip.methods.sampling.prompts import (
     check_prompts,
@@ -42,7 +42,7 @@ class LatentOpt(Method):
     steps: int = 30
     lr: float = 2e-2
     s_opt: int = 6
-    objective: LatentObjective = LatentObjective.contrastive
+    objective: str = "contrastive"  # the loss of a guidance; "global" as published
     stop_at: float = 0.9
     patience: int = 15
     l1: float = 0.0  # to the image that the latent made before
@@ -66,6 +66,15 @@ class LatentOpt(Method):
             self.stop_at <= 1,
             f"method.stop_at={self.stop_at} is a probability; choose more than 0, up to 1 (never)",
         )
+        need(
+            self.objective in guidances(),
+            f"method.objective={self.objective} does not exist; choose {', '.join(guidances())}",
+        )
+
+    @property
+    def pull(self) -> ClipGuidance:
+        """What the latents are optimised for."""
+        return guidance_named(self.objective)
 
     def needs(self, cfg: Config) -> frozenset[str]:
         """The CLIPs that pull, and the identity network where its weight is above 0."""
@@ -75,7 +84,7 @@ class LatentOpt(Method):
     def check(self, cfg: Config) -> None:
         """The prompts must suit what pulls, and the chain must fit below t0."""
         task_of(cfg)
-        check_prompts(cfg, self._kinds(cfg))
+        check_prompts(cfg, [cfg.guidance, self.pull])
         t0 = cfg.sampler.t0
         need(
             2 <= self.s_opt <= t0 + 1,
@@ -101,7 +110,4 @@ class LatentOpt(Method):
         """Nothing is learned before there are latents; each is optimised when the edit is applied."""
         from dclip.methods.latent.edit import LatentEdit
 
-        return LatentEdit.of_method(run, self, self._kinds(run.cfg))
-
-    def _kinds(self, cfg: Config) -> list[str]:
-        return [guidance_name(cfg), self.objective.value]
+        return LatentEdit.of_method(run, self)

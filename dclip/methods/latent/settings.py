@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Protocol
 
-# what latent optimisation pulls at; "global" as published
-LatentObjective = StrEnum(
-    "LatentObjective",
-    ["contrastive", "spherical", "single", "global", "directional", "contrastive_directional"],
-)
+from dclip.methods.sampling.guidances import ClipGuidance
 
 
 class LatentOptions(Protocol):
@@ -18,7 +13,6 @@ class LatentOptions(Protocol):
     steps: int
     lr: float
     s_opt: int
-    objective: LatentObjective
     stop_at: float
     patience: int
     l1: float
@@ -26,3 +20,8 @@ class LatentOptions(Protocol):
     norm: float
     batch: int
     checkpointing: bool
+
+    @property
+    def pull(self) -> ClipGuidance:
+        """What the latents are optimised for."""
+        ...

@@ -17,7 +17,8 @@ from dclip.diffusion.schedule import Pair
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.errors import DclipError
-from dclip.methods.sampling.guidance import Context, Guide, Trace
+from dclip.methods.sampling.guidance import Context, Guide
+from dclip.methods.sampling.trace import Trace
 from dclip.run import Run
 from dclip.runtime import parallel
 
@@ -91,7 +92,8 @@ class GuidedTrajectory(Trajectory):
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        self.guide, self.sources, self.film = guide, sources, Film((), ())
+        self.guide, self.sources = guide, sources
+        self.film, self.trace = Film((), ()), Trace()
         self.needs_gradient = guide is not None
 
     def rules(self, ids: Sequence[str]) -> tuple[EpsFn, Solver]:
@@ -101,7 +103,7 @@ class GuidedTrajectory(Trajectory):
         source = None
         if self.sources:
             source = torch.stack([self.sources[name] for name in ids]).to(self.device)
-        eps_fn = self.guide(self.eps_fn, Context(ids, source))
+        eps_fn = self.guide(self.eps_fn, Context(ids, source), self.trace.observe)
         o = self.guide.options
         if o.time_travel == 0:
             return eps_fn, self.solver
@@ -168,9 +170,9 @@ def draw(
     return Samples(
         as_saved(task, images),
         trajectory.film.whole(),
-        Trace().merge(parallel.all_gather_objects(guide.trace)) if guide else Trace(),
+        Trace.merged(parallel.all_gather_objects(trajectory.trace)),
         counter.images / mine,
-        guide.encoded / mine if guide else 0.0,
+        trajectory.trace.views / mine,
         run.record.seconds[f"seconds_{name}"],
     )
 

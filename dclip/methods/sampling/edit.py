@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor
 
-from dclip.config import SampleTask
+from dclip.config import Guidance, SampleTask
 from dclip.edits.edit import Edit
 from dclip.encode.encoded import Encoded
 from dclip.methods.sampling.draw import draw
@@ -29,9 +29,9 @@ class SamplingEdit(Edit):
         self.outcome: Outcome | None = None
 
     @classmethod
-    def of(cls, run: Run, kinds: Collection[str]) -> Self:
-        """The run's prompts, read by its CLIPs for the guidances ``kinds``."""
-        prompts = ReadPrompts.of(run, kinds)
+    def of(cls, run: Run, pulling: Collection[Guidance]) -> Self:
+        """The run's prompts, read by its CLIPs for the guidances that pull."""
+        prompts = ReadPrompts.of(run, pulling)
         return cls(task_of(run.cfg), prompts, prompts.guide(run))
 
     def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
@@ -52,7 +52,7 @@ class SamplingEdit(Edit):
             drawn = draw(run, self.task, start)
             return Outcome(drawn.images, [*rows, ("sampled", drawn.images)], drawn=drawn)
         free = None
-        if self.task.paired or (self.guide.objective.directional and source is None):
+        if self.task.paired or (self.guide.objective.needs_source and source is None):
             free = draw(run, self.task, start, name="free")
             rows.append(("unguided", free.images))
             source = free.images if source is None else source

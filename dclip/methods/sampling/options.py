@@ -37,7 +37,7 @@ class Sampling(Method):
     def check(self, cfg: Config) -> None:
         """The prompts must suit the guidance."""
         task_of(cfg)
-        check_prompts(cfg, [guidance_name(cfg)])
+        check_prompts(cfg, [cfg.guidance])
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """One chain a sample; another without guidance, where the task compares."""
@@ -56,7 +56,7 @@ class Sampling(Method):
         """Training-free: the prompts are read, nothing is learned."""
         from dclip.methods.sampling.edit import SamplingEdit
 
-        return SamplingEdit.of(run, [guidance_name(run.cfg)])
+        return SamplingEdit.of(run, [run.cfg.guidance])
 
 
 def pulls(cfg: Config) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dclip.config import Config, Guided, SampleTask, option_name
+from dclip.config import Config, Guidance, Guided, SampleTask, option_name
 from dclip.errors import DclipError, need
 from dclip.text.prompts import Prompt, attributes_of, resolve, same_text
 
@@ -35,35 +35,27 @@ def guidance_name(cfg: Config) -> str:
     return option_name("guidance", cfg.guidance)
 
 
-def needs_direction(kinds: Collection[str]) -> bool:
-    """Whether one of these guidances compares with source images along the texts' direction."""
-    return any("directional" in kind for kind in kinds)
-
-
-def needs_distractors(kinds: Collection[str]) -> bool:
-    """Whether in one of these guidances a target competes with other texts."""
-    return any("contrastive" in kind for kind in kinds)
-
-
-def check_prompts(cfg: Config, kinds: Collection[str]) -> None:
-    """Refuse prompts that the guidances ``kinds`` cannot follow. DclipError in one line."""
+def check_prompts(cfg: Config, pulling: Collection[Guidance]) -> None:
+    """Refuse prompts that these guidances cannot follow. DclipError in one line."""
     prompts = resolve(cfg)
     attributes_of(prompts)
     for prompt in prompts:
-        _check_distractors(cfg, kinds, prompt)
-        if needs_direction(kinds):
-            _check_direction(cfg, kinds, prompt)
+        for guidance in pulling:
+            if guidance.needs_distractors:
+                _check_distractors(prompt)
+            if guidance.needs_direction:
+                _check_direction(cfg, guidance, prompt)
 
 
-def _check_distractors(cfg: Config, kinds: Collection[str], prompt: Prompt) -> None:
+def _check_distractors(prompt: Prompt) -> None:
     need(
-        bool(prompt.distractors) or not needs_distractors(kinds),
+        bool(prompt.distractors),
         f"{prompt.text[:60]!r} has no distractors: it names no attribute of ToonFaces; give "
         "guidance.distractors='[a text,another]' or cifar10 or source, or choose another guidance",
     )
 
 
-def _check_direction(cfg: Config, kinds: Collection[str], prompt: Prompt) -> None:
+def _check_direction(cfg: Config, guidance: Guidance, prompt: Prompt) -> None:
     source = cfg.edit.source
     need(
         not same_text(prompt.text, source),
@@ -72,7 +64,7 @@ def _check_direction(cfg: Config, kinds: Collection[str], prompt: Prompt) -> Non
     )
     others = [text for text in prompt.distractors if not same_text(text, source)]
     need(
-        "contrastive_directional" not in kinds or bool(others),
+        bool(others) or not guidance.needs_distractors,
         f"{prompt.text[:60]!r} has no distractors but edit.source={source}, and there is no "
         "direction from a text to itself; give others: guidance.distractors='[a text,another]'",
     )

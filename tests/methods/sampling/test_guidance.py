@@ -6,20 +6,24 @@ import torch
 import torch.nn.functional as F
 
 from dclip import losses
-from dclip.config import OPTIONS, ClipRange, Guided, Normalise, Sees
+from dclip.config import OPTIONS, ClipRange, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise, image_seed
 from dclip.diffusion.options import solver_of
 from dclip.diffusion.sampler import DDIM, DDPM, Prediction, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
-from dclip.methods.sampling.guidance import LOSSES, ClipObjective, Context, Guide, Trace, Views
+from dclip.methods.sampling.guidance import Context, Guide
+from dclip.methods.sampling.guidances import guidance_named, guidances
+from dclip.methods.sampling.objective import ClipObjective
+from dclip.methods.sampling.trace import Trace
+from dclip.methods.sampling.views import Views
 from dclip.models.checkpoints import load_model
 from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
 from helpers.runs import configure, run, words
 
-KINDS = sorted(name for name, cls in OPTIONS["guidance"].items() if issubclass(cls, Guided))
+KINDS = sorted(guidances())
 SOLVERS = {"ddim": DDIM(), "eta": DDIM(0.6), "ddpm": DDPM()}
 PROMPT = Prompt("a person with a beard", 1.0, ("a person with no beard", "a zombie"))
 SCHEDULE = Schedule()
@@ -31,15 +35,15 @@ def noise_like(n=3, seed=0):
 
 
 def make_guide(clip, kind="contrastive", prompts=(PROMPT,), **options):
-    chosen = OPTIONS["guidance"][kind](**options)
+    chosen = guidances()[kind](**options)
     reader = read_prompts(
         clip,
         prompts,
         temperature=chosen.temperature,
-        source="person" if "directional" in kind else None,
+        source="person" if chosen.needs_direction else None,
     )
     return Guide(
-        chosen, ClipObjective(kind, [reader], [p.weight for p in prompts]), SCHEDULE, seed=3
+        chosen, ClipObjective(chosen, [reader], [p.weight for p in prompts]), SCHEDULE, seed=3
     )
 
 
@@ -64,7 +68,7 @@ def run_down(model, guide, solver=None, n=3, steps=3, context=None, **more):
 
 
 def test_every_guidance_has_a_loss():
-    assert set(KINDS) == set(LOSSES)
+    assert {name for name in OPTIONS["guidance"] if name != "none"} == set(KINDS)
     assert len(KINDS) == 6
 
 
@@ -172,7 +176,7 @@ def test_the_faithful_preset_is_equation_5_as_published(model, clip):
     assert not cfg.task.clip_x0
     assert (cfg.sampler.t0, cfg.sampler.s_gen) == (999, 1000)
     reader = read_prompts(clip, [PROMPT], temperature=cfg.guidance.temperature)
-    guide = Guide(cfg.guidance, ClipObjective("contrastive", [reader], [1.0]), SCHEDULE)
+    guide = Guide(cfg.guidance, ClipObjective(cfg.guidance, [reader], [1.0]), SCHEDULE)
     ids, x, start = IDS[:2], noise_like(2) * 0.5, 6
     with torch.no_grad():
         ours = sample(
@@ -400,17 +404,22 @@ def test_the_losses_have_finite_gradients_at_and_opposite_the_text(loss):
 ], ids=str)  # fmt: skip
 def test_clip_looks_when_it_should_and_once_an_image(model, clip, options, steps):
     guide = make_guide(clip, cutouts=0, **{"t_end": 100, **options})
-    asked = []
+    asked, trace = [], Trace()
 
     def counting(x, t):
         asked.append(int(t[0]))
         return model.predict(x, t)
 
     with torch.no_grad():
-        sample(guide(counting, Context(IDS[:3])), noise_like(), pairs_down(900, 4), SCHEDULE)
+        sample(
+            guide(counting, Context(IDS[:3]), trace.observe),
+            noise_like(),
+            pairs_down(900, 4),
+            SCHEDULE,
+        )
     assert asked == [900, 600, 300, 0]
-    assert sorted(guide.trace.sums, reverse=True) == steps
-    assert guide.encoded == 3 * len(steps)
+    assert sorted(trace.sums, reverse=True) == steps
+    assert trace.views == 3 * len(steps)
 
 
 def test_texts_are_encoded_once_before_sampling(model, clip, monkeypatch):
@@ -433,7 +442,7 @@ def test_several_clips_guide_together_and_each_weighs_the_same(model, clip, nets
     ]
 
     def step(*chosen):
-        guided = Guide(options, ClipObjective("contrastive", chosen, [1.0]), SCHEDULE)(
+        guided = Guide(options, ClipObjective(options, chosen, [1.0]), SCHEDULE)(
             model.predict, Context(IDS[:2])
         )
         x, t = noise_like(2), torch.tensor([400, 400])
@@ -451,8 +460,9 @@ def test_several_targets_pull_by_their_weights(clip):
     prompts = [Prompt("a zombie", 1.0, ("a person",)), Prompt("red hair", 3.0, ("black hair",))]
     reader = read_prompts(clip, prompts)
     features = [clip.image_features(torch.tanh(noise_like()))]
-    whole = ClipObjective("contrastive", [reader], [1.0, 3.0]).loss(features)
-    each = [LOSSES["contrastive"](reader, k, features[0], features[0]) for k in (0, 1)]
+    guidance = guidance_named("contrastive")
+    whole = ClipObjective(guidance, [reader], [1.0, 3.0]).loss(features)
+    each = [guidance.loss(reader, k, features[0], features[0]) for k in (0, 1)]
     torch.testing.assert_close(whole, (each[0] + 3 * each[1]) / 4)
 
 
@@ -497,7 +507,7 @@ def test_cutouts_are_squares_inside_the_image():
 def test_without_augmentation_clip_sees_the_image_itself():
     options = OPTIONS["guidance"]["contrastive"](cutouts=0, flip=False)
     x = noise_like(1)
-    assert Views(options, ["a"], 0).cut(x, torch.empty(0), 64) is x
+    assert Views(options, ["a"], 0).cut(x, None, 64) is x
 
 
 def test_traces_of_several_processes_add_up():
@@ -505,7 +515,7 @@ def test_traces_of_several_processes_add_up():
     p = torch.tensor([[0.2, 0.8], [0.4, 0.6], [0.9, 0.1]])
     parts[0].add(7, [p[:2]])
     parts[1].add(7, [p[2:]])
-    n, total, squares = Trace().merge(parts).sums[7]
+    n, total, squares = Trace.merged(parts).sums[7]
     assert n == 3
     torch.testing.assert_close(total, p.double().sum(0))
     torch.testing.assert_close(squares, p.double().square().sum(0))
