@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
 
@@ -52,19 +51,6 @@ def name_of(group: str, option: type) -> str:
 def option_name(group: str, chosen: object) -> str:
     """What a chosen option is called on the command line."""
     return name_of(group, type(chosen))
-
-
-def own_settings(group: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Written settings of an option, without those that it does not have.
-
-    Files of older versions hold the settings of all samplers, whichever was chosen.
-    """
-    for name, option in OPTIONS[group].items():
-        assert issubclass(option, Kind) and is_dataclass(option)
-        if settings.get(option.kind_key) == name:
-            own = {option.kind_key, *(field.name for field in fields(option))}
-            return {key: value for key, value in settings.items() if key in own}
-    return dict(settings)
 
 
 def check_positive(owner: str, **values: float) -> None:

@@ -6,9 +6,10 @@ in both directions. ``docs/extend.md`` adds one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dclip.config import OPTIONS, FinalStep, Grid, SamplerOption, option, option_name
 from dclip.config.options import check_not_negative, check_positive
@@ -204,6 +205,18 @@ def sampler_named(name: str) -> type[Sampler]:
             "(was it a plug-in? give plugins=...)"
         )
     return option
+
+
+def written_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A sampler's settings as a file has them, its name as ``solver``, without those that mean nothing.
+
+    Files of older versions hold the settings of all samplers, whichever was chosen.
+    """
+    option = OPTIONS["sampler"].get(settings.get("solver", ""))
+    if option is None or not issubclass(option, Sampler):
+        return dict(settings)
+    own = {"solver", *(field.name for field in fields(option))}
+    return {key: value for key, value in settings.items() if key in own}
 
 
 def inverter_of(options: SamplerOption) -> Solver:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dclip.config.options import own_settings
+from dclip.diffusion.options import written_settings
 from dclip.errors import DclipError
 from dclip.models.header import is_ours, read_header, t0_from_name
 
@@ -16,16 +16,20 @@ STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode")
 
 
 def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, Any]]:
-    """Path and header of a fine-tuned edit: its file, or the one in a run's folder. DclipError if there is none.
+    """Path and header of an edit: its file, or the one in a run's folder.
 
-    A fine-tuned checkpoint that somebody else published says little of itself: its name carries t0 (else ``t0`` is
-    needed) and a word for the edit, and the steps are those of DiffusionCLIP's README.
+    A fine-tuned checkpoint that somebody else published says little of itself: its name carries t0
+    (else ``t0`` is needed) and a word for the edit; the steps are those of DiffusionCLIP's README.
+
+    Raises:
+        DclipError: there is no such file, or it holds something else.
     """
     path = Path(name).expanduser()
     path = path / "adapter.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise DclipError(
-            f"edit.adapter={name}: there is no {path.name}; give the folder of a finished fine-tuning run"
+            f"edit.adapter={name}: there is no {path.name}; "
+            "give the folder of a finished fine-tuning run"
         )
     if not is_ours(path):
         return path, _foreign_header(path, t0)
@@ -34,7 +38,7 @@ def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, 
         raise DclipError(
             f"edit.adapter={path} holds a network of kind {header.get('kind')!r}, not an edit"
         )
-    header["sampler"] = own_settings("sampler", header["sampler"])
+    header["sampler"] = written_settings(header["sampler"])
     return path, header
 
 
@@ -51,9 +55,12 @@ def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
 
 
 def find_edit(name: str, output: str = "outputs") -> str:
-    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of the edit of that name under ``output``.
+    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of that name.
 
-    A link to a folder (``outputs/latest``) is followed now: a new run turns it to itself. DclipError if a name was never learned.
+    Symlinks such as outputs/latest are resolved immediately, because a later run will repoint them.
+
+    Raises:
+        DclipError: no edit of that name was learned under ``output``.
     """
     if Path(name).is_symlink() and Path(name).is_dir():
         return str(Path(name).resolve())

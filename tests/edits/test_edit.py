@@ -1,16 +1,19 @@
 """Several edits at once, degrees of change, and variants."""
 
 import copy
+import json
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import dclip
-from dclip.config import Mix, option_name
+from dclip.config import Encode, FinalStep, Grid, Mix, option_name
 from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
+from dclip.diffusion.options import Ab2, Belm, Ddim, FixedPoint, Heun
 from dclip.diffusion.sampler import Prediction
 from dclip.edits.header import find_edit, joined, read_edit_header
 from dclip.edits.network import NetworkEdit, soup
@@ -122,6 +125,81 @@ def test_another_sampler_keeps_the_steps_of_the_edit(editing, edits):
     assert option_name("sampler", cfg.sampler) == "ddpm"
     assert (cfg.sampler.t0, cfg.sampler.s_gen) == (300, 2)
     assert editing(edits["later"], sampler__eta=0.5).sampler.eta == 0.5
+
+
+# the settings of every sampler, as older versions wrote them whichever was chosen
+EVERY = {
+    "t0": 400,
+    "s_for": 4,
+    "s_gen": 3,
+    "eta": 0.0,
+    "final_step": "to_clean",
+    "grid": "quadratic",
+    "sweeps": 9,
+    "tolerance": 0.01,
+    "damping": 0.5,
+    "accelerate": False,
+    "variance": "checkpoint",
+    "noise_last": False,
+    "encode": "invert",
+}
+
+
+def rewritten(folder, copy, **header):
+    """The edit with another header."""
+    saved = read_edit(str(folder))
+    path = copy / "adapter.safetensors"
+    copy.mkdir()
+    metadata = {"dclip": json.dumps({**saved.header, **header})}
+    save_file(load_file(saved.path), str(path), metadata=metadata)
+    return str(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("ddim", Ddim(400, 4, 3, grid=Grid.quadratic)),
+        ("ab2", Ab2(400, 4, 3, grid=Grid.quadratic)),
+        ("fixed_point", FixedPoint(400, 4, 3, FinalStep.to_clean, Grid.quadratic, Encode.invert, 0.0, 9, 0.01, 0.5, False)),
+        ("belm", Belm(400, 4, 3, grid=Grid.quadratic)),
+    ],
+)  # fmt: skip
+def test_an_edit_of_an_older_version_is_applied_as_it_was_learned(
+    name, own, editing, edits, tmp_path
+):
+    old = {**EVERY, "solver": name}
+    method = {"objective": "last_k", "k": 2, "faithful_id": False, "drawn_t": False}
+    adapter = rewritten(edits["red"], tmp_path / name, sampler=old, method=method)
+    assert editing(adapter).sampler == own
+    assert read_edit(adapter).sampler == own
+    heun = editing(adapter, sampler="heun", sampler__s_gen=5).sampler
+    assert heun == Heun(400, 4, 5, grid=Grid.quadratic)
+
+
+def test_noise_is_the_choice_of_whoever_applies_an_edit(editing, edits, tmp_path):
+    old = {**EVERY, "solver": "fixed_point", "eta": 0.7}
+    adapter = rewritten(edits["red"], tmp_path / "old", sampler=old)
+    assert editing(adapter).sampler.eta == 0
+    assert editing(adapter, sampler__eta=0.5).sampler.eta == 0.5
+    plain_solver = rewritten(edits["red"], tmp_path / "ab2", sampler={**EVERY, "solver": "ab2"})
+    with pytest.raises(DclipError, match=r"eta=0.5 adds noise to DDIM, but the sampler is ab2"):
+        editing(plain_solver, sampler__eta=0.5)
+
+
+def test_edits_of_different_samplers_are_refused_unless_one_is_chosen(editing, edits, tmp_path):
+    other = rewritten(edits["red"], tmp_path / "old", sampler={**EVERY, "solver": "heun"})
+    same = rewritten(edits["low"], tmp_path / "low", sampler={**EVERY, "solver": "ddim"})
+    with pytest.raises(
+        DclipError, match=r"different sampler \(heun, ddim\); choose one: sampler=heun"
+    ):
+        editing(other, same)
+    assert option_name("sampler", editing(other, same, sampler="heun").sampler) == "heun"
+
+
+def test_an_edit_of_a_sampler_that_is_not_here_says_so(editing, edits, tmp_path):
+    adapter = rewritten(edits["red"], tmp_path / "old", sampler={**EVERY, "solver": "midpoint"})
+    with pytest.raises(DclipError, match=r"sampler=midpoint is not here; .*give plugins="):
+        editing(adapter)
 
 
 def test_targets_are_joined_where_they_begin_to_differ():
