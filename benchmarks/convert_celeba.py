@@ -1,9 +1,12 @@
-"""A CelebA-HQ checkpoint of full size, random weights: written as published, recognised, converted, loaded, compared.
+"""A CelebA-HQ checkpoint of full size, random weights: written as published, recognised, converted,
+loaded, compared.
 
-python benchmarks/convert_celeba.py [FOLDER]        about a minute on one core; 1.4 GB of disk in a temporary folder
+python benchmarks/convert_celeba.py [FOLDER]
 
-The network that writes the file is the tests' own, independent one. Exits with an error if the number of parameters or the
-function it computes is not the published one.
+About a minute on one core; 1.4 GB of disk in a temporary folder.
+
+The network that writes the file is the tests' own, independent one. Exits with an error if the
+number of parameters or the function it computes is not the published one.
 """
 
 from __future__ import annotations

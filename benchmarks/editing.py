@@ -2,22 +2,22 @@
 
     python benchmarks/editing.py [--images 4] [--t0 500] [--threads 1]
 
-Published: DDIM, 200 steps up and 40 down, one image at a time, by the plain transcription. Ours: batched, on solvers and grids
-that need fewer calls. An edit costs what a reconstruction costs (the network down is the fine-tuned one), and a reconstruction
-has a right answer, so that is what is timed. Errors are the MAE of 8-bit images in [0, 1]. ``--published 1`` times one image only.
+Published: DDIM, 200 steps up and 40 down, one image at a time, by the plain transcription. Ours:
+batched, on solvers and grids that need fewer calls. An edit costs what a reconstruction costs (the
+network down is the fine-tuned one), and a reconstruction has a right answer, so that is what is
+timed. Errors are the MAE of 8-bit images in [0, 1]. ``--published 1`` times one image only.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import transcription
+from common import add_threads, arguments, table, use_threads
 from dclip.config import Grid
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.options import Sampler, inverter_of, pairs_of, sampler_named, solver_of
@@ -27,7 +27,6 @@ from dclip.metrics.functional import mae
 from dclip.models.checkpoints import load_model
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
-from finetuning import table
 
 OURS: dict[str, tuple[str, int, str, dict[str, Any]]] = {
     "ab2 (15,15) quadratic": ("ab2", 15, "quadratic", {}),
@@ -109,22 +108,18 @@ def measure(images: Tensor, t0: int, few: int) -> list[dict[str, Any]]:
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument(
         "--published", type=int, default=1, help="images that the published way is timed on"
     )
     parser.add_argument("--t0", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    lines = measure(toonfaces("test", told.images).pixels, told.t0, told.published)
+    add_threads(parser)
+    args = parser.parse_args(words)
+    use_threads(args)
+    lines = measure(toonfaces("test", args.images).pixels, args.t0, args.published)
     print(table(lines))
-    write_json(told.output, {"t0": told.t0, "lines": lines, "environment": environment()})
+    write_json(args.output, {"t0": args.t0, "lines": lines, "environment": environment()})
     return lines
 
 

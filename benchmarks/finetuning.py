@@ -1,13 +1,15 @@
-"""Fine-tuning images a second and peak memory: dclip's objectives against a plain transcription of the published procedure.
+"""Fine-tuning images a second and peak memory: dclip's objectives against a plain transcription of
+the published procedure.
 
-    python benchmarks/finetuning.py                                 # the embedded networks, batch 4, 6 steps
+    python benchmarks/finetuning.py                # the embedded networks, batch 4, 6 steps
     python benchmarks/finetuning.py --batch 8 --repeats 5 --threads 1
 
-Same weights, texts, images, latents and steps in one process; rounds take turns, and a ratio is taken within each round; the median
-counts. Speed is by the clock, so nothing else should run; the ratio of CPU time stands beside it. dclip's updates are those of
-its fine-tuning: on a CPU, threads share a batch (``threads.py``). First the gradient of one batch is compared: dclip's
-against the mean of the transcription's over the same images. Peak memory is that of processes of their own: how far one update
-rises above what the process held before it.
+Same weights, texts, images, latents and steps in one process; rounds take turns, and a ratio is
+taken within each round; the median counts. Speed is by the clock, so nothing else should run; the
+ratio of CPU time stands beside it. dclip's updates are those of its fine-tuning: on a CPU, threads
+share a batch (``threads.py``). First the gradient of one batch is compared: dclip's against the
+mean of the transcription's over the same images. Peak memory is that of processes of their own: how
+far one update rises above what the process held before it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import torch
 from torch import Tensor
 
 import transcription
+from common import add_threads, arguments, in_rounds, median_of, table, use_threads
 from dclip.config import Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.files import write_json
@@ -39,6 +41,13 @@ HERE = Path(__file__).resolve().parent
 TEXTS, T0 = ("person", "person with red hair"), 500
 SAME_GRADIENT = ("chain", "chain_checkpointed")
 OTHERS = ("gpu_efficient", "onestep")
+MEMORY = [  # objectives and steps whose memory is measured
+    ("published", 6),
+    ("chain", 6),
+    ("chain_checkpointed", 6),
+    ("chain", 12),
+    ("chain_checkpointed", 12),
+]
 
 
 class Bench:
@@ -46,11 +55,8 @@ class Bench:
 
     def __init__(self, batch: int, model: str = "toonfaces") -> None:
         self.model = model
-        self.images, self.clip, self.identity = (
-            toonfaces("train", batch),
-            load_clip(),
-            load_identity(),
-        )
+        self.images = toonfaces("train", batch)
+        self.clip, self.identity = load_clip(), load_identity()
         self.loss = EditLoss.prepare(Loss(), self.clip, self.identity, self.images, TEXTS)
         self.latents = torch.randn(
             self.images.pixels.shape, generator=torch.Generator().manual_seed(0)
@@ -112,45 +118,37 @@ def their_gradient(bench: Bench, steps: int) -> Tensor:
 def differences(bench: Bench, steps: int) -> dict[str, float]:
     """How far our gradients are from the transcription's, as a share of its length."""
     expected = their_gradient(bench, steps)
-    return {
-        name: float(
-            (gradient(bench.ours(name, steps), bench.threads) - expected).norm() / expected.norm()
-        )
-        for name in SAME_GRADIENT
-    }
-
-
-def timed(run: Callable[[], None]) -> float:
-    """Seconds of CPU time: what other processes do counts less than on the clock."""
-    return both_times(run)[1]
-
-
-def both_times(run: Callable[[], None]) -> tuple[float, float]:
-    """Seconds by the clock, and of CPU time."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - clock, time.process_time() - cpu
+    shares = {}
+    for name in SAME_GRADIENT:
+        difference = gradient(bench.ours(name, steps), bench.threads) - expected
+        shares[name] = float(difference.norm() / expected.norm())
+    return shares
 
 
 def speeds(bench: Bench, steps: int, repeats: int) -> list[dict[str, Any]]:
-    """One line a case. The first round warms up and does not count."""
+    """One line a case."""
     runs: dict[str, Callable[[], None]] = {"published": bench.their_updates(steps)}
-    runs |= {name: bench.our_updates(name, steps) for name in (*SAME_GRADIENT, *OTHERS)}
-    rounds = [{name: both_times(run) for name, run in runs.items()} for _ in range(repeats + 1)][1:]
+    for name in (*SAME_GRADIENT, *OTHERS):
+        runs[name] = bench.our_updates(name, steps)
+    rounds = in_rounds(runs, repeats)
+    lines = []
+    for name in runs:
+        seconds = statistics.median([times[name][0] for times in rounds])
+        lines.append(
+            {
+                "case": name,
+                "batch": 1 if name == "published" else len(bench.images),
+                "images_per_second": len(bench.images) / seconds,
+                "times_published": _ratio(rounds, name, 0),
+                "times_published_by_cpu_time": _ratio(rounds, name, 1),
+            }
+        )
+    return lines
 
-    def ratio(name: str, kind: int) -> float:
-        return statistics.median(r["published"][kind] / r[name][kind] for r in rounds)
 
-    return [
-        {
-            "case": name,
-            "batch": 1 if name == "published" else len(bench.images),
-            "images_per_second": len(bench.images) / statistics.median(r[name][0] for r in rounds),
-            "times_published": ratio(name, 0),
-            "times_published_by_cpu_time": ratio(name, 1),
-        }
-        for name in runs
-    ]
+def _ratio(rounds: list[dict[str, tuple[float, float]]], name: str, kind: int) -> float:
+    """How many times faster than the published way, by the clock (0) or CPU time (1)."""
+    return median_of(rounds, lambda times: times["published"][kind] / times[name][kind])
 
 
 # ------------------------------------------------------------------------------------------- memory
@@ -176,87 +174,51 @@ def peaks(batch: int, wanted: list[tuple[str, int]]) -> list[dict[str, Any]]:
     lines = []
     for name, steps in wanted:
         size = 1 if name == "published" else batch
-        words = [
-            "--peak",
-            name,
-            "--steps",
-            str(steps),
-            "--batch",
-            str(size),
-            "--threads",
-            str(torch.get_num_threads()),
-        ]
-        done = subprocess.run(
-            [sys.executable, __file__, *words], capture_output=True, text=True, check=True
-        )
-        lines.append(
-            {"case": name, "steps": steps, "batch": size, "peak_mb": float(done.stdout.split()[-1])}
-        )
+        threads = torch.get_num_threads()
+        words = f"--peak {name} --steps {steps} --batch {size} --threads {threads}".split()
+        command = [sys.executable, __file__, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        megabytes = float(done.stdout.split()[-1])
+        lines.append({"case": name, "steps": steps, "batch": size, "peak_mb": megabytes})
     return lines
-
-
-def table(lines: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    rows = (
-        " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values())
-        for line in lines
-    )
-    return "\n".join(
-        [
-            "| " + " | ".join(lines[0]) + " |",
-            "|" + "---|" * len(lines[0]),
-            *(f"| {row} |" for row in rows),
-        ]
-    )
 
 
 def main(words: list[str] | None = None) -> dict[str, Any]:
     """Measure, print, write; returns what was written."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
+    add_threads(parser)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=HERE / "finetuning.json")
-    told = parser.parse_args(words)
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    if told.peak:
-        print(peak(told.peak, told.steps, told.batch))
+    args = parser.parse_args(words)
+    use_threads(args)
+    if args.peak:
+        print(peak(args.peak, args.steps, args.batch))
         return {}
-    bench = Bench(told.batch)
-    found: dict[str, Any] = {"gradient_difference": differences(bench, told.steps)}
+    bench = Bench(args.batch)
+    found: dict[str, Any] = {"gradient_difference": differences(bench, args.steps)}
     print(
         "difference of the gradient from the transcription's, as a share of its length:",
         found["gradient_difference"],
         flush=True,
     )
-    found["speed"] = speeds(bench, told.steps, told.repeats)
+    found["speed"] = speeds(bench, args.steps, args.repeats)
     print(table(found["speed"]), flush=True)
     if os.name == "posix" and Path("/proc/self/clear_refs").exists():
-        wanted = [
-            ("published", 6),
-            ("chain", 6),
-            ("chain_checkpointed", 6),
-            ("chain", 12),
-            ("chain_checkpointed", 12),
-        ]
-        found["memory"] = peaks(told.batch, wanted)
+        found["memory"] = peaks(args.batch, MEMORY)
         print(table(found["memory"]), flush=True)
     content = {
         "settings": {
-            "batch": told.batch,
-            "steps": told.steps,
-            "repeats": told.repeats,
+            "batch": args.batch,
+            "steps": args.steps,
+            "repeats": args.repeats,
             "threads": torch.get_num_threads(),
         },
         **found,
         "environment": environment(),
     }
-    write_json(told.output, content)
+    write_json(args.output, content)
     return content
 
 

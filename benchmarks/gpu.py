@@ -1,11 +1,15 @@
-"""The papers' 256 x 256 CelebA-HQ network on a GPU, with random weights: fine-tuning step, inversion, edit, and the card's limits.
+"""The papers' 256 x 256 CelebA-HQ network on a GPU, with random weights: fine-tuning step,
+inversion, edit, and the card's limits.
 
-    python benchmarks/gpu.py [--images 50] [--batch 8]        needs an NVIDIA GPU; says so in one line where there is none
+    python benchmarks/gpu.py [--images 50] [--batch 8]
 
-Beside the DiffusionCLIP paper's times on a Quadro RTX 6000: 0.826 s for a fine-tuning step (one image, 6 steps), 82.2 s to
-invert 50 images (40 steps), 1.958 s for an edit (40 steps up, 6 down). Time and memory do not depend on what weights hold. In
-the same run: the card's matrix-multiply rate in every precision and its memory bandwidth, and what share of that rate the U-Net
-reaches. Prints a table and writes benchmarks/gpu.json.
+Needs an NVIDIA GPU; without one it says so in one line.
+
+Beside the DiffusionCLIP paper's times on a Quadro RTX 6000: 0.826 s for a fine-tuning step (one
+image, 6 steps), 82.2 s to invert 50 images (40 steps), 1.958 s for an edit (40 steps up, 6 down).
+Time and memory do not depend on what weights hold. In the same run: the card's matrix-multiply rate
+in every precision and its memory bandwidth, and what share of that rate the U-Net reaches. Prints a
+table and writes benchmarks/gpu.json.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common import table
 from dclip.config import Loss
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
@@ -179,17 +184,18 @@ def measure(nets: Nets, images: int, batch: int) -> list[dict[str, Any]]:
                 if nets.device.type == "cuda"
                 else float("nan")
             )
-            lines.append({
-                "task": task, "precision": name, "seconds": took, "paper_seconds": PAPER.get(key, float("nan")),
-                "times_faster": PAPER.get(key, float("nan")) / took, "unet_tflops": calls * gflop / took / 1e3, "peak_mb": peak,
-            })  # fmt: skip
-            print(
-                " ".join(
-                    f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
-                    for k, v in lines[-1].items()
-                ),
-                flush=True,
+            lines.append(
+                {
+                    "task": task,
+                    "precision": name,
+                    "seconds": took,
+                    "paper_seconds": PAPER.get(key, float("nan")),
+                    "times_faster": PAPER.get(key, float("nan")) / took,
+                    "unet_tflops": calls * gflop / took / 1e3,
+                    "peak_mb": peak,
+                }
             )
+            print(table(lines[-1:]), flush=True)
     return lines
 
 
@@ -201,19 +207,20 @@ def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
+    args = parser.parse_args(words)
     if not torch.cuda.is_available():
         print(
-            "gpu: not measured, there is no CUDA GPU here; run python benchmarks/gpu.py on a machine with one"
+            "gpu: not measured, there is no CUDA GPU here; "
+            "run python benchmarks/gpu.py on a machine with one"
         )
         return []
     device = torch.device("cuda")
     found = limits(device)
     print(" ".join(f"{k} {v:.4g}" for k, v in found.items()), flush=True)
-    lines = measure(Nets.published(device), told.images, told.batch)
-    settings = {"images": told.images, "batch": told.batch}
+    lines = measure(Nets.published(device), args.images, args.batch)
+    settings = {"images": args.images, "batch": args.batch}
     write_json(
-        told.output,
+        args.output,
         {"settings": settings, "limits": found, "lines": lines, "environment": environment()},
     )
     return lines

@@ -1,10 +1,12 @@
-"""What does guidance cost? Guided and unguided sampling side by side in one process, and where the time goes.
+"""What does guidance cost? Guided and unguided sampling side by side in one process, and where the
+time goes.
 
-    python benchmarks/guidance.py                                  # the embedded networks, at the default settings
+    python benchmarks/guidance.py               # the embedded networks, at the default settings
     python benchmarks/guidance.py --images 16 --steps 20 --repeats 5 --kind spherical
 
-Variants take turns, and a ratio is taken within each turn; the median of the repeats counts. On a machine that is busy with
-other things, look at the ratio of CPU time. Prints a table and writes benchmarks/guidance.json (``--out``).
+Variants take turns, and a ratio is taken within each turn; the median of the repeats counts. On a
+machine that is busy with other things, look at the ratio of CPU time. Prints a table and writes
+benchmarks/guidance.json (``--out``).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 import torch
 
+from common import median_of
 from dclip.config import OPTIONS
 from dclip.data.toonfaces.words import siblings
 from dclip.diffusion.noise import ImageNoise
@@ -54,7 +57,7 @@ class Clock:
 
 
 def now() -> float:
-    """Seconds on the clock, once a GPU has done what it was told."""
+    """Seconds on the clock, once a GPU has done what it was args."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -67,10 +70,8 @@ class Bench:
         self, images: int, steps: int, kind: str, checkpoint: str, clip: str, text: str
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.clip = (
-            load_model(checkpoint).to(self.device),
-            load_clip(clip).to(self.device),
-        )
+        self.model = load_model(checkpoint).to(self.device)
+        self.clip = load_clip(clip).to(self.device)
         self.kind, self.steps = kind, steps
         self.ids = [f"image_{i}" for i in range(images)]
         size = self.model.image_size
@@ -83,7 +84,10 @@ class Bench:
         )
 
     def walk(self, every: int | None) -> dict[str, float]:
-        """Seconds of one walk (``wall``, ``cpu``) and of its parts; ``every=None``: without guidance."""
+        """Seconds of one sampling (``wall``, ``cpu``) and of its parts.
+
+        ``every=None``: without guidance.
+        """
         clock = Clock()
         features, grad = self.clip.image_features, torch.autograd.grad
         eps_fn = clock.wrap("unet", self.model.predict)
@@ -98,9 +102,14 @@ class Bench:
             start, cpu = now(), time.process_time()
             with torch.no_grad():
                 sample(
-                    eps_fn, self.x, pairs_down(999, self.steps), self.model.schedule,
-                    solver=DDPM(self.model.info.variance), noise=ImageNoise(self.ids, 1), clip_x0=True,
-                )  # fmt: skip
+                    eps_fn,
+                    self.x,
+                    pairs_down(999, self.steps),
+                    self.model.schedule,
+                    solver=DDPM(self.model.info.variance),
+                    noise=ImageNoise(self.ids, 1),
+                    clip_x0=True,
+                )
             return {"wall": now() - start, "cpu": time.process_time() - cpu, **clock.seconds}
         finally:
             self.clip.image_features, torch.autograd.grad = features, grad  # type: ignore[method-assign]
@@ -117,27 +126,37 @@ def measure(bench: Bench, repeats: int, every: tuple[int, ...] = (1, 2, 4)) -> l
     rows = []
     for variant, done in runs.items():
         name = "none" if variant is None else f"{bench.kind}, every={variant}"
-        row = {"seconds_per_image": statistics.median(d["wall"] for d in done) / len(bench.ids)}
-        for key, clock in (("ratio", "wall"), ("ratio_cpu", "cpu")):
-            row[key] = statistics.median(
-                d[clock] / free[clock] for d, free in zip(done, runs[None], strict=True)
-            )
-        row.update({part: statistics.median(d[part] / d["wall"] for d in done) for part in PARTS})
-        other = 1 - sum(row[part] for part in PARTS)
-        rows.append({"guidance": name, **row, "other": other})
+        rows.append({"guidance": name, **summary(done, runs[None], len(bench.ids))})
     return rows
+
+
+def summary(
+    done: list[dict[str, float]], free: list[dict[str, float]], images: int
+) -> dict[str, float]:
+    """Medians of a variant's rounds beside those without guidance."""
+    both = list(zip(done, free, strict=True))
+    row = {
+        "seconds_per_image": median_of(done, lambda times: times["wall"]) / images,
+        "ratio": median_of(both, lambda pair: pair[0]["wall"] / pair[1]["wall"]),
+        "ratio_cpu": median_of(both, lambda pair: pair[0]["cpu"] / pair[1]["cpu"]),
+    }
+    other = 1.0
+    for part in PARTS:
+        row[part] = statistics.median([times[part] / times["wall"] for times in done])
+        other -= row[part]
+    return {**row, "other": other}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """For the console."""
-    lines = [
-        f"{'guidance':26} {'s/image':>8} {'ratio':>6} {'of CPU':>6}   share of time: U-Net, CLIP forward, CLIP backward, other"
-    ]
+    head = f"{'guidance':26} {'s/image':>8} {'ratio':>6} {'of CPU':>6}   share of time: "
+    lines = [head + "U-Net, CLIP forward, CLIP backward, other"]
     for row in rows:
-        shares = "".join(f"{100 * row[part]:7.1f} %" for part in (*PARTS, "other"))
-        lines.append(
-            f"{row['guidance']:26} {row['seconds_per_image']:8.3f} {row['ratio']:6.2f} {row['ratio_cpu']:6.2f} {shares}"
-        )
+        line = f"{row['guidance']:26} {row['seconds_per_image']:8.3f} "
+        line += f"{row['ratio']:6.2f} {row['ratio_cpu']:6.2f} "
+        for part in (*PARTS, "other"):
+            line += f"{100 * row[part]:7.1f} %"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -158,14 +177,14 @@ def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--clip", default="toonfaces")
     parser.add_argument("--text", default="a person with a beard")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
+    args = parser.parse_args(words)
     rows = measure(
-        Bench(told.images, told.steps, told.kind, told.checkpoint, told.clip, told.text),
-        told.repeats,
+        Bench(args.images, args.steps, args.kind, args.checkpoint, args.clip, args.text),
+        args.repeats,
     )
     print(table(rows))
-    settings = {k: v for k, v in vars(told).items() if k != "out"}
-    write_json(told.out, {"settings": settings, "rows": rows, "environment": environment()})
+    settings = {k: v for k, v in vars(args).items() if k != "out"}
+    write_json(args.out, {"settings": settings, "rows": rows, "environment": environment()})
     return rows
 
 

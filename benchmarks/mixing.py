@@ -1,24 +1,26 @@
-"""What several edits at once cost: M networks mixed exactly, merged into one (soup), or handing over from one to the next.
+"""What several edits at once cost: M networks mixed exactly, merged into one (soup), or handing
+over from one to the next.
 
     python benchmarks/mixing.py [--most 4] [--images 2] [--steps 6] [--repeats 3] [--threads 1]
 
-Ways take turns, and a ratio is taken within each round; the median counts. ``times_one`` compares generation alone,
-``edit_times_one`` the whole edit of a picture: its inversion (as in experiment=toonfaces) is done once, however many edits
-there are. The edits are copies of ToonFaces' network with changed weights; those of ``exact, shared`` are changed in the last two
-blocks only, as ``preset=shared`` learns them. ``weights_mb`` counts the weights that must be held, the original's left out.
+Ways take turns, and a ratio is taken within each round; the median counts. ``times_one`` compares
+generation alone, ``edit_times_one`` the whole edit of a picture: its inversion (as in
+experiment=toonfaces) is done once, however many edits there are. The edits are copies of ToonFaces'
+network with changed weights; those of ``exact, shared`` are changed in the last two blocks only, as
+``preset=shared`` learns them. ``weights_mb`` counts the weights that must be held, the original's
+left out.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
-import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
+from common import add_threads, arguments, in_rounds, median_of, table, use_threads
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.mix import mix
 from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of
@@ -30,7 +32,6 @@ from dclip.models.checkpoints import load_model
 from dclip.models.shared import common_beginning, share
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
-from finetuning import table, timed
 
 T0 = 500
 LATE = ("up_blocks.2.", "up_blocks.3.")
@@ -40,7 +41,10 @@ LATE = ("up_blocks.2.", "up_blocks.3.")
 def edits(
     model: DiffusionModel, count: int, where: str | tuple[str, ...] = ""
 ) -> list[DiffusionModel]:
-    """Copies whose weights have moved a little, each its own way; ``where``: only those whose names begin so."""
+    """Copies whose weights have moved a little, each its own way.
+
+    ``where``: only weights whose names begin so.
+    """
     made = []
     for seed in range(count):
         one, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
@@ -52,7 +56,7 @@ def edits(
 
 
 def late(model: DiffusionModel, count: int) -> list[DiffusionModel]:
-    """Edits of the last two blocks that hold what they share once, as ``editor_from`` makes them."""
+    """Edits of the last two blocks that hold what they share once."""
     made = edits(model, count, LATE)
     nets = [one.unet for one in made]
     share(nets, common_beginning(nets))
@@ -62,13 +66,12 @@ def late(model: DiffusionModel, count: int) -> list[DiffusionModel]:
 def held_mb(parts: Sequence[DiffusionModel], model: DiffusionModel) -> float:
     """Weights of the networks, each tensor once, without those that equal the original's."""
     known = dict(model.unet.named_parameters())
-    tensors = {
-        id(p): p
-        for part in parts
-        for name, p in part.unet.named_parameters()
-        if not torch.equal(p, known[name])
-    }
-    return sum(p.numel() * p.element_size() for p in tensors.values()) / 1e6
+    sizes: dict[int, int] = {}
+    for part in parts:
+        for name, parameter in part.unet.named_parameters():
+            if not torch.equal(parameter, known[name]):
+                sizes[id(parameter)] = parameter.numel() * parameter.element_size()
+    return sum(sizes.values()) / 1e6
 
 
 @torch.no_grad()
@@ -82,80 +85,84 @@ def soup(model: DiffusionModel, parts: list[DiffusionModel]) -> DiffusionModel:
     return merged
 
 
-def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, Any]]:
-    """One line a way and M."""
-    model = load_model("toonfaces")
-    parts, down = edits(model, most), pairs_down(T0, steps)
-    x = torch.randn(images, 3, 64, 64).contiguous(memory_format=torch.channels_last)
-    ways: dict[tuple[str, int], tuple[EpsFn, Sequence[DiffusionModel]]] = {
-        ("one edit", 1): (parts[0].predict, parts[:1])
-    }
+Way = tuple[EpsFn, Sequence[DiffusionModel]]  # a denoiser and the networks behind it
 
-    def mixed(
-        networks: Sequence[DiffusionModel], weights: str | None
-    ) -> tuple[EpsFn, Sequence[DiffusionModel]]:
-        return mix(
-            [one.predict for one in networks], weights_of(weights, len(networks), T0)
-        ), networks
 
+def mixed(networks: Sequence[DiffusionModel], weights: str | None) -> Way:
+    """The predictions of several networks, mixed exactly."""
+    denoisers = [one.predict for one in networks]
+    return mix(denoisers, weights_of(weights, len(networks), T0)), networks
+
+
+def ways_of(model: DiffusionModel, most: int) -> dict[tuple[str, int], Way]:
+    """Every way to have M edits at once."""
+    parts = edits(model, most)
+    ways: dict[tuple[str, int], Way] = {("one edit", 1): (parts[0].predict, parts[:1])}
     for count in range(2, most + 1):
         merged = soup(model, parts[:count])
         ways["soup", count] = merged.predict, [merged]
         ways["exact", count] = mixed(parts[:count], None)
         ways["exact, shared", count] = mixed(late(model, count), None)
         ways["linear hand-over", count] = mixed(parts[:count], "linear")
+    return ways
 
-    def walk(eps_fn: EpsFn) -> Callable[[], None]:
-        @torch.no_grad()
-        def run() -> None:
-            sample(eps_fn, x, down, model.schedule)
 
-        return run
+def measure(images: int, steps: int, most: int, repeats: int) -> list[dict[str, Any]]:
+    """One line a way and M."""
+    model = load_model("toonfaces")
+    down, ways = pairs_down(T0, steps), ways_of(model, most)
+    x = torch.randn(images, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    face = toonfaces("test", images).pixels.contiguous(memory_format=torch.channels_last)
+    options = FixedPoint(T0, s_gen=steps)
+    up, solver = pairs_of(options)[0], inverter_of(options)
+
+    @torch.no_grad()
+    def generate(eps_fn: EpsFn) -> None:
+        sample(eps_fn, x, down, model.schedule)
 
     @torch.no_grad()
     def invert() -> None:
-        options = FixedPoint(T0, s_gen=steps)
-        sample(
-            model.predict, face, pairs_of(options)[0], model.schedule, solver=inverter_of(options)
-        )
+        sample(model.predict, face, up, model.schedule, solver=solver)
 
-    face = toonfaces("test", images).pixels.contiguous(memory_format=torch.channels_last)
-    runs = {key: walk(eps_fn) for key, (eps_fn, _) in ways.items()} | {("inversion", 0): invert}
-    rounds = [{key: timed(run) for key, run in runs.items()} for _ in range(repeats + 1)][1:]
-    return [
-        {
-            "way": way,
-            "M": count,
-            "cpu_seconds_per_image": statistics.median(r[way, count] for r in rounds) / images,
-            "times_one": statistics.median(r[way, count] / r["one edit", 1] for r in rounds),
-            "edit_times_one": statistics.median(
-                (r["inversion", 0] + r[way, count]) / (r["inversion", 0] + r["one edit", 1])
-                for r in rounds
-            ),
-            "weights_mb": held_mb(held, model),
-        }
-        for (way, count), (_, held) in ways.items()
-    ]
+    runs: dict[tuple[str, int], Callable[[], None]] = {("inversion", 0): invert}
+    for key, (eps_fn, _) in ways.items():
+        runs[key] = partial(generate, eps_fn)
+    rounds = []
+    for times in in_rounds(runs, repeats):
+        rounds.append({key: cpu for key, (_, cpu) in times.items()})
+    lines = []
+    for key, (_, held) in ways.items():
+        lines.append({"way": key[0], "M": key[1], **compared(rounds, key, images)})
+        lines[-1]["weights_mb"] = held_mb(held, model)
+    return lines
+
+
+def compared(
+    rounds: list[dict[tuple[str, int], float]], key: tuple[str, int], images: int
+) -> dict[str, float]:
+    """Seconds of a way, and over those of one edit: of generation, and with the inversion."""
+    one, up = ("one edit", 1), ("inversion", 0)
+    return {
+        "cpu_seconds_per_image": median_of(rounds, lambda r: r[key]) / images,
+        "times_one": median_of(rounds, lambda r: r[key] / r[one]),
+        "edit_times_one": median_of(rounds, lambda r: (r[up] + r[key]) / (r[up] + r[one])),
+    }
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--most", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    lines = measure(told.images, told.steps, told.most, told.repeats)
+    add_threads(parser)
+    args = parser.parse_args(words)
+    use_threads(args)
+    lines = measure(args.images, args.steps, args.most, args.repeats)
     print(table(lines))
-    settings = {"images": told.images, "steps": told.steps, "repeats": told.repeats}
-    write_json(told.output, {"settings": settings, "lines": lines, "environment": environment()})
+    settings = {"images": args.images, "steps": args.steps, "repeats": args.repeats}
+    write_json(args.output, {"settings": settings, "lines": lines, "environment": environment()})
     return lines
 
 

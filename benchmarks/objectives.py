@@ -1,30 +1,29 @@
-"""Time and memory of one batch of every fine-tuning objective, for several numbers of steps, side by side.
+"""Time and memory of one batch of every fine-tuning objective, for several numbers of steps, side
+by side.
 
-    python benchmarks/objectives.py [--model toonfaces] [--batch 2] [--steps 6,12,24] [--repeats 3] [--output FILE.json]
+    python benchmarks/objectives.py [--model toonfaces] [--batch 2] [--steps 6,12,24] [--repeats 3]
 
-Rounds are interleaved, so that a machine that slows down slows down all of them; the time is the best round's (CPU time
-without a GPU). ``kept`` is what
-autograd holds for the way back when it is most (counted tensor by tensor; the checkpointed chain's one recomputed call
-included). On a GPU, ``peak`` is what the allocator saw.
+Rounds are interleaved, so that a machine that slows down slows down all of them; the time is the
+best round's (CPU time without a GPU). ``kept`` is what autograd holds for the way back when it is
+most (counted tensor by tensor; the checkpointed chain's one recomputed call included). On a GPU,
+``peak`` is what the allocator saw.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from common import arguments, table
 from dclip.config import OPTIONS, Lora, Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.schedule import pairs_down
-from dclip.files import atomic_save
+from dclip.files import write_json
 from dclip.methods.diffusionclip.loss import EditLoss
 from dclip.methods.diffusionclip.objectives import Work
 from dclip.methods.diffusionclip.options import ChainCheckpointed, DiffusionClip
@@ -35,7 +34,6 @@ from dclip.models.memory import saved_for_backward
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import environment
 
-HERE = Path(__file__).resolve().parent
 # objective, rank of low-rank updates
 ROWS = [
     ("chain", 0),
@@ -118,7 +116,7 @@ def kept_bytes(case: Case) -> int:
 
 
 def seconds(case: Case) -> float:
-    """Time of one batch: on the clock with a GPU; CPU time without, for other work would count in the other."""
+    """Time of one batch: by the clock with a GPU, else CPU time: other work counts less in it."""
     clock = time.perf_counter if case.work.latents.is_cuda else time.process_time
     _wait(case)
     start = clock()
@@ -148,46 +146,28 @@ def measure(cases: list[Case], repeats: int) -> list[dict[str, Any]]:
         lines.append(line)
     times: list[list[float]] = [[] for _ in cases]
     for _ in range(repeats):
-        for case, found in zip(cases, times, strict=True):
-            found.append(seconds(case))
-    for line, found in zip(lines, times, strict=True):
-        line["seconds"] = min(found)
+        for case, mine in zip(cases, times, strict=True):
+            mine.append(seconds(case))
+    for line, mine in zip(lines, times, strict=True):
+        line["seconds"] = min(mine)
+    chains = {line["steps"]: line for line in lines if line["objective"] == "chain"}
     for line in lines:
-        chain = next(
-            other
-            for other in lines
-            if other["objective"] == "chain" and other["steps"] == line["steps"]
-        )
+        chain = chains[line["steps"]]
         line["time_vs_chain"] = line["seconds"] / chain["seconds"]
         line["memory_vs_chain"] = line["kept_mb"] / chain["kept_mb"]
     return lines
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """Markdown."""
-    keys = list(lines[0])
-    rows = (
-        " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in line.values())
-        for line in lines
-    )
-    return "\n".join(
-        ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys), *(f"| {row} |" for row in rows)]
-    )
-
-
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--model", default="toonfaces")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", default="6,12,24")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=HERE / "objectives.json")
-    told = parser.parse_args()
+    args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    images, clip = toonfaces("train", told.batch), load_clip().to(device)
+    images, clip = toonfaces("train", args.batch), load_clip().to(device)
     loss = EditLoss.prepare(
         Loss(), clip, load_identity().to(device), images, ("person", "person with red hair")
     )
@@ -195,17 +175,17 @@ def main() -> None:
         device
     )
     lines = []
-    for steps in map(int, told.steps.split(",")):
-        cases = [make_case(name, rank, steps, told.model, loss, latents) for name, rank in ROWS]
-        lines += measure(cases, told.repeats)
+    for steps in map(int, args.steps.split(",")):
+        cases = [make_case(name, rank, steps, args.model, loss, latents) for name, rank in ROWS]
+        lines += measure(cases, args.repeats)
         print(table(lines[-len(cases) :]), flush=True)
     content = {
-        "batch": told.batch,
-        "model": told.model,
+        "batch": args.batch,
+        "model": args.model,
         "lines": lines,
         "environment": environment(),
     }
-    atomic_save(told.output, lambda p: p.write_text(json.dumps(content, indent=1) + "\n", "utf-8"))
+    write_json(args.output, content)
 
 
 if __name__ == "__main__":

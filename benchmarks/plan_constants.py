@@ -1,9 +1,11 @@
-"""The constants of ``task=plan``: work and memory of one network call, counted on meta tensors (no weights, no memory).
+"""The constants of ``task=plan``: work and memory of one network call, counted on meta tensors (no
+weights, no memory).
 
 python benchmarks/plan_constants.py
 
-For each published architecture: parameters, multiply-adds x 2 of one forward pass of one image (GFLOP), and what autograd keeps
-of it for the backward pass (MB). They are written into ``dclip/models/weights.yaml``; a test counts the small ones again.
+For each published architecture: parameters, multiply-adds x 2 of one forward pass of one image
+(GFLOP), and what autograd keeps of it for the backward pass (MB). They are written into
+``dclip/models/weights.yaml``; a test counts the small ones again.
 """
 
 from __future__ import annotations
@@ -26,9 +28,13 @@ DDIM = {
     "attention_head_dim": None,
 }
 ADM = {
-    "resnet_time_scale_shift": "scale_shift", "downsample_type": "resnet", "upsample_type": "resnet", "attention_head_dim": 64,
-    "attn_norm_num_groups": 32, "out_channels": 6,
-}  # fmt: skip
+    "resnet_time_scale_shift": "scale_shift",
+    "downsample_type": "resnet",
+    "upsample_type": "resnet",
+    "attention_head_dim": 64,
+    "attn_norm_num_groups": 32,
+    "out_channels": 6,
+}
 
 
 def unet(

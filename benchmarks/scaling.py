@@ -1,33 +1,34 @@
-"""How cost grows with steps, batch, image size and number of images: measured times and their fitted exponents.
+"""How cost grows with steps, batch, image size and number of images: measured times and their
+fitted exponents.
 
     python benchmarks/scaling.py [--sizes 32,64,128,256] [--repeats 2] [--threads 1]
 
-The network is ToonFaces' U-Net with random weights, built for each size (attention at an eighth of it). Time is CPU time, the best
-of the repeats; ``exponent`` is the slope of log(time) over log(quantity) by least squares, ``last`` that of the two largest alone.
-Image size counts pixels on a side: 2 is proportional to the pixels. Last, the time of a call by its batch: by the clock, so let
+The network is ToonFaces' U-Net with random weights, built for each size (attention at an eighth of
+it). Time is CPU time, the best of the repeats; ``exponent`` is the slope of log(time) over
+log(quantity) by least squares, ``last`` that of the two largest alone. Image size counts pixels on
+a side: 2 is proportional to the pixels. Last, the time of a call by its batch: by the clock, so let
 nothing else run.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from common import add_threads, arguments, table, timed, use_threads
 from dclip.diffusion.sampler import Prediction, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
 from dclip.files import write_json
 from dclip.models.unet import TOONFACES_UNET, build_unet
 from dclip.record.machine import environment
 from dclip.types import batches
-from finetuning import table, timed
 
 SCHEDULE = Schedule()
 
@@ -38,9 +39,8 @@ class Network:
     def __init__(self, size: int) -> None:
         torch.manual_seed(0)
         self.size = size
-        self.net: nn.Module = build_unet({**TOONFACES_UNET, "sample_size": size}).to(
-            memory_format=torch.channels_last
-        )  # type: ignore[call-overload]
+        self.net = build_unet({**TOONFACES_UNET, "sample_size": size})
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(self, x: Tensor, t: Tensor) -> Prediction:
         """Predicted noise."""
@@ -69,7 +69,7 @@ class Network:
 
 def slope(values: Sequence[float], times: Sequence[float]) -> float:
     """Exponent of a power law through the points."""
-    return float(np.polyfit([math.log(v) for v in values], [math.log(s) for s in times], 1)[0])
+    return float(np.polyfit(np.log(values), np.log(times), 1)[0])
 
 
 def measure(
@@ -77,19 +77,21 @@ def measure(
 ) -> dict[str, Any]:
     """One quantity, all its values in turns; the first round of the smallest warms up."""
     run(values[0])
-    rounds = [[timed(lambda value=value: run(value)) for value in values] for _ in range(repeats)]  # type: ignore[misc]
-    best = [min(times) for times in zip(*rounds, strict=True)]
+    best = [math.inf] * len(values)
+    for _ in range(repeats):
+        for k, value in enumerate(values):
+            best[k] = min(best[k], timed(partial(run, value)))
     return {
         "quantity": what,
         "values": ", ".join(map(str, values)),
-        "cpu_seconds": ", ".join(f"{s:.3g}" for s in best),
+        "cpu_seconds": ", ".join(map("{:.3g}".format, best)),
         "exponent": slope(values, best),
         "last": slope(values[-2:], best[-2:]),
     }
 
 
 def batch_sizes(repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds an image of one call without gradient at 64 x 64, by the clock, for batches of several sizes."""
+    """Milliseconds an image of a call without gradient at 64 x 64, for several batch sizes."""
     net, sizes = Network(64), (1, 2, 4, 8, 16, 32, 64)
     x, best = net.noise(sizes[-1]), dict.fromkeys(sizes, math.inf)
     with torch.no_grad():
@@ -106,51 +108,30 @@ def batch_sizes(repeats: int) -> list[dict[str, Any]]:
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--sizes", default="32,64,128,256")
     parser.add_argument("--size", type=int, default=32, help="image size of everything else")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    net, sizes = Network(told.size), [int(s) for s in told.sizes.split(",")]
+    add_threads(parser)
+    args = parser.parse_args(words)
+    use_threads(args)
+    net, sizes = Network(args.size), list(map(int, args.sizes.split(",")))
     nets = {size: Network(size) for size in sizes}
-    lines = [
-        measure(
-            "steps of a generation (s_gen)",
-            [3, 6, 12, 24],
-            lambda n: net.generate(2, n, 2),
-            told.repeats,
-        ),
-        measure(
-            "steps of an update (s_train)", [3, 6, 12], lambda n: net.update(n, 2), told.repeats
-        ),
-        measure("batch, an update", [1, 2, 4, 8], lambda n: net.update(3, n), told.repeats),
-        measure(
-            "images, four at a time", [4, 8, 16, 32], lambda n: net.generate(n, 3, 4), told.repeats
-        ),
-        measure(
-            "image size, a generation", sizes, lambda n: nets[n].generate(1, 2, 1), told.repeats
-        ),
-        measure("image size, an update", sizes, lambda n: nets[n].update(2, 1), 1),
+    cases: list[tuple[str, list[int], Callable[[int], None]]] = [
+        ("steps of a generation (s_gen)", [3, 6, 12, 24], lambda n: net.generate(2, n, 2)),
+        ("steps of an update (s_train)", [3, 6, 12], lambda n: net.update(n, 2)),
+        ("batch, an update", [1, 2, 4, 8], lambda n: net.update(3, n)),
+        ("images, four at a time", [4, 8, 16, 32], lambda n: net.generate(n, 3, 4)),
+        ("image size, a generation", sizes, lambda n: nets[n].generate(1, 2, 1)),
     ]
+    lines = [measure(what, values, run, args.repeats) for what, values, run in cases]
+    lines.append(measure("image size, an update", sizes, lambda n: nets[n].update(2, 1), 1))
     print(table(lines), flush=True)
-    by_batch = batch_sizes(told.repeats)
+    by_batch = batch_sizes(args.repeats)
     print(table(by_batch))
-    settings = {"size": told.size, "repeats": told.repeats, "threads": torch.get_num_threads()}
-    write_json(
-        told.output,
-        {
-            **settings,
-            "lines": lines,
-            "batch_without_gradient": by_batch,
-            "environment": environment(),
-        },
-    )
+    settings = {"size": args.size, "repeats": args.repeats, "threads": torch.get_num_threads()}
+    content = {**settings, "lines": lines, "batch_without_gradient": by_batch}
+    write_json(args.output, {**content, "environment": environment()})
     return lines
 
 

@@ -1,14 +1,15 @@
-"""How long until something happens: imports, help, a plan, a refusal. Each in a process of its own, in turns.
+"""How long until something happens: imports, help, a plan, a refusal. Each in a process of its own,
+in turns.
 
     python benchmarks/startup.py [--repeats 3]
 
-CPU time of the process (user and system) counts, the best of the repeats; the clock beside it is what one waits on this machine.
-``heavy`` says whether torch was imported.
+CPU time of the process (user and system) counts, the best of the repeats; the clock beside it is
+what one waits on this machine. ``heavy`` says whether torch was imported.
 """
 
 from __future__ import annotations
 
-import argparse
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from common import arguments, table
 from dclip.files import write_json
 from dclip.record.machine import environment
 
@@ -37,68 +39,56 @@ GOAL = {"run.py experiment=... task=plan": 3.0}  # seconds
 
 def once(words: list[str], folder: str) -> tuple[float, float]:
     """(CPU seconds, seconds on the clock) of one process, started in ``folder``."""
-    words = [str(ROOT / word) if word == "run.py" else word for word in words]
     before, clock = os.times(), time.perf_counter()
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environ, capture_output=True, check=False
-    )
+    _python(words, folder)
     after = os.times()
-    used = (
-        after.children_user + after.children_system - before.children_user - before.children_system
+    user = after.children_user - before.children_user
+    system = after.children_system - before.children_system
+    return user + system, time.perf_counter() - clock
+
+
+def _python(words: list[str], folder: str) -> str:
+    """Run Python in ``folder``; what it wrote to stderr. ``run.py`` is this checkout's."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable]
+    for word in words:
+        command.append(str(ROOT / word) if word == "run.py" else word)
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
     )
-    return used, time.perf_counter() - clock
+    return done.stderr
 
 
 def heavy(words: list[str], folder: str) -> bool:
     """Whether a process imports torch: asked of Python's own list of imports."""
-    words = [str(ROOT / word) if word == "run.py" else word for word in words]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *words],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+    imports = _python(["-X", "importtime", *words], folder)
+    return any(line.split("|")[-1].strip() == "torch" for line in imports.splitlines())
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
     """One line a command."""
+    lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        imports = {
-            name: heavy(words, folder) for name, words in COMMANDS.items()
-        }  # warms the file cache, too
-        rounds = [
-            {name: once(words, folder) for name, words in COMMANDS.items()} for _ in range(repeats)
-        ]
-    return [
-        {
-            "command": name,
-            "cpu_seconds": min(r[name][0] for r in rounds),
-            "seconds": min(r[name][1] for r in rounds),
-            "heavy": imports[name],
-            "goal": GOAL.get(name, "-"),
-        }
-        for name in COMMANDS
-    ]
+        for name, words in COMMANDS.items():  # this warms the file cache, too
+            imports = heavy(words, folder)
+            both = dict.fromkeys(("cpu_seconds", "seconds"), math.inf)
+            lines.append({"command": name, **both, "heavy": imports, "goal": GOAL.get(name, "-")})
+        for _ in range(repeats):
+            for line in lines:
+                cpu, clock = once(COMMANDS[line["command"]], folder)
+                line["cpu_seconds"] = min(cpu, line["cpu_seconds"])
+                line["seconds"] = min(clock, line["seconds"])
+    return lines
 
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
-    lines = measure(told.repeats)
-    from finetuning import table
-
+    args = parser.parse_args(words)
+    lines = measure(args.repeats)
     print(table(lines))
-    write_json(told.output, {"repeats": told.repeats, "lines": lines, "environment": environment()})
+    write_json(args.output, {"repeats": args.repeats, "lines": lines, "environment": environment()})
     return lines
 
 

@@ -1,31 +1,31 @@
-"""Time from nothing cached to an edit of equal judge success: the published procedure against dclip's.
+"""Time from nothing cached to an edit of equal judge success: the published procedure against
+dclip's.
 
-    python benchmarks/to_success.py                        # red hair, until 85 % of 40 validation faces show it
+    python benchmarks/to_success.py            # red hair, until 85 % of 40 validation faces show it
     python benchmarks/to_success.py --edit zombie --success 0.9 --lr 3e-5 6e-5 --images 50 16
 
-Both invert their training images and fine-tune until the judge, which no loss sees, finds the edit on enough validation faces, and
-enough of all other attributes as they were; the clock stands still while it looks. Then one more picture is inverted and edited.
-Published: the plain transcription, batch 1, 50 images, DDIM with 40 steps up (and a reconstruction, as its code makes one), its
-loss, every image an update, five times through the images at most; the published learning rate is for another network, so several
-are tried. Ours: ``preset=quick`` as it is. Loading networks and drawing faces is not counted on either side. Seconds are those of
-the clock: run it on an idle machine.
+Both invert their training images and fine-tune until the judge, which no loss sees, finds the edit
+on enough validation faces, and enough of all other attributes as they were; the clock stands still
+while it looks. Then one more picture is inverted and edited. Published: the plain transcription,
+batch 1, 50 images, DDIM with 40 steps up (and a reconstruction, as its code makes one), its loss,
+every image an update, five times through the images at most; the published learning rate is for
+another network, so several are tried. Ours: ``preset=quick`` as it is. Loading networks and drawing
+faces is not counted on either side. Seconds are those of the clock: run it on an idle machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 import transcription
+from common import add_threads, arguments, table, use_threads
 from dclip.config import Config, Loss
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
@@ -44,18 +44,15 @@ from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_
 from dclip.models.lora import LowRankUpdates
 from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
-from dclip.prepare.checks import to_config
+from dclip.prepare.compose import configured
 from dclip.prepare.networks import networks
-from dclip.prepare.paths import CONF
 from dclip.record.machine import environment
 from dclip.record.record import Record
 from dclip.run import Run
 from dclip.types import Edited
-from finetuning import table
 
-PUBLISHED = Loss(
-    clip=3, l1=0.3, id=0.3
-)  # the README's scale of CLIP, the weights of Table 5's red hair; -log((1 + cos) / 2)
+# the README's scale of CLIP, the weights of Table 5's red hair; -log((1 + cos) / 2)
+PUBLISHED = Loss(clip=3, l1=0.3, id=0.3)
 
 
 def config(edit: str) -> Config:
@@ -68,8 +65,7 @@ def config(edit: str) -> Config:
         "trainer.cache=false",
         "trainer.progress=false",
     ]
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return to_config(compose("config", overrides=words))
+    return configured(words)
 
 
 class Clock:
@@ -109,7 +105,7 @@ class Judge:
 
 
 def carry(model: DiffusionModel, x: Tensor, pairs: Any, solver: Any = None) -> Tensor:
-    """A walk in batches of 16, off the clock."""
+    """Carry images or latents through the pairs in batches of 16, off the clock."""
     with torch.no_grad():
         parts = [p.contiguous(memory_format=torch.channels_last) for p in x.split(16)]
         return torch.cat(
@@ -128,7 +124,10 @@ class Goal:
     def pursue(
         self, clock: Clock, learning: Iterator[int], look: Callable[[], tuple[float, float]]
     ) -> dict[str, Any]:
-        """Learn until it is reached. ``learning`` yields how many images it has learned from; when it ends, it is given up, too."""
+        """Learn until it is reached. ``learning`` yields how many images it has learned from.
+
+        When that ends, the edit is given up.
+        """
         found: dict[str, Any] = {}
         while not found.get("reached"):
             seen = clock.run(lambda: next(learning, None))
@@ -143,7 +142,8 @@ class Goal:
                 "reached": reached,
             }
             print(
-                f"    {seen} images, {clock.seconds:.1f} s: success {success:.3f}, preservation {preservation:.3f}",
+                f"    {seen} images, {clock.seconds:.1f} s: "
+                f"success {success:.3f}, preservation {preservation:.3f}",
                 flush=True,
             )
         return found
@@ -152,7 +152,7 @@ class Goal:
 def published(
     cfg: Config, judge: Judge, images: int, rates: Sequence[float], goal: Goal, every: int
 ) -> list[dict[str, Any]]:
-    """The transcription, image by image; every rate on the same latents, whose time is part of each."""
+    """The transcription, image by image; all rates on the same latents; their time is in each."""
     t0 = cfg.sampler.t0
     criterion = transcription.Criterion(
         load_clip(), load_identity(), (cfg.edit.source, cfg.edit.target), PUBLISHED
@@ -262,9 +262,7 @@ def line(
 
 def main(words: list[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print, write; returns the lines."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, __file__)
     parser.add_argument("--edit", default="red_hair", choices=sorted(TRUTHS))
     parser.add_argument("--success", type=float, default=0.85)
     parser.add_argument("--preservation", type=float, default=0.85)
@@ -285,28 +283,26 @@ def main(words: list[str] | None = None) -> list[dict[str, Any]]:
         default=250,
         help="image updates at most: five times 50 images, as published",
     )
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
-    told = parser.parse_args(words)
-    if told.threads:
-        torch.set_num_threads(told.threads)
-    cfg = config(told.edit)
-    judge = Judge(cfg, told.faces)
-    goal = Goal(told.success, told.preservation, told.most)
+    add_threads(parser)
+    args = parser.parse_args(words)
+    use_threads(args)
+    cfg = config(args.edit)
+    judge = Judge(cfg, args.faces)
+    goal = Goal(args.success, args.preservation, args.most)
     lines = [ours(cfg, judge, goal)]
-    for images in told.images:
-        lines += published(cfg, judge, images, told.lr, goal, told.every)
+    for images in args.images:
+        lines += published(cfg, judge, images, args.lr, goal, args.every)
     for row in lines:
         row["share_of_time"] = lines[0]["total_s"] / row["total_s"]
     print(table(lines))
     settings = {
-        "edit": told.edit,
-        "success": told.success,
-        "preservation": told.preservation,
-        "faces": told.faces,
+        "edit": args.edit,
+        "success": args.success,
+        "preservation": args.preservation,
+        "faces": args.faces,
         "threads": torch.get_num_threads(),
     }
-    write_json(told.output, {"settings": settings, "lines": lines, "environment": environment()})
+    write_json(args.output, {"settings": settings, "lines": lines, "environment": environment()})
     return lines
 
 

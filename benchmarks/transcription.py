@@ -1,13 +1,17 @@
-"""The published fine-tuning procedure, transcribed plainly: what the benchmarks compare dclip with. dclip uses none of it.
+"""The published fine-tuning procedure, transcribed plainly: what the benchmarks compare dclip with.
+dclip uses none of it.
 
-Written from a description of how DiffusionCLIP's code computes, keeping what costs time or memory there:
+Written from a description of how DiffusionCLIP's code computes, keeping what costs time or memory
+there:
 
 * batch 1, float32, weights in torch's default layout;
 * alpha_bar is a cumulative product, made again at every step;
-* the source image goes through CLIP and the identity network again for every loss; only the text direction is kept;
+* the source image goes through CLIP and the identity network again for every loss; only the text
+  direction is kept;
 * CLIP's weights are not frozen: gradients of theirs are computed that nobody uses;
 * the graph of all steps is kept;
-* latents are precomputed together with a reconstruction in as many steps, which training does not look at.
+* latents are precomputed together with a reconstruction in as many steps, which training does not
+  look at.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from dclip.models.unet import DiffusionModel
 
 
 class Network:
-    """The noise predictor: a copy of the model's U-Net in torch's default layout, and how often it was called."""
+    """A copy of the model's U-Net in torch's default layout; counts its calls."""
 
     def __init__(self, model: DiffusionModel) -> None:
         self.unet = (
@@ -125,7 +129,10 @@ def images_one_by_one(
     steps: int = 6,
     lr: float = 8e-6,
 ) -> Iterator[float]:
-    """Fine-tune for ever, one image an update; yields the loss after every one. The rate grows by 1.3 an epoch."""
+    """Fine-tune for ever, one image an update; yields the loss of each.
+
+    The rate grows by 1.3 an epoch.
+    """
     optimizer = torch.optim.Adam(net.unet.parameters(), lr)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, 1.3)
     while True:

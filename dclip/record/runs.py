@@ -22,6 +22,7 @@ from dclip.record.identity import canonical
 from dclip.record.processes import alive
 
 DEPTH = 4  # folders below which runs are looked for
+NOT_MEASURED = "not measured"  # why a metric is absent where a run gives no reason
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Run:
 
     def why_absent(self, source: str) -> str:
         """Why a metric was not measured, as the run says."""
-        return str(self.metrics.get(f"{source}_absent", "not measured"))
+        return str(self.metrics.get(f"{source}_absent", NOT_MEASURED))
 
     @property
     def images(self) -> int:

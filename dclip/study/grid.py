@@ -248,22 +248,41 @@ def _jobs(
 
 
 def choose_rows(study: Study, text: str) -> set[Key]:
-    """The rows that ``rows=LABEL,LABEL`` means. DclipError for a label that no row has.
+    """The rows that ``rows=LABEL,LABEL`` means. DclipError where no row is meant.
 
-    Of every part of the rows' keys of which some labels are named, only these are chosen.
-    Labels with a comma are written in double quotes.
+    Of every name of which some labels are given, only these are chosen. Labels with a comma are
+    written in double quotes.
     """
-    labels = set(next(csv.reader([text], skipinitialspace=True)))
-    known: dict[str, dict[str, None]] = {}
+    names: dict[str, set[str]] = {}  # that have a label
     for row in study.rows:
         for name, label in row:
-            known.setdefault(name, {})[label] = None
-    unknown = labels.difference(*known.values())
+            names.setdefault(label, set()).add(name)
+    given = next(csv.reader([text], skipinitialspace=True))
+    unknown = [label for label in given if label not in names]
     if unknown:
-        choices = "; ".join(f"{name}: {', '.join(of)}" for name, of in known.items())
-        raise DclipError(f"rows={text}: no row is called {', '.join(sorted(unknown))}; {choices}")
+        raise DclipError(
+            f"rows={text}: no row is called {', '.join(unknown)}; there are: {', '.join(names)}"
+        )
     chosen = set(study.rows)
-    for name, of in known.items():
-        if labels & of.keys():
-            chosen = {row for row in chosen if dict(row).get(name) in labels}
+    for pairs in _alternatives(given, names):
+        chosen = {row for row in chosen if pairs & set(row)}
+    if not chosen:
+        raise DclipError(f"rows={text}: no row has labels of all these kinds; give fewer")
     return chosen
+
+
+def _alternatives(
+    labels: Sequence[str], names: Mapping[str, set[str]]
+) -> list[set[tuple[str, str]]]:
+    """Names with given labels, put together where they have one name: a row needs one of each."""
+    groups: list[set[tuple[str, str]]] = []
+    for label in labels:
+        mine = {(name, label) for name in names[label]}
+        others = []
+        for group in groups:
+            if names[label] & dict(group).keys():
+                mine |= group
+            else:
+                others.append(group)
+        groups = [*others, mine]
+    return groups

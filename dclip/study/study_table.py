@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dclip.record.runs import Run
+from dclip.record.runs import NOT_MEASURED, Run
 from dclip.study.figures import write_figure
 from dclip.study.grid import Job, Key, Study
 from dclip.study.paper import PaperRow, paper_note, paper_rows, paper_tables
@@ -115,8 +115,10 @@ def _cell(table: Table, column: str, source: str, seeds: Sequence[Sequence[Run]]
     if not seeds or source.endswith(BASELINE):
         return Cell()
     cell = cell_of(seeds, source)
-    if cell.value is None:
-        table.note(f"{column}: {seeds[0][0].why_absent(source)}")
+    reason = seeds[0][0].why_absent(source)
+    # parts of a table have columns of their own
+    if cell.value is None and not (table.split_by and reason == NOT_MEASURED):
+        table.note(f"{column}: {reason}")
     return cell
 
 

@@ -28,7 +28,7 @@ from dclip.metrics.names import find
 from dclip.record import identity, record
 from dclip.study import command as cli
 from dclip.study import cost, document, execute, jobs, paper, progress, sheets, study_table
-from dclip.study.grid import Pictures, read_study
+from dclip.study.grid import Pictures, choose_rows, read_study
 from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
 from helpers.composed import configured
@@ -529,9 +529,25 @@ def test_only_some_rows_can_be_run(fake, capsys):
     assert fake(WIDE, 'rows="fine"') == 0
     assert len(fake.started()) == 2
     with pytest.raises(
-        DclipError, match="rows=500: no row is called 500; part: coarse, fine; t0: 300, 400"
+        DclipError, match="rows=500: no row is called 500; there are: coarse, 300, few, more, 400"
     ):
         fake(WIDE, "rows=500")
+
+
+def test_a_label_of_several_names_means_the_rows_that_have_the_others_too():
+    study = read_study("applications")
+    for text, expected in (
+        ("sketch,1", [("translate", "sketch", "1")]),
+        ("strokes,1,3", [("translate", "strokes", "1"), ("translate", "strokes", "3")]),
+        ("degrees,0,1", [("degrees", "0"), ("degrees", "1")]),
+        ('"soup, gamma 2",single', []),
+    ):
+        if not expected:
+            with pytest.raises(DclipError, match="no row has labels of all these kinds"):
+                choose_rows(study, text)
+            continue
+        chosen = choose_rows(study, text)
+        assert sorted(tuple(dict(row).values()) for row in chosen) == expected
 
 
 def test_rows_of_the_published_table_stay_until_they_are_run_again(fake, tmp_path):
