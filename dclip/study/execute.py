@@ -29,7 +29,7 @@ def run_study(
             if planned.done or bool(planned.first) != builds_on_others:
                 continue
             unfinished.append(planned)
-            if _can_start(progress, planned, offline, say):
+            if _can_start(planned, offline, say):
                 startable.append(planned)
         if not builds_on_others and unfinished and not startable:
             _refuse_blocked(unfinished, offline)
@@ -42,13 +42,9 @@ def run_study(
     progress.write()
 
 
-def _can_start(progress: Progress, planned: PlannedRun, offline: str | None, say: Say) -> bool:
+def _can_start(planned: PlannedRun, offline: str | None, say: Say) -> bool:
     """Whether a run can start now; else its reason says why not."""
     if planned.state == "waiting":
-        reason = "it failed"
-        for _, run in progress.runs_before(planned):
-            reason = run.reason or reason
-        planned.reason = f"a run it builds on is not finished: {reason}"
         return False
     if planned.state == "running":
         say(f"running already: {planned.labels[0]}")

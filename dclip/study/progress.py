@@ -49,6 +49,13 @@ class PlannedRun:
     reason: str = ""
 
     @property
+    def failed(self) -> bool:
+        """Whether it was tried, or a run it builds on, and is not finished."""
+        if self.state == "waiting":
+            return bool(self.reason)
+        return self.state not in ("new", "finished")
+
+    @property
     def done(self) -> Run | None:
         """Its run, if that is finished."""
         return self.run if self.state == "finished" else None
@@ -88,7 +95,7 @@ class Progress:
         settings = self.resolved(planned)
         if settings is None:
             planned.cfg = planned.cfg or configured(self._on_standins(planned))
-            planned.state = "waiting"
+            planned.state, planned.reason = "waiting", self._why_waiting(planned)
             return
         if not planned.digest:
             planned.cfg = configured(settings)
@@ -97,6 +104,13 @@ class Progress:
         kept = self.kept.get(planned.digest, {})
         planned.state = planned.run.state if planned.run else kept.get("state", "new")
         planned.reason = planned.run.reason if planned.run else kept.get("reason", "")
+
+    def _why_waiting(self, planned: PlannedRun) -> str:
+        """Which run it waits for in vain; empty where that was not tried yet."""
+        for name, run in self.runs_before(planned):
+            if run.state not in ("new", "finished"):
+                return f"{name}, which it builds on, is not finished: {run.reason or run.state}"
+        return ""
 
     def resolved(self, planned: PlannedRun) -> Settings | None:
         """The run's settings with the folders of those it builds on; None while one is open."""

@@ -88,7 +88,7 @@ def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[J
         for one in planned:
             if one.done:
                 done.append(one.done)
-            elif one.state != "new":
+            elif one.failed:
                 failed.append(one)
         if len(done) == len(planned):
             finished.append(done)

@@ -476,6 +476,20 @@ def test_rows_build_on_any_number_of_runs_by_name(fake):
     assert [row["mb"] for row in fake.table()] == [""] * 4  # only fine-tunings have the file
 
 
+def test_rows_that_wait_for_runs_that_nobody_wanted_have_not_failed(fake, capsys):
+    assert fake(BUILT, "rows=none") == 0
+    assert [row["state"] for row in fake.table()] == [""] * 4
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "waiting" not in page
+    (fake.control / "fail").write_text("toonfaces_tanned")
+    assert fake(BUILT) == 1
+    assert [row["state"] for row in fake.table()] == ["", "waiting", "waiting", ""]
+    said = "waiting: row=both seed=0: tanned, which it builds on, is not finished: there is no"
+    assert said in capsys.readouterr().err
+    assert fake(BUILT, "collect=true") == 0  # the table can be made again, and still says it
+    assert [row["state"] for row in fake.table()] == ["", "waiting", "waiting", ""]
+
+
 def test_a_setting_given_in_place_of_a_run_makes_the_run_needless(fake, tmp_path):
     assert fake(BUILT, "task=reconstruct", "edit.adapter=null", "gamma=1") == 0
     assert not any("toonfaces_" in line for line in fake.started())
