@@ -170,7 +170,7 @@ class Search:
 
     def settings(self, params: Mapping[str, Any]) -> Settings:
         """All settings of a trial."""
-        return (*self.base, *self.chosen(params))
+        return merged(self.base, self.chosen(params))
 
     def value(self, run: Run) -> float | None:
         """The goal of a finished run; None where it has none."""
@@ -221,7 +221,7 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
     return Search(
         name=path.stem,
         title=str(content["title"]),
-        base=merged(QUIET, settings_of(content.get("base", [])), more),
+        base=(*QUIET, *settings_of(content.get("base", [])), *more),
         space={name: _axis(name, axis) for name, axis in space.items()},
         goal=goal,
         maximize=_maximized(content.get("direction"), goal, path.name),
