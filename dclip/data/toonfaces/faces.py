@@ -57,10 +57,6 @@ OUT_OF_DOMAIN: dict[str, tuple[str, ...]] = {
 }
 
 
-# what stays the same whatever is said of a person; everything else may vary within an identity
-IDENTITY_ATTRIBUTES = ("cut",)
-
-
 # sampling weights that are not uniform
 _WEIGHTS: dict[str, dict[str, float]] = {
     "beard": {"none": 5, "moustache": 1, "goatee": 1, "full": 2, "long": 1},
@@ -238,7 +234,7 @@ def sample_face(split: str, index: int, domain: str = "in", variant: int = 0) ->
     values = {name: _choose(rng, name, domain) for name in ATTRIBUTES}
     if domain == "all":  # most pictures stay cartoons; other styles say nothing of the attributes
         values["style"] = str(rng.choice(ATTRIBUTES["style"], p=[0.84, 0.08, 0.08]))
-    values["cut"] = cut
+    values["cut"] = cut  # stays the same, whatever else is said of a person
     jitter = tuple(int(j) for j in rng.integers(-_JITTER, _JITTER + 1, 12))
     rear, seed = int(rng.integers(2)), int(rng.integers(2**31))
     return Face(geometry, tuple(values.items()), rear, jitter, seed)
