@@ -75,19 +75,33 @@ class Edited:
     """Images before and after an edit, and the true result where it is known.
 
     All pixels [N,3,H,W] in [-1, 1].
+
+    Attributes:
+        region: where the edit may act, [N,1,H,W] from 0 (nowhere) to 1; None where nobody says.
     """
 
     source: Images
     result: Tensor
     truth: Tensor | None = None
+    region: Tensor | None = None
 
     def __post_init__(self) -> None:
+        self._check_region()
         for name in ("result", "truth"):
             value = getattr(self, name)
             if value is not None and value.shape != self.source.pixels.shape:
                 raise ValueError(
                     f"{name} is {list(value.shape)}, the source {list(self.source.pixels.shape)}"
                 )
+
+    def _check_region(self) -> None:
+        if self.region is None:
+            return
+        count, _, height, width = self.source.pixels.shape
+        if self.region.shape != (count, 1, height, width):
+            raise ValueError(
+                f"the region is {list(self.region.shape)}, not {[count, 1, height, width]}"
+            )
 
 
 def batches(count: int, size: int) -> Iterator[slice]:

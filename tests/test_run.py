@@ -96,6 +96,15 @@ def test_the_demos_numbers_are_flat_and_finite(demo):
         "kid",
         "judge_success",
         "judge_preservation",
+        "true_success",
+        "closer",
+        "closer_low",
+        "effectiveness",
+        "amplification",
+        "edit_accuracy",
+        "preservation_accuracy",
+        "edit_iou",
+        "changed_pixels",
     }
     assert expected | {
         "counterfactual_ratio",
@@ -128,8 +137,11 @@ def test_the_report_needs_no_other_file(demo):
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) >= 3
     assert all(re.match(r"data:image/(png|gif);base64,", s) for s in sources)
-    for part in ("person with red hair", "judge_success", "finished", "s_train"):
+    for part in ("person with red hair", "judge_success", "finished", "s_train", "error_map"):
         assert part in page
+    numbers = page[page.index("<h2>Numbers</h2>") :]
+    assert 0 < numbers.index("closer") < numbers.index("counterfactual_ratio")
+    assert numbers.index("counterfactual_ratio") < numbers.index("judge_success")
 
 
 def test_the_run_can_be_repeated_from_its_own_configuration(tuned):

@@ -1,7 +1,7 @@
 """``dclip metrics --real DIR --edited DIR``: scores of anybody's edits, from the command line.
 
-Writes metrics.json (scores, intervals, every choice in words), rows.csv (one line a pair) and,
-where pyarrow is installed, rows.parquet. Imports torch only once the command is understood.
+Writes metrics.json (scores, intervals, every choice in words), rows.csv (one line a pair),
+with ``--truth`` error_map.png and, where pyarrow is installed, rows.parquet. Imports torch only once the command is understood.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dclip.config.options import TEMPLATES
 from dclip.data.domains import DOMAINS, networks_of
 from dclip.errors import DclipError
-from dclip.metrics.names import arrow, described, names_of
+from dclip.metrics.names import arrow, described, names_of, ordered
 from dclip.metrics.presets import NOTES, PRESETS, Choices, preset
 from dclip.prepare import plugins
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from dclip.metrics.folders import FolderScores
 
 EPILOG = """\
-Pairs are pictures of the same path below their folders, whatever their suffix. A metric whose
+Pairs are pictures of the same path below their folders, whatever their suffix. With --truth, the
+scores that count are `closer` and `counterfactual_ratio`: an edit that is no nearer to the true
+picture than the untouched one is worth nothing, whatever a judge or CLIP says. With --mask, the
+background outside is scored, as it should be and as PIE-Bench does. A metric whose
 weights are not on disk is absent, with the reason and the remedy; nothing is fetched. Exit code:
 0 everything was scored; 1 something was left out (broken files, pairs of two sizes, pictures
 without a partner: listed) and the rest was scored; 2 nothing can be scored."""
@@ -48,6 +51,8 @@ def main(words: Sequence[str]) -> int:
         args.real,
         args.edited,
         choices,
+        args.truth,
+        args.mask,
         texts,
         domain=args.domain,
         sets=args.sets,
@@ -96,6 +101,8 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--real", type=Path, required=True, metavar="DIR", help="the pictures before")
     add("--edited", type=Path, required=True, metavar="DIR", help="the pictures after, same names")
+    add("--truth", type=Path, metavar="DIR", help="what the pictures truly look like edited")
+    add("--mask", type=Path, metavar="DIR", help="where the edit may act: white; grey: in part")
     add("--text", metavar="TEXT", help="what the edit asks for (S_dir, clip_text)")
     add("--source-text", metavar="TEXT", help="what the pictures were before (S_dir)")
     add("--sets", action="store_true", help="compare two sets, without pairs: KID and FID only")
@@ -169,6 +176,8 @@ def _check(args: argparse.Namespace) -> None:
         raise DclipError(
             f"--bootstrap {args.bootstrap} is impossible; choose 0 (no intervals) or more"
         )
+    if args.sets and (args.truth or args.mask):
+        raise DclipError("--truth and --mask belong to pairs; remove --sets")
     if (args.text is None) != (args.source_text is None):
         raise DclipError(
             "--text and --source-text belong together: "
@@ -234,6 +243,17 @@ def _write(folder: Path, outcome: FolderScores, args: argparse.Namespace, choice
         write_rows(folder / "rows.csv", columns)
         if find_spec("pyarrow"):
             _write_parquet(folder / "rows.parquet", columns)
+    _draw_errors(folder / "error_map.png", outcome)
+
+
+def _draw_errors(path: Path, outcome: FolderScores) -> None:
+    """error_map.png, of the first pairs, where their truth is known."""
+    from dclip.files import atomic_save
+    from dclip.metrics.error_picture import error_picture
+
+    picture = error_picture(outcome.first, "edited") if outcome.first else None
+    if picture is not None:
+        atomic_save(path, picture.save)
 
 
 def _plain(args: argparse.Namespace) -> dict[str, object]:
@@ -263,7 +283,7 @@ def _parquet_note() -> str:
 def _text(outcome: FolderScores) -> str:
     """Scores with their intervals for the console, and what was left out."""
     lines = []
-    for name in names_of("folders"):
+    for name in ordered(names_of("folders")):
         line = _score_line(name, outcome.scores.values)
         if line is not None:
             lines.append(line)
@@ -281,7 +301,7 @@ def _text(outcome: FolderScores) -> str:
 
 def _score_line(name: str, values: dict[str, float | str]) -> str | None:
     """One metric with its interval, or why it is absent; None if it was not asked for."""
-    head = f"  {name:10} {arrow(name)}"
+    head = f"  {name:21} {arrow(name)}"
     if name in values:
         interval = ""
         if f"{name}_low" in values:

@@ -56,6 +56,9 @@ class Metrics:
     reference: int = 200
     # draws behind a confidence interval; 0 leaves it out
     bootstrap: int = 500
+    # images of which composition (edits of degree 0, one after another: 10 times the work of an
+    # edit) and reversibility are measured; 0: none
+    axioms: int = 0
 
     # whether metrics of plug-ins are measured
     plugins: ClassVar[bool] = True
@@ -67,7 +70,7 @@ class Metrics:
             kid_subsets=self.kid_subsets,
             reference=self.reference,
         )
-        check_not_negative("metric", bootstrap=self.bootstrap)
+        check_not_negative("metric", bootstrap=self.bootstrap, axioms=self.axioms)
         need(
             all(size > 1 for size in self.kid_sizes),
             f"metric.kid_sizes={list(self.kid_sizes)} must each be 2 or more",

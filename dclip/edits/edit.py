@@ -17,11 +17,13 @@ from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.diffusion.mix import degree, degrees, mix
 from dclip.diffusion.sampler import EpsFn
+from dclip.edits.axioms import measure_axioms
 from dclip.edits.saved import FILE, edit_header
 from dclip.edits.weights import Weights
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
 from dclip.errors import DclipError
+from dclip.metrics.error_picture import error_picture
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -90,11 +92,15 @@ class Edit:
         truth = truth_of(cfg) if images.facts else None
         scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
         scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
+        scores.values |= measure_axioms(run, self.apply, start).values
         shown = images.take(range(min(SHOWN, len(images))))
         rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
         if edited.truth is not None:
             rows.append(("the truth", edited.truth))
         record.picture("before_after", grid_picture(rows))
+        errors = error_picture(edited, cfg.edit.name or "edited")
+        if errors is not None:
+            record.picture("error_map", errors)
         if cfg.degrees:
             self._draw_degrees(run, start.take(range(min(STRIP, len(shown)))))
         record.rows(images.ids, scores.rows)

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from dclip.data.domains import truth_of
+from dclip.edits.axioms import measure_composition
 from dclip.edits.edit import save_pictures
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
@@ -28,6 +29,7 @@ def present_reconstruction(run: Run, start: Encoded) -> None:
     with run.record.timing("edit"):
         result = generate(run, run.model.predict, start)
     scores = measure(Edited(images, result), run.cfg.metric, Scorers.of(run.networks))
+    scores.values |= measure_composition(run, _unedited, start).values
     run.record.rows(images.ids, scores.rows)
     rows = [("source", images.pixels), ("reconstruction", result)]
     run.record.picture("before_after", grid_picture(rows))
@@ -35,6 +37,11 @@ def present_reconstruction(run: Run, start: Encoded) -> None:
     if not run.cfg.trainer.cache:  # else some latents may not have cost anything
         values |= _costs(start, inverting, _evaluated(run) - inverting)
     _write(run, values, images)
+
+
+def _unedited(run: Run, start: Encoded, gamma: float) -> Tensor:
+    """What the unchanged model makes of latents, whatever the degree."""
+    return generate(run, run.model.predict, start)
 
 
 def _evaluated(run: Run) -> int:

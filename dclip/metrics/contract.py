@@ -27,15 +27,36 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 @dataclass
 class Scores:
-    """``values``: one number (or a reason) a metric; ``rows``: one number an image and metric."""
+    """What has been measured.
+
+    Attributes:
+        values: one number (or a reason) a metric.
+        rows: one number an image and metric; nan where it means nothing for an image.
+        ratios: metrics that are the mean of one row over that of another: its name -> both names.
+    """
 
     values: dict[str, float | str] = field(default_factory=dict)
     rows: dict[str, list[float]] = field(default_factory=dict)
+    ratios: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def add(self, name: str, per_image: Tensor) -> None:
-        """A metric from its values per image."""
+        """A metric from its values per image: their mean, without those that are nan."""
         self.row(name, per_image)
-        self.values[name] = float(per_image.double().mean())
+        if bool(per_image.isnan().all()):
+            self.absent(name, "it means nothing for any of these pictures")
+        else:
+            self.values[name] = float(per_image.double().nanmean())
+
+    def ratio(self, name: str, of: str, to: str, above: Tensor, below: Tensor) -> None:
+        """A metric that is the ratio of the means of two rows, which are called ``of`` and ``to``."""
+        self.row(of, above)
+        self.row(to, below)
+        self.ratios[name] = of, to
+        base = float(below.double().mean())
+        if base == 0:
+            self.absent(name, "there is nothing to change in any of these pictures")
+        else:
+            self.values[name] = float(above.double().mean()) / base
 
     def row(self, name: str, per_image: Tensor) -> None:
         """Values per image whose mean is no metric."""
@@ -58,6 +79,7 @@ class Scores:
         """Everything that other scores hold."""
         self.values |= other.values
         self.rows |= other.rows
+        self.ratios |= other.ratios
 
 
 Compute = Callable[["Edited", "Scorers"], "Tensor | Scores | str"]

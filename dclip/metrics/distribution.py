@@ -126,10 +126,20 @@ def kid_interval(kernels: Kernels, draws: int = 500) -> tuple[float, float]:
 
 
 def mean_interval(values: Tensor, draws: int = 500) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of values [N], over samples."""
+    """95 % bootstrap interval of the mean of values [N], over samples; those that are nan are left out."""
+    return _interval(values.double()[_picks(len(values), draws)].nanmean(1))
+
+
+def ratio_interval(above: Tensor, below: Tensor, draws: int = 500) -> tuple[float, float]:
+    """95 % bootstrap interval of the ratio of two means, of values [N] and [N] of the same samples."""
+    picks = _picks(len(above), draws)
+    return _interval(above.double()[picks].mean(1) / below.double()[picks].mean(1))
+
+
+def _picks(count: int, draws: int) -> Tensor:
+    """The samples of every draw [draws, count]."""
     random = torch.Generator().manual_seed(SEED)
-    picks = torch.randint(len(values), (draws, len(values)), generator=random)
-    return _interval(values.double()[picks].mean(1))
+    return torch.randint(count, (draws, count), generator=random)
 
 
 def frechet(real: Tensor, fake: Tensor) -> float:

@@ -6,7 +6,7 @@ scored (broken files, pairs of two sizes, pictures without a partner) is listed;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from dclip.data.domains import networks_of
+from dclip.data.domains import domain_named, networks_of
 from dclip.data.images import decode, exact, square
 from dclip.data.pools import find_images
 from dclip.errors import DclipError
@@ -23,11 +23,12 @@ from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.distribution import FeatureSets, mean_interval
 from dclip.metrics.features import Extractor, missing
 from dclip.metrics.functional import decibels
+from dclip.metrics.intervals import add_intervals
 from dclip.metrics.names import metrics_of, set_metrics_of
 from dclip.metrics.presets import Choices
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, Reasons, why_absent
-from dclip.metrics.words import Need
+from dclip.metrics.words import Beside, Need
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_parser
 from dclip.types import Edited, Images, batches
 
@@ -39,6 +40,8 @@ class Request:
     """What is asked of two folders.
 
     Attributes:
+        truth: folder of the true edited pictures.
+        region: folder of masks: white where the edit may act, grey in part.
         texts: (source, target) for S_dir and clip_text.
         domain: what the pictures show, as ``dclip.data.domains`` calls it.
         size: pictures are scaled and cropped to squares of this side; None leaves them as they are.
@@ -48,6 +51,8 @@ class Request:
     real: Path
     edited: Path
     choices: Choices
+    truth: Path | None = None
+    region: Path | None = None
     texts: tuple[str, str] | None = None
     domain: str = "faces"
     sets: bool = False
@@ -61,15 +66,45 @@ class Request:
         """Whether a metric is asked for."""
         return not self.metrics or name in self.metrics
 
+    @property
+    def beside(self) -> dict[Beside, Path]:
+        """The folders of what comes with the pictures."""
+        folders: dict[Beside, Path] = {}
+        if self.truth is not None:
+            folders["true_pictures"] = self.truth
+        if self.region is not None:
+            folders["region"] = self.region
+        return folders
+
+    @property
+    def pair_metrics(self) -> list[Metric]:
+        """The metrics of pairs: those that were named, or all that could be measured here."""
+        lacking = {"true_pictures", "region"} - set(self.beside)
+        if networks_of(self.domain).judge is None:
+            lacking.add("judge")
+        found = []
+        for metric in metrics_of("folders"):
+            named = metric.name in self.metrics
+            if named or (not self.metrics and not lacking & set(metric.needs)):
+                found.append(metric)
+        return found
+
 
 @dataclass
 class FolderScores:
-    """``ids``: of the pairs that were scored; ``troubles``: a sentence for each that was not."""
+    """What two folders are worth.
+
+    Attributes:
+        ids: of the pairs that were scored.
+        troubles: a sentence for each that was not.
+        first: the first pairs of one size, for a picture; None of two sets.
+    """
 
     scores: Scores
     ids: tuple[str, ...]
     counts: dict[str, int]
     troubles: list[str]
+    first: Edited | None = None
 
 
 @dataclass
@@ -86,12 +121,19 @@ def measure_folders(request: Request) -> FolderScores:
     troubles: list[str] = []
     real = find_pictures("--real", request.real, troubles)
     edited = find_pictures("--edited", request.edited, troubles)
-    measure = measure_sets if request.sets else measure_pairs
     with torch.no_grad():
-        return measure(request, real, edited, troubles)
+        if request.sets:
+            return measure_sets(request, real, edited, troubles)
+        folders = {"real": real, "edited": edited}
+        for name, path in request.beside.items():
+            folders[name] = find_pictures(BESIDE[name], path, troubles)
+        return measure_pairs(request, folders, troubles)
 
 
 # ------------------------------------------------------------------------------------ pictures
+
+BESIDE: dict[Beside, str] = {"true_pictures": "--truth", "region": "--mask"}
+"""The settings that say where the pictures are that come with a pair."""
 
 
 def find_pictures(setting: str, path: Path, troubles: list[str]) -> Folder:
@@ -125,48 +167,61 @@ def read(path: Path, size: int | None, troubles: list[str]) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture before and after, [3,H,W] each, of one size."""
+    """Pictures of one name and size, [3,H,W] each: ``real``, ``edited``, and what comes with them."""
 
     name: str
-    real: Tensor
-    edited: Tensor
+    pictures: dict[str, Tensor]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of each picture."""
+        return tuple(self.pictures["real"].shape)
 
 
 def read_pair(
-    name: str, real: Path, edited: Path, size: int | None, troubles: list[str]
+    name: str, files: Mapping[str, Path], size: int | None, troubles: list[str]
 ) -> Pair | None:
-    """Two pictures; None, and one trouble more, if they cannot be compared."""
-    before, after = read(real, size, troubles), read(edited, size, troubles)
-    if before is None or after is None:
-        return None
-    if before.shape != after.shape:
+    """Pictures of one name; None, and one trouble more, if they cannot be compared."""
+    pictures = {}
+    for role, path in files.items():
+        picture = read(path, size, troubles)
+        if picture is None:
+            return None
+        pictures[role] = picture
+    sizes = list(dict.fromkeys(_size(picture) for picture in pictures.values()))
+    if len(sizes) > 1:
         troubles.append(
-            f"{name}: the two pictures are {_size(before)} and {_size(after)}; "
-            "give --size N to bring all to one size"
+            f"{name}: the pictures are {' and '.join(sizes)}; give --size N to bring all to one size"
         )
         return None
-    if min(before.shape[1:]) < SMALLEST:
-        troubles.append(f"{name}: {_size(before)} is too small; give --size {SMALLEST} or more")
+    pair = Pair(name, pictures)
+    if min(pair.shape[1:]) < SMALLEST:
+        troubles.append(f"{name}: {sizes[0]} is too small; give --size {SMALLEST} or more")
         return None
-    return Pair(name, before, after)
+    return pair
 
 
 def _size(picture: Tensor) -> str:
     return f"{picture.shape[2]}x{picture.shape[1]}"
 
 
-def _shape_of(pair: Pair) -> tuple[int, ...]:
-    return tuple(pair.real.shape)
-
-
 def stacked(pairs: Sequence[Pair], device: torch.device) -> Iterator[Edited]:
     """Pairs of one size together."""
     for _, group in groupby(sorted(pairs, key=_shape_of), key=_shape_of):
         same = list(group)
-        real = torch.stack([pair.real for pair in same])
-        edited = torch.stack([pair.edited for pair in same])
+        stacks = {}
+        for role in same[0].pictures:
+            stacks[role] = torch.stack([pair.pictures[role] for pair in same]).to(device)
+        region = stacks.get("region")
+        if region is not None:
+            region = (region.mean(1, keepdim=True) + 1) / 2
         names = tuple(pair.name for pair in same)
-        yield Edited(Images(real.to(device), names), edited.to(device))
+        source = Images(stacks["real"], names)
+        yield Edited(source, stacks["edited"], stacks.get("true_pictures"), region)
+
+
+def _shape_of(pair: Pair) -> tuple[int, ...]:
+    return pair.shape
 
 
 # ------------------------------------------------------------------------------------ networks
@@ -191,7 +246,14 @@ def networks_for(request: Request, metrics: Sequence[Metric]) -> tuple[Scorers, 
         "parts": f"no network finds the parts of {request.domain} (--domain)",
         "judge": f"no judge knows {request.domain} (--domain)",
         "heldout": "two folders are scored by one CLIP (--clip)",
+        "true_pictures": "no true pictures; give --truth",
+        "region": "nobody says where the edit may act; give --mask",
+        "goal": NO_TEXTS,
     }
+    goal: tuple[tuple[str, str], ...] = ()
+    if request.texts is not None:
+        goal = tuple(domain_named(request.domain).grammar.attributes(request.texts[1]).items())
+        reasons["goal"] = "--text names nothing that the judge knows"
 
     def load(need: Need, name: str | None, read: Callable[[str], Network]) -> Network | None:
         if name is None or need not in needs:
@@ -208,6 +270,8 @@ def networks_for(request: Request, metrics: Sequence[Metric]) -> tuple[Scorers, 
         judge=load("judge", known.judge, load_judge),
         parser=load("parts", known.parser, load_parser),
         direction=request.texts,
+        goal=goal or None,
+        beside=frozenset(request.beside),
         choices=choices,
         device=request.device,
         batch=request.batch,
@@ -221,7 +285,7 @@ def _needs(metrics: Sequence[Metric], texts: bool) -> set[Need]:
     """What the metrics need; without texts, those that compare with texts need nothing."""
     needs: set[Need] = set()
     for metric in metrics:
-        if texts or not {"direction", "texts"} & set(metric.needs):
+        if texts or not {"direction", "texts", "goal"} & set(metric.needs):
             needs.update(metric.needs)
     return needs
 
@@ -253,26 +317,28 @@ def set_extractor(request: Request, scorers: Scorers, scores: Scores) -> Extract
 
 
 def measure_pairs(
-    request: Request, real: Folder, edited: Folder, troubles: list[str]
+    request: Request, folders: Mapping[str, Folder], troubles: list[str]
 ) -> FolderScores:
-    """Scores of the pictures that both folders have."""
-    names = _common_names(real, edited, troubles)
-    metrics = [metric for metric in metrics_of("folders") if request.wants(metric.name)]
+    """Scores of the pictures that all folders have."""
+    names = _common_names(folders, troubles)
+    metrics = request.pair_metrics
     scorers, reasons = networks_for(request, metrics)
     scores = Scores()
     extractor = set_extractor(request, scorers, scores)
     table = _Table(metrics, scorers, reasons)
     features: dict[str, tuple[Tensor, Tensor]] = {}
     done: list[str] = []
+    first: Edited | None = None
     for part in batches(len(names), request.batch):
         pairs = []
         for name in names[part]:
-            paths = real.pictures[name], edited.pictures[name]
-            pair = read_pair(name, *paths, request.size, troubles)
+            files = {role: folder.pictures[name] for role, folder in folders.items()}
+            pair = read_pair(name, files, request.size, troubles)
             if pair is not None:
                 pairs.append(pair)
         for stack in stacked(pairs, request.device):
             table.measure(stack)
+            first = first or stack
             if extractor is not None:
                 before = extractor(stack.source.pixels, request.batch)
                 after = extractor(stack.result, request.batch)
@@ -286,31 +352,37 @@ def measure_pairs(
         before = torch.stack([features[name][0] for name in done])
         after = torch.stack([features[name][1] for name in done])
         scores.merge(_distances(request, before, after))
-    counts = {"real": len(real.pictures), "edited": len(edited.pictures), "pairs": len(done)}
-    return FolderScores(scores, tuple(done), counts, troubles)
+    counts = {"real": len(folders["real"].pictures), "edited": len(folders["edited"].pictures)}
+    counts["pairs"] = len(done)
+    return FolderScores(scores, tuple(done), counts, troubles, first)
 
 
-def _common_names(real: Folder, edited: Folder, troubles: list[str]) -> list[str]:
-    """The names that both folders have. DclipError if there are none."""
-    for mine, other in ((real, edited), (edited, real)):
-        for name, path in mine.pictures.items():
-            if name not in other.pictures:
-                troubles.append(f"{path}: {other.path} has no {name}")
-    names = [name for name in real.pictures if name in edited.pictures]
-    if not names:
-        raise DclipError(
-            f"--real {real.path} and --edited {edited.path} have no name in common; "
-            "pairs are found by name, or compare the folders as two sets: --sets"
-        )
+def _common_names(folders: Mapping[str, Folder], troubles: list[str]) -> list[str]:
+    """The names that all folders have. DclipError if there are none."""
+    real, *others = folders.values()
+    names = list(real.pictures)
+    for other in others:
+        for mine, theirs in ((real, other), (other, real)):
+            for name, path in mine.pictures.items():
+                if name not in theirs.pictures:
+                    troubles.append(f"{path}: {theirs.path} has no {name}")
+        names = [name for name in names if name in other.pictures]
+        if not names:
+            raise DclipError(
+                f"{real.setting} {real.path} and {other.setting} {other.path} have no name in "
+                "common; pairs are found by name, or compare the folders as two sets: --sets"
+            )
     return names
 
 
 class _Table:
-    """The values of every pair by metric, filled batch by batch."""
+    """The values of every pair by row, filled batch by batch."""
 
     def __init__(self, metrics: Sequence[Metric], scorers: Scorers, reasons: Reasons) -> None:
         self.metrics, self.scorers = metrics, scorers
-        self.columns: dict[str, dict[str, float]] = {metric.name: {} for metric in metrics}
+        self.rows: dict[str, dict[str, float]] = {}  # row -> pair -> value
+        self.means: set[str] = set()  # the rows whose mean is a metric
+        self.ratios: dict[str, tuple[str, str]] = {}
         self.absent: dict[str, str] = {}
         for metric in metrics:
             reason = why_absent(metric, scorers, reasons)
@@ -323,39 +395,45 @@ class _Table:
             if metric.name in self.absent:
                 continue
             result = metric.compute(stack, self.scorers)
-            if isinstance(result, Tensor):
-                values = zip(stack.source.ids, result.double().tolist(), strict=True)
-                self.columns[metric.name].update(values)
-            elif isinstance(result, str):
+            if isinstance(result, str):
                 self.absent[metric.name] = result
-            else:
+                continue
+            found = Scores()
+            found.take(metric.name, result)
+            if not found.rows:
                 self.absent[metric.name] = "it is no number of a single pair"
+            self._take(found, stack.source.ids)
         self.scorers.forget()
+
+    def _take(self, found: Scores, names: Sequence[str]) -> None:
+        """Add one batch of a metric's rows."""
+        self.ratios |= found.ratios
+        for row, values in found.rows.items():
+            self.rows.setdefault(row, {}).update(zip(names, values, strict=True))
+            if row in found.values or f"{row}_absent" in found.values:
+                self.means.add(row)
 
     def scores(self, names: Sequence[str]) -> Scores:
         """The scores of the pairs with these names."""
-        scores = Scores()
-        for metric in self.metrics:
-            if metric.name in self.absent:
-                scores.absent(metric.name, self.absent[metric.name])
-                continue
-            column = self.columns[metric.name]
-            values = [column[name] for name in names]
-            scores.add(metric.name, torch.tensor(values, dtype=torch.float64))
+        scores, columns = Scores(), {}
+        for row, by_name in self.rows.items():
+            values = [by_name[name] for name in names]
+            columns[row] = torch.tensor(values, dtype=torch.float64)
+            if row in self.means:
+                scores.add(row, columns[row])
+        for name, (of, to) in self.ratios.items():
+            scores.ratio(name, of, to, columns[of], columns[to])
+        for name, reason in self.absent.items():
+            scores.absent(name, reason)
         return scores
 
 
 def _add_intervals(scores: Scores, request: Request) -> None:
     """95 % bootstrap intervals of the means, and PSNR over the whole set where that is chosen."""
-    pairs = len(next(iter(scores.rows.values()), []))
-    draws = request.bootstrap if pairs > 1 else 0
-    for name, row in scores.rows.items():
-        values = torch.tensor(row, dtype=torch.float64)
-        if name == "psnr" and request.choices.psnr_over == "set":
-            _add_psnr_of_set(scores, values, draws)
-        elif draws:
-            low, high = mean_interval(values, draws)
-            scores.values |= {f"{name}_low": low, f"{name}_high": high}
+    add_intervals(scores, request.bootstrap)
+    if "psnr" in scores.rows and request.choices.psnr_over == "set":
+        psnr = torch.tensor(scores.rows["psnr"], dtype=torch.float64)
+        _add_psnr_of_set(scores, psnr, request.bootstrap if len(psnr) > 1 else 0)
 
 
 def _add_psnr_of_set(scores: Scores, psnr: Tensor, draws: int) -> None:

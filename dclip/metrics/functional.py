@@ -61,21 +61,29 @@ def ssim(
         span: data range: ``one``, or ``pair``: the larger range of the two pictures' own values,
             at least 1/255.
     """
+    inside = slice(None)
+    if border == "valid":
+        inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
+    similarity = ssim_map(a, b, span, color)
+    return similarity[..., inside, inside].flatten(1).mean(1).float()
+
+
+def ssim_map(a: Tensor, b: Tensor, span: str = "one", color: str = "rgb") -> Tensor:
+    """Structural similarity of every pixel and channel [N,C,H,W], in double precision.
+
+    Arguments as for :func:`ssim`.
+    """
     x, y = unit(a).double(), unit(b).double()
     if color == "luma":
         weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
         x, y = (x * weights).sum(1, keepdim=True), (y * weights).sum(1, keepdim=True)
-    inside = slice(None)
-    if border == "valid":
-        inside = slice(SSIM_RADIUS, -SSIM_RADIUS)
-    values = torch.zeros(len(x), device=x.device)
-    for i in range(len(x)):
-        one, other = x[i : i + 1], y[i : i + 1]
+    maps = []
+    for one, other in zip(x.split(1), y.split(1), strict=True):
         data_range = 1.0
         if span == "pair":
             data_range = max(_range(one), _range(other), 1 / 255)
-        values[i] = _ssim_map(one, other, data_range)[..., inside, inside].mean()
-    return values
+        maps.append(_ssim_map(one, other, data_range))
+    return torch.cat(maps)
 
 
 def _range(x: Tensor) -> float:

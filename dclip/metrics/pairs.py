@@ -231,28 +231,7 @@ def lpips(edited: Edited, scorers: Scorers) -> Tensor | str:
     return scorers.perceptual_distance(edited.result, edited.source.pixels)
 
 
-# ------------------------------------------------------------------------------- the true result
-
-
-@metric(
-    "counterfactual_ratio",
-    "lower",
-    "Distance to the true edited picture over that of the untouched source; below 1 is closer.",
-    readers=("edits",),
-    switch="pixels",
-)
-def counterfactual_ratio(edited: Edited, scorers: Scorers) -> Scores:
-    """A ratio of means, with both distances per image; nothing where no true pictures exist."""
-    from dclip.metrics import functional
-
-    scores = Scores()
-    truth, source, result = edited.truth, edited.source.pixels, edited.result
-    if truth is not None:
-        scores.row("truth_distance", functional.mae(result, truth))
-        scores.row("truth_distance_untouched", functional.mae(source, truth))
-        ratio = functional.counterfactual_ratio(result, source, truth)
-        scores.values["counterfactual_ratio"] = ratio
-    return scores
+# ---------------------------------------------------------------------------- variants, layout
 
 
 @metric(

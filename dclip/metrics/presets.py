@@ -50,8 +50,8 @@ NOTES = {
         "whose own metric code was never published"
     ),
     "piebench": (
-        "whole pictures: PIE-Bench also masks out the edited part, and has a DINO structure "
-        "distance that dclip lacks; KID, FID, S_dir, SC and ID are dclip's, not PIE-Bench's"
+        "PIE-Bench's *_unedit_part are piebench_psnr, _mse, _ssim and _lpips, with --mask; its DINO "
+        "structure distance is missing; KID, FID, S_dir, SC and ID are dclip's, not PIE-Bench's"
     ),
     "torchmetrics": (
         "its defaults for 1.9; its SSIM takes the data range from a whole batch, here from one "

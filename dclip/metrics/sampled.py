@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dclip.config import Metrics
 from dclip.metrics.contract import Scores
-from dclip.metrics.distribution import FeatureSets, mean_interval
+from dclip.metrics.distribution import FeatureSets
+from dclip.metrics.intervals import add_intervals
 from dclip.metrics.names import metrics_of
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, Reasons, absent_sets, compare_sets, measure_each
@@ -85,10 +86,7 @@ def _measure_prompts(images: Tensor, options: Metrics, scorers: Scorers) -> Scor
     switched_on = options.switches()
     chosen = [metric for metric in metrics_of("samples") if switched_on[metric.switch]]
     scores = measure_each(chosen, drawn, scorers, SAMPLES)
-    if options.bootstrap:
-        for name, row in scores.rows.items():
-            low, high = mean_interval(torch.tensor(row), options.bootstrap)
-            scores.values |= {f"{name}_low": low, f"{name}_high": high}
+    add_intervals(scores, options.bootstrap)
     return scores
 
 

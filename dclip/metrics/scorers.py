@@ -21,7 +21,7 @@ from dclip.metrics.features import (
     lpips_network,
 )
 from dclip.metrics.presets import Choices
-from dclip.metrics.words import Need, Role
+from dclip.metrics.words import Beside, Need, Role
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
@@ -55,6 +55,7 @@ class Scorers:
         prompts: what samples shall show; ``readings``: how ``clip`` and ``heldout`` read it.
         variants: how many results of one image lie next to each other.
         choices: what the names of metrics leave open.
+        beside: what comes with the pictures besides their sources.
         compare: whose features KID and FID compare.
         batch: most images that a network sees at a time.
     """
@@ -72,6 +73,7 @@ class Scorers:
     readings: Mapping[Role, PromptFeatures] = field(default_factory=dict)
     variants: int = 1
     choices: Choices = field(default_factory=Choices)
+    beside: frozenset[Beside] = frozenset()
     compare: Features = Features.auto
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch: int = 64
@@ -99,6 +101,8 @@ class Scorers:
             return not isinstance(self.direction, tuple)
         if need == "distractors":
             return not all(prompt.distractors for prompt in self.prompts)
+        if need == "true_pictures" or need == "region":
+            return need not in self.beside
         return getattr(self, need) is None
 
     def forget(self) -> None:

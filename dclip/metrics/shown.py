@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "higher",
     "Share of images that show the edit, by a network that no loss has seen.",
     needs=("judge", "goal"),
-    readers=("edits", "samples"),
+    readers=("edits", "folders", "samples"),
     switch="judge",
 )
 def judge_success(edited: Edited, scorers: Scorers) -> Scores:

@@ -14,9 +14,10 @@ from dclip.data.domain import Truth
 from dclip.metrics.contract import Metric
 from dclip.metrics.contract import Scores as Scores
 from dclip.metrics.distribution import FeatureSets
+from dclip.metrics.intervals import add_intervals
 from dclip.metrics.names import metrics_of, set_metrics_of
 from dclip.metrics.scorers import Scorers as Scorers
-from dclip.metrics.words import Need, ReaderName
+from dclip.metrics.words import Beside, Need, ReaderName
 from dclip.models.judge import Judge
 from dclip.models.parser import Parser
 from dclip.text.direction import Direction
@@ -36,6 +37,8 @@ REASONS: Reasons = {
     "truth": "",
     "goal": "the edit's true meaning is not known",
     "distractors": "",
+    "true_pictures": "",
+    "region": "",
 }
 
 
@@ -86,16 +89,28 @@ def measure(
         truth=truth,
         goal=None if truth is None else truth.goal,
         variants=variants,
+        beside=comes_with(edited),
         compare=options.features,
     )
     switched_on = {**options.switches(), "parts": options.judge or scorers.parser is not None}
     chosen = [metric for metric in metrics_of("edits") if switched_on[metric.switch]]
     scores = measure_each(chosen, edited, scorers, REASONS)
+    add_intervals(scores, options.bootstrap, variants)
     if scorers.parser is not None and "sc" in scores.values:
         scores.values["sc_parser"] = scorers.parser.name
     if options.kid:
         scores.merge(_measure_sets(edited, options, scorers))
     return scores
+
+
+def comes_with(edited: Edited) -> frozenset[Beside]:
+    """What is there besides the pictures before and after."""
+    there: set[Beside] = set()
+    if edited.truth is not None:
+        there.add("true_pictures")
+    if edited.region is not None:
+        there.add("region")
+    return frozenset(there)
 
 
 def _parts(options: Metrics, scorers: Scorers) -> Parser | Judge | None:

@@ -24,5 +24,10 @@ Need = Literal[
     "truth",
     "goal",
     "distractors",
+    "true_pictures",
+    "region",
 ]
 """What a metric cannot do without: a network, or something that is known of the edit."""
+
+Beside = Literal["true_pictures", "region"]
+"""What comes with the pictures: how they truly look edited, and where the edit may act."""

@@ -48,8 +48,8 @@ def metric_rows(metrics: Mapping[str, Any]) -> list[MetricRow]:
     known = ordered(column.removesuffix("_absent") for column in metrics)
     rows = [_metric_row(name, metrics) for name in known]
     for name, value in metrics.items():
-        if name.removesuffix("_absent") not in known:
-            rows.append(MetricRow(name, "", _number(value)))
+        if name.removesuffix("_absent") not in known and not _is_bound(name, metrics):
+            rows.append(MetricRow(name, "", _number(value) + _interval(name, metrics)))
     return rows
 
 
@@ -59,20 +59,36 @@ def _metric_row(name: str, metrics: Mapping[str, Any]) -> MetricRow:
         return MetricRow(name, arrow(name), "–", reason, absent=True)
     quantity = find(name)
     meaning = "" if quantity is None else quantity.meaning
-    return MetricRow(name, arrow(name), _number(metrics[name]), meaning)
+    value = _number(metrics[name]) + _interval(name, metrics)
+    return MetricRow(name, arrow(name), value, meaning)
+
+
+def _is_bound(column: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether a column is an end of another one's interval."""
+    name, _, end = column.rpartition("_")
+    return end in ("low", "high") and name in metrics
+
+
+def _interval(name: str, metrics: Mapping[str, Any]) -> str:
+    """The 95 % interval of a number, where there is one."""
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    if low is None or high is None:
+        return ""
+    return f" [{_number(low)}, {_number(high)}]"
 
 
 def text_table(metrics: Mapping[str, Any]) -> str:
-    """A run's numbers for the console."""
+    """A run's numbers for the console, those that matter most first."""
     lines = []
-    for name, value in metrics.items():
-        if name.endswith("_absent"):
-            lines.append(f"  {name.removesuffix('_absent'):24}   –  ({value})")
+    for row in metric_rows(metrics):
+        if row.absent:
+            lines.append(f"  {row.name:24}   –  ({metrics[f'{row.name}_absent']})")
             continue
-        number = str(value)
-        if isinstance(value, float):
-            number = f"{value:.4f}"
-        lines.append(f"  {name:22} {arrow(name):1} {number:>9}")
+        number = str(metrics[row.name])
+        if isinstance(metrics[row.name], float):
+            number = f"{metrics[row.name]:.4f}"
+        interval = _interval(row.name, metrics)
+        lines.append(f"  {row.name:22} {row.arrow:1} {number:>9}{interval}")
     return "\n".join(lines)
 
 
@@ -110,14 +126,14 @@ def _curves(folder: Path) -> list[str]:
     return [plot for plot in plots if plot]
 
 
+PICTURES = {"before_after": 0, "error_map": 1}  # those that come first
+
+
 def _order(path: Path) -> tuple[int, str]:
-    """Before and after first, epochs last."""
-    place = 1
-    if path.stem == "before_after":
-        place = 0
-    elif path.stem.startswith("epoch_"):
-        place = 2
-    return place, path.stem
+    """Before and after first, then what is wrong with it, epochs last."""
+    if path.stem.startswith("epoch_"):
+        return 3, path.stem
+    return PICTURES.get(path.stem, 2), path.stem
 
 
 def _pictures(folder: Path) -> list[Path]:

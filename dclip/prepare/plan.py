@@ -130,7 +130,7 @@ def calls(cfg: Config) -> dict[str, float]:
         "edit": float(images.test * generate * both),
     }
     if isinstance(task, ReconstructTask):
-        return work
+        return {**work, **_axioms(cfg, images, 9, 10)}
     if isinstance(task, TranslateTask):
         translate = {"translate": float(task.rounds * task.steps * images.test)}
         return {**translate, **work} if cfg.edit.adapters else translate
@@ -138,7 +138,16 @@ def calls(cfg: Config) -> dict[str, float]:
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
-    return work
+    return {**work, **_axioms(cfg, images, 10, 10 + both + 2)}
+
+
+def _axioms(cfg: Config, images: ImageCounts, inverted: int, generated: int) -> dict[str, float]:
+    """Composition and reversibility: how often each of their images goes up and down again."""
+    count, sampler = min(cfg.metric.axioms, images.test), cfg.sampler
+    if count == 0:
+        return {}
+    an_image = inverted * sampler.encoding_calls() + generated * sampler.generation_calls()
+    return {"axioms": float(count * an_image)}
 
 
 def most_images(device: Device, size: Size) -> int:

@@ -49,6 +49,9 @@ REMOVED: tuple[Removed, ...] = (
     Removed("loss.margin", 0.3, beside="loss.clip"),
 )
 
+# Settings of later versions with the value that changes nothing: hashes are as they were before.
+LATER: dict[str, object] = {"metric.axioms": 0}
+
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
 MOVED: dict[str, str] = {}
 
@@ -63,6 +66,10 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
         there = not setting.beside or _has(result, setting.beside)
         if there and not _has(result, setting.path):
             _set(result, setting.path, setting.value)
+    for path, value in LATER.items():
+        owner, last = _owner(result, path)
+        if owner is not None and owner.get(last) == value:
+            owner.pop(last)
     return result
 
 

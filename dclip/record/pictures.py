@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -34,6 +34,21 @@ def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Im
         pen.multiline_text((4, middle), label.replace(" ", "\n", 1), "black", font)
         for x in range(count):
             canvas.paste(_tile(images[x], scale), (MARGIN + x * pitch, y * pitch))
+    return canvas
+
+
+def with_legend(picture: Image.Image, colors: Mapping[str, tuple[int, int, int]]) -> Image.Image:
+    """A picture with a line below it that says what its colours mean."""
+    font, box, gap = ImageFont.load_default(13), 12, 16
+    widths = {text: round(font.getlength(text)) for text in colors}
+    needed = sum(widths.values()) + len(colors) * (box + 6 + gap)
+    canvas = Image.new("RGB", (max(picture.width, needed), picture.height + 24), "white")
+    canvas.paste(picture)
+    pen, x, y = ImageDraw.Draw(canvas), 4, picture.height + 6
+    for text, color in colors.items():
+        pen.rectangle((x, y, x + box, y + box), color, "grey")
+        pen.text((x + box + 6, y - 2), text, "black", font)
+        x += box + 6 + widths[text] + gap
     return canvas
 
 

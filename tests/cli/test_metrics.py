@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -38,10 +39,16 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("folders")
     faces = toonfaces("test", COUNT, TRUTHS["red_hair"])
     noise = torch.randn(faces.pixels.shape, generator=torch.Generator().manual_seed(0))
-    edited = (true_images(faces, TRUTHS["red_hair"]) + 0.1 * noise).clamp(-1, 1)
-    for name, before, after in zip(faces.ids, faces.pixels, edited, strict=True):
-        save_png(before, root / "real" / f"{name}.png")
-        save_png(after, root / "edited" / f"{name}.png")
+    truth = true_images(faces, TRUTHS["red_hair"])
+    edited = (truth + 0.1 * noise).clamp(-1, 1)
+    for k, name in enumerate(faces.ids):
+        save_png(faces.pixels[k], root / "real" / f"{name}.png")
+        save_png(edited[k], root / "edited" / f"{name}.png")
+        save_png(truth[k], root / "truth" / f"{name}.png")
+        mask = Image.new("L", (64, 64))
+        mask.paste(255, (0, 0, 32, 64))  # the left half is white
+        (root / "mask").mkdir(exist_ok=True)
+        mask.save(root / "mask" / f"{name}.png")
     return root
 
 
@@ -85,7 +92,11 @@ TOON = (
 
 @pytest.fixture(scope="module")
 def toon(folders, tmp_path_factory):
-    return scored(folders, tmp_path_factory.mktemp("toon"), *TOON)
+    return scored(folders, tmp_path_factory.mktemp("toon"), *TOON, *beside(folders))
+
+
+def beside(folders):
+    return "--truth", str(folders / "truth"), "--mask", str(folders / "mask")
 
 
 # ------------------------------------------------------------------------------------------- second implementations
@@ -306,6 +317,70 @@ def test_intervals_hold_the_means_and_are_those_of_a_bootstrap(toon):
         )
 
 
+# ------------------------------------------------------------------------------------------- against the truth
+
+
+def test_anybodys_results_are_scored_against_true_pictures(folders, toon):
+    from dclip.metrics import counterfactual as C
+
+    _, content, rows = toon
+    x, y, z = (
+        torch.stack([exact(Image.open(p)) for p in sorted((folders / n).glob("*.png"))])
+        for n in ("real", "edited", "truth")
+    )
+    np.testing.assert_allclose(rows["effectiveness"], C.effectiveness(y, x, z), atol=1e-5)
+    np.testing.assert_allclose(rows["edit_iou"], C.agreement(y, x, z).iou, atol=1e-5)
+    scores = content["scores"]
+    ratio = np.mean(rows["truth_distance"]) / np.mean(rows["truth_distance_untouched"])
+    assert scores["counterfactual_ratio"] == pytest.approx(ratio, rel=1e-4)
+    assert scores["counterfactual_ratio_low"] < ratio < scores["counterfactual_ratio_high"]
+    assert scores["judge_success"] >= scores["true_success"] <= scores["closer"]
+    assert "truth_distance" not in scores
+
+
+@pytest.mark.parametrize(("edited", "closer", "ratio"), [("truth", 1, 0), ("real", 0, 1)])
+def test_the_truth_is_closer_and_the_source_is_not(folders, tmp_path, edited, closer, ratio):
+    words = ["--real", folders / "real", "--edited", folders / edited, "--truth", folders / "truth"]
+    words += ["--output", tmp_path, "--device", "cpu", "--metrics", "closer", "edit_iou"]
+    assert metrics.main([*map(str, words), "counterfactual_ratio"]) == 0
+    scores = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["scores"]
+    assert scores["closer"] == closer and scores["counterfactual_ratio"] == ratio
+    assert scores["edit_iou"] == 1 or edited == "real"
+    assert Image.open(tmp_path / "error_map.png").width > 6 * 64
+
+
+def test_the_headline_comes_first_on_the_console(folders, tmp_path, capsys):
+    scored(
+        folders, tmp_path, *TOON, *beside(folders), "--metrics", "mae", "closer", "judge_success"
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["closer", "judge_success", "mae"]
+
+
+def test_without_truth_or_mask_their_metrics_are_absent_only_where_asked_for(folders, tmp_path):
+    _, content, _ = scored(folders, tmp_path / "a")
+    assert not any(name.startswith(("closer", "piebench", "judge")) for name in content["scores"])
+    words = ("--metrics", "closer", "background_psnr", "true_success")
+    _, content, _ = scored(folders, tmp_path / "b", *words, *TOON[:2])
+    assert "--truth" in content["scores"]["closer_absent"]
+    assert "--mask" in content["scores"]["background_psnr_absent"]
+    assert not (tmp_path / "b" / "error_map.png").exists()
+
+
+def test_a_pair_without_its_truth_is_said_and_the_rest_is_scored(folders, tmp_path):
+    import shutil
+
+    shutil.copytree(folders / "truth", tmp_path / "truth")
+    first, second = sorted((tmp_path / "truth").iterdir())[:2]
+    first.unlink()
+    Image.open(second).resize((48, 48)).save(second)
+    words = ("--truth", str(tmp_path / "truth"), "--metrics", "closer")
+    code, content, rows = scored(folders, tmp_path / "out", *words)
+    assert code == 1 and len(rows["closer"]) == COUNT - 2
+    said = "\n".join(content["left_out"])
+    assert f"has no {first.stem}" in said and "64x64 and 48x48" in said
+
+
 # ------------------------------------------------------------------------------------------- what is written
 
 
@@ -316,7 +391,8 @@ def test_every_choice_is_written_beside_the_scores(toon, folders, tmp_path):
     assert content["left_out"] == []
     scores = content["scores"]
     names = names_of("folders")
-    assert {n for n in names if n in scores} >= set(names) - {"lpips"}
+    lpips = {"lpips", "background_lpips", "piebench_lpips"}
+    assert {n for n in names if n in scores} >= set(names) - lpips
     for name in names:
         assert name in scores or len(scores[f"{name}_absent"]) > 10
         assert len(content["choices"][name]) > 10
@@ -375,7 +451,7 @@ def test_parquet_is_written_where_pyarrow_is_installed_and_the_lack_is_said(
 
 @pytest.mark.parametrize("batch", ["1", "4", "64"])
 def test_the_batch_size_never_changes_a_score(folders, toon, tmp_path, batch):
-    _, content, rows = scored(folders, tmp_path, *TOON, "--batch", batch)
+    _, content, rows = scored(folders, tmp_path, *TOON, *beside(folders), "--batch", batch)
     for name, value in toon[1]["scores"].items():
         assert content["scores"][name] == (
             pytest.approx(value, rel=2e-4, abs=2e-5) if isinstance(value, float) else value
@@ -511,6 +587,8 @@ def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkey
         (["--clip", "bisenet"], "no CLIP"),
         (["--clip", "nothing"], "no weights are called"),
         (["--device", "tpu"], "--device tpu"),
+        (["--sets", "--truth", "x"], "belong to pairs"),
+        (["--truth", "nowhere"], "--truth nowhere is not a folder"),
         (["--domain", "toonfaces", "--source-text", "a", "--text", "a"], "same text"),
     ],
 )
@@ -560,7 +638,7 @@ def test_a_metric_of_ones_own_is_measured_of_folders_too(folders, tmp_path, monk
     expected = np.mean([p.mean() * 2 - 1 for p in pictures_of(folders / "edited")])
     assert content["scores"]["paleness"] == pytest.approx(expected, abs=1e-5)
     assert content["choices"]["paleness"] == "Mean of the result."
-    assert "paleness   ↑" in done.stdout and "mae        ↓" in done.stdout
+    assert re.search(r"paleness +↑", done.stdout) and re.search(r"mae +↓", done.stdout)
 
 
 def test_help_needs_no_torch():

@@ -33,6 +33,9 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
         "fine-tune": 2 * 6 * 3 * 5,
     }
     assert found["seconds"]["invert"] == pytest.approx(10 * 39 * 497.0 / (2 * 74), rel=0.01)
+    cfg.metric.axioms = 3
+    up, down = 10, 10 + 1 + 2  # two networks on the way back
+    assert plan.plan(cfg)["unet_calls"]["axioms"] == 3 * (up * 39 + down * 6)
     weights = 113_673_219 * 4 / 1e6
     others = sum(
         TABLE[n].megabytes

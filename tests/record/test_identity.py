@@ -37,6 +37,11 @@ def test_jobs_of_older_studies_are_recognised(words, digest):
     assert config_hash(configure(*words.split())) == digest
 
 
+def test_a_setting_of_later_versions_counts_only_where_it_is_set():
+    assert config_hash(configure("metric.axioms=0")) == config_hash(configure())
+    assert config_hash(configure("metric.axioms=8")) != config_hash(configure())
+
+
 def test_guidances_with_the_same_settings_are_told_apart():
     names = ("contrastive", "spherical", "directional", "contrastive_directional", "global")
     hashes = {config_hash(configure("task=sample", f"guidance={name}")) for name in names}

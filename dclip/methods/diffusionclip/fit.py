@@ -22,6 +22,7 @@ from dclip.errors import DclipError
 from dclip.methods.diffusionclip.loss import edit_loss
 from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.methods.diffusionclip.settings import TuningOptions
+from dclip.metrics.counterfactual import closer
 from dclip.metrics.functional import counterfactual_ratio
 from dclip.models.lora import LowRankUpdates
 from dclip.record.curves import CurveLogger
@@ -82,8 +83,9 @@ def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], di
         run.record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
         if truth is None:
             return {}
-        ratio = counterfactual_ratio(edited.cpu(), images.pixels, truth)
-        return {"counterfactual_ratio": ratio}
+        pictures = edited.cpu(), images.pixels, truth
+        nearer = float(closer(*pictures).nanmean())
+        return {"counterfactual_ratio": counterfactual_ratio(*pictures), "closer": nearer}
 
     return draw
 

@@ -1,0 +1,81 @@
+"""What an edit should be, whatever it changes (Monteiro et al., ICLR 2023; Melistas et al., 2024).
+
+Composition: an edit of degree 0 changes nothing, however often it is applied. Reversibility: an
+edit and then its opposite give the source back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from dclip.encode.encoded import Encoded
+from dclip.encode.invert import encode
+from dclip.metrics.contract import Scores
+from dclip.metrics.functional import mae, unit
+from dclip.metrics.intervals import add_intervals
+from dclip.record.record import Record
+from dclip.run import Run
+from dclip.types import Images
+
+TIMES = (1, 10)  # edits of degree 0, one after another
+
+Apply = Callable[[Run, Encoded, float], Tensor]  # an edit's ``apply``
+
+
+def measure_axioms(run: Run, apply: Apply, start: Encoded) -> Scores:
+    """``composition_1``, ``composition_10`` and ``reversibility`` of the first ``metric.axioms`` images.
+
+    All are mean absolute changes of pixels in [0, 1]; between two edits a picture has 8 bits, as in
+    a file.
+    """
+    few = start.take(range(min(run.cfg.metric.axioms, len(start))))
+    scores = Scores()
+    if len(few) == 0:
+        return scores
+    apart = _apart(run)
+    _compose(apart, apply, few, scores)
+    degree = run.cfg.gamma or 1.0
+    changed = as_saved(apply(apart, few, degree))
+    back = as_saved(apply(apart, _again(apart, few, changed), -degree))
+    scores.add("reversibility", mae(back, few.sources.pixels))
+    add_intervals(scores, run.cfg.metric.bootstrap)
+    return scores
+
+
+def measure_composition(run: Run, apply: Apply, start: Encoded) -> Scores:
+    """``composition_1`` and ``composition_10`` alone, where there is no edit."""
+    few = start.take(range(min(run.cfg.metric.axioms, len(start))))
+    scores = Scores()
+    if len(few):
+        _compose(_apart(run), apply, few, scores)
+        add_intervals(scores, run.cfg.metric.bootstrap)
+    return scores
+
+
+def _apart(run: Run) -> Run:
+    """The run without a cache and without a record: these pictures are nobody's, their time too."""
+    cfg = replace(run.cfg, trainer=replace(run.cfg.trainer, cache=False))
+    return Run(cfg, run.networks, Record.quiet(cfg))
+
+
+def _compose(run: Run, apply: Apply, start: Encoded, scores: Scores) -> None:
+    source, now = start.sources.pixels, start
+    for times in range(1, max(TIMES) + 1):
+        result = as_saved(apply(run, now, 0.0))
+        if times in TIMES:
+            scores.add(f"composition_{times}", mae(result, source))
+        if times < max(TIMES):
+            now = _again(run, start, result)
+
+
+def _again(run: Run, start: Encoded, pixels: Tensor) -> Encoded:
+    """Other pictures of the same names, encoded as the first ones were."""
+    return encode(run, Images(pixels, start.ids, start.sources.facts), "pictures again")
+
+
+def as_saved(images: Tensor) -> Tensor:
+    """Images as a file of 8 bits gives them back."""
+    return unit(images.cpu()) * 2 - 1

@@ -1,0 +1,33 @@
+"""A run's numbers as its page and the console show them."""
+
+from dclip.pages.report import metric_rows, text_table
+
+METRICS = {
+    "mae": 0.03125,
+    "mae_low": 0.03,
+    "mae_high": 0.04,
+    "judge_success": 0.97,
+    "closer": 0.5,
+    "closer_low": 0.25,
+    "closer_high": 0.75,
+    "id_absent": "no identity network",
+    "images": 4,
+    "kid_low": 0.1,  # an interval's end without its number is a number like others
+}
+
+
+def test_the_truth_comes_first_with_its_interval():
+    rows = metric_rows(METRICS)
+    names = [row.name for row in rows]
+    assert names == ["closer", "judge_success", "id", "mae", "images", "kid_low"]
+    assert rows[0].value == "0.5 [0.25, 0.75]" and rows[0].arrow == "↑"
+    assert "nearer to the true edited picture" in rows[0].meaning
+    assert rows[1].value == "0.97"
+    assert rows[2].absent
+
+
+def test_the_console_shows_the_same_in_the_same_order():
+    lines = text_table(METRICS).splitlines()
+    assert [line.split()[0] for line in lines] == [row.name for row in metric_rows(METRICS)]
+    assert lines[0].endswith("0.5000 [0.25, 0.75]")
+    assert "no identity network" in lines[2]
