@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         generate,
         invert,
         load_clip,
+        load_images,
         load_model,
         measure,
         sample,
+        save_images,
     )
 
 __version__ = "0.1.0"
@@ -31,9 +33,11 @@ __all__ = [
     "generate",
     "invert",
     "load_clip",
+    "load_images",
     "load_model",
     "measure",
     "sample",
+    "save_images",
 ]
 
 

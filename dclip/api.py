@@ -1,15 +1,17 @@
-"""dclip in a notebook: load, invert, generate, finetune, sample, edit, measure.
+"""dclip in a notebook: load, invert, generate, finetune, sample, edit, measure, save.
 
-Images are float [N,3,H,W] in [-1, 1]; t is 0-based.
+Images are float [N,3,H,W] in [-1, 1], as ``load_images`` reads them; t is 0-based.
 
 Examples:
     >>> import dclip
     >>> model = dclip.load_model("toonfaces")
+    >>> images = dclip.load_images("photos", model.image_size)  # doctest: +SKIP
     >>> latents = dclip.invert(model, images, t0=500, steps=40)  # doctest: +SKIP
     >>> again = dclip.generate(model, latents, t0=500, steps=40)  # doctest: +SKIP
     >>> texts = ("person", "person with red hair")
     >>> run = dclip.finetune(images, *texts, "recipe=toonfaces")  # doctest: +SKIP
-    >>> red = dclip.edit(model, images, run)  # doctest: +SKIP
+    >>> red = dclip.edit(model, images, run)  # or by its name: "red_hair"  # doctest: +SKIP
+    >>> dclip.save_images(red, "red")  # doctest: +SKIP
     >>> like = "experiment=toonfaces_contrastive"
     >>> faces = dclip.sample("a person with a beard", like, count=8)  # doctest: +SKIP
 """
@@ -20,11 +22,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dclip.config import OPTIONS, Config, Encode, FinalStep, Grid, Metrics, Mix, SampleTask
 from dclip.data.domains import domain_named
+from dclip.data.images import decode, exact, read_files, save_png
+from dclip.data.pools import find_images
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn
@@ -32,6 +37,7 @@ from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
+from dclip.edits.named import edits_of
 from dclip.edits.saved import read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
@@ -48,6 +54,7 @@ from dclip.prepare.needs import obtain
 from dclip.prepare.networks import networks
 from dclip.record.record import Record, recording
 from dclip.run import Run
+from dclip.text.known import warn_of_words
 from dclip.types import Edited, Images
 
 __all__ = [
@@ -56,10 +63,74 @@ __all__ = [
     "generate",
     "invert",
     "load_clip",
+    "load_images",
     "load_model",
     "measure",
     "sample",
+    "save_images",
 ]
+
+
+class BadImagesError(DclipError, ValueError):
+    """Images that are no float tensor [N,3,H,W] in [-1, 1] of the right size."""
+
+
+def load_images(path: str | Path, size: int | None = None) -> Tensor:
+    """The pictures of a folder, or the one of a file, as float32 [N,3,H,W] in [-1, 1], by name.
+
+    Args:
+        size: the shorter side is scaled to it and the middle square kept, as a run does with
+            ``input=`` (``model.image_size``); None: as the pictures are.
+
+    Raises:
+        DclipError: there is no readable picture, or, without ``size``, they differ in size.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise DclipError(f"{path} does not exist; give a picture or a folder of pictures")
+    if size is not None:
+        return read_files(place, size, setting="load_images").pixels
+    files = find_images(place)
+    if not files:
+        raise DclipError(
+            f"{path} holds no pictures; give a file, or a folder with PNG or JPEG files"
+        )
+    pictures = [exact(decode(file, str(file))) for file in files]
+    sizes = {tuple(one.shape[1:]) for one in pictures}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:4])
+        raise DclipError(
+            f"the pictures of {path} differ in size ({shown}); "
+            "give one, such as load_images(path, size=model.image_size)"
+        )
+    return torch.stack(pictures)
+
+
+def save_images(images: Tensor, path: str | Path, names: Sequence[str] | None = None) -> list[Path]:
+    """Write images [N,3,H,W] in [-1, 1] as PNG files; returns their paths.
+
+    Args:
+        path: a folder, which is made where it is not there, or, of one image, a file such as
+            ``red.png``.
+        names: of the files in the folder, without .png; image_00000 and so on unless given.
+
+    Raises:
+        DclipError: images of another kind, or not as many names as images.
+    """
+    place = Path(path).expanduser()
+    pixels = check_images(images, bounded=False)
+    if place.suffix:
+        if len(pixels) != 1 or place.suffix.lower() != ".png":
+            raise DclipError(f"{path}: one image is saved as NAME.png, {len(pixels)} in a folder")
+        paths = [place]
+    else:
+        stems = list(names or _ids(len(pixels)))
+        if len(set(stems)) != len(pixels):
+            raise DclipError(f"names has {len(set(stems))} different ones for {len(pixels)} images")
+        paths = [place / f"{stem}.png" for stem in stems]
+    for one, file in zip(pixels, paths, strict=True):
+        save_png(one, file)
+    return paths
 
 
 @torch.no_grad()
@@ -128,11 +199,12 @@ def finetune(images: Tensor, source: str, target: str, *settings: str) -> Path:
     """
     texts = [f"edit.source={quoted(source)}", f"edit.target={quoted(target)}"]
     cfg = configured(["task=finetune", *texts, *settings])
-    obtain([cfg])
     mine = _images(images)
+    obtain([cfg])
     with recording(cfg) as record:
+        warn_of_words(cfg)
         run = Run(cfg, build_networks(cfg, networks(cfg)), record)
-        _check_size(run.model, images)
+        check_size(run.model, images)
         method = method_of(cfg)
         method.check_networks(cfg, run.networks)
         splits = {"train": mine, "validation": mine.take([]), "test": mine.take([])}
@@ -161,6 +233,7 @@ def sample(target: str | Sequence[str] | None = None, *settings: str, count: int
         listed = ",".join(quoted(text) for text in texts)
         words += ["guidance=contrastive", f"guidance.targets=[{listed}]"]
     run = _quiet(configured([*words, *settings]))
+    warn_of_words(run.cfg)
     edit = method_of(run.cfg).adapt(run, {})
     return edit.apply(run, start_of(run, run.task(SampleTask)), run.cfg.gamma)
 
@@ -174,24 +247,28 @@ def edit(
     weights: object = None,
     soup: bool = False,
     seed: int = 0,
+    output: str = "outputs",
 ) -> Tensor:
     """Apply one or several learned edits to images [N,3,H,W], with the steps they were made with.
 
     Args:
-        adapter: a run's folder or its adapter.safetensors, or a list of these.
+        adapter: a run's folder, its adapter.safetensors or its name (``red_hair``: the newest
+            finished run of that experiment under ``output``), or a list of these.
         gamma: the degree of change; 0 is the original model.
         weights: how several edits are weighted, as in ``mix.weights``.
         soup: merge several into one network, as ``mix.soup`` does.
+        output: where edits are looked for by their names.
 
     Raises:
-        DclipError: an edit belongs to another base checkpoint, or weights do not sum to one.
+        DclipError: no such edit, images of another size, an edit belongs to another base checkpoint, or weights do not sum to one.
     """
     names = [adapter] if isinstance(adapter, str | Path) else list(adapter)
     if not names:
         raise DclipError(
             "adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several"
         )
-    saved = [read_edit(str(name)) for name in names]
+    check_size(model, images)
+    saved = [read_edit(name) for name in edits_of(map(str, names), output)]
     common_steps([one.header for one in saved])  # refuses edits made with different steps
     options = saved[0].sampler
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
@@ -220,7 +297,7 @@ def measure(
     Raises:
         ValueError: ToonFaces has no edit of that name.
     """
-    edited = Edited(_images(source), result, truth)
+    edited = Edited(_images(source), check_images(result, "result", bounded=False), truth)
     toonfaces = domain_named("toonfaces")
     meaning = toonfaces.truth(edit_name) if edit_name else None
     if edit_name is not None and meaning is None:
@@ -241,17 +318,74 @@ def _quiet(cfg: Config) -> Run:
     return Run(cfg, build_networks(cfg, networks(cfg)), Record.quiet(cfg))
 
 
-def _check_size(model: DiffusionModel, images: Tensor) -> None:
-    size, wanted = tuple(images.shape[-2:]), (model.image_size, model.image_size)
-    if size != wanted:
-        raise DclipError(
-            f"the images are {size[0]}x{size[1]}, but checkpoint {model.info.name!r} takes "
-            f"{wanted[0]}x{wanted[1]}; resize them, or choose another checkpoint="
+def check_images(images: object, name: str = "images", bounded: bool = True) -> Tensor:
+    """Images as they must be.
+
+    Args:
+        bounded: whether they must be in [-1, 1]; what a model has made may be a little outside.
+
+    Raises:
+        BadImagesError: they are no float tensor [N,3,H,W] in [-1, 1].
+    """
+    how = "dclip.load_images(path, model.image_size) reads files so"
+    if not isinstance(images, Tensor):
+        raise BadImagesError(
+            f"{name} must be a float tensor [N,3,H,W] in [-1, 1], not {_kind_of(images)}; {how}"
         )
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise BadImagesError(f"{name} must be [N,3,H,W], not {list(images.shape)}; {how}")
+    if not images.is_floating_point() or (bounded and _outside(images)):
+        raise BadImagesError(
+            f"{name} must be floats in [-1, 1], not {_kind_of(images)}; "
+            f"divide bytes by 127.5 and subtract 1 ({how})"
+        )
+    return images
+
+
+def _outside(images: Tensor) -> bool:
+    """Whether some value is outside [-1, 1], rounding aside."""
+    return len(images) > 0 and bool(images.min() < -1.001 or images.max() > 1.001)
+
+
+def _kind_of(value: object) -> str:
+    """What was given in place of a tensor of images."""
+    kind = type(value)
+    words = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    if isinstance(value, np.ndarray | Tensor):
+        words += f" {value.dtype} {list(value.shape)}".replace("torch.", "")
+    return words
+
+
+def check_size(model: DiffusionModel, images: object) -> Tensor:
+    """Images of the model's size.
+
+    Raises:
+        BadImagesError: they are of another, or no images.
+    """
+    pixels, side = check_images(images), model.image_size
+    size = list(pixels.shape[-2:])
+    if size != [side, side]:
+        raise BadImagesError(
+            f"the images are {size[0]}x{size[1]}, but checkpoint {model.info.name!r} takes "
+            f"{side}x{side}; resize them (dclip.load_images(path, {side})), "
+            "or choose another checkpoint="
+        )
+    return pixels
+
+
+def _check_latents(model: DiffusionModel, latents: object) -> None:
+    """BadImagesError for latents that ``invert`` cannot have made for this model."""
+    side = model.image_size
+    if isinstance(latents, Tensor) and list(latents.shape[-3:]) == [3, side, side]:
+        return
+    raise BadImagesError(
+        f"latents must be a float tensor [N,3,{side},{side}], as dclip.invert makes them, "
+        f"not {_kind_of(latents)}"
+    )
 
 
 def _images(pixels: Tensor, ids: Sequence[str] | None = None) -> Images:
-    return Images(pixels, tuple(ids or _ids(len(pixels))))
+    return Images(check_images(pixels), tuple(ids or _ids(len(pixels))))
 
 
 def _ids(count: int) -> list[str]:
@@ -278,7 +412,7 @@ def _options(
 
 
 def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
-    x = _images(images).pixels.to(model.device)
+    x = check_size(model, images).to(model.device)
     up, solver = pairs_of(options)[0], inverter_of(options)
     return denoise(model.predict, x, up, model.schedule, solver=solver)
 
@@ -291,6 +425,7 @@ def _generate(
     ids: Sequence[str] | None,
     seed: int,
 ) -> Tensor:
+    _check_latents(model, latents)
     noise = ImageNoise(list(ids or _ids(len(latents))), seed)
     down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)
     x = latents.to(model.device)

@@ -14,7 +14,7 @@ from dclip.encode.source import images_to_edit, images_to_learn, source_images
 from dclip.encode.start import start_of
 from dclip.encode.translate import into_domain
 from dclip.methods.contract import method_of
-from dclip.methods.load import load_edits
+from dclip.methods.load import edits_to_apply
 from dclip.models.networks import build_networks
 from dclip.pages.report import finish_report
 from dclip.prepare.networks import networks
@@ -22,18 +22,19 @@ from dclip.pretrain.run import train_network
 from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.text.known import warn_of_words
 
 
 def run(cfg: config.Config) -> Path:
     """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
     parallel.begin(cfg.trainer.threads)
-    with recording(cfg) as record:
+    with recording(cfg, finish_report) as record:
         fetch_data(cfg)
+        warn_of_words(cfg)
         if isinstance(cfg.task, config.PretrainTask):
             train_network(cfg, cfg.task, record)
         else:
             TASKS[type(cfg.task)](Run(cfg, build_networks(cfg, networks(cfg)), record))
-    finish_report(record, method_of(cfg).title(cfg))
     return record.folder
 
 
@@ -51,7 +52,8 @@ def finetune(run: Run) -> None:
 
 def edit(run: Run) -> None:
     """Apply edits that were learned before to a file, a folder, or the test images."""
-    edit, start = load_edits(run.cfg, run.model), encode_variants(run, images_to_edit(run))
+    images = images_to_edit(run)
+    edit, start = edits_to_apply(run), encode_variants(run, images)
     edit.present(run, start, apply_edit(run, edit, start))
 
 
@@ -59,7 +61,7 @@ def translate(run: Run) -> None:
     """Bring images of an unseen kind into the model's domain, and edit them there."""
     images = images_to_edit(run).repeat(run.cfg.variants)
     domain = into_domain(run, run.task(config.TranslateTask), images)
-    edit = load_edits(run.cfg, run.model) if run.cfg.edit.adapters else None
+    edit = edits_to_apply(run) if run.cfg.edit.adapters else None
     edited = apply_edit(run, edit, encode(run, domain)) if edit else None
     present_translation(run, images, domain, edited)
 

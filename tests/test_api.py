@@ -1,8 +1,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dclip
 from dclip.config import Metrics
@@ -44,9 +46,11 @@ def test_every_public_function_is_there_and_described():
         "generate",
         "invert",
         "load_clip",
+        "load_images",
         "load_model",
         "measure",
         "sample",
+        "save_images",
     }
     assert set(dclip.__all__) < set(dir(dclip))
     for name in dclip.__all__:
@@ -174,6 +178,95 @@ def test_the_grid_reaches_both_ways(model, pictures):
 def test_wrong_input_is_refused_with_its_reason(model, pictures, call, words_):
     with pytest.raises(ValueError, match=words_):
         call(model, pictures)
+
+
+# --------------------------------------------------------------------------------- pictures in and out
+
+
+def test_pictures_come_in_and_go_out_unchanged(pictures, tmp_path):
+    exact = (pictures * 127.5).round() / 127.5
+    folder = tmp_path / "new" / "red"
+    paths = dclip.save_images(exact, folder)
+    assert [path.name for path in paths] == ["image_00000.png", "image_00001.png"]
+    torch.testing.assert_close(dclip.load_images(folder), exact, rtol=0, atol=1 / 127.5)
+    [one] = dclip.save_images(exact[:1] * 1.2, tmp_path / "one.png")  # a model's may be outside
+    assert float(dclip.load_images(one).abs().max()) <= 1
+    assert dclip.load_images(str(one), 8).shape == (1, 3, 8, 8)
+    named = dclip.save_images(exact, tmp_path / "named", ["ann", "bob"])
+    assert [path.stem for path in named] == ["ann", "bob"]
+
+
+def test_the_shipped_face_is_read_and_edited_by_the_name_of_an_edit(adapter, nets, tmp_path):
+    from dclip.files import write_json
+
+    face = dclip.load_images(ROOT / "docs" / "face.png")
+    assert face.shape == (1, 3, 64, 64)
+    run = tmp_path / "outputs" / "finetune_red_hair" / "2026-01-01_00-00-00_aaaaaaaa"
+    run.mkdir(parents=True)
+    (adapter / "adapter.safetensors").rename(run / "adapter.safetensors")
+    write_json(run / "status.json", {"status": "finished"})
+    model = dclip.load_model(str(nets["model16"]))
+    small = dclip.load_images(ROOT / "docs" / "face.png", model.image_size)
+    by_name = dclip.edit(model, small, "red_hair", output=str(tmp_path / "outputs"))
+    assert torch.equal(by_name, dclip.edit(model, small, run))
+    with pytest.raises(DclipError, match=r"edit.adapter=beard is neither a file"):
+        dclip.edit(model, small, "beard", output=str(tmp_path / "outputs"))
+
+
+def test_pictures_that_cannot_be_one_tensor_are_refused(pictures, tmp_path):
+    with pytest.raises(DclipError, match="nowhere does not exist"):
+        dclip.load_images("nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DclipError, match="holds no pictures"):
+        dclip.load_images(tmp_path / "empty")
+    dclip.save_images(pictures[:1], tmp_path / "mixed" / "a.png")
+    dclip.save_images(pictures[:1, :, :8], tmp_path / "mixed" / "b.png")
+    with pytest.raises(
+        DclipError, match=r"differ in size \(8x16, 16x16\); .*size=model.image_size"
+    ):
+        dclip.load_images(tmp_path / "mixed")
+    with pytest.raises(DclipError, match=r"one image is saved as NAME.png, 2 in a folder"):
+        dclip.save_images(pictures, tmp_path / "two.png")
+    with pytest.raises(DclipError, match="names has 1 different ones for 2 images"):
+        dclip.save_images(pictures, tmp_path / "x", ["a", "a"])
+
+
+def numpy_picture():
+    return np.zeros((16, 16, 3), np.uint8)
+
+
+WRONG = {
+    "numpy": (numpy_picture, r"not numpy.ndarray uint8 \[16, 16, 3\]"),
+    "pil": (lambda: Image.fromarray(numpy_picture()), "not PIL.Image"),
+    "path": (lambda: "docs/face.png", "not builtins.str"),
+    "bytes": (lambda: torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "divide bytes by 127.5"),
+    "one": (lambda: torch.zeros(3, 16, 16), r"must be \[N,3,H,W\], not \[3, 16, 16\]"),
+    "size": (
+        lambda: torch.zeros(1, 3, 20, 24),
+        "the images are 20x24, but checkpoint .* takes 16x16",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("verb", ["invert", "edit"])
+def test_what_is_no_picture_of_the_models_size_is_refused_in_one_line(model, adapter, kind, verb):
+    make, said = WRONG[kind]
+    calls = {
+        "invert": lambda x: dclip.invert(model, x),
+        "edit": lambda x: dclip.edit(model, x, adapter),
+    }
+    with pytest.raises(DclipError, match=said) as refusal:
+        calls[verb](make())
+    assert isinstance(refusal.value, ValueError)
+    assert "dclip.load_images" in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_latents_of_another_size_are_refused(model):
+    with pytest.raises(DclipError, match=r"latents must be .* \[N,3,16,16\]"):
+        dclip.generate(model, torch.zeros(1, 3, 8, 8))
+    with pytest.raises(DclipError, match="result must be a float tensor"):
+        dclip.measure(torch.zeros(1, 3, 16, 16), numpy_picture())
 
 
 def test_measure_returns_a_flat_dictionary():

@@ -249,7 +249,8 @@ def job(node: DictConfig) -> None:
     """One Hydra job, in this process or in one that a launcher has started."""
     _log_to_console()
     plugins.load(plugins.names_of(node.plugins))
-    adopt_edit(node, HydraConfig.get().overrides.task)
+    node.command = list(HydraConfig.get().overrides.task)
+    adopt_edit(node, node.command)
     cfg = to_config(node)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name

@@ -29,6 +29,7 @@ class Dataset:
         compares: samples from noise are compared with its test images.
         photographs: they are photographs for sure, which a CLIP of cartoons has never seen.
         trains: ``task=pretrain`` can train networks on it.
+        random: ``seed`` decides its pictures.
     """
 
     shows: ClassVar[str] = ""
@@ -37,6 +38,7 @@ class Dataset:
     compares: ClassVar[bool] = False
     photographs: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    random: ClassVar[bool] = False
 
     train: int = 32
     validation: int = 8

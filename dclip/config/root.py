@@ -55,6 +55,9 @@ class Config:
     plan: bool = False  # only say what the run would fetch, take and need
     sweep: str = ""  # the study or sweep that a run belongs to
     note: str = ""
+    # how a preset or experiment departs from what its edit's name means (edit.adapter=NAME)
+    variant: str = ""
+    command: list[str] = field(default_factory=list)  # the words that were typed; not to be set
 
     def __post_init__(self) -> None:
         need(
@@ -76,16 +79,18 @@ class Config:
 
 STORE.store(name="schema", node=Config, provider="dclip")
 
+ORIGIN = ("command", "variant")  # how the settings came to be; a run's status.json keeps them
+
 
 def plain(config: DictConfig | Config) -> dict[str, Any]:
-    """The configuration as plain dicts, lists, numbers and strings: what a run's folder keeps.
+    """The settings as plain dicts, lists, numbers and strings: what a run's folder keeps.
 
     Where an option's class is its kind, its name is kept among its settings (``kind_key``).
     """
     node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
     container = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
     assert isinstance(container, dict)
-    settings = {str(key): value for key, value in container.items()}
+    settings = {str(key): value for key, value in container.items() if key not in ORIGIN}
     for group in OPTIONS:
         option = OmegaConf.get_type(node, group)
         if isinstance(option, type) and issubclass(option, Kind) and option.kind_key:

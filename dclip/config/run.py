@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dclip.config.options import check_not_negative, check_positive, option
@@ -91,10 +91,17 @@ class WandbMode(StrEnum):
 @option("logger", "csv")
 @dataclass
 class Logger:
-    """Files only: ``metrics.json`` and ``curves.csv`` are written by every run."""
+    """Files only: ``metrics.json`` and ``curves.jsonl`` are written by every run.
+
+    Attributes:
+        project, entity: of W&B; null: its default entity.
+        tags: of W&B, besides the edit, method, sampler, checkpoint and data set.
+    """
 
     wandb: WandbMode = WandbMode.disabled
     project: str = "dclip"
+    entity: str | None = None
+    tags: list[str] = field(default_factory=list)
 
 
 @option("logger", "wandb")

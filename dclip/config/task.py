@@ -23,6 +23,7 @@ class Task(Kind):
         applies: whether it applies the edits of ``edit.adapter``.
         takes_input: whether ``input`` may stand in for the data set.
         named_by_edit: whether the edit's name is part of the run's.
+        random: whether the seed decides what comes out, whatever the sampler does.
     """
 
     kind_key: ClassVar[str] = "name"
@@ -31,6 +32,7 @@ class Task(Kind):
     applies: ClassVar[bool] = False
     takes_input: ClassVar[bool] = False
     named_by_edit: ClassVar[bool] = False
+    random: ClassVar[bool] = False
 
 
 @option("task", "finetune")
@@ -42,6 +44,7 @@ class FinetuneTask(Task):
     learns = True
     takes_input = True
     named_by_edit = True
+    random = True
 
 
 @option("task", "edit")
@@ -110,6 +113,7 @@ class SampleTask(Task):
     (Everaert et al. 2024, "Exploiting the signal-leak bias in diffusion models".)
     """
 
+    random = True
     count: int = 64
     leak: int = 0
     clip_x0: bool = True
@@ -148,6 +152,7 @@ class PretrainTask(Task):
     """
 
     splits = ("test", "train")
+    random = True
     net: Net = MISSING
     steps: int = 3000
     batch: int = 64

@@ -94,6 +94,7 @@ class Domain:
         looks: what its judge tells apart.
         drawn: its pictures are drawn, not photographed.
         pictures: what its networks have seen, in words.
+        words: all words that its own CLIPs were trained on, in lower case.
         notes: what its networks look at, in words, by what they give: ``identity``, ``parts``,
             ``features``; where there is no word, the usual networks of photographs.
     """
@@ -105,6 +106,7 @@ class Domain:
     looks: Looks | None = None
     drawn: bool = False
     pictures: str = "photographs"
+    words: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,6 +121,10 @@ class Domain:
     def truth_of(self, attributes: Mapping[str, str]) -> Truth | None:
         """The true meaning of a text that names just these attributes."""
         return None
+
+    def foreign(self, pixels: Tensor) -> Sequence[int]:
+        """Which of some pictures [N,3,H,W] in [-1, 1] are surely not of this domain."""
+        return ()
 
     def class_images(
         self, attributes: Mapping[str, str] | None, count: int, size: int

@@ -45,6 +45,14 @@ def networks_of(name: str | None) -> DomainNetworks:
     return domain_named(name).networks
 
 
+def words_of(clip: str) -> frozenset[str]:
+    """The words that a domain's own CLIP was trained on, by its name; empty for all other CLIPs."""
+    for domain in DOMAINS.values():
+        if clip in (domain.name, domain.networks.clip, domain.networks.heldout):
+            return domain.words
+    return frozenset()
+
+
 def looks_of(judge: str) -> Looks:
     """What a judge tells apart, by its name; a file of one's own is taken for ToonFaces'."""
     for domain in DOMAINS.values():

@@ -22,6 +22,7 @@ class Sampled(Dataset):
 
     drawn = True
     needs_model = True
+    random = True
 
     train: int = 50
     test: int = 50

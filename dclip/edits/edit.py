@@ -34,6 +34,7 @@ from dclip.text.direction import direction_of
 from dclip.types import Edited
 
 SHOWN = 12  # images of the grid before and after
+SOURCES = "sources"  # the folder of a run's pictures before the edit
 STRIP = 6  # images of the strip of degrees
 
 
@@ -89,7 +90,7 @@ class Edit:
         """Measure edited images, draw the pictures, write the numbers; returns the scores."""
         images, cfg, record = start.sources, run.cfg, run.record
         edited = Edited(images, result, _truth_pixels(run, start))
-        truth = truth_of(cfg) if images.facts else None
+        truth = truth_of(cfg)  # of one's own pictures too, though not the faces behind them
         scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
         scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
         scores.values |= measure_axioms(run, self.apply, start).values
@@ -126,7 +127,7 @@ def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) 
 
 
 def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
-    """Images at the degree of change ``gamma``; those of ``input`` and of saved edits also as files.
+    """Images at the degree of change ``gamma``; every one also as a file, and its source.
 
     Raises:
         DclipError: they are not finite.
@@ -137,8 +138,9 @@ def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
         raise DclipError(
             "the edited images are not finite: the fine-tuning diverged; lower method.lr"
         )
-    if run.cfg.input or not run.cfg.task.learns:
-        save_pictures(run, start.ids, result)
+    save_pictures(run, start.ids, result)
+    if run.record.writes:
+        save_pngs(start.sources.pixels, start.ids, run.record.folder / SOURCES)
     return result
 
 

@@ -54,27 +54,6 @@ def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
     return {"kind": "foreign edit", "edit": {"name": name}, "sampler": steps}
 
 
-def find_edit(name: str, output: str = "outputs") -> str:
-    """The edit's file or folder: ``name`` itself, or the newest fine-tuning of that name.
-
-    Symlinks such as outputs/latest are resolved immediately, because a later run will repoint them.
-
-    Raises:
-        DclipError: no edit of that name was learned under ``output``.
-    """
-    if Path(name).is_symlink() and Path(name).is_dir():
-        return str(Path(name).resolve())
-    if Path(name).expanduser().exists() or not name.isidentifier():
-        return name
-    runs = sorted(Path(output).glob(f"finetune_{name}/*/adapter.safetensors"))
-    if not runs:
-        raise DclipError(
-            f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under {output}; "
-            f"first learn it, e.g. python run.py edit={name}"
-        )
-    return str(runs[-1])
-
-
 def common_steps(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:
     """Settings of the sampler that edits were made with, its option as ``solver``.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +16,18 @@ from torch import Tensor
 from dclip.config import option_name, plain
 from dclip.diffusion.options import Sampler, sampler_named
 from dclip.edits.header import read_edit_header
+from dclip.edits.named import FILE as FILE
 from dclip.errors import DclipError
 from dclip.models.header import read_header
 from dclip.models.saved import model_header, read_weights
 from dclip.models.unet import DiffusionModel
 from dclip.run import Run
 
-FILE = "adapter.safetensors"
+# The scores that say most of what an edit is worth, the first first.
+HEADLINE = ("closer", "counterfactual_ratio", "judge_success", "s_dir", "s_dir_heldout")
+
+
+DATE = "%Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,28 @@ class SavedEdit:
         """Whether somebody else published the file."""
         return bool(self.header["kind"] == "foreign edit")
 
+    @property
+    def learned(self) -> str:
+        """When it was learned, to the minute; of files that do not say, when they were written."""
+        written = self.path.stat().st_mtime
+        return str(self.header.get("learned") or time.strftime(DATE, time.localtime(written)))
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a run keeps of an edit that it applies: its file, texts, date, command and scores."""
+        known = dict(self.header.get("scores") or {})
+        scores = {name: known[name] for name in HEADLINE if name in known}
+        edit = self.header["edit"]
+        return {
+            "name": edit["name"] or self.path.parent.name,
+            "source": edit.get("source", ""),
+            "target": edit.get("target", ""),
+            "learned": self.learned,
+            "command": shlex.join(self.header.get("command") or []),
+            "scores": scores,
+            "file": str(self.path),
+        }
+
     def check_base(self, model: DiffusionModel) -> None:
         """Refuse another base. Of a foreign edit only the architecture is known, when it is read.
 
@@ -70,6 +99,20 @@ def read_edit(name: str, t0: int | None = None) -> SavedEdit:
     return SavedEdit(*read_edit_header(name, t0))
 
 
+def described(card: Mapping[str, Any]) -> str:
+    """An edit's card (``SavedEdit.card``) as one line."""
+    parts = [f"learned {card['learned']}"]
+    if card["command"]:
+        parts.append(str(card["command"]))
+    for name, value in card["scores"].items():
+        if isinstance(value, float):
+            parts.append(f"{name} {value:.2f}")
+    texts = ""
+    if card["source"]:
+        texts = f" ({card['source']} → {card['target']})"
+    return f"edit {card['name']}{texts}: {', '.join(parts)}: {card['file']}"
+
+
 def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> dict[str, Any]:
     """What an edit's file says of the run that made it: all that is needed to apply it again."""
     settings = plain(run.cfg)
@@ -83,6 +126,8 @@ def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> di
         "method_name": option_name("method", run.cfg.method),
         "seconds_adapt": run.record.seconds["seconds_adapt"],
         "scores": dict(scores or {}),
+        "learned": time.strftime(DATE),
+        "command": list(run.cfg.command),
     }
     for key in ("edit", "sampler", "method", "loss", "clip", "seed"):
         header[key] = settings[key]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from dclip.config import Config, Mix
 from dclip.edits.edit import Edit, Mixture
 from dclip.edits.network import share_beginning, soup
-from dclip.edits.saved import SavedEdit, read_edit
+from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.edits.weights import constant_weights, weights_of
 from dclip.methods.contract import method_named
 from dclip.models.unet import DiffusionModel
+from dclip.run import Run
+
+log = logging.getLogger("dclip")
 
 
 def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
@@ -21,6 +25,15 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
     """
     saved = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
     return join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma)
+
+
+def edits_to_apply(run: Run) -> Edit:
+    """The edits of ``edit.adapter``. What was taken is logged, and kept in the run's record."""
+    cards = [read_edit(name, run.cfg.sampler.t0).card for name in run.cfg.edit.adapters]
+    run.record.applies(cards)
+    for card in cards:
+        log.info("%s", described(card))
+    return load_edits(run.cfg, run.model)
 
 
 def join_edits(

@@ -27,12 +27,12 @@ from dclip.data.images import read_images
 from dclip.diffusion.options import Ddim
 from dclip.edits.edit import Edit
 from dclip.edits.header import read_edit_header
+from dclip.edits.named import FILE, ranked, why_aside
 from dclip.edits.saved import SavedEdit
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
 from dclip.encode.source import images_to_edit
 from dclip.errors import DclipError, need
-from dclip.files import read_json
 from dclip.methods.load import load_edits
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
@@ -41,6 +41,7 @@ from dclip.models.networks import build_networks
 from dclip.prepare.adopt import adopt_edit, set_eta
 from dclip.prepare.checks import to_config
 from dclip.prepare.networks import networks
+from dclip.record import runs
 from dclip.record.record import Record
 from dclip.run import Run
 from dclip.text.direction import direction_of
@@ -78,28 +79,33 @@ class Outcome:
 
 
 def finished_edits(output: str, digest: str) -> list[str]:
-    """Edits of the checkpoint of this digest, of finished runs under ``output``, newest first."""
-    adapters = []
-    for path in Path(output).glob("*/*/adapter.safetensors"):
+    """Edits of the checkpoint of this digest, of finished runs under ``output``.
+
+    First those that an edit's name means (``dclip.edits.named``), the newest first, then variants.
+    """
+    finished = []
+    for path in Path(output).glob(f"*/*/{FILE}"):
         try:
             _, header = read_edit_header(str(path))
         except DclipError as error:
             log.warning("left out: %s", error)
             continue
-        status = read_json(path.parent / "status.json").get("status")
-        if header.get("base_sha256") == digest and status == "finished":
-            adapters.append(path)
-    adapters.sort(key=lambda path: path.parent.name, reverse=True)
-    return [str(path) for path in adapters]
+        run = runs.Run(path.parent)
+        if header.get("base_sha256") == digest and run.state == "finished":
+            finished.append(run)
+    return [str(run.folder / FILE) for run in ranked(finished)]
 
 
 def labelled(paths: Sequence[str]) -> dict[str, str]:
-    """Edits by what the page calls them: their name, and their run where several have the same."""
+    """Edits by what the page calls them: their name, and what sets a run apart from others."""
     edits: dict[str, str] = {}
     for path in paths:
         file, header = read_edit_header(path)
         name = header["edit"].get("name") or header["edit"].get("target") or file.stem
         label = str(name).replace("_", " ")
+        special = why_aside(runs.Run(file.parent))
+        if special:
+            label = f"{label} ({special})"
         if label in edits:
             label = f"{label} ({file.parent.name})"
         edits[label] = path

@@ -1,4 +1,4 @@
-"""``python run.py task=preference a=DIR b=DIR``: which of two pictures do people prefer?
+"""``python run.py task=preference a=RUN b=RUN``: which of two pictures do people prefer?
 
 The page is one HTML file that needs no network and no other file: pairs in an order of the voter's
 own, sides drawn by ``seed`` (each system as often left as right), answers kept in the browser, so
@@ -23,6 +23,7 @@ from dclip.pages.render import data_address, render
 from dclip.pages.votes import SETTINGS as TALLY_SETTINGS
 from dclip.pages.votes import tally
 from dclip.prepare.words import parse_words
+from dclip.record.runs import Run
 
 SETTINGS = ("a", "b", "source", "question", "count", "seed", "output")
 QUESTION = "Which of the two pictures do you prefer?"
@@ -57,19 +58,56 @@ def pictures_in(folder: str, setting: str) -> dict[str, Path]:
     root = Path(folder)
     need(
         root.is_dir(),
-        f"{setting}={folder} is no folder; give a folder of pictures, or of a run of task=edit",
+        f"{setting}={folder} is no folder; give a folder of pictures, or a run's folder",
     )
-    pictures = {}
     if (root / "status.json").is_file():
-        for path in sorted((root / "samples").glob("image_*.png")):
-            pictures[path.stem.removeprefix("image_")] = path
-        reason = "keeps no single pictures; runs of task=edit and task=translate do"
+        pictures = _single(root / "samples")
+        reason = (
+            "keeps no single pictures, as runs of older versions; apply its edit and give that run: "
+            f"python run.py task=edit edit.adapter={folder}"
+        )
     else:
+        pictures = {}
         for path in find_images(root):
             pictures[path.relative_to(root).with_suffix("").as_posix()] = path
         reason = "holds no pictures"
     need(bool(pictures), f"{setting}={folder} {reason}")
     return pictures
+
+
+def _single(folder: Path) -> dict[str, Path]:
+    """The files that hold one picture each, by its name."""
+    pictures = {}
+    for path in sorted(folder.glob("image_*.png")):
+        pictures[path.stem.removeprefix("image_")] = path
+    return pictures
+
+
+def sources_of(settings: Mapping[str, str]) -> dict[str, Path]:
+    """The pictures before the edit: those of ``source``, else those that run a or b kept."""
+    if "source" in settings:
+        return pictures_in(settings["source"], "source")
+    for name in ("a", "b"):
+        kept = _single(Path(settings[name]) / "sources")
+        if kept:
+            return kept
+    return {}
+
+
+def question_of(settings: Mapping[str, str]) -> str:
+    """``question``, else one with the words that both runs have as their target."""
+    if "question" in settings:
+        return settings["question"]
+    targets = set()
+    for name in ("a", "b"):
+        folder = Path(settings[name])
+        if (folder / "config.yaml").is_file():
+            targets.add(Run(folder).target)
+        else:
+            targets.add("")
+    if len(targets) > 1 or targets == {""}:
+        return QUESTION
+    return f"Which of the two shows it better: {targets.pop()}?"
 
 
 def embedded(path: Path) -> str:
@@ -117,7 +155,7 @@ def _item(
     if not pair.a_left:
         left, right = right, left
     item = {"id": pair.number, "left": embedded(left), "right": embedded(right)}
-    if source:
+    if pair.name in source:
         item["source"] = embedded(source[pair.name])
     return item
 
@@ -129,9 +167,8 @@ def build(settings: Mapping[str, str]) -> Path:
     """Write the page and its key; returns the page. DclipError where there are no pairs."""
     a, b = pictures_in(settings["a"], "a"), pictures_in(settings["b"], "b")
     names = [name for name in a if name in b]
-    source: dict[str, Path] = {}
+    source = sources_of(settings)
     if "source" in settings:
-        source = pictures_in(settings["source"], "source")
         names = [name for name in names if name in source]
     need(
         bool(names),
@@ -142,7 +179,7 @@ def build(settings: Mapping[str, str]) -> Path:
     count = _whole_number(settings, "count", len(names))
     pairs = paired(names, seed)[: max(count, 1)]
     items = [_item(pair, a, b, source) for pair in pairs]
-    question = settings.get("question", QUESTION)
+    question = question_of(settings)
     digest = hashlib.sha256(json.dumps([question, items]).encode()).hexdigest()[:16]
     folder = Path(settings.get("output", "outputs/preference"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dclip.edits.saved import described
 from dclip.files import atomic_save, read_json
+from dclip.methods.contract import method_of
 from dclip.metrics.names import arrow, find, ordered
 from dclip.pages.render import picture_of, render
 from dclip.record.record import Record
-from dclip.record.runs import read_curves
+from dclip.record.runs import Run, read_curves
 
 log = logging.getLogger("dclip")
 
@@ -75,6 +78,24 @@ def _interval(name: str, metrics: Mapping[str, Any]) -> str:
     if low is None or high is None:
         return ""
     return f" [{_number(low)}, {_number(high)}]"
+
+
+PLAIN = 0.15  # s_dir of an edit that the CLIP that guided sees
+UNSEEN = 4  # times smaller that the change is to the CLIP that only scores
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """What the numbers mean together, where they contradict each other; else empty."""
+    guided, heldout = metrics.get("s_dir"), metrics.get("s_dir_heldout")
+    if not isinstance(guided, float) or not isinstance(heldout, float):
+        return ""
+    if guided < PLAIN or heldout > guided / UNSEEN:
+        return ""
+    return (
+        f"The held-out CLIP does not see this edit (s_dir_heldout {heldout:.2f}, s_dir "
+        f"{guided:.2f}): the pictures please the CLIP that guided, and probably do not show what "
+        "the words say. Look at them; other words may do better."
+    )
 
 
 def text_table(metrics: Mapping[str, Any]) -> str:
@@ -148,31 +169,48 @@ def _pictures(folder: Path) -> list[Path]:
 # ------------------------------------------------------------ the page
 
 
+def _edits(status: Mapping[str, Any]) -> list[str]:
+    """The edits that a run applied, a line each."""
+    return [described(card) for card in status.get("edits", [])]
+
+
+def command_of(folder: Path) -> str:
+    """The command that made a run; empty where it was not kept."""
+    words = Run(folder).command
+    return shlex.join(["python", "run.py", *words]) if words else ""
+
+
 def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     """Write ``report.html`` from the files of a run folder; returns its path."""
     config = folder / "config.yaml"
+    metrics, status = read_json(folder / "metrics.json"), read_json(folder / "status.json")
     page = render(
         "report.html",
         title=title,
         subtitle=subtitle,
+        command=command_of(folder),
+        edits=_edits(status),
+        verdict=verdict(metrics),
         pictures=[picture_of(path) for path in _pictures(folder / "samples")],
-        rows=metric_rows(read_json(folder / "metrics.json")),
+        rows=metric_rows(metrics),
         curves=_curves(folder),
         config=config.read_text("utf-8") if config.is_file() else "",
-        status=read_json(folder / "status.json"),
+        status=status,
     )
     path = folder / "report.html"
     atomic_save(path, lambda temporary: temporary.write_text(page, "utf-8"))
     return path
 
 
-def finish_report(record: Record, title: str) -> None:
+def finish_report(record: Record) -> Path:
     """Write a finished run's page, and say its numbers and where the page is.
 
     It comes last, so that the page shows the run's final status.
     """
-    if not record.writes:
-        return
     cfg, folder = record.cfg, record.folder
-    page = write_report(folder, cfg.name or title, f"dclip · seed {cfg.seed} · {folder.name}")
-    log.info("%s\nreport: %s", text_table(read_json(folder / "metrics.json")), page)
+    title = cfg.name or method_of(cfg).title(cfg)
+    page = write_report(folder, title, f"dclip · seed {cfg.seed} · {folder.name}")
+    metrics = read_json(folder / "metrics.json")
+    lines = [text_table(metrics), verdict(metrics), f"report: {page}"]
+    log.info("%s", "\n".join(filter(None, lines)))
+    return page

@@ -13,7 +13,8 @@ from dclip.config import DemoTask, SamplerOption, Task, adapters_of
 from dclip.config.options import name_of
 from dclip.data.domains import domain_named
 from dclip.diffusion.options import sampler_named
-from dclip.edits.header import adopted, common_steps, find_edit, read_edit_header
+from dclip.edits.header import adopted, common_steps, read_edit_header
+from dclip.edits.named import edits_of
 from dclip.errors import DclipError
 from dclip.prepare.paths import CONF
 
@@ -81,7 +82,7 @@ def _edits_to_apply(node: DictConfig) -> list[str]:
     if not isinstance(task, type) or not issubclass(task, Task) or not task.applies:
         return []
     edit: Any = OmegaConf.to_container(node.edit)
-    return [find_edit(name, str(node.output)) for name in adapters_of(edit["adapter"])]
+    return edits_of(adapters_of(edit["adapter"]), str(node.output))
 
 
 def _name_texts(node: DictConfig, header: dict[str, Any], settings: set[str]) -> None:

@@ -137,13 +137,18 @@ def _check_applied(cfg: Config) -> None:
     if cfg.mix.soup:
         weights.constant_weights(cfg.mix.weights, count)
     need(
-        cfg.variants == 1 or _is_random(cfg),
+        cfg.variants == 1 or edits_randomly(cfg),
         f"variants={cfg.variants} would be the same picture: nothing is random; "
         "set sampler.eta=1, sampler=ddpm or sampler.encode=stochastic",
     )
 
 
-def _is_random(cfg: Config) -> bool:
+def is_random(cfg: Config) -> bool:
+    """Whether ``seed`` can change what a run finds."""
+    return cfg.task.random or cfg.dataset.random or edits_randomly(cfg)
+
+
+def edits_randomly(cfg: Config) -> bool:
     """Whether two variants of an image differ."""
     if isinstance(cfg.task, TranslateTask) and cfg.task.rounds > 0:
         return True

@@ -69,6 +69,7 @@ def _compose(overrides: Sequence[str]) -> Config:
             settings.append(word)
     node = compose("config", overrides=settings)
     plugins.load(plugins.names_of(node.plugins))
+    node.command = list(overrides)
     adopt_edit(node, overrides)
     return to_config(node)
 

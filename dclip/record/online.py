@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import secrets
+import shlex
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dclip.config import Config, WandbMode, plain
+from dclip.config import Config, WandbMode, option_name, plain
+from dclip.files import read_json
 
 if TYPE_CHECKING:
     from wandb import Run
 
 log = logging.getLogger("dclip")
+
+LONGEST_TAG = 64  # characters that W&B takes
 
 Attempt = Literal["online", "offline"]
 
@@ -50,14 +56,82 @@ def _start(cfg: Config, folder: Path, mode: Attempt) -> Run:
     import wandb
 
     return wandb.init(
+        entity=cfg.logger.entity,
         project=cfg.logger.project,
-        name=folder.name,
+        id=run_id(folder),
+        resume="allow",
+        name=f"{folder.parent.name} {folder.name}",
+        group=cfg.sweep or None,
+        job_type=option_name("task", cfg.task),
+        tags=tags_of(cfg),
+        notes=cfg.note or None,
         dir=str(folder),
         config=plain(cfg),
         mode=mode,
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=30),
         reinit="finish_previous",
     )
+
+
+def run_id(folder: Path) -> str:
+    """W&B's name of the run in this folder: the same after every resume."""
+    kept = read_json(folder / "status.json").get("wandb")
+    if isinstance(kept, dict) and kept.get("id"):
+        return str(kept["id"])
+    for earlier in sorted(folder.glob("wandb/*run-*"), reverse=True):
+        match = re.search(r"run-\d{8}_\d{6}-([^-]+)", earlier.name)
+        if match is not None:
+            return match[1]
+    return secrets.token_hex(4)
+
+
+def tags_of(cfg: Config) -> list[str]:
+    """By which a run is found again: its edit, method, sampler, checkpoint and data set, and yours."""
+    names = [
+        cfg.edit.name if cfg.task.named_by_edit else "",
+        option_name("method", cfg.method),
+        option_name("sampler", cfg.sampler),
+        Path(cfg.checkpoint.name).stem,
+        option_name("dataset", cfg.dataset),
+        cfg.variant,
+        *cfg.logger.tags,
+    ]
+    return list(dict.fromkeys(name[:LONGEST_TAG] for name in names if name))
+
+
+def card_of(run: Run) -> dict[str, Any]:
+    """What a run's status.json says of its W&B run."""
+    return {"id": run.id, "mode": "offline" if run.offline else "online", "url": run.url}
+
+
+def send_files(run: Run, folder: Path) -> None:
+    """Give W&B the learned edit, as an artifact, and the report. It reads the files where they are."""
+    import wandb
+
+    edit, report = folder / "adapter.safetensors", folder / "report.html"
+    if edit.is_file():
+        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", folder.parent.name), "edit")
+        artifact.add_file(str(edit), policy="immutable")
+        run.log_artifact(artifact)
+    if report.is_file():
+        run.log({"report": wandb.Html(report.read_text("utf-8"), inject=False)})
+
+
+def finish_wandb(run: Run, folder: Path, code: int) -> None:
+    """End W&B's run with the exit code, and say where it is or how it is uploaded."""
+    url, offline = run.url, run.offline
+    with suppress(Exception):
+        if code == 0:
+            send_files(run, folder)
+    with suppress(Exception):
+        run.finish(exit_code=code)
+    parts = sorted(map(str, folder.glob("wandb/offline-run-*")))
+    if parts:
+        log.info(
+            "W&B recorded this offline; to upload it: %s", shlex.join(["wandb", "sync", *parts])
+        )
+    elif not offline and url:
+        log.info("W&B: %s", url)
 
 
 def _netrc_has_wandb() -> bool:

@@ -6,7 +6,7 @@ outputs/<name>/<date>_<time>_<hash>/
     metrics.json     flat, final; a metric that could not be computed is NAME_absent: reason
     rows.csv         one line an image, one column a metric
     curves.jsonl     one line a logged step
-    samples/*.png    pictures
+    samples/*.png    pictures; image_NAME.png is one that was edited, sources/ has it before
     checkpoints/     last.ckpt (to resume from) and best.ckpt
     report.html      one self-contained page
 """
@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from dclip.errors import DclipError
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
-from dclip.record.online import start_wandb
+from dclip.record.online import card_of, finish_wandb, start_wandb
 from dclip.record.processes import alive, this_process
 from dclip.runtime import parallel
 
@@ -130,6 +130,7 @@ class Record:
         self.wandb: Run | None = None
         self.started = time.time()
         self.seconds: dict[str, float] = {}
+        self.edits: list[Mapping[str, Any]] = []
 
     @classmethod
     def quiet(cls, cfg: Config) -> Record:
@@ -145,19 +146,28 @@ class Record:
         yield
         self.seconds[f"seconds_{name}"] = round(time.perf_counter() - start, 3)
 
+    def applies(self, edits: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what is known of the edits that the run applies: the report shows it."""
+        self.edits = list(edits)
+
     def status(self, state: str, **more: Any) -> None:
         """Write status.json."""
         if not self.writes:
             return
-        content = {
+        content: dict[str, Any] = {
             "status": state,
             "seconds": round(time.time() - self.started, 2),
             **more,
+            "command": self.cfg.command,
+            "variant": self.cfg.variant,
+            "edits": self.edits,
             "config": config_hash(self.cfg),
             "sweep": self.cfg.sweep,
             **this_process(),
             "environment": environment(),
         }
+        if self.wandb is not None:
+            content["wandb"] = card_of(self.wandb)
         write_json(self.folder / "status.json", content)
 
     def curve(self, values: Mapping[str, float], step: int) -> None:
@@ -168,15 +178,20 @@ class Record:
         with (self.folder / "curves.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
-    def picture(self, name: str, picture: Image) -> Path:
-        """Save a picture as samples/NAME.png, and show it in W&B."""
+    def picture(self, name: str, picture: Image, slider: str = "") -> Path:
+        """Save a picture as samples/NAME.png, and show it in W&B.
+
+        Args:
+            slider: W&B shows pictures of one slider in one place, to be moved through.
+        """
         path = self.folder / "samples" / f"{name}.png"
         if self.writes:
             atomic_save(path, picture.save)
             if self.wandb is not None:
                 import wandb
 
-                self.wandb.log({f"samples/{name}": wandb.Image(picture)})
+                shown = wandb.Image(picture, caption=name)
+                self.wandb.log({f"samples/{slider or name}": shown})
         return path
 
     def animation(self, name: str, frames: Sequence[Image], seconds: float = 0.25) -> None:
@@ -206,8 +221,15 @@ class Record:
 
     def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
         """Write rows.csv: one line an image."""
-        if self.writes and columns:
-            write_rows(self.folder / "rows.csv", {"image": list(ids), **columns})
+        if not self.writes or not columns:
+            return
+        table: dict[str, Sequence[float | str]] = {"image": ids, **columns}
+        write_rows(self.folder / "rows.csv", table)
+        if self.wandb is not None:
+            import wandb
+
+            lines = list(zip(*table.values(), strict=True))
+            self.wandb.log({"rows": wandb.Table(columns=list(table), data=lines)})
 
 
 # ---------------------------------------------------------------------------- beginning and end
@@ -223,8 +245,12 @@ def _log_to(folder: Path) -> logging.Handler:
 
 
 @contextmanager
-def recording(cfg: Config) -> Iterator[Record]:
-    """Open a run's record; close it as finished, or as failed with the reason."""
+def recording(cfg: Config, report: Callable[[Record], object] | None = None) -> Iterator[Record]:
+    """Open a run's record; close it as finished, or as failed with the reason.
+
+    Args:
+        report: called once the run is finished, before its log and W&B's run are closed.
+    """
     place = make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
     folder, resumed = parallel.all_gather_objects(place)[0]
     record = Record(folder, cfg, resumed)
@@ -249,7 +275,13 @@ def recording(cfg: Config) -> Iterator[Record]:
         raise
     _free(record)
     record.status("finished")
-    _close(record, handler, 0)
+    code = 1
+    try:
+        if report is not None and record.writes:
+            report(record)
+        code = 0
+    finally:
+        _close(record, handler, code)
 
 
 def _free(record: Record) -> None:
@@ -261,8 +293,7 @@ def _free(record: Record) -> None:
 def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
     """End W&B's run with the exit code, and the log file."""
     if record.wandb is not None:
-        with suppress(Exception):
-            record.wandb.finish(exit_code=code)
+        finish_wandb(record.wandb, record.folder, code)
     if handler is not None:
         log.removeHandler(handler)
         handler.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dclip.config import OPTIONS, Task
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.record.identity import canonical
@@ -47,6 +48,16 @@ class Run:
         settings = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
         assert isinstance(settings, dict)
         return canonical({str(name): value for name, value in settings.items()})
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command that made it; empty where they were not kept."""
+        return [str(word) for word in self.status.get("command") or []]
+
+    @property
+    def variant(self) -> str:
+        """How a preset or experiment made it depart from what its edit's name means."""
+        return str(self.status.get("variant", ""))
 
     @property
     def digest(self) -> str:
@@ -97,6 +108,16 @@ class Run:
         if node is None or isinstance(node, int | float | str):
             return node
         return str(node)
+
+    @property
+    def target(self) -> str:
+        """What its pictures should show, in words; empty where its task follows none."""
+        option = OPTIONS["task"].get(str(self.setting("task.name")))
+        if option is not None and issubclass(option, Task) and option.named_by_edit:
+            return str(self.setting("edit.target") or "")
+        if self.setting("guidance.kind") in (None, "none"):
+            return ""
+        return str(self.setting("guidance.targets") or self.setting("edit.target") or "")
 
     def value(self, source: str) -> float | str | None:
         """A number of the run, or None if it is absent.

@@ -1,4 +1,4 @@
-"""``python run.py task=report runs=DIR,DIR``: any set of runs as one table and one page.
+"""``python run.py task=report runs=DIR,DIR``: any set of runs as a table a task and one page.
 
 Runs are told apart by their configuration: rows are the settings that differ, cells means over
 seeds. Of several runs of one configuration the newest finished one counts. What did not finish is a
@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dclip.config import OPTIONS, Task
 from dclip.errors import DclipError
 from dclip.files import atomic_save
 from dclip.pages.render import Picture, picture_of, render
 from dclip.prepare.words import parse_words
 from dclip.record.identity import NOT_IDENTITY
 from dclip.record.runs import Run, by_config, runs_at
-from dclip.study.figures import write_figure
+from dclip.study.figures import readable, write_figure
 from dclip.study.tables import (
     Row,
     Table,
@@ -26,12 +27,15 @@ from dclip.study.tables import (
     lines,
     markdown,
     origin_of,
+    parts,
     ran_on,
     short_names,
     write_texts,
 )
 
 ARGUMENTS = ("runs", "sweep", "by", "columns", "output")
+
+LEAD = 2  # labels before the numbers
 
 # settings that make no row
 ASIDE = (*NOT_IDENTITY, "seed", "name", "trainer", "offline")
@@ -58,7 +62,26 @@ def settings_of(run: Run) -> Settings:
     for group, node in run.config.items():
         if group not in ASIDE:
             settings.update(_flat(node, group))
-    return settings
+    return {name: value for name, value in settings.items() if _matters(name, run)}
+
+
+def _matters(name: str, run: Run) -> bool:
+    """Whether a run depends on a setting. Its edit is idle where its task looks at none."""
+    if not name.startswith("edit."):
+        return True
+    if name == "edit.target" and run.setting("guidance.kind") not in (None, "none"):
+        return run.setting("guidance.targets") is None
+    return _named_by_edit(task_of(run))
+
+
+def task_of(run: Run) -> str:
+    """The name of a run's task."""
+    return str(run.setting("task.name") or "run")
+
+
+def _named_by_edit(task: str) -> bool:
+    option = OPTIONS["task"].get(task)
+    return option is None or not issubclass(option, Task) or option.named_by_edit
 
 
 def _flat(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -110,6 +133,18 @@ def chosen(runs: Iterable[Run], sweep: str | None) -> list[Run]:
     return [*by_config(mine).values(), *without_hash]
 
 
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """Runs without those that measured, image by image, just what an earlier one did.
+
+    Nothing in them is random, and their seeds are no sample of anything.
+    """
+    kept: list[Run] = []
+    for run in runs:
+        if not run.rows or all(run.rows != other.rows for other in kept):
+            kept.append(run)
+    return kept
+
+
 def finished_of(runs: Iterable[Run]) -> list[Run]:
     """The finished of some runs."""
     return [run for run in runs if run.state == "finished"]
@@ -121,28 +156,25 @@ def finished_of(runs: Iterable[Run]) -> list[Run]:
 def table_of(
     runs: Sequence[Run], by: Sequence[str] = (), columns: Sequence[str] = ()
 ) -> tuple[Table, dict[str, Run]]:
-    """The table of runs, and the first finished run of every row by the row's label."""
-    settings = []
+    """The table of runs, and the first finished run of every row by the row's label.
+
+    Runs of several tasks make a part each, with the settings that tell them apart.
+    """
+    tasks: dict[str, list[Run]] = {}
     for run in runs:
-        settings.append(chosen_settings(run, by) if by else settings_of(run))
-    unknown = set(by).difference(*settings)
-    if unknown:
-        raise DclipError(
-            f"by={','.join(sorted(unknown))}: no run has such a setting; "
-            "e.g. by=sampler.t0,edit.name"
-        )
-    names = list(by) or differing(settings)
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run, one in zip(runs, settings, strict=True):
-        groups.setdefault(labels_of(one, names), []).append(run)
-    titles = short_names(names)
-    table = Table("", titles or ["run"], list(columns) or _measured(runs), [])
+        tasks.setdefault(task_of(run), []).append(run)
+    table = Table("", [], list(columns) or _measured(runs), [], lead=LEAD)
+    if len(tasks) > 1:
+        table.split_by = "task"
+    _check_by(runs, by)
     pictured: dict[str, Run] = {}
-    for labels, members in sorted(groups.items(), key=lambda group: _order(group[0])):
-        row = _row(table, dict(zip(titles, labels, strict=True)), members)
-        finished = finished_of(members)
-        if finished:
-            pictured[row.label or "all"] = finished[0]
+    for task in sorted(tasks, key=_place):
+        key = {"task": task} if table.split_by else {}
+        pictured |= _add_rows(table, tasks[task], by, key)
+    names: dict[str, None] = {}
+    for row in table.rows:
+        names |= dict.fromkeys(row.key)
+    table.names = list(names)
     table.note_spread("run")
     finished = finished_of(runs)
     if finished:
@@ -150,9 +182,87 @@ def table_of(
     return table, pictured
 
 
+def _place(task: str) -> int:
+    """A task's place in the list of options; those of plug-ins come last."""
+    order = list(OPTIONS["task"])
+    return order.index(task) if task in order else len(order)
+
+
+def _check_by(runs: Sequence[Run], by: Sequence[str]) -> None:
+    """DclipError for a setting that no run has."""
+    unknown = set(by)
+    for run in runs:
+        unknown -= set(chosen_settings(run, by))
+    if unknown:
+        raise DclipError(
+            f"by={','.join(sorted(unknown))}: no run has such a setting; "
+            "e.g. by=sampler.t0,edit.name"
+        )
+
+
+def _add_rows(
+    table: Table, runs: Sequence[Run], by: Sequence[str], key: Mapping[str, str]
+) -> dict[str, Run]:
+    """Add the rows of one task; returns the first finished run of each by the row's label."""
+    settings = []
+    for run in runs:
+        settings.append(chosen_settings(run, by) if by else settings_of(run))
+    names = list(by) or _telling(settings, task_of(runs[0]))
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run, one in zip(runs, settings, strict=True):
+        groups.setdefault(labels_of(one, names), []).append(run)
+    titles, shown = short_names(names), _shown(list(groups))
+    pictured: dict[str, Run] = {}
+    for labels in sorted(groups, key=_order):
+        mine = dict(zip(titles, map(_short, labels, shown), strict=True))
+        row = _row(table, {**key, **mine}, groups[labels])
+        finished = finished_of(groups[labels])
+        if finished:
+            pictured[row.label or "all"] = finished[0]
+    return pictured
+
+
+def _telling(settings: Sequence[Settings], task: str) -> list[str]:
+    """The settings that tell runs of one task apart; of tasks that have an edit, that first."""
+    names = differing(settings)
+    if _named_by_edit(task) and "edit.name" not in names:
+        names.insert(0, "edit.name")
+    return names
+
+
+Tails = Mapping[str, str]  # a label -> what is shown of it
+
+
+def _short(label: str, tails: Tails) -> str:
+    return tails.get(label, label)
+
+
+def _shown(groups: Sequence[tuple[str, ...]]) -> list[Tails]:
+    """What is shown of every label, by its place: of paths, the ends in which they differ."""
+    if not groups:
+        return []
+    return [tails(set(column)) for column in zip(*groups, strict=True)]
+
+
+def tails(labels: set[str]) -> Tails:
+    """Paths -> the shortest ends that tell them apart; long texts -> their beginnings."""
+    paths = sorted(label for label in labels if "/" in label)
+    most = max((label.count("/") for label in paths), default=0)
+    for length in range(1, most + 2):
+        short = {path: _tail(path, length) for path in paths}
+        if len(set(short.values())) == len(paths):
+            return short
+    return {}
+
+
+def _tail(path: str, length: int) -> str:
+    parts = path.strip("[]'").removesuffix("/adapter.safetensors").split("/")
+    return "/".join(parts[-length:])
+
+
 def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
     """Add a row of runs that differ in nothing but what is averaged."""
-    finished = finished_of(runs)
+    finished = distinct(finished_of(runs))
     row = Row(key or {"run": "all"}, {}, seeds=len(finished))
     seeds = [[run] for run in finished]
     for column in table.columns:
@@ -163,7 +273,7 @@ def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
         row.state = runs[0].state
     table.rows.append(row)
     for run in runs:
-        if run not in finished:
+        if run.state != "finished":
             reason = run.reason or "no reason is known"
             table.note(f"{row.label}: {run.folder.name} {run.state}: {reason}")
     return row
@@ -195,17 +305,40 @@ def _order(labels: Sequence[str]) -> list[tuple[int, float, str]]:
 # ------------------------------------------------------------------------------------- page
 
 
-def page(table: Table, pictured: Mapping[str, Run], figure: Path) -> str:
-    """One self-contained HTML page: the table, the plot, every row's pictures."""
+def page(table: Table, pictured: Mapping[str, Run], figures: Sequence[Path]) -> str:
+    """One self-contained HTML page: the tables, the plots, every row's pictures."""
     return render(
         "study.html",
         title=table.title,
-        header=header_line(table),
-        lines=lines(table),
+        parts=list(map(_part, tables_of(table))),
         notes=table.notes,
-        plot=_picture(figure),
+        plots=list(filter(None, map(_picture, figures))),
         runs=list(map(_section, pictured, pictured.values())),
     )
+
+
+def tables_of(table: Table) -> list[Table]:
+    """The table's parts, where it has some, or the table."""
+    if not table.split_by:
+        return [table]
+    return [part for _, part in parts(table)]
+
+
+def _part(table: Table) -> dict[str, object]:
+    """What the page shows of one table."""
+    return {"title": table.title, "header": header_line(table), "lines": lines(table)}
+
+
+def _write_figures(table: Table, folder: Path) -> list[Path]:
+    """A figure a task, where it can be read; returns the files."""
+    paths = []
+    for part in tables_of(table):
+        name = f"figure_{part.title}" if table.split_by else "figure"
+        (folder / f"{name}.png").unlink(missing_ok=True)
+        if readable(part):
+            write_figure(part, folder, name=name)
+            paths.append(folder / f"{name}.png")
+    return paths
 
 
 def _section(label: str, run: Run) -> dict[str, object]:
@@ -245,8 +378,7 @@ def main(words: Sequence[str]) -> int:
     table.title = f"{sweep or 'Report'}: {len(runs)} runs"
     folder = Path(args.get("output", f"outputs/report/{sweep or 'all'}"))
     write_texts(table, folder)
-    write_figure(table, folder)
-    text = page(table, pictured, folder / "figure.png")
+    text = page(table, pictured, _write_figures(table, folder))
     atomic_save(folder / "report.html", lambda p: p.write_text(text, "utf-8"))
     print(f"{markdown(table)}\nwritten to {folder}")
     return 0

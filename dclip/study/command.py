@@ -33,6 +33,16 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _say_where(folders: Folders, settings: Sequence[str], args: Args) -> None:
+    """Say that a study with settings of one's own leaves the published table alone."""
+    changes = [*settings]
+    for name in ("seeds", "trials"):
+        if name in args:
+            changes.append(f"{name}={args[name]}")
+    if changes and "output" not in args:
+        _say(f"with {' '.join(changes)} the table goes to {folders.table}, not into experiments/")
+
+
 def _workers(args: Args) -> int:
     return number("workers", args.get("workers", "1"), 1)
 
@@ -52,6 +62,7 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     planning = flag("dry_run", args)
     collecting = flag("collect", args) and not planning
     folders = Folders.of(study.name, args.get("output"), bool(settings or seeds))
+    _say_where(folders, settings, args)
     progress = Progress(study, folders, collecting)
     if planning:
         print(dry_run(progress, rows))
@@ -90,6 +101,7 @@ def _search(args: Args, settings: Sequence[str]) -> int:
     from dclip.study import trials as running
 
     folders = Folders.of(wanted.name, args.get("output"), bool(settings or "trials" in args))
+    _say_where(folders, settings, args)
     trials = running.Trials(wanted, folders)
     if flag("dry_run", args):
         print(running.dry_run(trials))

@@ -18,21 +18,40 @@ if TYPE_CHECKING:
 
 MOST_PANELS = 4  # metrics in one figure
 
+# of a figure that nobody has laid out
+MOST_ROWS = 24
+MOST_LABELS = 2  # names of labels that differ
+LONGEST_LABEL = 24  # characters
 
-def write_figure(table: Table, folder: Path, spec: Sequence[str] | Scatter = ()) -> None:
-    """Write figure.png, of the columns in ``spec`` or of all, where there is something to draw."""
+
+def write_figure(
+    table: Table, folder: Path, spec: Sequence[str] | Scatter = (), name: str = "figure"
+) -> None:
+    """Write NAME.png, of the columns in ``spec`` or of all, where there is something to draw."""
     if isinstance(spec, Scatter):
         if _drawable(table, spec.x) and _drawable(table, spec.y):
-            save_figure(scatter(table, spec), folder)
+            save_figure(scatter(table, spec), folder, name)
         return
     columns = [column for column in spec or table.columns if _drawable(table, column)]
     if columns:
-        save_figure(figure(table, columns[:MOST_PANELS]), folder)
+        save_figure(figure(table, columns[:MOST_PANELS]), folder, name)
 
 
-def save_figure(picture: Figure, folder: Path) -> None:
-    """Write figure.png."""
-    atomic_save(folder / "figure.png", lambda p: picture.savefig(p, format="png", dpi=110))
+def save_figure(picture: Figure, folder: Path, name: str = "figure") -> None:
+    """Write NAME.png."""
+    atomic_save(folder / f"{name}.png", lambda p: picture.savefig(p, format="png", dpi=110))
+
+
+def readable(table: Table) -> bool:
+    """Whether a figure of this table says more than the table: few rows that differ in little."""
+    rows = [row for row in table.rows if row.has_numbers]
+    if not 2 <= len(rows) <= MOST_ROWS or not any(_drawable(table, c) for c in table.columns):
+        return False
+    several = [name for name in table.names if len(_labels(rows, name)) > 1]
+    longest = 0
+    for name in several:
+        longest = max(longest, *map(len, _labels(rows, name)))
+    return len(several) <= MOST_LABELS and longest <= LONGEST_LABEL
 
 
 def _drawable(table: Table, column: str) -> bool:

@@ -102,7 +102,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Study:
-    """A table and the grid that makes it."""
+    """A table and the grid that makes it.
+
+    Attributes:
+        words: of the command that runs it.
+    """
 
     name: str
     title: str
@@ -115,6 +119,12 @@ class Study:
     split_by: str = ""
     figure: tuple[str, ...] | Scatter | None = ()
     pictures: Pictures | None = None
+    words: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> int:
+        """The seed of jobs in which nothing is random."""
+        return self.jobs[0].seed
 
     @property
     def rows(self) -> list[Key]:
@@ -157,7 +167,16 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
         split_by=content.get("split_by", ""),
         figure=_figure(content.get("figure", ()), path.name),
         pictures=_pictures(content.get("pictures", False), path.name),
+        words=_words(name, more, seeds),
     )
+
+
+def _words(name: str, more: Sequence[str], seeds: Sequence[int]) -> tuple[str, ...]:
+    """The command line of a study, as it is typed."""
+    words = [f"study={name}"]
+    if seeds:
+        words.append(f"seeds={','.join(map(str, seeds))}")
+    return (*words, *more)
 
 
 def _only_grid(content: Mapping[str, Any]) -> dict[str, Any]:

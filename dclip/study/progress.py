@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from dclip.config import Config, plain
 from dclip.files import read_json, write_json
 from dclip.prepare import needs
+from dclip.prepare.checks import is_random
 from dclip.prepare.compose import configured
 from dclip.record.identity import config_hash
 from dclip.record.runs import Run, by_config, find_runs
@@ -98,12 +99,16 @@ class Progress:
             planned.state, planned.reason = "waiting", self._why_waiting(planned)
             return
         if not planned.digest:
-            planned.cfg = configured(settings)
+            planned.cfg = self._with_seed(configured(settings))
             planned.digest = config_hash(planned.cfg)
         planned.run = runs.get(planned.digest)
         kept = self.kept.get(planned.digest, {})
         planned.state = planned.run.state if planned.run else kept.get("state", "new")
         planned.reason = planned.run.reason if planned.run else kept.get("reason", "")
+
+    def _with_seed(self, cfg: Config) -> Config:
+        """Settings in which nothing is random have one seed, so that they are run once."""
+        return cfg if is_random(cfg) else replace(cfg, seed=self.study.seed)
 
     def _why_waiting(self, planned: PlannedRun) -> str:
         """Which run it waits for in vain; empty where that was not tried yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,7 @@ def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[J
         by_seed.setdefault(job.seed, []).append(progress.of(job))
     finished: list[list[Run]] = []
     failed: list[PlannedRun] = []
+    counted: set[tuple[Path, ...]] = set()
     for seed, planned in by_seed.items():
         done = []
         for one in planned:
@@ -90,8 +92,13 @@ def _row(progress: Progress, table: Table, key: dict[str, str], jobs: Sequence[J
                 done.append(one.done)
             elif one.failed:
                 failed.append(one)
+        folders = tuple(run.folder for run in done)
         if len(done) == len(planned):
-            finished.append(done)
+            if folders in counted:  # where nothing is random, seeds share their runs
+                row.once = True
+            else:
+                finished.append(done)
+            counted.add(folders)
         elif done:
             table.note(
                 f"{row.label}, seed {seed}: only {len(done)} of the {len(planned)} runs "
@@ -128,7 +135,7 @@ def _keep_earlier(table: Table, path: Path) -> list[Row]:
     kept = []
     for k, row in enumerate(table.rows):
         old = earlier.get(row.labels(table.names))
-        if old and old.has_numbers and old.seeds > row.seeds and not row.state:
+        if old and old.has_numbers and old.seeds > row.seeds and not (row.state or row.once):
             table.rows[k] = old
             kept.append(old)
     return kept
@@ -178,4 +185,5 @@ def _note_origins(progress: Progress, table: Table, kept: Sequence[Row]) -> None
     for origin, count in origins.items():
         table.note(f"{count} rows kept from an earlier table: {origin}")
     first = " ".join(progress.study.jobs[0].settings)
-    table.note(f"command: python run.py study={progress.study.name}; first job: {first}")
+    command = shlex.join(["python", "run.py", *progress.study.words])
+    table.note(f"command: {command}; first job: {first}")

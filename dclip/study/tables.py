@@ -33,6 +33,7 @@ class Row:
     Attributes:
         state: why there are no numbers of ours (``failed``), else empty.
         origin: machines and revisions behind the numbers.
+        once: nothing in it is random, so that one seed says all.
     """
 
     key: dict[str, str]
@@ -41,6 +42,7 @@ class Row:
     seeds: int = 0
     state: str = ""
     origin: str = ""
+    once: bool = False
 
     @property
     def label(self) -> str:
@@ -68,6 +70,7 @@ class Table:
     Attributes:
         names: of the rows' labels.
         better: whether more is better, for columns that are no metrics.
+        lead: how many labels come before the numbers, the others after them; None: all.
     """
 
     title: str
@@ -77,6 +80,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     split_by: str = ""
     better: dict[str, bool] = field(default_factory=dict)
+    lead: int | None = None
 
     def column(self, name: str) -> list[Cell]:
         """The cells of a column."""
@@ -93,13 +97,14 @@ class Table:
 
     def note_spread(self, of: str) -> None:
         """Say what ± means, where a cell has it."""
-        spreads, seeds = [], [0]
+        over: dict[str, None] = {}
         for row in self.rows:
-            seeds.append(row.seeds)
-            spreads += [cell.std for cell in row.cells.values()]
-        if set(spreads) - {None}:
-            over = "seeds" if max(seeds) > 1 else "images"
-            self.note(f"±: standard deviation over {over}; n: images of one {of}")
+            if {cell.std for cell in row.cells.values()} - {None}:
+                over["seeds" if row.seeds > 1 else "images"] = None
+        if len(over) == 2:
+            over = {"seeds; where one seed was run, over images": None}
+        for what in over:
+            self.note(f"±: standard deviation over {what}; n: images of one {of}")
 
 
 def labelled(labels: Iterable[tuple[str, str]]) -> str:
@@ -112,8 +117,8 @@ def _has_paper(cell: Cell) -> bool:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The last parts of dotted names, where they are different."""
-    last = [name.rsplit(".", 1)[-1] for name in names]
+    """The last parts of dotted names, where they are different; of GROUP.name the group."""
+    last = [name.removesuffix(".name").rsplit(".", 1)[-1] for name in names]
     short = []
     for name, end in zip(names, last, strict=True):
         short.append(end if last.count(end) == 1 else name)
@@ -215,12 +220,21 @@ ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 def header_line(table: Table) -> list[str]:
     """Titles of all columns."""
-    titles = [*table.names, "n", "seeds"]
+    titles = []
     for column in table.columns:
         titles.append(titled(column, table.better.get(column)))
         if column in table.papers:
             titles.append(f"{column}, paper")
-    return titles
+    return _arranged(table, table.names, ["n", "seeds"], titles)
+
+
+def _arranged(
+    table: Table, labels: Sequence[str], counts: Sequence[str], numbers: Sequence[str]
+) -> list[str]:
+    """A line's parts in the table's order."""
+    if table.lead is None:
+        return [*labels, *counts, *numbers]
+    return [*labels[: table.lead], *numbers, *labels[table.lead :], *counts]
 
 
 def lines(table: Table) -> list[list[str]]:
@@ -229,12 +243,13 @@ def lines(table: Table) -> list[list[str]]:
 
 
 def _line(table: Table, row: Row) -> list[str]:
-    line = [*row.labels(table.names), str(row.n or "-"), str(row.seeds or "-")]
+    numbers = []
     for column in table.columns:
-        line.append(cell_text(row, column))
+        numbers.append(cell_text(row, column))
         if column in table.papers:
-            line.append(number(row.cells[column].paper))
-    return line
+            numbers.append(number(row.cells[column].paper))
+    counts = [str(row.n or "-"), str(row.seeds or "-")]
+    return _arranged(table, row.labels(table.names), counts, numbers)
 
 
 # ------------------------------------------------------------------------------------- files
@@ -363,7 +378,8 @@ def tex_text(text: str) -> str:
 def latex(table: Table) -> str:
     """As a LaTeX tabular (booktabs). No best is marked: cells differ in what they compare."""
     titles = header_line(table)
-    align = "l" * len(table.names) + "r" * (len(titles) - len(table.names))
+    numbers = len(titles) - len(table.names) - 2
+    align = "".join(_arranged(table, ["l"] * len(table.names), ["r", "r"], ["r"] * numbers))
     text = [
         *map("% {}".format, [table.title, *table.notes]),
         rf"\begin{{tabular}}{{{align}}}",

@@ -15,7 +15,8 @@ from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.diffusion.options import Ab2, Belm, Ddim, FixedPoint, Heun
 from dclip.diffusion.sampler import Prediction
-from dclip.edits.header import find_edit, joined, read_edit_header
+from dclip.edits.header import joined, read_edit_header
+from dclip.edits.named import find_edits
 from dclip.edits.network import NetworkEdit, soup
 from dclip.edits.saved import read_edit
 from dclip.encode.invert import encode_variants
@@ -213,12 +214,13 @@ def test_targets_are_joined_where_they_begin_to_differ():
 
 def test_an_edit_is_found_by_its_name(tmp_path):
     with pytest.raises(DclipError, match=r"first learn it, e\.g\. python run\.py edit=red_hair"):
-        find_edit("red_hair", str(tmp_path))
+        find_edits("red_hair", str(tmp_path))
     for run in ("2026-01-02_00-00-00_b", "2026-01-01_00-00-00_a"):
         (tmp_path / "finetune_red_hair" / run).mkdir(parents=True)
         (tmp_path / "finetune_red_hair" / run / "adapter.safetensors").touch()
-    assert "2026-01-02" in find_edit("red_hair", str(tmp_path))
-    assert find_edit(str(tmp_path), str(tmp_path)) == str(tmp_path)
+    [found] = find_edits("red_hair", str(tmp_path))
+    assert "2026-01-02" in found
+    assert find_edits(str(tmp_path), str(tmp_path)) == [str(tmp_path)]
     with pytest.raises(DclipError, match="nowhere"):
         read_edit_header("nowhere")
 
@@ -485,7 +487,6 @@ def test_a_link_to_a_file_keeps_its_name_and_one_to_a_folder_is_followed(tmp_pat
     (tmp_path / "human_tanned_t201.pth").symlink_to("blob")
     (tmp_path / "run").mkdir()
     (tmp_path / "latest").symlink_to("run")
-    assert find_edit(str(tmp_path / "human_tanned_t201.pth")) == str(
-        tmp_path / "human_tanned_t201.pth"
-    )
-    assert find_edit(str(tmp_path / "latest")) == str(tmp_path / "run")
+    file = str(tmp_path / "human_tanned_t201.pth")
+    assert find_edits(file) == [file]
+    assert find_edits(str(tmp_path / "latest")) == [str(tmp_path / "run")]

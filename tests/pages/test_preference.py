@@ -65,6 +65,49 @@ def test_the_page_is_whole_blinded_and_shuffled(asked):
     )
 
 
+def run_folder(root, name, task, target, pictures=True):
+    """A run's folder, as far as the page looks at it."""
+    from omegaconf import OmegaConf
+
+    from dclip.files import write_json
+
+    folder = root / name
+    write_json(folder / "status.json", {"status": "finished"})
+    edit = {"name": "red_hair", "target": target}
+    OmegaConf.save(OmegaConf.create({"task": {"name": task}, "edit": edit}), folder / "config.yaml")
+    for k in range(2 if pictures else 0):
+        save_png(torch.zeros(3, 8, 8) + k / 10, folder / "samples" / f"image_p{k}.png")
+        save_png(torch.ones(3, 8, 8), folder / "sources" / f"image_p{k}.png")
+    save_png(torch.zeros(3, 8, 8), folder / "samples" / "before_after.png")
+    return f"{'ab'[name == 'b']}={folder}"
+
+
+def test_of_two_runs_voters_see_the_source_and_the_words(tmp_path):
+    told = [run_folder(tmp_path, name, "finetune", "person with red hair") for name in "ab"]
+    preference.main([*told, f"output={tmp_path}"])
+    page = (tmp_path / "preference.html").read_text("utf-8")
+    assert "<h1>Which of the two shows it better: person with red hair?</h1>" in page
+    assert [brightness(item["source"]) for item in items(page)["items"]] == [255, 255]
+    assert "pixelated" not in page
+
+
+def test_words_that_runs_do_not_share_or_do_not_follow_are_not_shown(tmp_path):
+    run_folder(tmp_path, "a", "finetune", "person with red hair")
+    run_folder(tmp_path, "b", "finetune", "person with grey hair")
+    told = {"a": str(tmp_path / "a"), "b": str(tmp_path / "b")}
+    assert preference.question_of(told) == preference.QUESTION
+    for name in "ab":
+        run_folder(tmp_path, name, "sample", "person with red hair")
+    assert preference.question_of(told) == preference.QUESTION
+
+
+def test_a_run_that_kept_no_pictures_names_the_way_to_some(tmp_path):
+    told = [run_folder(tmp_path, name, "finetune", "x", pictures=False) for name in "ab"]
+    said = f"python run.py task=edit edit.adapter={tmp_path / 'a'}"
+    with pytest.raises(DclipError, match=re.escape(said)):
+        preference.main([*told, f"output={tmp_path}"])
+
+
 def test_a_question_may_hold_any_word(asked, tmp_path):
     folders = [f"{name}={asked.parent / name}" for name in ("a", "b")]
     question = "DATA or QUESTION? {{ data }} </script>"

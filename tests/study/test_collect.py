@@ -2,7 +2,9 @@
 
 import csv
 import re
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,8 @@ from dclip.config import plain
 from dclip.data.images import save_png
 from dclip.errors import DclipError
 from dclip.record import identity
-from dclip.study import collect
+from dclip.study import collect, figures
+from dclip.study.tables import Cell, Row, Table
 from helpers.runs import configure
 
 
@@ -105,3 +108,92 @@ def test_as_few_settings_as_tell_runs_apart():
 def test_a_bad_report_is_refused_in_one_line(words, said, runs, tmp_path):
     with pytest.raises(DclipError, match=re.escape(said)):
         collect.main([w.replace("RUNS", str(runs)) for w in words])
+
+
+# ------------------------------------------------------------------------- an hour's use
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Runs of several tasks, as after an hour: files only."""
+    root = tmp_path_factory.mktemp("mixed")
+    adapter = str(
+        root / "outputs" / "finetune_red_hair" / "2026-01-01_00-00-00_{}" / "adapter.safetensors"
+    )
+    photo = root / "photo.png"
+    photo.touch()
+
+    def write(number, task, *words, **metrics):
+        cfg = configure(*words)
+        place = root / "outputs" / f"{task}_x" / f"2026-01-01_00-00-0{number}_{number}"
+        status = {"status": "finished", "seconds": 1, "config": identity.config_hash(cfg)}
+        files.write_json(place / "status.json", {**status, "environment": {"cpus": 2}})
+        OmegaConf.save(OmegaConf.create(plain(cfg)), place / "config.yaml")
+        files.write_json(place / "metrics.json", {"images": 3, **metrics})
+        return cfg
+
+    write(1, "finetune", "experiment=toonfaces_red_hair", judge_success=0.9, mae=0.1)
+    write(
+        2, "finetune", "experiment=toonfaces_zombie", "method.epochs=3", judge_success=0.8, mae=0.2
+    )
+    write(3, "reconstruct", "task=reconstruct", "edit=red_hair", mae=0.01)
+    write(4, "reconstruct", "task=reconstruct", "edit=beard", "sampler=ab2", mae=0.02)
+    write(5, "sample", "task=sample", "task.count=4", seconds_per_image=1.5)
+    for number, name in ((6, "a"), (7, "b")):
+        path = Path(adapter.format(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_edit_header(path)
+        words = ["task=edit", f"edit.adapter={path}", f"input={photo}"]
+        write(number, "edit", *words, mae=number / 10)
+    return root / "outputs"
+
+
+def write_edit_header(path):
+    """An edit's file, but for its tensors."""
+    from dclip.study.progress import _write_standin
+
+    _write_standin(configure("experiment=toonfaces_red_hair"), path.parent)
+
+
+def test_runs_of_several_tasks_make_a_table_each(mixed, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        collect.main([f"runs={mixed}", f"output={tmp_path}"])
+    text = (tmp_path / "table.md").read_text("utf-8")
+    heads = re.findall(r"^## (.*)$", text, re.M)
+    assert heads == ["finetune", "edit", "reconstruct", "sample"]
+    blocks = dict(zip(heads, text.split("\n## ")[1:], strict=True))
+    finetune = blocks["finetune"].splitlines()[2]
+    assert finetune.startswith("| edit | ") and "judge_success ↑" in finetune
+    assert finetune.index("mae") < finetune.index("| n | seeds |")
+    assert "red_hair" not in blocks["reconstruct"] and "judge_success" not in blocks["reconstruct"]
+    assert str(mixed) not in text and "2026-01-01_00-00-00_a" in blocks["edit"]
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert html.count('<div class="scroll">') == 4 and "overflow-x: auto" in html
+    rows = table(tmp_path)
+    assert [row["task"] for row in rows].count("edit") == 2
+
+
+def test_a_figure_is_drawn_only_where_it_can_be_read(runs, mixed, tmp_path):
+    many = Table("", ["edit"], ["mae"], [])
+    for number in range(figures.MOST_ROWS + 1):
+        many.rows.append(Row({"edit": str(number)}, {"mae": Cell(0.1)}))
+    assert not figures.readable(many)
+    many.rows = many.rows[:3]
+    assert figures.readable(many)
+    many.rows[0].key["edit"] = "x" * 60
+    assert not figures.readable(many)
+    many.rows = many.rows[1:2]
+    assert not figures.readable(many)
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [
+        ({"/x/a/adapter.safetensors", "/x/b/adapter.safetensors"}, {"a", "b"}),
+        ({"/x/one/d.png", "/x/two/d.png", "red"}, {"one/d.png", "two/d.png"}),
+        ({"red", "blue"}, set()),
+    ],
+)
+def test_paths_are_shown_by_the_ends_that_tell_them_apart(labels, shown):
+    assert set(collect.tails(labels).values()) == shown

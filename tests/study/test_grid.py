@@ -37,7 +37,7 @@ from helpers.runs import ROOT, command, words
 PAPER = OmegaConf.to_container(OmegaConf.load(ROOT / "experiments" / "paper.yaml"))
 GRID = """
 title: "A grid"
-base: [task=reconstruct, trainer=cpu]
+base: [task=reconstruct, trainer=cpu, sampler.encode=stochastic]
 axes:
   sampler.t0: [300, 400]
   steps: {"(4, 2)": [sampler.s_for=4, sampler.s_gen=2], "(4, 4)": [sampler.s_for=4, sampler.s_gen=4]}
@@ -321,6 +321,40 @@ def test_a_grid_becomes_a_table_and_nothing_is_run_twice(fake, capsys):
     assert fake(GRID, "seeds=0,1,2") == 0  # what is new is run, and only that
     assert len(fake.started()) == 12
     assert {r["seeds"] for r in fake.table()} == {"3"}
+
+
+def test_where_nothing_is_random_one_seed_is_run_and_shown_without_a_spread(fake):
+    same = GRID.replace(", sampler.encode=stochastic", "")
+    assert fake(same, "seeds=3,4") == 0
+    assert len(fake.started()) == 4 and all("seed=3" in line for line in fake.started())
+    assert {row["seeds"] for row in fake.table()} == {"1"}
+    assert {row["n"] for row in fake.table()} == {"4"}
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert "±0 " not in page and "over images" in page
+    drawn = same.replace("trainer=cpu", "trainer=cpu, dataset=sampled")
+    assert cost.dry_run(Progress(read(fake, drawn, [3, 4]), Folders.of("x", "elsewhere", True)))
+    assert len(Progress(read(fake, drawn, [3, 4]), Folders.of("x", "y", True)).unique()) == 8
+
+
+def read(fake, text, seeds):
+    (fake.control / "other.yaml").write_text(text, "utf-8")
+    return read_study(str(fake.control / "other.yaml"), seeds=seeds)
+
+
+def test_the_footer_names_the_command_that_makes_the_table(fake):
+    fake(GRID, "seeds=0,1", "dataset.test=4")
+    file = fake.control / "mine.yaml"
+    page = (fake.control / "out" / "table.md").read_text("utf-8")
+    assert f"command: python run.py study={file} seeds=0,1 dataset.test=4; first job" in page
+
+
+def test_seeds_of_ones_own_are_said_to_leave_the_published_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["study=toonfaces_table4", "seeds=0,1", "collect=true"]) == 0
+    out = capsys.readouterr().out
+    place = Path("outputs/studies/toonfaces_table4/table")
+    assert f"with seeds=0,1 the table goes to {place}, not into experiments/" in out
+    assert "command: python run.py study=toonfaces_table4 seeds=0,1; first job" in out
 
 
 def test_one_seed_has_the_spread_of_its_images(fake):

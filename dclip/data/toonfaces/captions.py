@@ -42,6 +42,21 @@ _STYLE_WORDS = {
 CAPTIONED = ("hair_color", "hair_length", "skin", "beard", "expression", "clothes_color")
 
 
+NOUNS = ("face", "person", "person", "human", "character")
+ZOMBIES = ("zombie", "zombie", "green zombie", "zombie face")
+
+
+def caption_words() -> frozenset[str]:
+    """Every word of every caption, in lower case."""
+    texts = [*NOUNS, *ZOMBIES, "a an with and of skin hair clothes"]
+    for options in (EXPRESSION_WORDS, BEARD_WORDS, _STYLE_WORDS):
+        for words in options.values():
+            texts += words
+    for name in ("hair_color", "hair_length", "skin", "clothes_color"):
+        texts += ATTRIBUTES[name]
+    return frozenset(" ".join(texts).replace("_", " ").split())
+
+
 def _article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
@@ -53,14 +68,14 @@ def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> s
         return options[int(rng.integers(len(options)))]
 
     prefix = pick(_STYLE_WORDS[style])
-    noun = pick(("face", "person", "person", "human", "character"))
+    noun = pick(NOUNS)
     adjectives, clauses = [], []
     if "expression" in values:
         adjectives.append(pick(EXPRESSION_WORDS[values["expression"]]))
     if "skin" in values:
         as_adjective, skin = rng.random() < 0.5, values["skin"]
         if skin == "green":
-            noun = pick(("zombie", "zombie", "green zombie", "zombie face"))
+            noun = pick(ZOMBIES)
         elif as_adjective:
             adjectives.append(skin)
         else:

@@ -80,7 +80,8 @@ def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], di
 
     def draw(epoch: int, edited: Tensor) -> dict[str, float]:
         rows = [("source", images.pixels), (f"epoch {epoch + 1}", edited)]
-        run.record.picture(f"epoch_{epoch + 1:02d}", grid_picture(rows, most=8))
+        sheet = grid_picture(rows, most=8)
+        run.record.picture(f"epoch_{epoch + 1:02d}", sheet, slider="epoch")
         if truth is None:
             return {}
         pictures = edited.cpu(), images.pixels, truth

@@ -1,0 +1,141 @@
+"""Which learned edit a name means. Imports nothing heavy.
+
+``edit.adapter=red_hair`` is the newest finished run of the experiment itself. What was learned from
+one picture, from examples, by a sweep, or by a variant of the experiment is named by its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from pathlib import Path
+
+from dclip.config import adapters_of
+from dclip.errors import DclipError
+from dclip.record.runs import Run
+
+FILE = "adapter.safetensors"
+
+# Words of a command that change how an edit is learned begin with these.
+LEARNING = (
+    "method",
+    "loss",
+    "sampler",
+    "recipe",
+    "clip",
+    "dataset.train",
+    "dataset.validation",
+    "edit.examples",
+)
+
+
+class Standing(IntEnum):
+    """How near a run is to the experiment that its edit's name stands for; the lowest is meant."""
+
+    experiment = 0
+    preset = 1  # with a preset that makes no variant of it: preset=quick
+    own = 2  # with settings of one's own, or made before runs kept their command
+    aside = 3  # never meant by a name
+
+
+def why_aside(run: Run) -> str:
+    """Why an edit's name never means this run; empty where it may."""
+    if not (run.folder / "status.json").is_file():
+        return ""  # an edit that was copied here
+    if run.state != "finished":
+        return run.state
+    if run.sweep:
+        return f"a job of {run.sweep}"
+    if (run.folder / "config.yaml").is_file() and run.setting("input"):
+        return f"input={run.setting('input')}"
+    return f"preset={run.variant}" if run.variant else ""
+
+
+def standing(run: Run) -> Standing:
+    """How near a run is to the experiment itself."""
+    if why_aside(run):
+        return Standing.aside
+    command = run.command
+    if not command or any(word.startswith(LEARNING) for word in command):
+        return Standing.own
+    if any(word.startswith("preset=") for word in command):
+        return Standing.preset
+    return Standing.experiment
+
+
+def ranked(runs: Iterable[Run]) -> list[Run]:
+    """Runs of one edit: the one that its name means comes first, then the newest of every kind."""
+    newest_first = sorted(runs, key=lambda run: run.folder.name, reverse=True)
+    return sorted(newest_first, key=standing)
+
+
+def edits_of(names: Iterable[str], output: str = "outputs") -> list[str]:
+    """The files or folders of the edits that several names mean, in their order."""
+    found: list[str] = []
+    for name in names:
+        found += find_edits(name, output)
+    return found
+
+
+def runs_of(name: str, output: str) -> list[Run]:
+    """The fine-tunings of an edit under ``output``, the one that its name means first."""
+    files = Path(output).glob(f"finetune_{name}/*/{FILE}")
+    return ranked(Run(file.parent) for file in files)
+
+
+def find_edits(name: str, output: str = "outputs") -> list[str]:
+    """The files or folders of edits that a name means; several where a run applied several.
+
+    ``name`` is a file, a folder, or the name of an edit that was learned under ``output``. A run
+    that applied edits stands for them. Symlinks such as outputs/latest are resolved immediately,
+    because a later run will repoint them.
+
+    Raises:
+        DclipError: no edit of that name was learned, or the folder is of a run without one.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _of_folder(path, name)
+    if path.exists() or not name.isidentifier():
+        return [name]
+    return [_of_name(name, output)]
+
+
+def _of_folder(folder: Path, name: str) -> list[str]:
+    real = folder.resolve() if folder.is_symlink() else folder
+    if (real / FILE).is_file() or not (real / "config.yaml").is_file():
+        return [str(real) if folder.is_symlink() else name]
+    run = Run(real)
+    applied = adapters_of(run.config.get("edit", {}).get("adapter"))
+    if not applied:
+        task = run.setting("task.name")
+        raise DclipError(
+            f"edit.adapter={name} is a run of task={task} ({run.state}), which has no edit; "
+            "name one that was learned, such as edit.adapter=red_hair"
+        )
+    return [_as_then(edit, real) for edit in applied]
+
+
+def _as_then(edit: str, folder: Path) -> str:
+    """The path of an edit as an older run wrote it, also where that was in another folder."""
+    for place in (Path(), *folder.parents):
+        if (place / edit).exists():
+            return str(place / edit)
+    return edit
+
+
+def _of_name(name: str, output: str) -> str:
+    runs = runs_of(name, output)
+    if not runs:
+        raise DclipError(
+            f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under "
+            f"{output}; first learn it, e.g. python run.py edit={name}"
+        )
+    first = runs[0]
+    why = why_aside(first)
+    if why:
+        raise DclipError(
+            f"edit.adapter={name}: no finished run of the experiment itself is under {output}, "
+            f"only others ({why}); name one by its folder: edit.adapter={first.folder}"
+        )
+    return str(first.folder / FILE)
