@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dclip.config.options import STORE, check_positive
+from dclip.errors import need
 
 
 class DomainName(StrEnum):
@@ -17,25 +18,63 @@ class DomainName(StrEnum):
     objects = "objects"
 
 
+class Prediction(StrEnum):
+    """What a diffusion model predicts."""
+
+    epsilon = "epsilon"  # the noise
+    v = "v"  # sqrt(a) noise - sqrt(1 - a) image
+    x0 = "x0"  # the image
+
+
+class NoiseSchedule(StrEnum):
+    """How the noise of a diffusion model grows."""
+
+    linear = "linear"
+    scaled_linear = "scaled_linear"
+    cosine = "cosine"
+    sigmoid = "sigmoid"
+    sigmoid_beta = "sigmoid_beta"
+
+
 @dataclass
 class Checkpoint:
     """The diffusion model.
 
     Attributes:
         name: a known one (``dclip weights list``), or a path: ours, a ddim or ADM
-            file, a diffusers folder.
+            file, a diffusers folder, rosinality's or lucidrains' DDPM.
         domain: decides identity network and parser; null: as the known names say.
         head_dim: channels per attention head of an ADM checkpoint, whose keys cannot tell.
         image_size: of a checkpoint of unknown shape.
+        heads: attention heads of every layer, where they are as many on all levels; null: by
+            ``head_dim``.
+        label: the class, from 0, that a class-conditional checkpoint draws.
+        prediction, schedule, timesteps: how a checkpoint was trained, where its file does not say;
+            null: as the file says, or as known of it, else noise on Ho et al.'s linear schedule.
     """
 
     name: str = "toonfaces"
     domain: DomainName | None = None
     head_dim: int = 64
     image_size: int | None = None
+    heads: int | None = None
+    label: int | None = None
+    prediction: Prediction | None = None
+    schedule: NoiseSchedule | None = None
+    timesteps: int | None = None
 
     def __post_init__(self) -> None:
         check_positive("checkpoint", head_dim=self.head_dim)
+        if self.heads is not None:
+            check_positive("checkpoint", heads=self.heads)
+        need(
+            self.label is None or self.label >= 0,
+            f"checkpoint.label={self.label} is no class; classes count from 0",
+        )
+        need(
+            self.timesteps is None or self.timesteps >= 2,
+            f"checkpoint.timesteps={self.timesteps} is no schedule; give 2 or more",
+        )
 
 
 @dataclass

@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dclip.edits.header import read_edit_header
 from dclip.edits.named import FILE as FILE
 from dclip.errors import DclipError
 from dclip.models.header import read_header
+from dclip.models.hints import Hints
 from dclip.models.saved import model_header, read_weights
 from dclip.models.unet import DiffusionModel
 from dclip.run import Run
@@ -145,9 +146,9 @@ def foreign_weights(path: Path, model: DiffusionModel) -> dict[str, Tensor]:
     from dclip.models.convert import converted
 
     base = model.info.unet
-    head_dim = base.get("attention_head_dim") or 64
+    hints = replace(base_hints(model), image_size=model.image_size)
     try:
-        tuned = converted(path, head_dim=head_dim, image_size=model.image_size)
+        tuned = converted(path, hints)
     except DclipError as error:
         raise DclipError(f"edit.adapter={path}: {error}") from error
     weights = read_weights(tuned)
@@ -159,6 +160,20 @@ def foreign_weights(path: Path, model: DiffusionModel) -> dict[str, Tensor]:
             f"{model.info.name!r}{differs}; choose the checkpoint= that it was fine-tuned from"
         )
     return weights
+
+
+def base_hints(model: DiffusionModel) -> Hints:
+    """What was said of the base when it was read, for a checkpoint that was tuned from it."""
+    hints = Hints(**model.info.notes.get("hints", {}))
+    head_dim = model.info.unet.get("attention_head_dim") or hints.head_dim
+    heads = model.info.unet.get("attention_heads")
+    return replace(
+        hints,
+        head_dim=head_dim,
+        heads=heads,
+        prediction=model.info.prediction,
+        schedule=model.info.schedule.kind,
+    )
 
 
 def _differs(unet: Mapping[str, Any], base: Mapping[str, Any]) -> str:

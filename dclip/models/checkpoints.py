@@ -6,6 +6,7 @@ it, how it was made.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 from torch import nn
 
 from dclip.data.domains import looks_of
-from dclip.diffusion.schedule import Schedule
-from dclip.errors import DclipError, one_line
+from dclip.diffusion.schedule import KINDS, Schedule
+from dclip.errors import DclipError, need, one_line
 from dclip.models import registry
 from dclip.models.clip import (
     MERGES_FILE,
@@ -30,12 +31,21 @@ from dclip.models.convert import converted
 from dclip.models.fetch import ensure
 from dclip.models.foreign import is_foreign, read_foreign
 from dclip.models.header import read_header
+from dclip.models.hints import Hints
 from dclip.models.identity import CELEBA_CROP, IdentityModel, IrSe, IrSeConfig, ir_se_config
 from dclip.models.judge import Judge
 from dclip.models.parser import Parser, read_parser
 from dclip.models.registry import KnownWeights, package_folder
 from dclip.models.saved import file_digest, read_weights
-from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
+from dclip.models.unet import (
+    PREDICTIONS,
+    DiffusionModel,
+    ModelInfo,
+    build_unet,
+    check_channels,
+)
+
+log = logging.getLogger("dclip")
 
 
 def locate(name: str, kind: str | None = None) -> Path:
@@ -82,19 +92,35 @@ def _fill(net: nn.Module, path: Path) -> nn.Module:
 
 
 def load_model(
-    name_or_path: str = "toonfaces", head_dim: int = 64, image_size: int | None = None
+    name_or_path: str = "toonfaces",
+    head_dim: int = 64,
+    image_size: int | None = None,
+    *,
+    heads: int | None = None,
+    label: int | None = None,
+    prediction: str | None = None,
+    schedule: str | None = None,
+    timesteps: int | None = None,
 ) -> DiffusionModel:
     """A diffusion model, frozen, in eval mode, with ``eps(x, t)``, ``schedule`` and ``to(device)``.
 
     ``name_or_path`` is a known name (``dclip weights list``; fetched if it may be), one of our
     safetensors files, a fine-tuned edit's file (then the fine-tuned model comes back), or a foreign
-    checkpoint (ddim style, ADM style, a diffusers folder): that one is recognised by its keys,
-    converted once and kept in the cache. ``head_dim`` and ``image_size`` are what keys cannot tell
-    of an unknown model. DclipError for anything else.
+    checkpoint (ddim style, ADM style, rosinality's, lucidrains', a diffusers folder): that one is
+    recognised by its keys, converted once and kept in the cache. All other arguments are what the
+    keys of a foreign checkpoint may not tell (``dclip.models.hints.Hints``). DclipError for
+    anything else.
     """
+    hints = Hints(head_dim, image_size, heads, label, prediction, schedule, timesteps)
+    return load_hinted(name_or_path, hints)
+
+
+def load_hinted(name_or_path: str, hints: Hints) -> DiffusionModel:
+    """As :func:`load_model`."""
+    _check_hints(hints)
     entry = known(name_or_path, "ddpm")
     source = locate(name_or_path, "ddpm")
-    path = _ours(source, head_dim, image_size)
+    path = _ours(source, hints)
     header = _expect(path, "ddpm", "edit")
     if header.get("kind_of_weights") == "lora":
         raise DclipError(
@@ -102,23 +128,71 @@ def load_model(
             "and use dclip.edit, or edit.adapter= on the command line"
         )
     info = _info(header)
+    check_channels(info.unet, str(source))
     if entry is not None and entry.variance is not None:
         info = replace(info, variance=entry.variance)
     unet = _fill(build_unet(info.unet), path)
     if entry is not None:
         _check_architecture(entry, source, info, unet)
+    if path != source:
+        _say_what_was_assumed(source, info)
     unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return DiffusionModel(unet, info, file_digest(path)).eval()
 
 
+def _check_hints(hints: Hints) -> None:
+    """DclipError for a schedule or prediction that there is not."""
+    kinds, predictions = ", ".join(KINDS), ", ".join(PREDICTIONS)
+    need(
+        hints.schedule is None or hints.schedule in KINDS,
+        f"schedule={hints.schedule!r} is not known; known: {kinds}",
+    )
+    need(
+        hints.prediction is None or hints.prediction in PREDICTIONS,
+        f"prediction={hints.prediction!r} is not known; known: {predictions}",
+    )
+
+
+def _say_what_was_assumed(source: Path, info: ModelInfo) -> None:
+    """Of a foreign model: what its file did not tell, and that its classes were left out."""
+    if info.notes.get("unused") and "label" not in info.notes.get("hints", {}):
+        embeddings = [key for key in info.notes["unused"] if key.startswith("label_emb")]
+        if embeddings:
+            log.info("%s: its class embedding is left out, as published", source.name)
+    if info.notes.get("model") != "unknown":
+        return
+    read = info.notes.get("assumed", {}) | {
+        "schedule": info.schedule.kind,
+        "timesteps": info.schedule.steps,
+        "prediction": info.prediction,
+        "dropout": None,  # of training only
+    }
+    said = ", ".join(f"{name}={value}" for name, value in read.items() if value is not None)
+    log.info("%s: not a known model, read with %s; checkpoint.* say otherwise", source.name, said)
+
+
 def _info(header: dict[str, Any]) -> ModelInfo:
-    """What the header of a model, or of an edit of one, says of the model."""
+    """What the header of a model, or of an edit of one, says of the model.
+
+    Raises:
+        DclipError: it was written by a later version, with noise that this one does not know.
+    """
     model = header
     if header["kind"] == "edit":
         model = header["model"]
-    schedule = Schedule(**model["schedule"])
+    try:
+        schedule = Schedule(**model["schedule"])
+    except TypeError as error:
+        raise DclipError(
+            f"this file's schedule is of a later version ({one_line(error)})"
+        ) from error
+    prediction = model.get("prediction", "epsilon")
+    need(
+        schedule.kind in KINDS and prediction in PREDICTIONS,
+        f"this file's noise is of a later version ({schedule.kind}, {prediction}); upgrade dclip",
+    )
     notes = model.get("notes", {})
-    return ModelInfo(model["name"], model["unet"], model["variance"], schedule, notes)
+    return ModelInfo(model["name"], model["unet"], model["variance"], schedule, notes, prediction)
 
 
 def _check_architecture(
@@ -141,12 +215,12 @@ def _check_architecture(
     )
 
 
-def _ours(source: Path, head_dim: int, image_size: int | None) -> Path:
+def _ours(source: Path, hints: Hints) -> Path:
     """A file of ours: what is given, or the converted copy of a foreign checkpoint."""
     if not is_foreign(source):
         return source
     try:
-        return converted(source, head_dim=head_dim, image_size=image_size)
+        return converted(source, hints)
     except DclipError as error:
         if str(source) in str(error):
             raise

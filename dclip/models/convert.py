@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,14 +22,19 @@ from torch import Tensor, nn
 from dclip.diffusion.schedule import Schedule
 from dclip.errors import DclipError, need, one_line
 from dclip.files import cache_dir
-from dclip.models.foreign import first_names, read_foreign, weights_file
+from dclip.models import lucid_layout
+from dclip.models.folders import config_file, parts, read_object, scheduler_file, weights_file
+from dclip.models.foreign import Contents, first_names, read_contents
 from dclip.models.header import read_header, t0_from_name
-from dclip.models.recognise import MARKS, TIMESTEPS, Recognised, recognise
+from dclip.models.hints import NO_HINTS, Hints
+from dclip.models.inert import held
+from dclip.models.recognise import MARKS, Recognised, recognise, told
 from dclip.models.saved import file_digest, model_header, save_weights
-from dclip.models.unet import VARIANCES, ModelInfo, build_unet
+from dclip.models.scheduler import read_training
+from dclip.models.unet import ModelInfo, build_unet
 
 # Of the conversion: part of the cache key, so that a mended converter never meets its old results.
-VERSION = 1
+VERSION = 2
 
 
 # ------------------------------------------------------------ which tensor becomes which
@@ -37,10 +42,19 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a tensor of ours comes from: their key, and which third of a fused qkv."""
+    """Where a tensor of ours comes from.
+
+    Attributes:
+        key: their name.
+        part: which third of a fused qkv.
+        filled: the value of a tensor that they do not have.
+        factor: what a tensor is multiplied with.
+    """
 
     key: str
     part: int | None = None
+    filled: float | None = None
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,27 @@ _ADM_ATTENTION: Layers = {
     "qkv": ("to_q", "to_k", "to_v"),
     "proj_out": ("to_out.0",),
 }
+_ROSINALITY_BLOCK: Layers = {
+    "norm1": ("norm1",),
+    "conv1": ("conv1",),
+    "time.1": ("time_emb_proj",),
+    "norm2": ("norm2",),
+    "conv2": ("conv2",),
+    "skip": ("conv_shortcut",),
+}
+_ROSINALITY_ATTENTION: Layers = {
+    "norm": ("group_norm",),
+    "qkv": ("to_q", "to_k", "to_v"),
+    "out": ("to_out.0",),
+}
 _LAYERS: dict[str, dict[str, Layers]] = {
     "ddim": {"block": _DDIM_BLOCK, "attention": _DDIM_ATTENTION, "layer": {"": ("",)}},
     "adm": {"block": _ADM_BLOCK, "attention": _ADM_ATTENTION, "layer": {"": ("",)}},
+    "rosinality": {
+        "block": _ROSINALITY_BLOCK,
+        "attention": _ROSINALITY_ATTENTION,
+        "layer": {"": ("",)},
+    },
 }
 
 # Names of attention layers in diffusers before 0.13.
@@ -98,19 +130,19 @@ def key_map(
 ) -> dict[str, Origin]:
     """Our key -> where it comes from, for every tensor of ``targets`` that has an origin."""
     origins = {}
-    if recognised.format == "diffusers":
+    if recognised.format not in _MODULES:
         for key in state:
             if key not in recognised.unused:
                 origins[_modern(key)] = Origin(key)
         return origins
-    modules = _ddim_modules(recognised.unet)
-    if recognised.format == "adm":
-        modules = _adm_modules(recognised.unet)
+    modules = _MODULES[recognised.format](recognised.unet)
     wanted = set(targets)  # a 1 x 1 shortcut is there only where a block changes its width
     for module in modules:
         for ours, origin in _tensors(module, _LAYERS[recognised.format][module.kind]):
             if ours in wanted:
                 origins[ours] = origin
+    if recognised.format == "rosinality":
+        return _as_rosinality(origins, set(state), recognised.unet["attention_heads"])
     return origins
 
 
@@ -217,6 +249,60 @@ def _adm_level(side: str, ours: str, first: int, count: int, attention: bool) ->
             yield Module(f"{theirs}.1", f"{ours}.attentions.{index}", "attention")
 
 
+def _rosinality_modules(unet: Mapping[str, Any]) -> Iterator[Module]:
+    """Flat lists a side: blocks with their attention, and convolutions between the levels."""
+    yield Module("time.1", "time_embedding.linear_1")
+    yield Module("time.3", "time_embedding.linear_2")
+    yield Module("down.0", "conv_in")
+    yield Module("out.0", "conv_norm_out")
+    yield Module("out.2", "conv_out")
+    yield Module("mid.0.resblocks", "mid_block.resnets.0", "block")
+    yield Module("mid.1.resblocks", "mid_block.resnets.1", "block")
+    yield Module("mid.0.attention", "mid_block.attentions.0", "attention")
+    layers, attends = unet["layers_per_block"], _attends(unet)
+    last = len(attends) - 1
+    for level, attention in enumerate(attends):
+        first, ours = 1 + level * (layers + 1), f"down_blocks.{level}"
+        yield from _rosinality_level("down", ours, first, layers, attention)
+        if level < last:
+            yield Module(f"down.{first + layers}.0", f"{ours}.downsamplers.0.conv")
+    for place, attention in enumerate(reversed(attends)):
+        first, ours = place * (layers + 2), f"up_blocks.{place}"
+        yield from _rosinality_level("up", ours, first, layers + 1, attention)
+        if place < last:
+            yield Module(f"up.{first + layers + 1}.1", f"{ours}.upsamplers.0.conv")
+
+
+def _rosinality_level(
+    side: str, ours: str, first: int, count: int, attention: bool
+) -> Iterator[Module]:
+    for index in range(count):
+        theirs = f"{side}.{first + index}"
+        yield Module(f"{theirs}.resblocks", f"{ours}.resnets.{index}", "block")
+        if attention:
+            yield Module(f"{theirs}.attention", f"{ours}.attentions.{index}", "attention")
+
+
+def _as_rosinality(origins: Mapping[str, Origin], state: set[str], heads: int) -> dict[str, Origin]:
+    """Their attention divides by the root of all channels, not of a head's; their second norm under
+    scale and shift has no weights of its own."""
+    result = {}
+    for ours, origin in origins.items():
+        if ".to_q." in ours:
+            origin = replace(origin, factor=heads**-0.5)
+        if ".norm2." in ours and origin.key not in state:
+            origin = Origin("", filled=float(ours.endswith("weight")))
+        result[ours] = origin
+    return result
+
+
+_MODULES: dict[str, Callable[[Mapping[str, Any]], Iterator[Module]]] = {
+    "ddim": _ddim_modules,
+    "adm": _adm_modules,
+    "rosinality": _rosinality_modules,
+}
+
+
 # ------------------------------------------------------------ convert
 
 
@@ -231,16 +317,22 @@ def convert(state: Mapping[str, Tensor], recognised: Recognised) -> dict[str, Te
         "these diffusers weights need the config.json they were saved with; "
         "give its folder, or put it beside the file",
     )
+    if recognised.format == "lucidrains":
+        state = lucid_layout.translated(state, recognised.unet["centred"])
     targets = _targets(json.dumps(recognised.unet, sort_keys=True))
     origins = key_map(recognised, state, targets)
     _check_names(state, recognised, origins, targets)
-    head_dim = recognised.unet.get("attention_head_dim")
     filled = {}
     for ours, origin in origins.items():
-        filled[ours] = _take(state[origin.key], origin, head_dim)
+        if origin.filled is not None:
+            filled[ours] = torch.full(targets[ours], origin.filled)
+        else:
+            filled[ours] = _take(state[origin.key], origin, recognised)
     if _folds_time(recognised):
-        width = recognised.unet["block_out_channels"][0]
-        filled |= _time_table(filled["time_embedding.linear_1.weight"], width)
+        filled |= _time_table(filled["time_embedding.linear_1.weight"], recognised)
+    if recognised.embedding is not None and recognised.label is not None:
+        embedded = state[recognised.embedding][recognised.label].detach().float()
+        filled["time_embedding.linear_2.bias"] += embedded
     return {ours: _fit(filled[ours], shape, ours, origins) for ours, shape in targets.items()}
 
 
@@ -264,7 +356,8 @@ def _check_names(
     targets: Mapping[str, tuple[int, ...]],
 ) -> None:
     """DclipError for a key of either side that has no partner."""
-    used = {origin.key for origin in origins.values()} | set(recognised.unused)
+    taken = {origin.key for origin in origins.values() if origin.filled is None}
+    used = taken | set(recognised.unused)
     computed = {"time_proj.weight"} if _folds_time(recognised) else set()
     missing = (used - set(state)) | (set(targets) - set(origins) - computed)
     unknown = (set(state) - used) | {origins[ours].key for ours in set(origins) - set(targets)}
@@ -280,19 +373,30 @@ def _check_names(
     )
 
 
-def _take(value: Tensor, origin: Origin, head_dim: int | None) -> Tensor:
+def _take(value: Tensor, origin: Origin, recognised: Recognised) -> Tensor:
     """A float32 copy of a tensor, or of its third of a fused qkv [3C, ...]."""
     value = value.detach().float()
     if origin.part is None:
-        return value.clone()
-    assert head_dim is not None
-    # legacy order: the rows of each head lie together, [q | k | v], head_dim rows each
+        return value * origin.factor
+    rows = _rows_a_head(len(value) // 3, recognised)
+    # legacy order: the rows of each head lie together, [q | k | v], so many rows each
     need(
-        len(value) % (3 * head_dim) == 0,
-        f"{origin.key} has {len(value)} rows, not a multiple of 3 x head_dim={head_dim}",
+        rows > 0 and len(value) % (3 * rows) == 0,
+        f"{origin.key} has {len(value)} rows, not a multiple of 3 x head_dim={rows}",
     )
-    heads = value.reshape(-1, 3, head_dim, *value.shape[1:])
-    return heads[:, origin.part].flatten(0, 1).clone()
+    heads = value.reshape(-1, 3, rows, *value.shape[1:])
+    return heads[:, origin.part].flatten(0, 1) * origin.factor
+
+
+def _rows_a_head(channels: int, recognised: Recognised) -> int:
+    """How many rows of a fused qkv lie together."""
+    if recognised.parts_first:
+        return channels
+    heads = recognised.unet.get("attention_heads")
+    if heads is not None:
+        return channels // int(heads)
+    head_dim = recognised.unet["attention_head_dim"]
+    return channels if head_dim is None else int(head_dim)
 
 
 def _fit(value: Tensor, shape: tuple[int, ...], ours: str, origins: Mapping[str, Origin]) -> Tensor:
@@ -313,25 +417,31 @@ def _fit(value: Tensor, shape: tuple[int, ...], ours: str, origins: Mapping[str,
     return value.contiguous()
 
 
-# ------------------------------------------------------------ the time embedding of ImageNet-512
+# ------------------------------------------------------------ an embedding of time as a table
 
 
 def _folds_time(recognised: Recognised) -> bool:
     return recognised.format == "adm" and recognised.unet.get("time_embedding_type") == "learned"
 
 
-def _time_table(weight: Tensor, width: int) -> dict[str, Tensor]:
+def _time_table(weight: Tensor, recognised: Recognised) -> dict[str, Tensor]:
     """A sinusoidal embedding of M channels and its first layer [E, M], as a table and a layer.
 
-    ``UNet2DModel`` embeds time in as many channels as its first level has; ImageNet-512 needs M =
-    256 where it has 128. The 256 sinusoids at t = 0 .. 999 span only about 105 dimensions in
-    float32 (most are slow), so their first 128 singular vectors hold all of them: the largest error
-    is 5e-7, a hundredth of what float32 rounds away in sin(t).
+    ``UNet2DModel`` embeds integer steps in as many channels as its first level has. Networks of
+    4,000 steps see a quarter of each step, and ImageNet-512 needs M = 256 where it has 128. The 256
+    sinusoids at t = 0 .. 999 span only about 105 dimensions in float32 (most are slow), so their
+    first 128 singular vectors hold all of them: the largest error is 5e-7, a hundredth of what
+    float32 rounds away in sin(t).
     """
-    sinusoids = _sinusoids(int(weight.shape[1])).double()
+    width = recognised.unet["block_out_channels"][0]
+    steps = recognised.unet["num_train_timesteps"]
+    sinusoids = _sinusoids(int(weight.shape[1]), steps, recognised.time_scale)
+    if weight.shape[1] == width:
+        return {"time_proj.weight": sinusoids}
+    sinusoids = sinusoids.double()
     u, s, vh = torch.linalg.svd(sinusoids, full_matrices=False)
     kept = min(width, len(s))
-    table = torch.zeros(TIMESTEPS, width, dtype=torch.float64)
+    table = torch.zeros(steps, width, dtype=torch.float64)
     table[:, :kept] = u[:, :kept] * s[:kept]
     error = float((table[:, :kept] @ vh[:kept] - sinusoids).abs().max())
     need(
@@ -344,7 +454,7 @@ def _time_table(weight: Tensor, width: int) -> dict[str, Tensor]:
     return {"time_proj.weight": table.float(), "time_embedding.linear_1.weight": linear.float()}
 
 
-def _sinusoids(channels: int) -> Tensor:
+def _sinusoids(channels: int, steps: int, scale: float) -> Tensor:
     """float32 [T, M], [cos | sin] of t * 1e4^(-i / (M/2)), rounded as the published code rounds."""
     half = channels // 2
     need(
@@ -352,35 +462,87 @@ def _sinusoids(channels: int) -> Tensor:
         f"time_embed.0.weight has {channels} time channels, an odd number; fetch the file again",
     )
     frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
-    angles = torch.arange(TIMESTEPS, dtype=torch.float32)[:, None] * frequencies
+    angles = (torch.arange(steps, dtype=torch.float32) * scale)[:, None] * frequencies
     return torch.cat([torch.cos(angles), torch.sin(angles)], 1)
 
 
 # ------------------------------------------------------------ load
 
 
-def load_foreign(
-    path: str | Path, head_dim: int = 64, image_size: int | None = None
-) -> tuple[nn.Module, ModelInfo]:
-    """A foreign checkpoint as a ``UNet2DModel`` with what is known about it.
+def load_foreign(path: str | Path, hints: Hints = NO_HINTS) -> tuple[nn.Module, ModelInfo]:
+    """A foreign checkpoint as a U-Net with what is known about it.
 
     Its ``forward(x [N,3,H,W], t int64 [N], return_dict=False)[0]`` is the published network's; it
-    is float32, on the CPU, frozen and in eval mode. DclipError as :func:`read_foreign`,
+    is float32, on the CPU, frozen and in eval mode. DclipError as :func:`read_contents`,
     :func:`recognise` and :func:`convert` raise it.
     """
     file = weights_file(path)
-    state = read_foreign(file)
-    config = None
+    contents = read_contents(file)
+    state = _published_weights(contents)
+    config: Mapping[str, Any] | None = contents.facts
     if MARKS["diffusers"] in state:
-        config = _read_object(file.with_name("config.json"))
-    recognised = recognise(state, head_dim, image_size, config)
-    schedule = Schedule()
-    if recognised.format == "diffusers":
-        schedule, recognised = _with_scheduler(file, recognised)
+        config = read_object(config_file(file))
+    recognised = recognise(state, hints, config)
+    recognised = told(_trained(recognised, file, contents, hints), hints)
     weights = convert(state, recognised)
     with torch.device("meta"):  # no time and memory for random weights
         unet = build_unet(recognised.unet)
     unet.load_state_dict(weights, assign=True)
+    info = ModelInfo(
+        Path(path).stem,
+        recognised.unet,
+        recognised.variance,
+        recognised.schedule,
+        _notes(recognised, path, hints),
+        recognised.prediction,
+    )
+    return unet.eval().requires_grad_(False), info
+
+
+def _published_weights(contents: Contents) -> dict[str, Tensor]:
+    """The weights that a project's own sampling uses: of two, the running average."""
+    state = lucid_layout.bare(contents.state)
+    averaged = MARKS["rosinality"] in state or MARKS["lucidrains"] in state
+    if contents.average is not None and averaged:
+        return lucid_layout.bare(contents.average)
+    return state
+
+
+def _trained(recognised: Recognised, file: Path, contents: Contents, hints: Hints) -> Recognised:
+    """With the noise that the checkpoint says it was trained on, where it says it."""
+    if recognised.format == "diffusers":
+        return _with_scheduler(file, recognised)
+    if recognised.format == "lucidrains":
+        schedule, prediction = lucid_layout.training(contents.state, hints)
+        return replace(recognised, schedule=schedule, prediction=prediction)
+    if recognised.format == "rosinality":
+        return replace(recognised, schedule=_rosinality_schedule(contents, recognised.schedule))
+    return recognised
+
+
+def _rosinality_schedule(contents: Contents, default: Schedule) -> Schedule:
+    """The schedule in the checkpoint's configuration; what they call linear is so in sqrt(beta)."""
+    kinds = {"linear": "scaled_linear", "cosine": "cosine"}
+    named = {}
+    for name in ("schedule", "n_timestep", "linear_start", "linear_end"):
+        value = held(contents.facts.get("conf"), "diffusion", "beta_schedule", name)
+        if value is not None:
+            named[name] = value
+    kind = str(named.get("schedule", "linear"))
+    need(
+        kind in kinds,
+        f"this rosinality checkpoint was trained on a {kind} schedule; known: {', '.join(kinds)}",
+    )
+    return Schedule(
+        int(str(named.get("n_timestep", default.steps))),
+        float(str(named.get("linear_start", default.beta_start))),
+        float(str(named.get("linear_end", default.beta_end))),
+        kinds[kind],
+    )
+
+
+def _notes(recognised: Recognised, path: str | Path, hints: Hints) -> dict[str, Any]:
+    file = weights_file(path)
     notes = recognised.notes | {
         "source": file.name,
         "source_sha256": file_digest(file),
@@ -388,25 +550,26 @@ def load_foreign(
     }
     if recognised.unused:
         notes["unused"] = list(recognised.unused)
-    info = ModelInfo(Path(path).stem, recognised.unet, recognised.variance, schedule, notes)
-    return unet.eval().requires_grad_(False), info
+    if hints.given():
+        notes["hints"] = hints.given()
+    return notes
 
 
-def converted(path: str | Path, head_dim: int = 64, image_size: int | None = None) -> Path:
+def converted(path: str | Path, hints: Hints = NO_HINTS) -> Path:
     """One of our safetensors files with a foreign checkpoint's weights; made once, then reused.
 
     It lies in ``cache_dir()/converted`` under the SHA-256 of the source and of the options.
     """
     file = weights_file(path)
     beside = {}
-    for other in (file.with_name("config.json"), *_scheduler_files(file)):
-        if other.is_file():
+    for other in (config_file(file), scheduler_file(file), *parts(file)):
+        if other is not None and other.is_file():
             beside[other.name] = file_digest(other)
-    key = [VERSION, file_digest(file), beside, Path(path).stem, head_dim, image_size]
+    key = [VERSION, beside, Path(path).stem, hints.given()]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     target = cache_dir() / "converted" / f"{name}.safetensors"
     if not _whole(target):
-        unet, info = load_foreign(path, head_dim, image_size)
+        unet, info = load_foreign(path, hints)
         save_weights(target, unet, model_header(info))
     return target
 
@@ -418,68 +581,22 @@ def _whole(path: Path) -> bool:
         return False  # made again
 
 
-def _read_object(file: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no file."""
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DclipError(f"{file} is not JSON ({error}); fetch it again") from error
-    need(isinstance(content, dict), f"{file} holds no settings; fetch it again")
-    return dict(content)
+def _with_scheduler(file: Path, recognised: Recognised) -> Recognised:
+    """With the schedule, prediction and variance that the folder's scheduler names.
 
-
-# ------------------------------------------------------------ the schedule of a diffusers folder
-
-# What a scheduler_config.json must say, where it says anything of it.
-_SCHEDULER = {
-    "beta_schedule": "linear",
-    "prediction_type": "epsilon",
-    "trained_betas": None,
-    "rescale_betas_zero_snr": False,
-}
-
-
-def _scheduler_files(file: Path) -> list[Path]:
-    """Beside the weights, or where a pipeline's folder has it."""
-    files = [file.with_name("scheduler_config.json")]
-    if file.parent.name == "unet":
-        files.append(file.parent.parent / "scheduler" / "scheduler_config.json")
-    return files
-
-
-def _scheduler_config(file: Path) -> dict[str, Any] | None:
-    for place in _scheduler_files(file):
-        config = _read_object(place)
-        if config:
-            return config
-    return None
-
-
-def _with_scheduler(file: Path, recognised: Recognised) -> tuple[Schedule, Recognised]:
-    """The schedule that a diffusers folder names, and its kind of variance.
-
-    DclipError for schedules that we do not have.
+    DclipError for those that we do not have.
     """
-    config = _scheduler_config(file)
-    if config is None:
-        return Schedule(), recognised
-    other = []
-    for name, value in _SCHEDULER.items():
-        if config.get(name, value) != value:
-            other.append(f"{name}={config[name]}")
-    need(
-        not other,
-        f"scheduler_config.json has {', '.join(other)}; "
-        "only models that predict epsilon on linear betas are known",
+    place = scheduler_file(file)
+    if place is None:
+        assumed = {"assumed": {"schedule": "linear"}, "model": "unknown"}
+        return replace(recognised, notes=recognised.notes | assumed)
+    training = read_training(read_object(place) or {})
+    variance = recognised.variance
+    if variance != "learned_range" and training.variance in ("fixed_small", "fixed_large"):
+        variance = training.variance
+    return replace(
+        recognised,
+        schedule=training.schedule,
+        prediction=training.prediction,
+        variance=variance,
     )
-    schedule = Schedule(
-        int(config.get("num_train_timesteps", TIMESTEPS)),
-        float(config.get("beta_start", 1e-4)),
-        float(config.get("beta_end", 0.02)),
-    )
-    variance = str(config.get("variance_type", "fixed_small")).removesuffix("_log")
-    if recognised.variance != "learned_range" and variance in VARIANCES:
-        recognised = replace(recognised, variance=variance)
-    return schedule, recognised

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,12 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dclip.errors import DclipError, need, one_line
+from dclip.models.folders import parts, weights_file
 from dclip.models.header import is_ours
+from dclip.models.inert import Inert
 
 # Names under which the weights lie in a larger object, and under which their running average does.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _AVERAGES = {"ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model"}
-_FOLDER_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _LFS = b"version https://git-lfs"
 
 
@@ -40,6 +43,35 @@ def is_foreign(path: str | Path) -> bool:
     return path.is_dir() or (path.is_file() and not is_ours(path))
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds.
+
+    Attributes:
+        state: the weights.
+        average: their running average, where there is one beside them.
+        facts: everything else, by its name: numbers, texts, ``Inert`` objects.
+    """
+
+    state: dict[str, Tensor]
+    average: dict[str, Tensor] | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+# Modules whose objects lie beside weights as settings and counters: they become ``Inert``.
+_SETTINGS = (
+    "argparse",
+    "omegaconf",
+    "pydantic",
+    "tensorfn",
+    "config",
+    "numpy",
+    "pathlib",
+    "typing",
+)
+_COUNTERS = ("collections.defaultdict", "builtins.int", "builtins.dict", "builtins.list")
+
+
 def read_foreign(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a foreign file on the CPU.
 
@@ -48,25 +80,43 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     are read as tensors only: what would run code is refused. DclipError in one line for a file that
     is damaged, or is something else.
     """
+    return read_contents(path).state
+
+
+def read_contents(path: str | Path) -> Contents:
+    """The tensors of a foreign file, as :func:`read_foreign`, with what lies beside them."""
     file = weights_file(path)
-    _refuse_text(file)
-    return _bare(_unwrap(_content(file), file), file)
+    whole: dict[str, Tensor] = {}
+    shards = parts(file)
+    for shard in shards:
+        _refuse_text(shard)
+    if shards == [file]:
+        return _contents(_content(file), file)
+    for shard in shards:
+        whole |= _bare(_unwrap(_content(shard), shard), shard)
+    return Contents(whole)
 
 
-def weights_file(path: str | Path) -> Path:
-    """The file that holds the weights: the path, or the file inside a diffusers folder."""
-    path = Path(path).expanduser()
-    if not path.is_dir():
-        need(path.is_file(), f"{path} does not exist; give a checkpoint file or a diffusers folder")
-        return path
-    for folder in (path, path / "unet"):
-        for name in _FOLDER_FILES:
-            if (folder / name).is_file():
-                return folder / name
-    raise DclipError(
-        f"{path} holds no {' or '.join(_FOLDER_FILES)}, neither there nor in unet/; "
-        "give a diffusers folder"
-    )
+def _contents(content: object, file: Path) -> Contents:
+    state = _bare(_unwrap(content, file), file)
+    if not isinstance(content, Mapping):
+        return Contents(state)
+    average = None
+    facts = {}
+    for name, value in content.items():
+        if name in _AVERAGES and isinstance(value, Mapping):
+            average = _tensors_of(value) or None
+        elif not isinstance(value, Tensor | Mapping):
+            facts[str(name)] = value
+    return Contents(state, average, facts)
+
+
+def _tensors_of(content: Mapping[object, object]) -> dict[str, Tensor]:
+    tensors = {}
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Tensor):
+            tensors[key] = value
+    return _without_module(tensors)
 
 
 # ------------------------------------------------------------ read
@@ -115,10 +165,24 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _read_pickle(file: Path) -> object:
     try:
-        content: object = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_inert(file)):
+            content: object = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle may raise anything
         raise _refused(file, error) from error
     return content
+
+
+def _inert(file: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """A stand-in for every class of settings in a pickle, under its name: nothing is imported."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    except Exception:  # an old format, or broken: what reads it says so
+        return []
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []
+    for name in names:
+        if name.split(".")[0] in _SETTINGS or name in _COUNTERS:
+            stand_ins.append((Inert, name))
+    return stand_ins
 
 
 def _refused(file: Path, error: Exception) -> DclipError:
@@ -174,6 +238,10 @@ def _bare(content: Mapping[object, object], file: Path) -> dict[str, Tensor]:
         "give a file with the state dict alone",
     )
     need(bool(state), f"{file} holds no tensors; fetch it again")
-    while all(key.startswith("module.") for key in state):
+    return _without_module(state)
+
+
+def _without_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    while state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state

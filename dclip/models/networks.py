@@ -9,8 +9,9 @@ from torch import nn
 
 from dclip.config import Config, Speed
 from dclip.data.domains import domain_of
-from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model, load_parser
+from dclip.models.checkpoints import load_clip, load_hinted, load_identity, load_judge, load_parser
 from dclip.models.clip import ClipModel
+from dclip.models.hints import hints_of
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
 from dclip.models.needed import NetworkNames
@@ -42,7 +43,7 @@ class Networks:
 def build_networks(cfg: Config, names: NetworkNames) -> Networks:
     """Load the networks of these names; ``dclip.prepare.networks`` says which a run needs."""
     device = device_of(cfg.trainer)
-    model = load_model(cfg.checkpoint.name, cfg.checkpoint.head_dim, cfg.checkpoint.image_size)
+    model = load_hinted(cfg.checkpoint.name, hints_of(cfg.checkpoint))
     model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     size = domain_of(cfg.dataset).size
     if size not in (None, model.image_size):  # somebody's own model and input=

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,17 @@ from torch import Tensor, nn
 
 from dclip.diffusion.sampler import Prediction
 from dclip.diffusion.schedule import Schedule
+from dclip.errors import need
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
+# What a network may predict, as eps: (its output, x_t, alpha_bar [N,1,1,1]) -> eps.
+# v = sqrt(a) eps - sqrt(1 - a) x0 (Salimans & Ho 2022, appendix D).
+PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "epsilon": lambda out, x, a: out,
+    "v": lambda out, x, a: a.sqrt() * out + (1 - a).sqrt() * x,
+    "x0": lambda out, x, a: (x - a.sqrt() * out) / (1 - a).sqrt(),
+}
 
 # 3.7 M parameters: the ToonFaces model
 TOONFACES_UNET: dict[str, Any] = {
@@ -44,6 +53,7 @@ class ModelInfo:
     variance: str = "fixed_small"
     schedule: Schedule = field(default_factory=Schedule)
     notes: dict[str, Any] = field(default_factory=dict)
+    prediction: str = "epsilon"  # a key of PREDICTIONS
 
 
 class DiffusionModel(nn.Module):
@@ -99,19 +109,81 @@ class DiffusionModel(nn.Module):
         A variance fraction is there if the network has learned one.
         """
         out, channels = self.output(x, t), x.shape[1]
-        eps = out[:, :channels]
+        eps = self._eps(out[:, :channels], x, t)
         if self.info.variance == "learned_range":
             return Prediction(eps, out[:, channels:])
         return Prediction(eps)
+
+    def _eps(self, out: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """What the network predicts, as noise."""
+        if self.info.prediction == "epsilon":
+            return out
+        return PREDICTIONS[self.info.prediction](out, x, self.schedule.alpha_bar_at(t))
 
     def eps(self, x: Tensor, t: Tensor) -> Tensor:
         """Predicted noise of x_t at t, in the shape of x."""
         return self.predict(x, t).eps
 
 
-def build_unet(config: dict[str, Any]) -> nn.Module:
-    """A diffusers ``UNet2DModel`` from its configuration (random weights)."""
-    from diffusers import UNet2DModel
+# What networks that are not of RGB images are, by the channels that go in.
+_OTHERS = {
+    1: "greyscale images",
+    4: "the latents of an autoencoder",
+    6: "an image beside another one, as for super-resolution or self-conditioning",
+}
 
-    unet: nn.Module = UNet2DModel(**config)
+
+def check_channels(config: Mapping[str, Any], source: str) -> None:
+    """Refuse a network that is not of RGB images alone.
+
+    Raises:
+        DclipError: it does not take 3 channels, or gives neither 3 nor, with its variance, 6.
+    """
+    into, out = int(config.get("in_channels", 3)), int(config.get("out_channels", 3))
+    what = ""
+    if into in _OTHERS:
+        what = f" ({_OTHERS[into]})"
+    need(
+        into == 3 and out in (3, 6),
+        f"{source} is a network of {into} channels in{what} and {out} out; "
+        "dclip edits RGB images: 3 in, and 3 out (6 with a learned variance), are needed",
+    )
+
+
+def build_unet(config: dict[str, Any]) -> nn.Module:
+    """The U-Net of a configuration (random weights).
+
+    It is diffusers' ``UNet2DModel``, unless ``network`` names another of ``NETWORKS``.
+    ``attention_heads`` is the number of heads of every attention layer, where that is what all
+    have in common, and not the channels of a head.
+    """
+    settings = dict(config)
+    network = settings.pop("network", "diffusers")
+    return NETWORKS[network](settings)
+
+
+def _diffusers(settings: dict[str, Any]) -> nn.Module:
+    from diffusers import UNet2DModel
+    from diffusers.models.attention_processor import Attention
+
+    heads = settings.pop("attention_heads", None)
+    unet: nn.Module = UNet2DModel(**settings)
+    if heads is None:
+        return unet
+    for module in unet.modules():
+        if isinstance(module, Attention):
+            module.heads = heads
+            module.scale = (module.inner_dim / heads) ** -0.5
     return unet
+
+
+def _lucidrains(settings: dict[str, Any]) -> nn.Module:
+    from dclip.models.lucidrains import LinearUnet
+
+    return LinearUnet(**settings)
+
+
+NETWORKS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
+    "diffusers": _diffusers,
+    "lucidrains": _lucidrains,
+}

@@ -50,7 +50,14 @@ REMOVED: tuple[Removed, ...] = (
 )
 
 # Settings of later versions with the value that changes nothing: hashes are as they were before.
-LATER: dict[str, object] = {"metric.axioms": 0}
+LATER: dict[str, object] = {
+    "metric.axioms": 0,
+    "checkpoint.heads": None,
+    "checkpoint.label": None,
+    "checkpoint.prediction": None,
+    "checkpoint.schedule": None,
+    "checkpoint.timesteps": None,
+}
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
 MOVED: dict[str, str] = {}
@@ -69,7 +76,7 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     for path, value in LATER.items():
         owner, last = _owner(result, path)
         if owner is not None and owner.get(last) == value:
-            owner.pop(last)
+            owner.pop(last, None)
     return result
 
 

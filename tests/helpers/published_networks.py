@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dclip.models import convert as c
+from dclip.models.hints import Hints
 from dclip.models.recognise import recognise
 from dclip.models.unet import build_unet
 
@@ -157,15 +158,18 @@ class AdmBlock(nn.Module):
 
 
 class AdmAttention(nn.Module):
-    def __init__(self, width, head_dim):
+    def __init__(self, width, head_dim, parts_first=False):
         super().__init__()
-        self.head_dim = head_dim
+        self.head_dim, self.parts_first = head_dim, parts_first
         self.norm, self.qkv = nn.GroupNorm(32, width), nn.Conv1d(width, 3 * width, 1)
         self.proj_out = nn.Conv1d(width, width, 1)
 
     def forward(self, x):
         flat = x.flatten(2)
         qkv = self.qkv(self.norm(flat))
+        if self.parts_first:  # the new order: q, k, v first, then heads
+            thirds = [part.split(self.head_dim, dim=1) for part in qkv.chunk(3, dim=1)]
+            qkv = torch.cat([torch.cat(head, 1) for head in zip(*thirds, strict=True)], 1)
         heads = []
         for rows in qkv.split(3 * self.head_dim, dim=1):  # legacy order: heads first, then q, k, v
             q, k, v = rows.split(self.head_dim, dim=1)
@@ -211,6 +215,8 @@ class AdmNet(nn.Module):
         classes=None,
         updown=True,
         scale_shift=True,
+        heads=None,
+        parts_first=False,
     ):
         super().__init__()
         widths, emb = [int(ch * m) for m in mult], 4 * ch
@@ -222,12 +228,15 @@ class AdmNet(nn.Module):
         def block(cin, cout, change=None):
             return AdmBlock(cin, cout, emb, change, scale_shift)
 
+        def attend(width):
+            return AdmAttention(width, width // heads if heads else head_dim, parts_first)
+
         width = widths[0]
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, width, 3, padding=1)])])
         skips = [width]
         for level, wide in enumerate(widths):
             for _ in range(layers):
-                attn = [AdmAttention(wide, head_dim)] if level in attention else []
+                attn = [attend(wide)] if level in attention else []
                 self.input_blocks.append(nn.ModuleList([block(width, wide), *attn]))
                 width = wide
                 skips.append(width)
@@ -237,14 +246,14 @@ class AdmNet(nn.Module):
                 )
                 skips.append(width)
         self.middle_block = nn.ModuleList(
-            [block(width, width), AdmAttention(width, head_dim), block(width, width)]
+            [block(width, width), attend(width), block(width, width)]
         )
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for j in range(layers + 1):
                 parts = [block(width + skips.pop(), widths[level])]
                 width = widths[level]
-                parts += [AdmAttention(width, head_dim)] if level in attention else []
+                parts += [attend(width)] if level in attention else []
                 if level and j == layers:
                     parts.append(block(width, width, "up") if updown else AdmUp(width))
                 self.output_blocks.append(nn.ModuleList(parts))
@@ -252,10 +261,12 @@ class AdmNet(nn.Module):
             nn.GroupNorm(32, width), nn.SiLU(), nn.Conv2d(width, out, 3, padding=1)
         )
 
-    def forward(self, x, t):
+    def forward(self, x, t, y=None):
         half = self.ch // 2
         angles = t.float()[:, None] * torch.exp(-math.log(10000) * torch.arange(half) / half)
         emb = self.time_embed(torch.cat([angles.cos(), angles.sin()], 1))
+        if y is not None:
+            emb = emb + self.label_emb(y)
         h, skips = x, []
         for layers in self.input_blocks:
             h = run(layers, h, emb)
@@ -284,7 +295,7 @@ def random_net(kind, seed=0, **settings):
 
 
 def built(state, **options):
-    recognised = recognise(state, **options)
+    recognised = recognise(state, Hints(**options))
     unet = build_unet(recognised.unet)
     unet.load_state_dict(c.convert(state, recognised))
     return unet.eval()

@@ -4,11 +4,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dclip.diffusion.schedule import Schedule
 from dclip.errors import DclipError
 from dclip.models import convert as c
 from dclip.models.checkpoints import load_model
-from dclip.models.recognise import recognise
-from dclip.models.unet import build_unet
+from dclip.models.hints import Hints
+from dclip.models.recognise import PUBLISHED as PUBLISHED_NETWORKS
+from dclip.models.recognise import Published, Shapes, recognise
+from dclip.models.saved import model_header, save_weights
+from dclip.models.unet import ModelInfo, build_unet
+from helpers.networks import tiny_unet
 from helpers.published_networks import ADM, DDIM, AdmNet, DdimNet, built, difference, random_net
 
 # ---------------------------------------------------------------------------------------------------- the networks agree
@@ -46,9 +51,7 @@ def test_an_adm_network_converts_to_the_same_function(more):
 
 def test_time_channels_that_differ_from_the_first_width_convert_to_the_same_function():
     # as ImageNet-512: 256 time channels, 128 in the first level
-    net = random_net(
-        AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
-    )
+    net = random_net(AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64)
     unet = built(net.state_dict())
     assert unet.time_proj.weight.shape == (1000, 128)
     assert difference(net, unet, size=8, times=(0, 1, 2, 333, 601, 998, 999)) < 1e-5
@@ -79,11 +82,87 @@ def test_two_heads_in_a_ddim_network_would_compute_something_else(ddim):
     assert difference(ddim, unet.eval()) > 1e-4
 
 
-def test_the_class_embedding_is_left_out_on_purpose_and_said():
+@pytest.mark.parametrize("label", [0, 4])
+def test_a_class_conditional_network_becomes_that_of_its_class(label):
     net = random_net(AdmNet, **ADM, classes=5)
-    found = recognise(net.state_dict(), head_dim=32)
-    assert found.unused == ("label_emb.weight",)
-    assert difference(net, built(net.state_dict(), head_dim=32)) < 1e-5
+    unet = built(net.state_dict(), head_dim=32, label=label)
+
+    def of_class(x, t):
+        return net(x, t, torch.full_like(t, label))
+
+    assert difference(of_class, unet) < 1e-5
+    assert difference(net, unet) > 1e-3
+
+
+def test_a_class_that_is_missing_or_not_there_is_refused(ddim):
+    net = random_net(AdmNet, **ADM, classes=5)
+    with pytest.raises(
+        DclipError, match=r"class-conditional .*5 classes.*checkpoint\.label=N, 0 to 4"
+    ):
+        built(net.state_dict(), head_dim=32)
+    with pytest.raises(
+        DclipError, match=r"checkpoint\.label=5: this network has the classes 0 to 4"
+    ):
+        built(net.state_dict(), head_dim=32, label=5)
+    with pytest.raises(DclipError, match=r"checkpoint\.label=0: this network has no classes"):
+        built(ddim.state_dict(), label=0)
+
+
+def test_heads_may_be_as_many_on_every_level():
+    net = random_net(AdmNet, **(ADM | {"attention": (1, 2)}), heads=4)
+    assert difference(net, built(net.state_dict(), heads=4)) < 1e-5
+    assert difference(net, built(net.state_dict(), head_dim=32)) > 1e-4
+    with pytest.raises(DclipError, match=r"checkpoint\.heads=5 does not divide 32 channels"):
+        built(net.state_dict(), heads=5)
+
+
+def test_a_known_network_has_its_attention_order_its_noise_and_its_steps(monkeypatch):
+    """As ImageNet-64 of guided diffusion, and those of improved diffusion, whose steps are quarters."""
+    shapes = Shapes("adm", (32, 32, 64), 1, (2,), 6)
+    noise = Schedule(4000, kind="cosine")
+    known = Published("small", 16, schedule=noise, time_scale=0.25, heads=2, parts_first=True)
+    monkeypatch.setitem(PUBLISHED_NETWORKS, shapes, known)
+    net = random_net(AdmNet, **ADM, heads=2, parts_first=True)
+    found = recognise(net.state_dict())
+    assert (found.schedule, found.unet["num_train_timesteps"]) == (noise, 4000)
+
+    def quarters(x, t):
+        return net(x, t / 4)
+
+    assert difference(quarters, built(net.state_dict()), times=(0, 1, 17, 2000, 3999)) < 1e-5
+
+
+FAMOUS = {  # by the flags of their README
+    "ImageNet 64 (ADM)": ((192, (1, 2, 3, 4), 3, (1, 2, 3)), 64, "cosine", 1000, None),
+    "ImageNet 128 (ADM)": ((256, (1, 1, 2, 3, 4), 2, (2, 3, 4)), 128, "linear", 1000, 4),
+    "ImageNet or LSUN 256 (ADM)": (
+        (256, (1, 1, 2, 2, 4, 4), 2, (3, 4, 5)),
+        256,
+        "linear",
+        1000,
+        None,
+    ),
+    "ImageNet 64 (improved diffusion)": ((128, (1, 2, 3, 4), 3, (2, 3)), 64, "cosine", 4000, 4),
+    "CIFAR-10 (improved diffusion)": ((128, (1, 2, 2, 2), 3, (1, 2)), 32, "cosine", 4000, 4),
+    "LSUN bedroom 256 (improved diffusion)": (
+        (128, (1, 1, 2, 2, 4, 4), 2, (4,)),
+        256,
+        "linear",
+        1000,
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAMOUS)
+def test_what_the_shapes_of_famous_networks_do_not_tell_is_known(name):
+    args, size, kind, steps, heads = FAMOUS[name]
+    with torch.device("meta"):
+        found = recognise(AdmNet(*args, 64).state_dict())
+    assert (found.notes["model"], found.unet["sample_size"]) == (name, size)
+    assert (found.schedule.kind, found.schedule.steps) == (kind, steps)
+    assert found.unet.get("attention_heads") == heads
+    assert found.variance == "learned_range"
 
 
 SIX = (1, 1, 2, 2, 4, 4)
@@ -240,7 +319,7 @@ def test_many_offenders_are_counted_in_one_line(ddim):
 def test_half_precision_weights_become_float32_and_the_source_stays_as_it_was(adm):
     half = {k: v.half() for k, v in adm.state_dict().items()}
     before = {k: v.clone() for k, v in half.items()}
-    weights = c.convert(half, recognise(half, head_dim=64))
+    weights = c.convert(half, recognise(half, Hints(head_dim=64)))
     for value in weights.values():
         assert value.dtype == torch.float32
         value.zero_()
@@ -255,7 +334,7 @@ def test_half_precision_weights_become_float32_and_the_source_stays_as_it_was(ad
 def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
     path = tmp_path / "dog_bear_t500.pth"
     torch.save(adm.state_dict(), path)
-    unet, info = c.load_foreign(path, head_dim=32, image_size=16)
+    unet, info = c.load_foreign(path, Hints(head_dim=32, image_size=16))
     assert not unet.training
     assert difference(adm, unet) < 1e-5
     assert (info.name, info.variance, info.notes["t0"], info.notes["source"]) == (
@@ -264,7 +343,7 @@ def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
         500,
         path.name,
     )
-    model = load_model(str(c.converted(path, head_dim=32, image_size=16)))
+    model = load_model(str(c.converted(path, Hints(head_dim=32, image_size=16))))
     assert (model.image_size, model.info.variance, model.info.notes["t0"]) == (
         16,
         "learned_range",
@@ -275,14 +354,52 @@ def test_a_foreign_file_becomes_one_of_ours(adm, tmp_path):
     assert torch.allclose(model.predict(x, t).fraction, adm(x, t)[:, 3:], atol=1e-5)
 
 
-def test_the_time_table_and_the_class_embedding_survive_the_file(tmp_path):
+def test_the_time_table_and_the_class_survive_the_file(tmp_path):
     net = random_net(
         AdmNet, ch=256, mult=(0.5, 0.25), layers=1, attention=(1,), head_dim=64, classes=3
     )
     save_file(net.state_dict(), tmp_path / "net.safetensors")
-    model = load_model(str(c.converted(tmp_path / "net.safetensors")))
+    model = load_model(str(tmp_path / "net.safetensors"), label=2)
     assert model.info.notes["unused"] == ["label_emb.weight"]
-    assert difference(net, model.unet, size=8) < 1e-5
+
+    def of_class(x, t):
+        return net(x, t, torch.full_like(t, 2))
+
+    assert difference(of_class, model.unet, size=8) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("out", "into", "said"),
+    [(1, 1, r"1 channels in \(greyscale images\)"), (4, 4, "latents"), (3, 6, "super-resolution")],
+)
+def test_networks_that_are_not_of_rgb_images_are_refused(tmp_path, out, into, said):
+    net = random_net(DdimNet, **DDIM, out=out)
+    net.conv_in = torch.nn.Conv2d(into, 32, 3, padding=1)
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(DclipError, match=said + ".*dclip edits RGB images") as caught:
+        load_model(str(tmp_path / "net.pth"))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_of_ours_with_other_channels_is_refused(tmp_path):
+    info = ModelInfo("grey", {**tiny_unet(), "in_channels": 1, "out_channels": 1})
+    save_weights(tmp_path / "grey.safetensors", build_unet(info.unet), model_header(info))
+    with pytest.raises(DclipError, match=r"grey\.safetensors is a network of 1 channels in"):
+        load_model(str(tmp_path / "grey.safetensors"))
+
+
+def test_what_a_file_does_not_tell_is_said_and_can_be_said(ddim, tmp_path, caplog):
+    torch.save(ddim.state_dict(), tmp_path / "net.ckpt")
+    with caplog.at_level("INFO", logger="dclip"):
+        load_model(str(tmp_path / "net.ckpt"))
+    assert "not a known model, read with image_size=32" in caplog.text
+    assert "schedule=linear, timesteps=1000, prediction=epsilon" in caplog.text
+    model = load_model(
+        str(tmp_path / "net.ckpt"), schedule="cosine", timesteps=4000, prediction="v"
+    )
+    assert (model.schedule, model.info.prediction) == (Schedule(4000, kind="cosine"), "v")
+    with pytest.raises(DclipError, match="schedule='karras' is not known; known: linear"):
+        load_model(str(tmp_path / "net.ckpt"), schedule="karras")
 
 
 def test_a_conversion_is_made_once_for_a_source_and_its_options(ddim, tmp_path, monkeypatch):
@@ -291,7 +408,7 @@ def test_a_conversion_is_made_once_for_a_source_and_its_options(ddim, tmp_path, 
     torch.save(ddim.state_dict(), path)
     first = c.converted(path)
     assert first.parent == tmp_path / "cache" / "converted"
-    assert c.converted(path, image_size=16) != first
+    assert c.converted(path, Hints(image_size=16)) != first
     with monkeypatch.context() as patch:
         patch.setattr(c, "load_foreign", lambda *a, **k: pytest.fail("converted again"))
         assert c.converted(path) == first

@@ -1,9 +1,10 @@
+import inspect
 import json
 import pickle
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dclip.errors import DclipError
@@ -11,6 +12,7 @@ from dclip.models import convert as c
 from dclip.models import foreign
 from dclip.models.checkpoints import load_model
 from dclip.models.recognise import recognise
+from dclip.models.scheduler import KNOWN
 from helpers.published_networks import Evil, built, difference
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -234,16 +236,18 @@ def test_the_schedule_and_the_variance_come_from_the_folder(folder):
 @pytest.mark.parametrize(
     ("file", "settings", "said"),
     [
+        ("scheduler_config.json", {"beta_schedule": "laplace"}, "beta_schedule=laplace"),
+        ("scheduler_config.json", {"prediction_type": "flow"}, "prediction_type=flow"),
+        ("scheduler_config.json", {"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr=True"),
+        ("scheduler_config.json", {"timestep_type": "continuous"}, "timestep_type=continuous"),
+        ("scheduler_config.json", {"variance_type": "learned"}, "variance_type=learned"),
         (
             "scheduler_config.json",
-            {"beta_schedule": "squaredcos_cap_v2"},
-            "beta_schedule=squaredcos",
+            {"beta_start": "x" * 999},
+            r"beta_start=x+\.\.\., where a number",
         ),
-        (
-            "scheduler_config.json",
-            {"prediction_type": "v_prediction"},
-            "prediction_type=v_prediction",
-        ),
+        ("scheduler_config.json", {"num_train_timesteps": 1}, "num_train_timesteps=1,"),
+        ("config.json", {"class_embed_type": "timestep"}, "class_embed_type=timestep"),
         (
             "config.json",
             {"_class_name": "UNet2DConditionModel"},
@@ -265,6 +269,196 @@ def test_a_folder_that_describes_something_else_is_refused(folder, file, setting
     change(folder / file, **settings)
     with pytest.raises(DclipError, match=said):
         c.load_foreign(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FlowMatchEulerDiscreteScheduler",
+        "CMStochasticIterativeScheduler",
+        "EDMEulerScheduler",
+        "ScoreSdeVeScheduler",
+        "KarrasVeScheduler",
+        "IPNDMScheduler",
+        "SomethingNewScheduler",
+    ],
+)
+def test_schedulers_of_other_training_are_refused_by_name(folder, name):
+    change(folder / "scheduler_config.json", _class_name=name, num_train_timesteps=1000)
+    with pytest.raises(DclipError, match=f"describes a {name}; networks of flow matching"):
+        c.load_foreign(folder)
+
+
+@pytest.mark.parametrize("name", sorted(set(KNOWN) - {"DPMSolverSDEScheduler"}))  # needs torchsde
+def test_every_known_scheduler_is_one_of_diffusers_with_these_betas(name):
+    import diffusers
+
+    kinds = inspect.signature(getattr(diffusers, name).__init__).parameters
+    assert (kinds["beta_start"].default, kinds["beta_end"].default) == KNOWN[name]
+    assert kinds["beta_schedule"].default == "linear"
+
+
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"])
+@pytest.mark.parametrize("steps", [1000, 50])
+def test_betas_are_those_of_diffusers(folder, kind, steps):
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(steps, beta_end=0.03, beta_schedule=kind)
+    theirs.save_pretrained(folder)
+    schedule = c.load_foreign(folder)[1].schedule
+    assert torch.allclose(schedule.alpha_bars.float(), theirs.alphas_cumprod, rtol=1e-4, atol=1e-8)
+    # the same as a table
+    change(folder / "scheduler_config.json", trained_betas=theirs.betas.tolist())
+    assert c.load_foreign(folder)[1].schedule.kind == schedule.kind
+
+
+def test_betas_of_no_known_schedule_are_refused_without_a_thousand_numbers(folder):
+    change(
+        folder / "scheduler_config.json", trained_betas=[0.001 * (i % 7 + 1) for i in range(1000)]
+    )
+    with pytest.raises(DclipError, match=r"trained_betas=\(1000 entries\)") as caught:
+        c.load_foreign(folder)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("settings", "prediction"),
+    [
+        ({"predict_epsilon": False}, "x0"),
+        ({"predict_epsilon": True}, "epsilon"),
+        ({"prediction_type": "sample"}, "x0"),
+        ({"prediction_type": "v_prediction"}, "v"),
+    ],
+)
+def test_what_a_network_predicts_becomes_noise(ddim, folder, settings, prediction):
+    change(folder / "scheduler_config.json", beta_schedule="squaredcos_cap_v2", **settings)
+    model = load_model(str(folder))
+    assert model.info.prediction == prediction
+    clean, noise = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 3, 16, 16)
+    t = torch.tensor([20, 900])
+    a = model.schedule.alpha_bars.float()[t][:, None, None, None]
+    x = a.sqrt() * clean + (1 - a).sqrt() * noise
+    answers = {"epsilon": noise, "x0": clean, "v": a.sqrt() * noise - (1 - a).sqrt() * clean}
+    model.unet = Answering(answers[prediction])
+    assert torch.allclose(model.eps(x, t), noise, atol=1e-4)
+
+
+class Answering(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x, t, return_dict):
+        return (self.answer,)
+
+
+# ------------------------------------------------------------ where things lie
+
+
+def saved(unet, folder, **options):
+    unet.save_pretrained(folder, **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("weights", "scheduler", "given"),
+    [
+        ("", "", ""),
+        ("", "scheduler", ""),
+        ("unet", "scheduler", ""),
+        ("unet_ema", "scheduler", ""),
+        ("unet_ema", "scheduler", "unet_ema"),
+        ("unet_ema", "scheduler", "unet_ema/diffusion_pytorch_model.safetensors"),
+        ("checkpoint-5/unet_ema", "scheduler", "checkpoint-5"),
+        ("checkpoint-5/unet_ema", "scheduler", "checkpoint-5/unet_ema"),
+    ],
+)
+def test_the_scheduler_is_found_wherever_diffusers_puts_it(
+    ddim, tmp_path, weights, scheduler, given
+):
+    built(ddim.state_dict()).save_pretrained(tmp_path / weights)
+    (tmp_path / scheduler).mkdir(exist_ok=True)
+    change(
+        tmp_path / scheduler / "scheduler_config.json",
+        beta_schedule="squaredcos_cap_v2",
+        variance_type="fixed_large",
+    )
+    change(tmp_path / "model_index.json", _class_name="DDPMPipeline")
+    model = load_model(str(tmp_path / given))
+    assert difference(ddim, model.unet) < 1e-5
+    assert (model.schedule.kind, model.info.variance) == ("cosine", "fixed_large")
+
+
+def test_a_folder_without_a_scheduler_says_what_is_assumed(folder, caplog):
+    with caplog.at_level("INFO", logger="dclip"):
+        load_model(str(folder))
+    assert "schedule=linear" in caplog.text
+
+
+def test_settings_of_a_running_average_are_idle(ddim, folder):
+    from diffusers.training_utils import EMAModel
+
+    average = EMAModel(built(ddim.state_dict()).parameters())
+    idle = {key: value for key, value in average.state_dict().items() if key != "shadow_params"}
+    change(folder / "config.json", **idle)
+    assert difference(ddim, load_model(str(folder)).unet) < 1e-5
+
+
+@pytest.mark.parametrize("safe", [True, False])
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize("shards", [False, True])
+def test_variants_and_shards_load(ddim, tmp_path, safe, variant, shards):
+    unet = built(ddim.state_dict())
+    if variant:
+        unet.half()
+    size = "300KB" if shards else "10GB"
+    unet.save_pretrained(tmp_path, safe_serialization=safe, variant=variant, max_shard_size=size)
+    assert len(list(tmp_path.glob("*-of-*"))) > 1 or not shards
+    model = load_model(str(tmp_path))
+    assert difference(ddim, model.unet) < (5e-3 if variant else 1e-5)
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_shards_that_are_missing_are_named_and_others_are_converted_anew(ddim, tmp_path):
+    built(ddim.state_dict()).save_pretrained(tmp_path, max_shard_size="300KB")
+    first = c.converted(tmp_path)
+    shard = sorted(tmp_path.glob("*-of-*"))[1]
+    other = {key: value + 1 for key, value in load_file(shard).items()}
+    save_file(other, shard)
+    assert c.converted(tmp_path) != first
+    with pytest.raises(DclipError, match="is one of several shards; give its folder"):
+        load_model(str(shard))
+    shard.unlink()
+    with pytest.raises(DclipError, match=f"lacks {shard.name}; fetch the whole folder"):
+        load_model(str(tmp_path))
+
+
+def test_several_variants_are_not_chosen_among(ddim, tmp_path):
+    for variant in ("fp16", "non_ema"):
+        built(ddim.state_dict()).save_pretrained(tmp_path, variant=variant)
+    with pytest.raises(DclipError, match=r"several variants .*fp16.*non_ema.*give one by its path"):
+        load_model(str(tmp_path))
+    file = tmp_path / "diffusion_pytorch_model.fp16.safetensors"
+    assert difference(ddim, load_model(str(file)).unet) < 1e-5
+
+
+def test_a_class_conditional_folder_needs_its_class(ddim, tmp_path):
+    from diffusers import UNet2DModel
+
+    plain = built(ddim.state_dict())
+    net = UNet2DModel(**{**plain.config, "num_class_embeds": 3})
+    net.load_state_dict(plain.state_dict(), strict=False)
+    net.eval().save_pretrained(tmp_path)
+    with pytest.raises(DclipError, match=r"3 classes.*checkpoint\.label=N, 0 to 2"):
+        load_model(str(tmp_path))
+    model, x, t = (
+        load_model(str(tmp_path), label=1),
+        torch.randn(2, 3, 16, 16),
+        torch.tensor([1, 9]),
+    )
+    theirs = net(x, t, class_labels=torch.tensor([1, 1]), return_dict=False)[0]
+    assert torch.allclose(model.eps(x, t), theirs, atol=1e-4)
+    assert not torch.allclose(load_model(str(tmp_path), label=2).eps(x, t), theirs, atol=1e-2)
 
 
 def test_diffusers_weights_without_their_configuration_are_recognised_but_not_converted(folder):

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from dclip.errors import DclipError
+from dclip.models.hints import Hints
 from dclip.models.recognise import recognise
 from helpers.published_networks import ADM, AdmNet, random_net
 
 
 def test_a_head_dim_that_does_not_divide_the_channels_is_refused(adm):
     with pytest.raises(DclipError, match="head_dim=48 does not divide 64 channels; give head_dim"):
-        recognise(adm.state_dict(), head_dim=48)
+        recognise(adm.state_dict(), Hints(head_dim=48))
 
 
 # ---------------------------------------------------------------------------------------------------- what is recognised
@@ -28,7 +29,7 @@ def test_a_ddim_state_dict_is_recognised_from_names_and_shapes(ddim):
 
 
 def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
-    found = recognise(adm.state_dict(), head_dim=32, image_size=64)
+    found = recognise(adm.state_dict(), Hints(head_dim=32, image_size=64))
     assert (found.format, found.variance) == ("adm", "learned_range")
     assert found.unet["down_block_types"] == (
         "ResnetDownsampleBlock2D",
@@ -46,7 +47,8 @@ def test_an_adm_state_dict_is_recognised_from_names_and_shapes(adm):
 
 def test_scale_shift_and_resampling_are_read_from_the_weights():
     plain = recognise(
-        random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(), head_dim=32
+        random_net(AdmNet, **ADM, updown=False, scale_shift=False, out=3).state_dict(),
+        Hints(head_dim=32),
     )
     assert plain.variance == "fixed_small"
     assert plain.unet["resnet_time_scale_shift"] == "default"
@@ -56,7 +58,7 @@ def test_scale_shift_and_resampling_are_read_from_the_weights():
 @pytest.mark.parametrize("size", [0, -4, 30])
 def test_an_image_size_that_cannot_be_halved_is_refused(ddim, size):
     with pytest.raises(DclipError, match=f"image_size={size} is impossible.*multiple of 4"):
-        recognise(ddim.state_dict(), image_size=size)
+        recognise(ddim.state_dict(), Hints(image_size=size))
 
 
 def test_strangers_and_nothing_are_refused():
