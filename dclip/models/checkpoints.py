@@ -29,6 +29,7 @@ from dclip.models.clip import (
 )
 from dclip.models.convert import converted
 from dclip.models.fetch import ensure
+from dclip.models.folders import scheduler_file, weights_file
 from dclip.models.foreign import is_foreign, read_foreign
 from dclip.models.header import read_header
 from dclip.models.hints import Hints
@@ -159,7 +160,7 @@ def _say_what_was_assumed(source: Path, info: ModelInfo) -> None:
         embeddings = [key for key in info.notes["unused"] if key.startswith("label_emb")]
         if embeddings:
             log.info("%s: its class embedding is left out, as published", source.name)
-    if info.notes.get("model") != "unknown":
+    if info.notes.get("model") != "unknown" and not _lacks_scheduler(source, info):
         return
     read = info.notes.get("assumed", {}) | {
         "schedule": info.schedule.kind,
@@ -169,6 +170,11 @@ def _say_what_was_assumed(source: Path, info: ModelInfo) -> None:
     }
     said = ", ".join(f"{name}={value}" for name, value in read.items() if value is not None)
     log.info("%s: not a known model, read with %s; checkpoint.* say otherwise", source.name, said)
+
+
+def _lacks_scheduler(source: Path, info: ModelInfo) -> bool:
+    file = weights_file(source)
+    return info.notes.get("format") == "diffusers" and scheduler_file(file) is None
 
 
 def _info(header: dict[str, Any]) -> ModelInfo:

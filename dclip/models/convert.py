@@ -550,8 +550,11 @@ def _notes(recognised: Recognised, path: str | Path, hints: Hints) -> dict[str, 
     }
     if recognised.unused:
         notes["unused"] = list(recognised.unused)
-    if hints.given():
-        notes["hints"] = hints.given()
+    hinted = hints.given()
+    for name in ("head_dim", "image_size"):  # the network's settings say them
+        hinted.pop(name, None)
+    if hinted:
+        notes["hints"] = hinted
     return notes
 
 
@@ -588,8 +591,7 @@ def _with_scheduler(file: Path, recognised: Recognised) -> Recognised:
     """
     place = scheduler_file(file)
     if place is None:
-        assumed = {"assumed": {"schedule": "linear"}, "model": "unknown"}
-        return replace(recognised, notes=recognised.notes | assumed)
+        return recognised
     training = read_training(read_object(place) or {})
     variance = recognised.variance
     if variance != "learned_range" and training.variance in ("fixed_small", "fixed_large"):

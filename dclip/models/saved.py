@@ -61,5 +61,14 @@ def file_digest(path: Path) -> str:
 
 
 def model_header(info: ModelInfo) -> dict[str, Any]:
-    """The header of a diffusion model's file."""
-    return {"kind": "ddpm", **asdict(info)}
+    """The header of a diffusion model's file.
+
+    What all models of earlier versions had is left out: files, and the hashes by which edits know
+    their model, are as they were.
+    """
+    header = {"kind": "ddpm", **asdict(info)}
+    if info.schedule.kind == "linear":
+        del header["schedule"]["kind"]
+    if info.prediction == "epsilon":
+        del header["prediction"]
+    return header

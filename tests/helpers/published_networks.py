@@ -245,9 +245,7 @@ class AdmNet(nn.Module):
                     nn.ModuleList([block(width, width, "down") if updown else AdmDown(width)])
                 )
                 skips.append(width)
-        self.middle_block = nn.ModuleList(
-            [block(width, width), attend(width), block(width, width)]
-        )
+        self.middle_block = nn.ModuleList([block(width, width), attend(width), block(width, width)])
         self.output_blocks = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for j in range(layers + 1):

@@ -213,3 +213,12 @@ def test_a_header_is_plain_json(nets):
     content = nets["model16"].read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"]["dclip"])["kind"] == "ddpm"
+
+
+def test_the_header_of_a_model_as_all_were_is_as_it_was():
+    """Edits know their model by the hash of its file: a new field in every header would change it."""
+    plain = model_header(ModelInfo("mine", tiny_unet()))
+    assert set(plain["schedule"]) == {"steps", "beta_start", "beta_end"}
+    assert "prediction" not in plain
+    other = model_header(ModelInfo("mine", {}, schedule=Schedule(kind="cosine"), prediction="v"))
+    assert (other["schedule"]["kind"], other["prediction"]) == ("cosine", "v")
