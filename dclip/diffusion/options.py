@@ -7,7 +7,7 @@ in both directions. ``docs/extend.md`` adds one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +28,15 @@ class Sampler(SamplerOption):
         """The step rule of inversion (``upward``) or generation."""
         raise NotImplementedError
 
+    def without_noise(self) -> Sampler:
+        """The sampler that takes the same steps and adds no noise; itself where none does.
+
+        Translation denoises with it (DiffusionCLIP, Algorithm 4): the edit's noise is the edit's.
+        """
+        if not self.is_random:
+            return self
+        return Ddim(self.t0, self.s_for, self.s_gen, self.final_step, self.grid, self.encode)
+
 
 @option("sampler", "ddim")
 @dataclass
@@ -44,6 +53,10 @@ class Ddim(Sampler):
     def is_random(self) -> bool:
         """With ``eta`` above 0."""
         return self.eta > 0
+
+    def without_noise(self) -> Sampler:
+        """``eta`` 0, and all else as it is."""
+        return replace(self, eta=0.0)
 
     def rule(self, upward: bool) -> Solver:
         """Upward without noise."""
@@ -217,6 +230,11 @@ def written_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         return dict(settings)
     own = {"solver", *(field.name for field in fields(option))}
     return {key: value for key, value in settings.items() if key in own}
+
+
+def without_noise(options: SamplerOption) -> Sampler:
+    """The same steps without noise."""
+    return _sampler(options).without_noise()
 
 
 def inverter_of(options: SamplerOption) -> Solver:

@@ -1,7 +1,8 @@
 """Unseen images into the model's domain: noise and denoise with the original model, in rounds.
 
-DiffusionCLIP, Sec. 4.3; SDEdit. Each round noises to t0 and starts to denoise at t0: noise level and
-start agree (in the published code they are one apart).
+DiffusionCLIP, Sec. 4.3, Algorithm 4; SDEdit. Each round noises to t0 and starts to denoise at t0:
+noise level and start agree (in the published code they are one apart). Denoising adds no noise,
+whatever ``sampler`` says: its eta is the edit's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from dclip.config import TranslateTask
 from dclip.diffusion.noise import ImageNoise, add_noise
-from dclip.diffusion.options import pairs_of, solver_of
+from dclip.diffusion.options import pairs_of, solver_of, without_noise
 from dclip.diffusion.sampler import sample
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.run import Run
@@ -58,7 +59,7 @@ def into_domain(run: Run, task: TranslateTask, images: Images) -> Images:
     if task.rounds == 0:
         return Images(images.pixels, images.ids)
     cfg, model = run.cfg, run.model
-    options = replace(cfg.sampler, t0=task.t0, s_for=task.steps, s_gen=task.steps)
+    options = replace(without_noise(cfg.sampler), t0=task.t0, s_for=task.steps, s_gen=task.steps)
     rounds = Rounds(
         task.rounds,
         model.predict,

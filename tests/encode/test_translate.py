@@ -80,6 +80,18 @@ def test_rounds_go_on_from_each_other_with_new_noise(model, translating):
     assert float(second.pixels.abs().max()) <= 1
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "fixed_point", "ddpm", "ddpm sampler.noise_last=true"])
+def test_translation_adds_no_noise_whatever_the_edits_sampler_is(model, translating, sampler):
+    """DiffusionCLIP, Algorithm 4: the first stage is deterministic, eta is the edit's."""
+    words_ = sampler.split()
+    more = dict(word.split("=") for word in words_[1:])
+    if words_[0] != "ddpm":
+        more["sampler.eta"] = "1"
+    plain = domain(translating(), model, named())
+    noisy = domain(translating(sampler=words_[0], **more), model, named())
+    torch.testing.assert_close(noisy.pixels, plain.pixels, rtol=0, atol=0)
+
+
 def test_no_round_leaves_the_images_as_they_are(model, translating):
     images = named()
     assert torch.equal(domain(translating(task__rounds=0), model, images).pixels, images.pixels)
