@@ -55,6 +55,7 @@ from dclip.prepare.networks import networks
 from dclip.record.record import Record, recording
 from dclip.run import Run
 from dclip.text.known import warn_of_words
+from dclip.text.lengths import check_texts
 from dclip.types import Edited, Images
 
 __all__ = [
@@ -204,6 +205,7 @@ def finetune(images: Tensor, source: str, target: str, *settings: str) -> Path:
     with recording(cfg) as record:
         warn_of_words(cfg)
         run = Run(cfg, build_networks(cfg, networks(cfg)), record)
+        check_texts(cfg, run.networks)
         check_size(run.model, images)
         method = method_of(cfg)
         method.check_networks(cfg, run.networks)
@@ -412,6 +414,7 @@ def _options(
 
 
 def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
+    model.check_schedule()
     x = check_size(model, images).to(model.device)
     up, solver = pairs_of(options)[0], inverter_of(options)
     return denoise(model.predict, x, up, model.schedule, solver=solver)
@@ -425,6 +428,7 @@ def _generate(
     ids: Sequence[str] | None,
     seed: int,
 ) -> Tensor:
+    model.check_schedule()
     _check_latents(model, latents)
     noise = ImageNoise(list(ids or _ids(len(latents))), seed)
     down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)

@@ -23,6 +23,7 @@ from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.text.known import warn_of_words
+from dclip.text.lengths import check_texts
 
 
 def run(cfg: config.Config) -> Path:
@@ -34,7 +35,9 @@ def run(cfg: config.Config) -> Path:
         if isinstance(cfg.task, config.PretrainTask):
             train_network(cfg, cfg.task, record)
         else:
-            TASKS[type(cfg.task)](Run(cfg, build_networks(cfg, networks(cfg)), record))
+            built = build_networks(cfg, networks(cfg))
+            check_texts(cfg, built)
+            TASKS[type(cfg.task)](Run(cfg, built, record))
     return record.folder
 
 

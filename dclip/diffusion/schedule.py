@@ -23,6 +23,7 @@ from torch import Tensor
 from dclip.config import FinalStep, Grid
 
 CLEAN = -1  # the timestep of the clean image
+STEPS = 1000  # timesteps of every model that is known; settings such as t0 count in these
 
 
 Pair = tuple[int, int]
@@ -39,7 +40,7 @@ class Schedule:
             whose formula has them.
     """
 
-    steps: int = 1000
+    steps: int = STEPS
     beta_start: float = 1e-4
     beta_end: float = 0.02
     kind: str = "linear"
@@ -132,7 +133,7 @@ KINDS: dict[str, Callable[[Schedule], Array]] = {
 _ALPHA_BARS = HO.alpha_bars  # grids are chosen on the schedule that all known models share
 
 
-def check_steps(t0: int, steps: int, what: str = "steps", total: int = 1000) -> None:
+def check_steps(t0: int, steps: int, what: str = "steps", total: int = STEPS) -> None:
     """ValueError unless 0 < t0 <= T-1 and 2 <= steps <= t0 + 1 (more would visit a timestep twice)."""
     if not 0 < t0 < total:
         raise ValueError(

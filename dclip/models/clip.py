@@ -6,7 +6,7 @@ import gzip
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,17 @@ CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
 }
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A tokenizer that says how long a text is before it cuts it off."""
+
+    context_length: int
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, without its start and its end."""
+        ...
+
+
 class ClipModel(nn.Module):
     """A frozen open_clip model with the mean, std, size and tokenizer that belong to its weights.
 
@@ -98,25 +109,51 @@ class ClipModel(nn.Module):
         """Images [N,3,H,W] in [-1, 1] -> CLIP's input.
 
         The shorter side is scaled to ``size`` (bicubic), the centre cropped, the values normalised.
+        As in OpenAI's preprocessing (torchvision's Resize and CenterCrop), the longer side is
+        truncated to whole pixels, and the crop's offset is rounded, halves to even.
         """
         x = (images.float() + 1) / 2
         h, w = x.shape[-2:]
         if min(h, w) != self.size:
-            scale = self.size / min(h, w)
-            new = (max(self.size, round(h * scale)), max(self.size, round(w * scale)))
+            new = self._scaled(h, w), self._scaled(w, h)
             x = F.interpolate(x, new, mode="bicubic", antialias=self.antialias, align_corners=False)
-        top, left = (x.shape[-2] - self.size) // 2, (x.shape[-1] - self.size) // 2
+        top, left = self._offset(x.shape[-2]), self._offset(x.shape[-1])
         x = x[..., top : top + self.size, left : left + self.size]
         return (x - self.mean) / self.std
+
+    def _scaled(self, side: int, other: int) -> int:
+        """A side in pixels once the shorter of the two has ``size``."""
+        return int(self.size * side / min(side, other))
+
+    def _offset(self, side: int) -> int:
+        """Where the middle square begins."""
+        return round((side - self.size) / 2)
 
     def image_features(self, images: Tensor) -> Tensor:
         """Unit features [N, D] of images [N,3,H,W] in [-1, 1]; gradients reach the pixels."""
         features: Tensor = self.clip.encode_image(self.preprocess(images))
         return F.normalize(features.float(), dim=-1)
 
+    def check_lengths(self, texts: Sequence[str], what: str = "a text") -> None:
+        """DclipError for a text longer than the context, which would be cut off without a word.
+
+        ``what`` is the setting that holds them.
+        """
+        tokenizer = self.tokenizer
+        if not isinstance(tokenizer, CountsTokens):
+            return
+        for text in texts:
+            used = len(tokenizer.encode(text)) + 2  # start and end of text
+            if used > tokenizer.context_length:
+                raise DclipError(
+                    f"{what} is too long for the CLIP {self.name!r}: {used} tokens, it reads "
+                    f"{tokenizer.context_length} ({text[:60]!r}...); shorten it"
+                )
+
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """Unit features [N, D] of texts."""
+        """Unit features [N, D] of texts. DclipError for one that is longer than the context."""
+        self.check_lengths(texts)
         tokens = self.tokenizer(list(texts)).to(self.mean.device)
         return F.normalize(self.clip.encode_text(tokens).float(), dim=-1)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dclip.diffusion.sampler import Prediction
-from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.schedule import STEPS, Schedule
 from dclip.errors import need
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
@@ -77,6 +77,16 @@ class DiffusionModel(nn.Module):
     def schedule(self) -> Schedule:
         """The noise schedule that the model was trained with."""
         return self.info.schedule
+
+    def check_schedule(self) -> None:
+        """DclipError for a schedule of another length than that in which all settings count."""
+        steps = self.schedule.steps
+        need(
+            steps == STEPS,
+            f"{self.info.name} was trained with a schedule of {steps:,} timesteps; t0 and all "
+            f"other timesteps of dclip are those of {STEPS:,}, and would mean other amounts of "
+            f"noise there; give a model of {STEPS:,} timesteps",
+        )
 
     @property
     def image_size(self) -> int:

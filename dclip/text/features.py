@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -14,33 +13,6 @@ from dclip import losses
 from dclip.errors import DclipError
 from dclip.models.clip import ClipModel
 from dclip.text.prompts import Prompt, same_text
-
-
-@runtime_checkable
-class CountsTokens(Protocol):
-    """A tokenizer that says how long a text is before it cuts it off."""
-
-    context_length: int
-
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text, without its start and its end."""
-        ...
-
-
-def check_lengths(clip: ClipModel, prompts: Sequence[Prompt]) -> None:
-    """DclipError for a text longer than CLIP's context, which would be cut off without a word."""
-    tokenizer = clip.tokenizer
-    if not isinstance(tokenizer, CountsTokens):
-        return
-    for prompt in prompts:
-        for text in prompt.texts:
-            used = len(tokenizer.encode(text)) + 2  # start and end of text
-            if used > tokenizer.context_length:
-                raise DclipError(
-                    "a text of guidance.targets or guidance.distractors is too long for the CLIP "
-                    f"{clip.name!r}: {used} tokens, it reads {tokenizer.context_length} "
-                    f"({text[:60]!r}...); shorten it"
-                )
 
 
 @dataclass(frozen=True)
@@ -88,8 +60,11 @@ def read_prompts(
     ``temperature`` unset is what CLIP was trained with. DclipError for a text longer than CLIP's
     context, or one that CLIP cannot tell from the source.
     """
-    check_lengths(clip, prompts)
     forms = losses.templates(templates)
+    sentences: list[str] = []
+    for prompt in prompts:
+        sentences += in_forms(prompt.texts, forms)
+    clip.check_lengths(sentences, "a text of guidance.targets or guidance.distractors")
     targets = _features(clip, [prompt.text for prompt in prompts], forms)
     distractors: list[Tensor] = []
     directions: list[tuple[Tensor, Tensor]] = []
@@ -104,12 +79,17 @@ def read_prompts(
     return PromptFeatures(clip, targets, tuple(distractors), temperature, tuple(directions))
 
 
-def _features(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
-    """Unit features [K, D] of K texts, averaged over the templates."""
+def in_forms(texts: Sequence[str], forms: Sequence[str]) -> list[str]:
+    """Every text in every template, text by text."""
     sentences: list[str] = []
     for text in texts:
         sentences += [form.format(text) for form in forms]
-    means = clip.text_features(sentences).view(len(texts), len(forms), -1).mean(1)
+    return sentences
+
+
+def _features(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
+    """Unit features [K, D] of K texts, averaged over the templates."""
+    means = clip.text_features(in_forms(texts, forms)).view(len(texts), len(forms), -1).mean(1)
     return F.normalize(means, dim=-1)
 
 

@@ -1,16 +1,22 @@
+import pytest
 import torch
 
+import dclip
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of, solver_of
 from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import Schedule
 from dclip.encode.invert import latent_path
+from dclip.errors import DclipError
 from dclip.metrics import functional
 from dclip.models.checkpoints import (
     load_model,
 )
 from dclip.models.networks import build_networks
+from dclip.models.saved import model_header, save_weights
+from dclip.models.unet import ModelInfo, build_unet
 from dclip.prepare.networks import networks
-from helpers.networks import write_tiny_model
+from helpers.networks import tiny_unet, write_tiny_model
 from helpers.runs import configure
 
 
@@ -76,3 +82,22 @@ def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():
 def test_a_processor_stays_exact():
     cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", "trainer.speed=fast")
     assert not build_networks(cfg, networks(cfg)).model.fast
+
+
+@pytest.mark.parametrize("steps", [100, 4000])
+def test_a_schedule_of_another_length_is_refused(tmp_path, steps):
+    """Every t0 counts in 1,000 steps: t0 = 500 of 4,000 would have half the noise."""
+    info, path = (
+        ModelInfo("mine", tiny_unet(), schedule=Schedule(steps)),
+        tmp_path / "a.safetensors",
+    )
+    save_weights(path, build_unet(info.unet), model_header(info))
+    cfg = configure(f"checkpoint.name={path}", "trainer=cpu")
+    x, other = torch.zeros(1, 3, 16, 16), load_model(str(path))
+    for call in (
+        lambda: build_networks(cfg, networks(cfg)),
+        lambda: dclip.invert(other, x, steps=2),
+        lambda: dclip.generate(other, x, steps=2),
+    ):
+        with pytest.raises(DclipError, match=f"mine was trained with a schedule of {steps:,}"):
+            call()
