@@ -21,11 +21,15 @@ from torch import Tensor
 
 
 def templates(name: str) -> list[str]:
-    """Prompt templates with one ``{}``: ``none``, or ``imagenet79`` from the list that open_clip ships."""
-    if name == "none":
-        return ["{}"]
+    """Prompt templates with one ``{}``: ``none``, ``a``, or ``imagenet79`` from the list that open_clip ships.
+
+    ``a`` puts "a " before the text, as the published latent optimisation does.
+    """
+    short = {"none": ["{}"], "a": ["a {}"]}
+    if name in short:
+        return short[name]
     if name != "imagenet79":
-        raise ValueError(f"no prompt templates are called {name!r}; choose none or imagenet79")
+        raise ValueError(f"no prompt templates are called {name!r}; choose none, a or imagenet79")
     from open_clip import OPENAI_IMAGENET_TEMPLATES
 
     made = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
@@ -79,12 +83,16 @@ def directional(edited: Tensor, source: Tensor, direction: Tensor, form: str = "
     ``form="cosine"`` is the paper's 1 - cos; ``"neg_log"`` the published code's -log((1 + cos) / 2), which pulls harder
     the further an image is from the direction.
     """
-    cosine = direction_cosine(edited, source, direction)
+    return _of_cosine(direction_cosine(edited, source, direction), form)
+
+
+def _of_cosine(cosine: Tensor, form: str) -> Tensor:
+    """The mean loss of cosines [N]: ``cosine`` or ``neg_log``."""
     if form == "cosine":
         return (1 - cosine).mean()
     if form == "neg_log":
         return -torch.log(((1 + cosine) / 2).clamp_min(1e-6)).mean()
-    raise ValueError(f"no directional loss is called {form!r}; choose cosine or neg_log")
+    raise ValueError(f"no loss of a cosine is called {form!r}; choose cosine or neg_log")
 
 
 def shift(edited: Tensor, source: Tensor, direction: Tensor, margin: float) -> Tensor:
@@ -97,9 +105,12 @@ def shift(edited: Tensor, source: Tensor, direction: Tensor, margin: float) -> T
     return (margin - (edited - source) @ direction).clamp_min(0).mean()
 
 
-def global_(edited: Tensor, text: Tensor) -> Tensor:
-    """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9)."""
-    return (1 - edited @ text).mean()
+def global_(edited: Tensor, text: Tensor, form: str = "cosine") -> Tensor:
+    """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9).
+
+    ``form="neg_log"`` is the published code's -log((1 + cos) / 2).
+    """
+    return _of_cosine(edited @ text, form)
 
 
 def l1(edited: Tensor, source: Tensor) -> Tensor:

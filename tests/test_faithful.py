@@ -146,3 +146,52 @@ def test_fine_tuning_that_is_faithful_is_complete_on_every_data_set(name):
     if "loss" in table5:
         chosen = (cfg.sampler.t0, cfg.loss.l1, cfg.loss.id)
         assert chosen == (table5.sampler.t0, table5.loss.l1, table5.loss.id)
+
+
+LATENT = {  # the latent optimisation of the published DiffusionCLIP code
+    "task.clip_x0": False,
+    "task.leak": 0,
+    "task.start": "images",
+    "task.published_pixels": False,
+    "sampler.solver": "ddim",
+    "sampler.s_for": 40,
+    "sampler.eta": 0,
+    "sampler.final_step": "to_clean",
+    "sampler.grid": "uniform",
+    "sampler.encode": "invert",
+    "guidance.templates": "a",
+    "method.s_opt": 6,
+    "method.lr": 2e-2,
+    "method.objective": "global_neg_log",
+    "method.clip": 3,
+    "method.unit_gradients": False,
+    "method.keep_best": False,
+    "method.stop_at": 1,
+    "method.patience": 1_000_000,
+    "method.l1": 0,
+    "method.id": 0,
+    "method.norm": 0,
+    "clip.antialias": False,
+}
+LATENT_OPEN = {  # the experiment's, or without influence on a latent
+    "task.name", "task.count", "task.paired",
+    "sampler.t0", "sampler.s_gen",
+    "guidance.targets", "guidance.weights", "guidance.distractors",
+    "method.steps", "method.batch", "method.checkpointing",
+    "clip.name", "clip.heldout",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "experiment=toonfaces_latent preset=faithful",
+        "experiment=toonfaces_latent preset=faithful_latent",
+        "experiment=cifar10_latent preset=faithful dataset=sampled",
+        "task=sample method=latent_opt preset=faithful",
+        "experiment=toonfaces_latent preset=[faithful]",
+    ],
+)
+def test_latent_optimisation_that_is_faithful_is_complete(words):
+    groups = ("task", "sampler", "guidance", "method", "clip")
+    check(settings(*words.split(), groups=groups), LATENT, LATENT_OPEN)

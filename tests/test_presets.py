@@ -11,7 +11,13 @@ from dclip.methods.diffusionclip.options import DiffusionClip, OneStep
 from helpers.networks import write_edit
 from helpers.runs import ROOT, SMALL, configure, words
 
-RECIPES = {"faithful", "faithful_guidance", "quick", "shared"}  # these set more than an objective
+RECIPES = {
+    "faithful",
+    "faithful_guidance",
+    "faithful_latent",
+    "quick",
+    "shared",
+}  # these set more than an objective
 PRESETS = sorted({p.stem for p in (ROOT / "conf" / "preset").glob("*.yaml")} - RECIPES)
 APPLIED = sorted(
     p.stem

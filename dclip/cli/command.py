@@ -32,6 +32,7 @@ from dclip.prepare.explain import explain
 from dclip.prepare.kinds import spelled
 from dclip.prepare.needs import obtain
 from dclip.prepare.paths import CONF
+from dclip.prepare.published import is_faithful, published
 
 # The first word (or task=WORD) of a command that is no run -> the module that takes the others.
 COMMANDS = {
@@ -89,7 +90,7 @@ def _dispatch(words: Sequence[str]) -> None:
     module = command_of(words)
     if module is None:
         plugins.load(plugins.named(words))
-        sys.argv[1:] = spelled(words)
+        sys.argv[1:] = _faithful(spelled(words))
         precheck(sys.argv[1:])
         _main()
         if _failures:
@@ -98,6 +99,16 @@ def _dispatch(words: Sequence[str]) -> None:
     if module != STUDY:
         words = words[1:]
     sys.exit(import_module(f"dclip.{module}").main(words))
+
+
+def _faithful(words: Sequence[str]) -> list[str]:
+    """The words, ``preset=faithful`` as the preset of their method."""
+    if not any(map(is_faithful, words)):
+        return list(words)
+    folder, rest = _config_dir(words)
+    jobs = [[*folder, *job] for job in _jobs(rest, _is_sweep(rest))]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return published(words, jobs)
 
 
 def command_of(words: Sequence[str]) -> str | None:

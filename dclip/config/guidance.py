@@ -65,7 +65,7 @@ class Guidance:
         )
         need(
             self.templates in TEMPLATES,
-            f"guidance.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}",
+            f"guidance.templates={self.templates} does not exist; choose {', '.join(TEMPLATES)}",
         )
 
 

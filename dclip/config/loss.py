@@ -36,7 +36,7 @@ class Loss:
         )
         need(
             self.templates in TEMPLATES,
-            f"loss.templates={self.templates} does not exist; choose {' or '.join(TEMPLATES)}",
+            f"loss.templates={self.templates} does not exist; choose {', '.join(TEMPLATES)}",
         )
 
     @property

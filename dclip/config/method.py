@@ -18,9 +18,11 @@ class MethodOption(Kind):
 
     Attributes:
         follows_prompts: whether it follows ``guidance.targets`` without a guidance.
+        published: the preset that computes as its published code does (``preset=faithful``).
     """
 
     follows_prompts: ClassVar[bool] = False
+    published: ClassVar[str] = "faithful"
 
 
 @dataclass

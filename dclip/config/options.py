@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 STORE = ConfigStore.instance()
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
-TEMPLATES = ("none", "imagenet79")
+TEMPLATES = ("none", "a", "imagenet79")
 
 
 class Kind:

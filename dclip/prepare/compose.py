@@ -18,6 +18,7 @@ from dclip.prepare.checks import to_config
 from dclip.prepare.explain import choices, explain, groups
 from dclip.prepare.kinds import spelled
 from dclip.prepare.paths import CONF
+from dclip.prepare.published import published
 
 SEARCHPATH = "hydra.searchpath="  # folders with configurations of one's own
 
@@ -55,6 +56,7 @@ def check_overrides(overrides: Sequence[str]) -> Config:
     try:
         plugins.load(plugins.named(overrides))
         overrides = spelled(overrides)
+        overrides = published(overrides, [overrides])
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(explain(error, overrides)) from error

@@ -57,6 +57,9 @@ LATER: dict[str, object] = {
     "checkpoint.prediction": None,
     "checkpoint.schedule": None,
     "checkpoint.timesteps": None,
+    "method.clip": 1.0,
+    "method.unit_gradients": True,
+    "method.keep_best": True,
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}

@@ -7,6 +7,7 @@ import torch
 from safetensors import safe_open
 
 from dclip.diffusion.noise import ImageNoise
+from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
@@ -126,6 +127,39 @@ def test_l1_keeps_the_image(model, clip):
 def test_a_diverged_optimisation_is_one_line(model, clip):
     with pytest.raises(DclipError, match=r"lower method\.lr"):
         optimised(model, clip, lr=1e30, checkpointing=False)
+
+
+def test_the_published_latent_optimisation(model, clip):
+    """DiffusionCLIP's code: Adam on raw gradients of 3 x -log((1 + cos) / 2) with "a TARGET"."""
+    options = configure("experiment=toonfaces_latent", "preset=faithful", "method.steps=3").method
+    start, pairs = latents(1), pairs_down(500, options.s_opt)
+    x = start.clone().requires_grad_()
+    adam = torch.optim.Adam([x], 2e-2)
+    text = clip.text_features(["a zombie"])[0]
+    for _ in range(3):
+        image = sample(model.predict, x, pairs, model.schedule)
+        cosine = clip.image_features(image)[0] @ text
+        adam.zero_grad()
+        (-3 * torch.log((1 + cosine) / 2)).backward()
+        adam.step()
+
+    chain = LatentChain(model, pairs, clip_x0=False)
+    objective = ClipObjective(options.pull, [read_prompts(clip, [Prompt("zombie")], "a")], [1.0])
+    with torch.no_grad():
+        before = chain(start)
+        expected = chain(x)
+    loss = LatentLoss(options, objective, start, before, before, None, competing=False)
+    found = optimise_batch(chain, loss, options)
+    assert float((x.detach() - start).abs().max()) > 0.02
+    torch.testing.assert_close(found.latents, x.detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.images, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_last_latent_is_kept_where_the_best_one_is_not(model, clip):
+    best = optimised(model, clip, lr=3.0, steps=3)
+    last = optimised(model, clip, lr=3.0, steps=3, keep_best=False)
+    assert float((best.latents - last.latents).abs().max()) > 0.1
+    assert float((last.latents - latents()).abs().max()) > 1
 
 
 # ------------------------------------------------------------------------------------------- memory
@@ -251,6 +285,7 @@ REFUSALS = [
     ([*OPT, "method.patience=0"], "method.patience=0"),
     ([*OPT, "method.norm=-1"], "method.norm=-1"),
     ([*OPT, "method.batch=0"], "method.batch=0"),
+    ([*OPT, "method.clip=0"], "method.clip=0"),
     ([*OPT, "method.objective=cosine"], "method.objective"),
     ([*OPT, "guidance.targets=airplane"], "no distractors"),
     (

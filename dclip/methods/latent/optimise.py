@@ -5,11 +5,12 @@ trained with (the report's code made a new, shorter schedule, so that its networ
 with a learning rate that could not move the latent). Every step is computed again in the backward
 pass: a chain keeps one latent a step, not the network's activations.
 
-    loss = L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2
+    loss = clip L_CLIP(x0(x_T)) + l1 |x0(x_T) - source| + id L_id + norm (|x_T| / |start| - 1)^2
 
-for each image. The source is the image behind the latent, or, from noise, what the latent made
-before it moved. Images are optimised in batches, but each on its own: its own Adam state, its own
-stop, so the batch size changes nothing.
+for each image (DiffusionCLIP's code: clip = 3 and L_CLIP = -log((1 + cos) / 2); preset=faithful).
+The source is the image behind the latent, or, from noise, what the latent made before it moved.
+Images are optimised in batches, but each on its own: its own Adam state, its own stop, so the batch
+size changes nothing.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class LatentLoss:
         """Losses [n] and target probabilities [n] of the images at ``index``."""
         o, chosen = self.options, list(index)
         features = self.objective.features(images)
-        loss = torch.stack([self._clip(features, k, i) for k, i in enumerate(index)])
+        loss = o.clip * torch.stack([self._clip(features, k, i) for k, i in enumerate(index)])
         if o.l1:
             loss = loss + o.l1 * (images - self.sources[chosen]).abs().flatten(1).mean(1)
         if self.identity is not None and self.id_features is not None:
@@ -149,8 +150,9 @@ def _identity_losses(after: Tensor, before: Tensor) -> Tensor:
 
 @dataclass
 class _Best:
-    """The best latent of one image so far."""
+    """The best latent of one image so far, or the last one where ``keep_best`` is off."""
 
+    options: LatentOptions
     latent: Tensor
     image: Tensor
     loss: float = float("inf")
@@ -158,16 +160,16 @@ class _Best:
     steps: int = 0
     done: bool = False
 
-    def update(
-        self, latent: Tensor, image: Tensor, loss: float, reached: bool, step: int, patience: int
-    ) -> None:
+    def update(self, latent: Tensor, image: Tensor, loss: float, reached: bool, step: int) -> None:
         """One more evaluation: better, reached, or one step more without success."""
-        if loss < self.loss - LEAST or reached:
+        better = loss < self.loss - LEAST or reached
+        if better or not self.options.keep_best:
             self.latent, self.image = latent.detach().clone(), image.detach().clone()
+        if better:
             self.loss, self.waited = loss, 0
         else:
             self.waited += 1
-        self.steps, self.done = step, reached or self.waited >= patience
+        self.steps, self.done = step, reached or self.waited >= self.options.patience
 
 
 class _Batch:
@@ -177,7 +179,7 @@ class _Batch:
         self.loss_fn, self.options = loss_fn, options
         self.moving = [latent.clone().requires_grad_() for latent in loss_fn.start]
         pairs = zip(loss_fn.start, loss_fn.before, strict=True)
-        self.best = [_Best(latent, image) for latent, image in pairs]
+        self.best = [_Best(options, latent, image) for latent, image in pairs]
         self.adam = torch.optim.Adam(self.moving, options.lr)
         self.curves: list[dict[str, float]] = []
         self._losses: dict[int, float] = {}
@@ -196,12 +198,12 @@ class _Batch:
             raise DclipError(
                 "the latent's loss is not finite: the optimisation diverged; lower method.lr"
             )
-        stop_at, patience = self.options.stop_at, self.options.patience
+        stop_at = self.options.stop_at
         for k, i in enumerate(index):
             value, p = float(loss[k].detach()), float(reached[k])
             self._losses[i], self._reached[i] = value, p
             stops = stop_at < 1 and p >= stop_at
-            self.best[i].update(self.moving[i], images[k], value, stops, step, patience)
+            self.best[i].update(self.moving[i], images[k], value, stops, step)
         self.curves.append(self._means())
         return loss
 
@@ -209,7 +211,8 @@ class _Batch:
         """One step of Adam; an image that has stopped has no gradient, and stays where it is."""
         self.adam.zero_grad(set_to_none=True)
         torch.autograd.backward(loss.sum())
-        _unit_gradients(self.moving)
+        if self.options.unit_gradients:
+            _unit_gradients(self.moving)
         self.adam.step()
 
     def result(self) -> OptimisedLatents:

@@ -34,15 +34,24 @@ class LatentOpt(Method):
 
     An image stops when its target's probability reaches ``stop_at`` (1: never), or when nothing has got better for
     ``patience`` steps. With a guidance, images are then sampled under it from the latents that were found.
+
+    Attributes:
+        clip: weight of the objective's loss.
+        unit_gradients: only the direction of a latent's gradient counts, not its length.
+        keep_best: a latent ends where its loss was lowest, not where its last step led.
     """
 
     learns = False
     follows_prompts = True
+    published = "faithful_latent"
 
     steps: int = 30
     lr: float = 2e-2
     s_opt: int = 6
-    objective: str = "contrastive"  # the loss of a guidance; "global" as published
+    objective: str = "contrastive"  # the loss of a guidance; published: "global_neg_log"
+    clip: float = 1.0
+    unit_gradients: bool = True
+    keep_best: bool = True
     stop_at: float = 0.9
     patience: int = 15
     l1: float = 0.0  # to the image that the latent made before
@@ -60,6 +69,7 @@ class LatentOpt(Method):
             patience=self.patience,
             batch=self.batch,
             stop_at=self.stop_at,
+            clip=self.clip,
         )
         check_not_negative("method", l1=self.l1, id=self.id, norm=self.norm)
         need(

@@ -12,6 +12,9 @@ class LatentOptions(Protocol):
 
     steps: int
     lr: float
+    clip: float
+    unit_gradients: bool
+    keep_best: bool
     s_opt: int
     stop_at: float
     patience: int

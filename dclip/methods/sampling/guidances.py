@@ -81,6 +81,18 @@ class Global(ClipGuidance):
         return global_(features, texts.targets[k])
 
 
+@option("guidance", "global_neg_log")
+@dataclass
+class GlobalNegLog(ClipGuidance):
+    """The same cosine as -log((1 + cos) / 2), as DiffusionCLIP's code has it."""
+
+    def loss(self, texts: PromptFeatures, k: int, features: Tensor, source: Tensor) -> Tensor:
+        """See :func:`dclip.losses.global_`."""
+        from dclip.losses import global_
+
+        return global_(features, texts.targets[k], "neg_log")
+
+
 @option("guidance", "directional")
 @dataclass
 class Directional(ClipGuidance):

@@ -29,6 +29,7 @@ class Sampling(Method):
     """Leave the model as it is; ``guidance`` says what samples follow (Kitichotkul, Inkaew 2021)."""
 
     learns = False
+    published = "faithful_guidance"
 
     def needs(self, cfg: Config) -> frozenset[str]:
         """The CLIPs that guide, where something does."""
