@@ -303,10 +303,12 @@ def _score_line(name: str, values: dict[str, float | str]) -> str | None:
     """One metric with its interval, or why it is absent; None if it was not asked for."""
     head = f"  {name:21} {arrow(name)}"
     if name in values:
-        interval = ""
+        more = ""
         if f"{name}_low" in values:
-            interval = f"  [{values[f'{name}_low']:.4f}, {values[f'{name}_high']:.4f}]"
-        return f"{head} {values[name]:9.4f}{interval}"
+            more = f"  [{values[f'{name}_low']:.4f}, {values[f'{name}_high']:.4f}]"
+        if f"{name}_note" in values:
+            more = f"  ({values[f'{name}_note']})"
+        return f"{head} {values[name]:9.4f}{more}"
     if f"{name}_absent" in values:
         return f"{head}         –  ({values[f'{name}_absent']})"
     return None

@@ -6,6 +6,7 @@ nothing. An edit that is no denoiser overrides ``apply`` instead, and cannot be 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
 from dclip.errors import DclipError
 from dclip.metrics.error_picture import error_picture
+from dclip.metrics.functional import clipped
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
@@ -36,6 +38,9 @@ from dclip.types import Edited
 SHOWN = 12  # images of the grid before and after
 SOURCES = "sources"  # the folder of a run's pictures before the edit
 STRIP = 6  # images of the strip of degrees
+CLIPPED = 0.25  # share of values that an edit may clip unsaid
+
+log = logging.getLogger("dclip")
 
 
 class Edit:
@@ -138,10 +143,26 @@ def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
         raise DclipError(
             "the edited images are not finite: the fine-tuning diverged; lower method.lr"
         )
+    _warn_of_clipping(start, result, run.cfg.gamma)
     save_pictures(run, start.ids, result)
     if run.record.writes:
         save_pngs(start.sources.pixels, start.ids, run.record.folder / SOURCES)
     return result
+
+
+def _warn_of_clipping(start: Encoded, result: Tensor, gamma: float) -> None:
+    """Say it where an edit drives many more values than before to the ends of their range."""
+    if len(start) == 0:
+        return
+    before = float(clipped(start.sources.pixels).mean())
+    more = float(clipped(result).mean()) - before
+    if more > CLIPPED:
+        log.warning(
+            "%.0f %% more of the edited images' values are clipped than before (gamma=%g): "
+            "the edit is too strong; lower gamma, or method.lr when it is learned",
+            100 * more,
+            gamma,
+        )
 
 
 def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:

@@ -84,7 +84,7 @@ class Scores:
 
 Compute = Callable[["Edited", "Scorers"], "Tensor | Scores | str"]
 
-CompareSets = Callable[["FeatureSets"], "Scores"]
+CompareSets = Callable[["FeatureSets"], "Scores | str"]
 
 Details = Callable[["Choices", str], str]  # choices and domain -> words
 
@@ -135,7 +135,7 @@ class SetMetric(Quantity):
     """A distance between two sets of images, from their features.
 
     Attributes:
-        compare: the distance, with an interval where there is one.
+        compare: the distance, with an interval where there is one; or why there is none.
         sized: whether it is reported once for every subset size, under the sizes' names.
         readers, details: as for ``Metric``.
     """

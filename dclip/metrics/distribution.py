@@ -25,6 +25,7 @@ class FeatureSets:
         subsets: how many KID subsets are averaged.
         setting: where the sizes are set.
         bootstrap: draws behind an interval; 0 leaves it out.
+        bootstrap_setting: where they are set.
     """
 
     real: Tensor
@@ -33,6 +34,7 @@ class FeatureSets:
     setting: str
     subsets: int
     bootstrap: int
+    bootstrap_setting: str = "metric.bootstrap"
 
     @property
     def fewest(self) -> int:

@@ -11,9 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dclip.errors import DclipError
 from dclip.metrics.functional import unit
 from dclip.models import registry
 from dclip.models.clip import ClipModel
+from dclip.models.fetch import check_files
+from dclip.models.foreign import read_foreign
 from dclip.models.judge import Judge
 from dclip.types import batches, to_uint8
 
@@ -60,13 +63,18 @@ class Extractor:
 
 
 class _Inception(nn.Module):
-    """torch-fidelity's Inception with its 2,048 pooled features, for images in [-1, 1]."""
+    """torch-fidelity's Inception with its 2,048 pooled features, for images in [-1, 1].
 
-    def __init__(self, weights: Path) -> None:
+    Pictures are brought to 299 pixels as TensorFlow did it for FID, or with ``antialias``.
+    """
+
+    def __init__(self, weights: Path, antialias: bool) -> None:
         super().__init__()
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        self.net = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
+        self.net = NoTrainInceptionV3(
+            "inception-v3-compat", ["2048"], str(weights), antialias=antialias
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """[N,3,H,W] -> [N,2048]; takes 8-bit pixels, as FID and KID are defined."""
@@ -89,13 +97,36 @@ def clip_features(clip: ClipModel) -> Extractor:
     return Extractor(clip, features, f"held-out CLIP {clip.name}")
 
 
-def inception_features() -> Extractor | str:
-    """Inception's features, as KID and FID are defined; or why there are none."""
-    weights = registry.located(registry.get(INCEPTION))
-    if weights is None:
-        return f"its Inception weights are not on disk; run dclip weights fetch {INCEPTION}"
-    net = _Inception(weights)
-    return Extractor(net, net, "inception-v3-compat")
+def inception_features(antialias: bool = False) -> Extractor | str:
+    """Inception's features, as KID and FID are defined; or why there are none.
+
+    ``antialias``: with torchmetrics' way to 299 pixels in place of torch-fidelity's.
+    """
+    weights = _checked(INCEPTION, "Inception weights are")
+    if isinstance(weights, str):
+        return weights
+    try:
+        read_foreign(weights)  # torch-fidelity would run whatever code is in the file
+    except DclipError as error:
+        return str(error)
+    net = _Inception(weights, antialias)
+    label = "inception-v3-compat"
+    if antialias:
+        label += ", anti-aliased"
+    return Extractor(net, net, label)
+
+
+def _checked(name: str, what: str) -> Path | str:
+    """The published file of an entry; or why it cannot be used. Nothing is fetched here."""
+    entry = registry.get(name)
+    path = registry.located(entry)
+    if path is None:
+        return f"its {what} not on disk; run dclip weights fetch {name}"
+    try:
+        check_files(entry)
+    except DclipError as error:
+        return str(error)
+    return path
 
 
 def lpips_network(trunk: str) -> nn.Module | str:
@@ -104,8 +135,9 @@ def lpips_network(trunk: str) -> nn.Module | str:
     Its heads are torchmetrics'.
     """
     net_type, entry = TRUNKS[trunk]
-    if registry.located(registry.get(entry)) is None:
-        return f"its {trunk} trunk is not on disk; run dclip weights fetch {entry}"
+    weights = _checked(entry, f"{trunk} trunk is")
+    if isinstance(weights, str):
+        return weights
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     return LearnedPerceptualImagePatchSimilarity(net_type).net

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from dclip import losses
 from dclip.data.domains import domain_named, networks_of
 from dclip.data.images import decode, exact, square
 from dclip.data.pools import find_images
@@ -30,6 +31,7 @@ from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import REASONS, Reasons, why_absent
 from dclip.metrics.words import Beside, Need
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_parser
+from dclip.text.features import in_forms
 from dclip.types import Edited, Images, batches
 
 SMALLEST = 32  # pixels a side: what LPIPS' trunks and SSIM's window need
@@ -109,11 +111,28 @@ class FolderScores:
 
 @dataclass
 class Folder:
-    """Pictures by name: the path below the folder, without suffix."""
+    """Pictures by name: the path below the folder, without suffix. ``broken``: cannot be read."""
 
     setting: str
     path: Path
     pictures: dict[str, Path]
+    broken: set[str] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """Its pictures, without those that cannot be read."""
+        return len(self.pictures) - len(self.broken)
+
+    def read(self, name: str, size: int | None, troubles: list[str]) -> Tensor | None:
+        """[3,H,W] in [-1, 1]; None, and one trouble more, if the file is no picture."""
+        path = self.pictures[name]
+        try:
+            picture = decode(path, str(path))
+        except DclipError as error:
+            troubles.append(str(error))
+            self.broken.add(name)
+            return None
+        return exact(picture) if size is None else square(picture, size)
 
 
 def measure_folders(request: Request) -> FolderScores:
@@ -122,12 +141,31 @@ def measure_folders(request: Request) -> FolderScores:
     real = find_pictures("--real", request.real, troubles)
     edited = find_pictures("--edited", request.edited, troubles)
     with torch.no_grad():
-        if request.sets:
-            return measure_sets(request, real, edited, troubles)
-        folders = {"real": real, "edited": edited}
-        for name, path in request.beside.items():
-            folders[name] = find_pictures(BESIDE[name], path, troubles)
-        return measure_pairs(request, folders, troubles)
+        outcome = _measured(request, real, edited, troubles)
+    _refuse_nothing(outcome.scores)
+    return outcome
+
+
+def _measured(
+    request: Request, real: Folder, edited: Folder, troubles: list[str]
+) -> FolderScores:
+    if request.sets:
+        return measure_sets(request, real, edited, troubles)
+    folders = {"real": real, "edited": edited}
+    for name, path in request.beside.items():
+        folders[name] = find_pictures(BESIDE[name], path, troubles)
+    return measure_pairs(request, folders, troubles)
+
+
+def _refuse_nothing(scores: Scores) -> None:
+    """DclipError with the reasons, where not one number could be computed."""
+    names: dict[str, list[str]] = {}
+    for name, value in scores.values.items():
+        if not isinstance(value, str):
+            return
+        names.setdefault(value, []).append(name.removesuffix("_absent"))
+    reasons = [f"{', '.join(absent)}: {reason}" for reason, absent in names.items()]
+    raise DclipError(f"nothing can be scored: {'; '.join(reasons)}")
 
 
 # ------------------------------------------------------------------------------------ pictures
@@ -155,16 +193,6 @@ def find_pictures(setting: str, path: Path, troubles: list[str]) -> Folder:
     return Folder(setting, path, pictures)
 
 
-def read(path: Path, size: int | None, troubles: list[str]) -> Tensor | None:
-    """[3,H,W] in [-1, 1]; None, and one trouble more, if the file is no picture."""
-    try:
-        picture = decode(path, str(path))
-    except DclipError as error:
-        troubles.append(str(error))
-        return None
-    return exact(picture) if size is None else square(picture, size)
-
-
 @dataclass(frozen=True)
 class Pair:
     """Pictures of one name and size, [3,H,W] each: ``real``, ``edited``, and what comes with them."""
@@ -179,15 +207,16 @@ class Pair:
 
 
 def read_pair(
-    name: str, files: Mapping[str, Path], size: int | None, troubles: list[str]
+    name: str, folders: Mapping[str, Folder], size: int | None, troubles: list[str]
 ) -> Pair | None:
     """Pictures of one name; None, and one trouble more, if they cannot be compared."""
     pictures = {}
-    for role, path in files.items():
-        picture = read(path, size, troubles)
-        if picture is None:
-            return None
-        pictures[role] = picture
+    for role, folder in folders.items():
+        picture = folder.read(name, size, troubles)
+        if picture is not None:
+            pictures[role] = picture
+    if len(pictures) < len(folders):
+        return None
     sizes = list(dict.fromkeys(_size(picture) for picture in pictures.values()))
     if len(sizes) > 1:
         troubles.append(
@@ -291,9 +320,12 @@ def _needs(metrics: Sequence[Metric], texts: bool) -> set[Need]:
 
 
 def _check_texts(scorers: Scorers) -> None:
-    """DclipError if CLIP reads both texts as the same."""
-    if scorers.clip is None or scorers.direction is None:
+    """DclipError if a text is too long for CLIP, or CLIP reads both as the same."""
+    if scorers.clip is None or not isinstance(scorers.direction, tuple):
         return
+    forms = losses.templates(scorers.choices.templates)
+    for option, text in zip(("--source-text", "--text"), scorers.direction, strict=True):
+        scorers.clip.check_lengths(in_forms([text], forms), option)
     try:
         scorers.edit_direction("clip")
     except ValueError as error:
@@ -332,8 +364,7 @@ def measure_pairs(
     for part in batches(len(names), request.batch):
         pairs = []
         for name in names[part]:
-            files = {role: folder.pictures[name] for role, folder in folders.items()}
-            pair = read_pair(name, files, request.size, troubles)
+            pair = read_pair(name, folders, request.size, troubles)
             if pair is not None:
                 pairs.append(pair)
         for stack in stacked(pairs, request.device):
@@ -352,7 +383,7 @@ def measure_pairs(
         before = torch.stack([features[name][0] for name in done])
         after = torch.stack([features[name][1] for name in done])
         scores.merge(_distances(request, before, after))
-    counts = {"real": len(folders["real"].pictures), "edited": len(folders["edited"].pictures)}
+    counts = {"real": folders["real"].count, "edited": folders["edited"].count}
     counts["pairs"] = len(done)
     return FolderScores(scores, tuple(done), counts, troubles, first)
 
@@ -459,12 +490,12 @@ def measure_sets(
             scores.absent(metric.name, "it compares pairs; remove --sets")
     scorers, _ = networks_for(request, [])
     extractor = set_extractor(request, scorers, scores)
-    counts = {"real": len(real.pictures), "edited": len(edited.pictures)}
     if extractor is None:
-        return FolderScores(scores, (), counts, troubles)
+        return FolderScores(scores, (), {"real": real.count, "edited": edited.count}, troubles)
     before = _features_of(real, extractor, request, troubles)
     after = _features_of(edited, extractor, request, troubles)
     scores.merge(_distances(request, before, after))
+    counts = {"real": real.count, "edited": edited.count}
     counts |= {"real_scored": len(before), "edited_scored": len(after)}
     return FolderScores(scores, (), counts, troubles)
 
@@ -474,11 +505,11 @@ def _features_of(
 ) -> Tensor:
     """Features [N, D] of a folder's pictures. DclipError if none can be read."""
     found: list[Tensor] = []
-    paths = list(folder.pictures.values())
-    for part in batches(len(paths), request.batch):
+    names = list(folder.pictures)
+    for part in batches(len(names), request.batch):
         pictures = []
-        for path in paths[part]:
-            picture = read(path, request.size, troubles)
+        for name in names[part]:
+            picture = folder.read(name, request.size, troubles)
             if picture is not None:
                 pictures.append(picture)
         pictures.sort(key=_shape)
@@ -499,12 +530,16 @@ def _distances(request: Request, real: Tensor, edited: Tensor) -> Scores:
     """KID and FID of features [M, D] and [N, D]."""
     choices, scores = request.choices, Scores()
     sizes = {"kid": choices.kid_subset}
-    sets = FeatureSets(real, edited, sizes, "--kid-subset", choices.kid_subsets, request.bootstrap)
+    sets = FeatureSets(
+        real,
+        edited,
+        sizes,
+        "--kid-subset",
+        choices.kid_subsets,
+        request.bootstrap,
+        "--bootstrap",
+    )
     for metric in set_metrics_of("folders"):
-        if not request.wants(metric.name):
-            continue
-        if sets.fewest < 2:
-            scores.absent(metric.name, "one picture has no spread")
-        else:
+        if request.wants(metric.name):
             scores.take(metric.name, metric.compare(sets))
     return scores

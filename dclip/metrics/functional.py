@@ -100,6 +100,11 @@ def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
     return pixels
 
 
+def clipped(x: Tensor) -> Tensor:
+    """Share of values at an end of the range or beyond it, where a file clips them."""
+    return (x.abs() >= 1).float().flatten(1).mean(1)
+
+
 def part_agreement(a: Tensor, b: Tensor) -> Tensor:
     """SC (DiffusionCLIP, Supplement D.3): share of pixels of the same part in both maps [N,H,W]."""
     return (a == b).float().flatten(1).mean(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # Importing these modules fills the list.
 from dclip.metrics import against_truth as against_truth
@@ -54,6 +54,10 @@ COSTS = {
     "peak_memory_mb": "Most memory that the process held.",
 }
 
+register(
+    Quantity("clipped", "lower", "Share of the samples' values at an end of their range or beyond.")
+)
+
 for _name, _meaning in COSTS.items():
     register(Quantity(_name, "lower", _meaning))
 
@@ -81,6 +85,17 @@ def arrow(column: str) -> str:
     if quantity is None:
         return ""
     return quantity.arrow
+
+
+def interval(column: str, values: Mapping[str, object]) -> tuple[float, float] | None:
+    """The interval of a column among a run's numbers: its own, or its family's (``kid_50``)."""
+    quantity = find(column)
+    names = [column] if quantity is None else [column, quantity.name]
+    for name in names:
+        low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+        if isinstance(low, int | float) and isinstance(high, int | float):
+            return float(low), float(high)
+    return None
 
 
 def ordered(columns: Iterable[str]) -> list[str]:

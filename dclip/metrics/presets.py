@@ -21,6 +21,8 @@ class Choices:
         psnr_over: ``images``: the mean of every image's PSNR; ``set``: the PSNR of all images'
             mean squared error.
         lpips_trunk: ``alex`` or ``squeeze``, both of LPIPS version 0.1.
+        inception_antialias: whether pictures are anti-aliased on their way to Inception's 299
+            pixels; not in torch-fidelity (and TensorFlow's FID), but in torchmetrics.
         kid_subset, kid_subsets: images a subset, and how many subsets are averaged.
         clip: the network of S_dir and clip_text, as ``dclip weights list`` calls it.
         templates: prompt templates of S_dir, as in ``loss.templates``.
@@ -29,6 +31,7 @@ class Choices:
     ssim_range: str = "one"
     psnr_over: str = "images"
     lpips_trunk: str = "alex"
+    inception_antialias: bool = False
     kid_subset: int = 50
     kid_subsets: int = 100
     clip: str = "openai_vit_b_16"
@@ -39,7 +42,11 @@ PRESETS: dict[str, Choices] = {
     "dclip": Choices(),
     "piebench": Choices(lpips_trunk="squeeze", clip="openai_vit_l_14"),
     "torchmetrics": Choices(
-        ssim_range="pair", psnr_over="set", kid_subset=1000, clip="openai_vit_l_14"
+        ssim_range="pair",
+        psnr_over="set",
+        inception_antialias=True,
+        kid_subset=1000,
+        clip="openai_vit_l_14",
     ),
 }
 

@@ -191,7 +191,7 @@ class Scorers:
             return clip_features(self.heldout)
         if self.judge is not None:
             return judge_features(self.judge)
-        found = inception_features()
+        found = inception_features(self.choices.inception_antialias)
         if isinstance(found, Extractor):
             found.net.to(self.device)
         return found

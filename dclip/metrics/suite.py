@@ -120,7 +120,7 @@ def _parts(options: Metrics, scorers: Scorers) -> Parser | Judge | None:
     return scorers.parser or scorers.judge
 
 
-FEWEST = 4  # images for a kernel estimate
+FEWEST = 4  # images for any distance between sets; KID and FID need more
 
 
 def _measure_sets(edited: Edited, options: Metrics, scorers: Scorers) -> Scores:
@@ -128,7 +128,7 @@ def _measure_sets(edited: Edited, options: Metrics, scorers: Scorers) -> Scores:
     count = len(edited.source)
     sizes = {"kid": min(options.kid_subset, count // 2)}
     if count < FEWEST:
-        return absent_sets("edits", sizes, f"{count} images are too few for a kernel estimate")
+        return absent_sets("edits", sizes, f"{count} images are too few for a distance of sets")
     extractor = scorers.extractor()
     if isinstance(extractor, str):
         return absent_sets("edits", sizes, extractor)

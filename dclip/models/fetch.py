@@ -95,11 +95,16 @@ def ensure(name: str) -> Path:
                 f"put {names} into pretrained/, or run: dclip weights fetch {entry.name}"
             )
         fetch(entry)
-    for file, path in registry.paths(entry):
-        _check_once(entry, file, path)
+    check_files(entry)
     place = registry.located(entry)
     assert place is not None
     return place
+
+
+def check_files(entry: KnownWeights) -> None:
+    """DclipError where a file that is here is not the published one."""
+    for file, path in registry.paths(entry):
+        _check_once(entry, file, path)
 
 
 def _check_once(entry: KnownWeights, file: File, path: Path) -> None:

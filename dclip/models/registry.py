@@ -32,6 +32,7 @@ TORCH = "~torch"
 class Source:
     """Where a file can be had, and what is known of the copy there.
 
+    ``sha256`` may be the digest's beginning: torch's hub writes eight digits into a file's name.
     ``name`` is the copy's local name, if it differs from the file's.
     """
 
@@ -268,7 +269,7 @@ def differs(path: Path, source: Source) -> str | None:
         if published is None:
             continue
         own = digest(path, name)
-        if own == published:
+        if own.startswith(published):
             return None
         return f"its {name} is {own[:12]}..., not {published[:12]}..."
     return None
@@ -295,6 +296,8 @@ def verdict(path: Path, file: File, name: str = "") -> tuple[bool, str]:
 
 
 def _passed(source: Source) -> str:
+    if source.sha256 and len(source.sha256) < 64:
+        return "sha256 begins as published"
     if source.sha256:
         return "sha256 as published"
     if source.md5:

@@ -13,17 +13,21 @@ from pathlib import Path
 from statistics import mean
 
 from dclip.files import atomic_save
-from dclip.metrics.names import higher_is_better
+from dclip.metrics.names import higher_is_better, interval
 from dclip.record.runs import Run, spread
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of ours and the paper's; texts where a column holds settings."""
+    """One number of ours and the paper's; texts where a column holds settings.
+
+    ``interval``: of a single run's number that has no spread (KID).
+    """
 
     value: float | str | None = None
     std: float | None = None
     paper: float | str | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass
@@ -105,6 +109,12 @@ class Table:
             over = {"seeds; where one seed was run, over images": None}
         for what in over:
             self.note(f"±: standard deviation over {what}; n: images of one {of}")
+        if any(map(_has_interval, self.rows)):
+            self.note("[low, high]: 95 % bootstrap interval over images")
+
+
+def _has_interval(row: Row) -> bool:
+    return any(cell.interval is not None and cell.std is None for cell in row.cells.values())
 
 
 def labelled(labels: Iterable[tuple[str, str]]) -> str:
@@ -164,7 +174,10 @@ def cell_of(seeds: Sequence[Sequence[Run]], source: str) -> Cell:
     images: list[float] = []
     for run in seeds[0]:
         images += run.rows.get(source, [])
-    return Cell(value, spread(images)[1] if images else None)
+    if images:
+        return Cell(value, spread(images)[1])
+    alone = seeds[0][0].metrics if len(seeds[0]) == 1 else {}
+    return Cell(value, interval=interval(source, alone))
 
 
 def origin_of(runs: Sequence[Run]) -> str:
@@ -202,9 +215,12 @@ def cell_text(row: Row, column: str) -> str:
     cell = row.cells[column]
     if cell.value is None:
         return row.state or "-"
-    if cell.std is None:
-        return number(cell.value)
-    return f"{number(cell.value)} ±{cell.std:.2g}"
+    if cell.std is not None:
+        return f"{number(cell.value)} ±{cell.std:.2g}"
+    if cell.interval is not None:
+        low, high = map(number, cell.interval)
+        return f"{number(cell.value)} [{low}, {high}]"
+    return number(cell.value)
 
 
 def titled(column: str, better: bool | None = None) -> str:

@@ -27,6 +27,14 @@ from helpers.runs import ROOT, command
 COUNT = 6
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """Sets of two pictures are compared, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dclip.metrics.sets.FEWEST", 2)
+        yield
+
+
 def pictures_of(folder):
     return [
         np.asarray(Image.open(p)).astype(np.float64) / 255 for p in sorted(folder.glob("*.png"))
@@ -213,6 +221,7 @@ def test_lpips_is_the_published_sum_over_layers_of_its_trunk(folders, tmp_path, 
     place.mkdir(parents=True)
     torch.save(trunk.state_dict(), place / "squeezenet1_1-b8a52dc0.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("dclip.models.registry.verdict", lambda *_: (True, ""))
     code, content, rows = scored(
         folders, tmp_path / "out", "--preset", "piebench", "--metrics", "lpips"
     )
@@ -486,7 +495,8 @@ def test_broken_files_other_sizes_and_missing_pairs_are_said_and_the_rest_is_sco
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     content = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
-    assert content["counts"] == {"real": COUNT, "edited": COUNT, "pairs": 1}
+    # files that are no pictures do not count
+    assert content["counts"] == {"real": COUNT - 1, "edited": COUNT - 2, "pairs": 1}
     assert content["scores"]["mae"] > 0
     assert "mae_low" not in content["scores"]  # one picture
     assert "kid_absent" in content["scores"]
@@ -553,9 +563,51 @@ def test_sets_need_no_common_names(folders, tmp_path):
     assert code == 1 and "bad.png" in content["left_out"][0]
     assert rows == {}
     assert content["counts"]["edited_scored"] == 5
+    assert content["counts"]["edited"] == 5, "an unreadable file is no picture"
     assert content["scores"]["fid"] > 0
     assert content["scores"]["kid_low"] < content["scores"]["kid_high"]
     assert "mae" not in content["scores"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sets"], r"kid, fid: its Inception weights are not on disk; run dclip weights fetch"),
+        (["--sets", "--metrics", "mae"], r"mae: it compares pairs; remove --sets"),
+        (["--metrics", "lpips"], r"lpips: its alex trunk is not on disk"),
+        (["--metrics", "clip_text"], r"clip_text: no texts; give --source-text and --text"),
+    ],
+)
+def test_nothing_that_can_be_scored_is_an_error(folders, tmp_path, monkeypatch, words, said):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with pytest.raises(DclipError, match=f"nothing can be scored: {said}"):
+        scored(folders, tmp_path / "out", *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_pictures_for_a_distance_between_sets_are_an_error(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("dclip.metrics.sets.FEWEST", COUNT + 1)
+    with pytest.raises(DclipError, match="kid, fid: 6 images are too few"):
+        scored(folders, tmp_path / "out", "--sets", "--domain", "toonfaces")
+    code, content, _ = scored(folders, tmp_path / "out", "--domain", "toonfaces")
+    assert code == 0 and "6 images are too few" in content["scores"]["kid_absent"]
+
+
+def test_a_fid_of_few_pictures_is_marked(folders, tmp_path, capsys):
+    words = ("--sets", "--domain", "toonfaces", "--kid-subset", "2")
+    _, content, _ = scored(folders, tmp_path, *words)
+    assert content["scores"]["fid_note"].startswith("of 6 images")
+    assert "(of 6 images, so it is too high" in capsys.readouterr().out
+
+
+def test_a_text_that_clip_would_cut_off_is_refused(folders, tmp_path):
+    long = "red hair " * 40
+    for words, option in (
+        (("--source-text", "a", "--text", long), "--text"),
+        (("--source-text", long, "--text", "a"), "--source-text"),
+    ):
+        with pytest.raises(DclipError, match=f"{option} is too long for the CLIP"):
+            scored(folders, tmp_path / "out", "--domain", "toonfaces", *words)
 
 
 def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import csv
+import logging
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.encode.start import start_of
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.methods.sampling.edit import warn_of_clipping
 from dclip.models.checkpoints import load_model
 from helpers.networks import a_run
 from helpers.runs import configure, run, words
@@ -29,6 +31,12 @@ def sampled(tiny, tmp_path, **more):
     return run(*words({**tiny, **settings, "metric.bootstrap": 20}, output=tmp_path, **more))
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Sets of two images are compared, too."""
+    monkeypatch.setattr("dclip.metrics.sets.FEWEST", 2)
+
+
 def table(folder, name):
     with (folder / name).open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -40,7 +48,7 @@ def pictures(folder):
     }
 
 
-def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
+def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path, few):
     folder = sampled(
         tiny,
         tmp_path,
@@ -53,6 +61,7 @@ def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path):
     for name in ("sheet", "film", "traces", "before_after"):
         assert Image.open(folder / "samples" / f"{name}.png").size[0] > 64
     metrics = read_json(folder / "metrics.json")
+    assert 0 <= metrics["clipped"] <= 1
     for name in ("p_target_guide", "p_target_heldout", "judge_success", "kid_2", "fid"):
         assert math.isfinite(metrics[name]), name
         assert math.isfinite(metrics[f"{name}_free"]), name
@@ -187,3 +196,17 @@ def test_a_leak_without_training_images_is_refused(tiny, nets):
     cfg = configure(*words(settings))
     with pytest.raises(DclipError, match=r"task\.leak=0"):
         start_of(a_run(cfg, load_model(str(nets["model64"]))), cfg.task)
+
+
+def test_samples_that_guidance_drives_out_of_their_range_are_said(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
+    guided, free = torch.full((2, 3, 8, 8), 0.5), torch.zeros(2, 3, 8, 8)
+    guided[0] = 1.7
+    free[:, :, 0] = -1
+    warn_of_clipping(free, None, 0.3)
+    warn_of_clipping(guided, guided, 1e6)
+    assert not caplog.records
+    warn_of_clipping(guided, free, 1e6)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("50 % of the samples' values are clipped (without guidance: 12 %)")
+    assert "guidance.scale=1e+06 is too strong" in said

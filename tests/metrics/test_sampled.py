@@ -95,6 +95,12 @@ def test_the_frechet_distance_is_that_of_torchmetrics_and_of_the_closed_form():
 # ------------------------------------------------------------------------------------------- what samples show
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Sets of two images are compared, too."""
+    monkeypatch.setattr("dclip.metrics.sets.FEWEST", 2)
+
+
 def measured(clip=None, judge=None, prompts=PROMPTS, reference="none given", n=6, **options):
     readers = {"guide": read_prompts(clip, prompts) if clip else None, "heldout": None}
     return measure_samples(
@@ -116,7 +122,7 @@ def test_the_judge_wants_every_attribute_at_once(monkeypatch):
     assert scores.values["judge_success_low"] <= 0.5 <= scores.values["judge_success_high"]
 
 
-def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tmp_path):
+def test_what_cannot_be_measured_is_absent_with_its_reason(clip, monkeypatch, tmp_path, few):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     alone = [Prompt("airplane")]
     values = measured(clip, prompts=alone, reference=images(6)).values
@@ -145,7 +151,7 @@ def test_several_prompts_must_all_hold(clip):
         torch.testing.assert_close(p.sum(1), torch.ones(4))
 
 
-def test_toonfaces_are_compared_by_the_judges_features():
+def test_toonfaces_are_compared_by_the_judges_features(few):
     values = measured(
         judge=Judge(LOOKS, 8).eval(), reference=images(8, seed=1), kid_sizes=[2, 6, 50]
     ).values
@@ -163,14 +169,57 @@ def test_the_reference_faces_truly_show_what_is_asked_for():
     assert len({face["beard"] + face["clothes"] + face["cut"] for face in faces}) > 1
 
 
-def test_photographs_are_compared_by_inception_where_its_weights_are_on_disk(monkeypatch, tmp_path):
+def test_photographs_are_compared_by_inception_where_its_weights_are_on_disk(
+    monkeypatch, tmp_path, few
+):
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-    torch.save({}, folder / registry.get(INCEPTION).files[0].name)
+    file = folder / registry.get(INCEPTION).files[0].name
+    torch.save({"weight": torch.zeros(1)}, file)
+    reason = measured(reference=images(2, seed=1), kid_sizes=[2], prompts=[], n=2).values
+    assert "is not the published inception" in reason["kid_2_absent"]
+    monkeypatch.setattr(registry, "verdict", lambda *_: (True, ""))
     values = measured(reference=images(2, seed=1), kid_sizes=[2], prompts=[], n=2).values
     assert values["kid_features"].startswith("inception-v3-compat, 2 images")
     assert math.isfinite(values["kid_2"])
+
+
+def compared(n, m=60, bootstrap=10, size=10):
+    """The values of KID and FID of features of n and m images."""
+    from dclip.metrics.suite import compare_sets
+
+    sets = D.FeatureSets(
+        features(m), features(n, 0.5, seed=1), {"kid_10": size}, "a setting", 5, bootstrap
+    )
+    return compare_sets("samples", sets).values
+
+
+@pytest.mark.parametrize(("n", "m"), [(49, 60), (60, 49), (10, 10), (1, 200)])
+def test_few_images_have_no_distance_between_sets_but_a_reason(n, m):
+    values = compared(n, m)
+    assert set(values) == {"kid_10_absent", "fid_absent"}
+    for reason in values.values():
+        assert f"{min(n, m)} images are too few" in reason and "give 50 or more" in reason
+
+
+def test_kid_comes_with_its_interval_and_fid_with_a_note():
+    values = compared(50)
+    assert values["kid_low"] <= values["kid_10"] <= values["kid_high"]
+    assert values["fid_note"].startswith("of 50 images, so it is too high")
+    assert "fid_note" not in compared(2048, 2048, bootstrap=0)
+
+
+def test_kid_without_its_interval_is_not_said():
+    values = compared(50, bootstrap=0)
+    assert "set metric.bootstrap above 0" in values["kid_10_absent"]
+    assert "kid_10" not in values and values["fid"] > 0
+
+
+def test_a_run_of_few_images_says_why_it_has_no_distance():
+    values = measured(judge=Judge(LOOKS, 8).eval(), reference=images(60, seed=1)).values
+    assert values["kid_50_absent"].startswith("6 images are too few")
+    assert values["fid_absent"].startswith("6 images are too few")

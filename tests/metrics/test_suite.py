@@ -145,8 +145,14 @@ def test_kid_over_the_whole_set_is_the_plain_polynomial_kernel(judge, faces):
     assert kid(Kernels.of(real, fake)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """Sets of two images are compared, too."""
+    monkeypatch.setattr("dclip.metrics.sets.FEWEST", 2)
+
+
 @pytest.mark.parametrize("with_truth", [False, True])
-def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_truth):
+def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_truth, few):
     result = (faces.pixels * 0.5 + 0.3).clamp(-1, 1)
     truth = true_images(faces, TRUTHS["red_hair"]) if with_truth else None
     options = Metrics(
@@ -171,7 +177,7 @@ def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_t
     )
 
 
-def test_measuring_leaves_the_global_random_numbers_alone(judge, faces):
+def test_measuring_leaves_the_global_random_numbers_alone(judge, faces, few):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -291,7 +297,7 @@ def test_too_few_images_have_no_kid(judge, faces):
     few = faces.take(range(3))
     scores = measure(Edited(few, few.pixels), Metrics(), Scorers(judge=judge)).values
     assert "kid" not in scores
-    assert "3 images" in scores["kid_absent"]
+    assert "3 images are too few" in scores["kid_absent"]
 
 
 def test_families_can_be_switched_off(judge, identity, clip, faces):
@@ -308,7 +314,7 @@ def test_no_images_give_no_scores():
     assert measure(Edited(none, none.pixels), Metrics(), Scorers()).values == {}
 
 
-def test_the_batch_size_never_changes_a_score(clip, judge, identity, faces):
+def test_the_batch_size_never_changes_a_score(clip, judge, identity, faces, few):
     edited = Edited(faces, faces.pixels.flip(3), true_images(faces, TRUTHS["red_hair"]))
     found = []
     for size in (1, 3, 64):
@@ -408,7 +414,7 @@ def test_a_metric_of_ones_own_is_measured_with_the_others(own_metric, faces):
     assert names.arrow("redness") == "↑"
 
 
-def test_a_distance_of_ones_own_is_measured_with_the_others(judge, faces):
+def test_a_distance_of_ones_own_is_measured_with_the_others(judge, faces, few):
     before = dict(METRICS)
 
     @contract.set_metric("gap", "lower", "Distance of the means.", readers=("edits",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Self
 
@@ -15,7 +16,12 @@ from dclip.methods.sampling.guidance import Guide
 from dclip.methods.sampling.prompts import task_of
 from dclip.methods.sampling.read import ReadPrompts
 from dclip.methods.sampling.results import Outcome, present
+from dclip.metrics.functional import clipped
 from dclip.run import Run
+
+log = logging.getLogger("dclip")
+
+CLIPPED = 0.25  # share of values that guidance may clip unsaid
 
 
 class SamplingEdit(Edit):
@@ -61,4 +67,22 @@ class SamplingEdit(Edit):
         outcome = Outcome(drawn.images, rows, drawn=drawn)
         if free is not None:
             outcome.free, outcome.free_seconds = free.images, free.seconds
+        warn_of_clipping(drawn.images, outcome.free, self.guide.options.scale)
         return outcome
+
+
+def warn_of_clipping(guided: Tensor, free: Tensor | None, scale: float) -> None:
+    """Say it where guidance drives samples to the ends of their range, as no image is.
+
+    ``free``: samples of the same noise without guidance, where there are any.
+    """
+    share = float(clipped(guided).mean())
+    usual = 0.0 if free is None else float(clipped(free).mean())
+    if share - usual > CLIPPED:
+        log.warning(
+            "%.0f %% of the samples' values are clipped (without guidance: %.0f %%): "
+            "guidance.scale=%g is too strong; lower it",
+            100 * share,
+            100 * usual,
+            scale,
+        )

@@ -19,6 +19,7 @@ from dclip.encode.encoded import Encoded
 from dclip.files import atomic_save
 from dclip.methods.sampling.draw import SHOWN, Samples
 from dclip.methods.sampling.read import ReadPrompts
+from dclip.metrics.functional import clipped
 from dclip.metrics.sampled import measure_samples
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import Scores, measure
@@ -66,6 +67,7 @@ def present(
     values, rows = _all_scores(run, prompts, start, outcome)
     record.rows(start.ids, rows)
     costs = _costs(outcome, len(start), record.seconds)
+    values = {**values, "clipped": float(clipped(outcome.final).mean())}
     count = {"count": len(start), "peak_memory_mb": peak_memory_mb()}
     record.metrics({**values, **costs, **record.seconds, **count})
     return values
@@ -96,7 +98,7 @@ def against(scores: Scores, free: Scores) -> dict[str, float | str]:
     """A run's numbers, and as NAME_free those of the same noise without guidance (the base rate)."""
     values = dict(scores.values)
     for name, value in free.values.items():
-        if not name.endswith(("_absent", "_features")):
+        if not name.endswith(("_absent", "_features", "_note")):
             values[f"{name}_free"] = value
     return values
 
