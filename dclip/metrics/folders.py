@@ -146,9 +146,7 @@ def measure_folders(request: Request) -> FolderScores:
     return outcome
 
 
-def _measured(
-    request: Request, real: Folder, edited: Folder, troubles: list[str]
-) -> FolderScores:
+def _measured(request: Request, real: Folder, edited: Folder, troubles: list[str]) -> FolderScores:
     if request.sets:
         return measure_sets(request, real, edited, troubles)
     folders = {"real": real, "edited": edited}

@@ -369,7 +369,7 @@ def test_the_headline_comes_first_on_the_console(folders, tmp_path, capsys):
 def test_without_truth_or_mask_their_metrics_are_absent_only_where_asked_for(folders, tmp_path):
     _, content, _ = scored(folders, tmp_path / "a")
     assert not any(name.startswith(("closer", "piebench", "judge")) for name in content["scores"])
-    words = ("--metrics", "closer", "background_psnr", "true_success")
+    words = ("--metrics", "mae", "closer", "background_psnr", "true_success")
     _, content, _ = scored(folders, tmp_path / "b", *words, *TOON[:2])
     assert "--truth" in content["scores"]["closer_absent"]
     assert "--mask" in content["scores"]["background_psnr_absent"]

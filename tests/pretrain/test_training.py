@@ -133,15 +133,18 @@ def test_the_loss_on_test_pictures_is_that_of_the_weights(trained, root):
     "experiment",
     ["cifar10_unconditional", "cifar10_contrastive", "cifar10_spherical", "cifar10_latent"],
 )
-def test_the_trained_networks_sample_guide_and_score(experiment, trained, root, tmp_path):
+def test_the_trained_networks_sample_guide_and_score(
+    experiment, trained, root, tmp_path, monkeypatch
+):
     from dclip.pipeline import run
 
+    monkeypatch.setattr("dclip.metrics.sets.FEWEST", 2)
     settings = {k: v for k, v in QUICK.items() if k.split(".")[0] in ("trainer", "logger")}
     settings |= {"checkpoint.name": weights(trained, "ddpm"), "clip.name": weights(trained, "clip")}
     settings |= {
         "clip.heldout": weights(trained, "heldout"),
         "metric.features": "heldout",
-        "metric.bootstrap": 0,
+        "metric.bootstrap": 10,
     }
     settings |= {
         "task.count": 3,
