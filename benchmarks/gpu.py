@@ -34,7 +34,8 @@ from dclip.files import write_json
 from dclip.methods.diffusionclip.loss import EditLoss
 from dclip.methods.diffusionclip.objectives import Work
 from dclip.methods.diffusionclip.options import ChainCheckpointed, DiffusionClip
-from dclip.models.clip import ClipModel, build_clip, published_config
+from dclip.models.clip import ClipModel, build_clip
+from dclip.models.clip_files import published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IdentityModel, IrSe
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 from dclip.record.machine import environment

@@ -79,11 +79,18 @@ class Checkpoint:
 
 @dataclass
 class Clip:
-    """The CLIP that guides, and the one that only scores."""
+    """The CLIP that guides, and the one that only scores.
+
+    Attributes:
+        name, heldout: known ones (``dclip weights list``), or paths: ours, a folder of open_clip,
+            OpenAI's file, weights of open_clip.
+        arch: which of open_clip's networks ``name`` holds, where the file does not say it.
+    """
 
     name: str = "toonfaces"
     heldout: str | None = "toonfaces_heldout"
     antialias: bool = True
+    arch: str | None = None
 
 
 STORE.store(group="checkpoint", name="base", node=Checkpoint, provider="dclip")

@@ -18,20 +18,18 @@ from dclip.data.domains import looks_of
 from dclip.diffusion.schedule import KINDS, Schedule
 from dclip.errors import DclipError, need, one_line
 from dclip.models import registry
-from dclip.models.clip import (
-    MERGES_FILE,
-    ClipModel,
-    build_clip,
+from dclip.models.clip import MERGES_FILE, ClipModel, build_clip, small_tokenizer
+from dclip.models.clip_files import (
     published_config,
+    read_clip_file,
     read_clip_folder,
     read_open_clip,
-    small_tokenizer,
 )
 from dclip.models.convert import converted
 from dclip.models.fetch import ensure
 from dclip.models.folders import scheduler_file, weights_file
 from dclip.models.foreign import is_foreign, read_foreign
-from dclip.models.header import read_header
+from dclip.models.header import is_ours, read_header
 from dclip.models.hints import Hints
 from dclip.models.identity import CELEBA_CROP, IdentityModel, IrSe, IrSeConfig, ir_se_config
 from dclip.models.judge import Judge
@@ -233,18 +231,27 @@ def _ours(source: Path, hints: Hints) -> Path:
         raise DclipError(f"{source}: {error}") from error
 
 
-def load_clip(name_or_path: str = "toonfaces_clip", antialias: bool = True) -> ClipModel:
+def load_clip(
+    name_or_path: str = "toonfaces_clip", antialias: bool = True, arch: str | None = None
+) -> ClipModel:
     """A CLIP with its own preprocessing and tokenizer, frozen, in eval mode.
 
-    ``name_or_path`` is a known name (``openai_vit_b_16``; fetched if it may be), a file of ours, or
-    a folder as open_clip writes it for the Hugging Face hub.
+    ``name_or_path`` is a known name (``openai_vit_b_16``; fetched if it may be), a file of ours, a
+    folder as open_clip writes it for the Hugging Face hub, OpenAI's TorchScript file, or weights of
+    open_clip, whose architecture ``arch`` names unless their open_clip_config.json lies beside them.
     """
     entry = known(name_or_path, "clip")
     path = locate(name_or_path, "clip")
+    need(
+        arch is None or (entry is None and path.is_file() and not is_ours(path)),
+        f"clip.arch={arch}: {name_or_path} says itself which network it is; leave clip.arch out",
+    )
     if entry is not None and not entry.shipped:
         return read_open_clip(path, published_config(entry.format), entry.name, antialias)
     if path.is_dir():
         return read_clip_folder(path, antialias)
+    if not is_ours(path):
+        return read_clip_file(path, antialias, arch)
     config = _expect(path, "clip")["config"]
     clip = _fill(build_clip(config), path)
     size = config["vision_cfg"]["image_size"]

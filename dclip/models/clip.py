@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dclip.errors import DclipError, one_line
-from dclip.models.foreign import read_foreign
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
@@ -76,6 +75,25 @@ class CountsTokens(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Resize:
+    """How images of other sizes and shapes become a CLIP's input.
+
+    Attributes:
+        mode: ``shortest`` crops the middle square, ``squash`` scales each side by itself,
+            ``longest`` keeps all and fills the edges.
+        interpolation: ``bicubic`` or ``bilinear``.
+        fill: value of the edges, 0 to 255.
+    """
+
+    mode: str = "shortest"
+    interpolation: str = "bicubic"
+    fill: int = 0
+
+
+SHORTEST = Resize()
+
+
 class ClipModel(nn.Module):
     """A frozen open_clip model with the mean, std, size and tokenizer that belong to its weights.
 
@@ -85,6 +103,7 @@ class ClipModel(nn.Module):
         mean, std: of the pixels in [0, 1], per channel.
         size: height and width of its input, in pixels.
         antialias: whether down-scaling is anti-aliased (published DiffusionCLIP: it was not).
+        resize: how other sizes become its input.
     """
 
     def __init__(
@@ -96,9 +115,11 @@ class ClipModel(nn.Module):
         size: int = 64,
         antialias: bool = True,
         name: str = "clip",
+        resize: Resize = SHORTEST,
     ) -> None:
         super().__init__()
         self.clip: Any = clip
+        self.resize = resize
         self.tokenizer, self.size, self.antialias, self.name = tokenizer, size, antialias, name
         self.mean: Tensor
         self.std: Tensor
@@ -108,15 +129,18 @@ class ClipModel(nn.Module):
     def preprocess(self, images: Tensor) -> Tensor:
         """Images [N,3,H,W] in [-1, 1] -> CLIP's input.
 
-        The shorter side is scaled to ``size`` (bicubic), the centre cropped, the values normalised.
+        The shorter side is scaled to ``size`` (bicubic), the centre cropped, the values normalised;
+        a network of another ``resize`` scales all of the image, out of shape or with edges.
         As in OpenAI's preprocessing (torchvision's Resize and CenterCrop), the longer side is
         truncated to whole pixels, and the crop's offset is rounded, halves to even.
         """
         x = (images.float() + 1) / 2
+        if self.resize.mode != "shortest":
+            return (self._whole(x) - self.mean) / self.std
         h, w = x.shape[-2:]
         if min(h, w) != self.size:
             new = self._scaled(h, w), self._scaled(w, h)
-            x = F.interpolate(x, new, mode="bicubic", antialias=self.antialias, align_corners=False)
+            x = self._interpolated(x, new)
         top, left = self._offset(x.shape[-2]), self._offset(x.shape[-1])
         x = x[..., top : top + self.size, left : left + self.size]
         return (x - self.mean) / self.std
@@ -128,6 +152,22 @@ class ClipModel(nn.Module):
     def _offset(self, side: int) -> int:
         """Where the middle square begins."""
         return round((side - self.size) / 2)
+
+    def _interpolated(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        mode = self.resize.interpolation
+        return F.interpolate(x, size, mode=mode, antialias=self.antialias, align_corners=False)
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """All of the images [N,3,H,W] as [N,3,size,size]: squashed, or with edges."""
+        h, w = x.shape[-2:]
+        new = (self.size, self.size)
+        if self.resize.mode == "longest":
+            new = (round(self.size * h / max(h, w)), round(self.size * w / max(h, w)))
+        if new != (h, w):
+            x = self._interpolated(x, new)
+        above, left = (self.size - new[0]) // 2, (self.size - new[1]) // 2
+        below, right = self.size - new[0] - above, self.size - new[1] - left
+        return F.pad(x, (left, right, above, below), value=self.resize.fill / 255)
 
     def image_features(self, images: Tensor) -> Tensor:
         """Unit features [N, D] of images [N,3,H,W] in [-1, 1]; gradients reach the pixels."""
@@ -180,83 +220,39 @@ def write_merges(path: Path, merges: int = MERGES) -> None:
 
 
 def build_clip(config: dict[str, Any]) -> nn.Module:
-    """An open_clip CLIP from its configuration (random weights)."""
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    """An open_clip CLIP from its configuration (random weights), SigLIP's own text tower included.
 
-    vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
-    clip: nn.Module = CLIP(
-        config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False)
-    )
+    Raises:
+        DclipError: for CoCa, for text towers of transformers, and for settings that open_clip does
+            not know.
+    """
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+    vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
+    if text.get("hf_model_name") is not None:
+        raise DclipError(
+            f"this CLIP reads texts with {text['hf_model_name']} of transformers, which dclip does "
+            "not load; give a CLIP with a text tower of open_clip"
+        )
+    if "multimodal_cfg" in config:
+        raise DclipError("this is a CoCa, which also writes captions; give a plain CLIP")
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False  # all weights come from the file
+    more = {}
+    for key in ("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale"):
+        if key in config:
+            more[key] = config[key]
+    kind = CLIP
+    if config.get("custom_text"):
+        kind = CustomTextCLIP
+    try:
+        clip: nn.Module = kind(
+            config["embed_dim"],
+            CLIPVisionCfg(**vision),
+            CLIPTextCfg(**text),
+            quick_gelu=config.get("quick_gelu", False),
+            **more,
+        )
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise DclipError(f"open_clip cannot build this CLIP ({one_line(error)})") from error
     return clip
-
-
-def published_config(arch: str) -> dict[str, Any]:
-    """open_clip's configuration of a published network, activation included.
-
-    OpenAI's networks were trained with QuickGELU; their names end in ``-quickgelu``. The plain
-    names load the same weights without a word, and compute something else.
-    """
-    import open_clip
-
-    config = open_clip.get_model_config(arch)
-    if config is None:
-        some = ", ".join(open_clip.list_models()[:5])
-        raise DclipError(f"open_clip has no network {arch!r}; it has {some}, ...")
-    return dict(config)
-
-
-def read_open_clip(
-    file: Path,
-    config: dict[str, Any],
-    name: str,
-    antialias: bool,
-    preprocess: Mapping[str, Any] | None = None,
-) -> ClipModel:
-    """A CLIP from the weights that open_clip publishes, with mean, std and size of its own."""
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-    from open_clip.tokenizer import SimpleTokenizer
-
-    state = read_foreign(file)
-    clip = build_clip(config)
-    try:
-        clip.load_state_dict(state)
-    except RuntimeError as error:
-        raise DclipError(
-            f"{file} is not the CLIP {name}: {one_line(error)}; give the published file"
-        ) from error
-    own = preprocess or {}
-    model = ClipModel(
-        clip.eval().requires_grad_(False),
-        SimpleTokenizer(context_length=config["text_cfg"]["context_length"]),
-        own.get("mean", OPENAI_DATASET_MEAN),
-        own.get("std", OPENAI_DATASET_STD),
-        config["vision_cfg"]["image_size"],
-        antialias,
-        name,
-    )
-    return model.eval()
-
-
-_FOLDER_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
-
-def read_clip_folder(folder: Path, antialias: bool) -> ClipModel:
-    """A CLIP in a folder as open_clip writes it for the Hugging Face hub.
-
-    The weights lie beside their ``open_clip_config.json``.
-    """
-    try:
-        described = json.loads((folder / "open_clip_config.json").read_text("utf-8"))
-        config = described["model_cfg"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DclipError(
-            f"{folder} has no usable open_clip_config.json ({type(error).__name__}); "
-            "give a folder of open_clip"
-        ) from error
-    for name in _FOLDER_FILES:
-        if (folder / name).is_file():
-            preprocess = described.get("preprocess_cfg")
-            return read_open_clip(folder / name, config, folder.name, antialias, preprocess)
-    raise DclipError(
-        f"{folder} holds no {_FOLDER_FILES[0]}; put the weights beside their open_clip_config.json"
-    )

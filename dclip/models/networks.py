@@ -51,7 +51,7 @@ def build_networks(cfg: Config, names: NetworkNames) -> Networks:
         names = replace(names, identity=None, judge=None)
     networks = Networks(
         model=model,
-        clip=load_clip(names.clip, cfg.clip.antialias) if names.clip else None,
+        clip=load_clip(names.clip, cfg.clip.antialias, cfg.clip.arch) if names.clip else None,
         heldout=load_clip(names.heldout) if names.heldout else None,
         identity=load_identity(names.identity) if names.identity else None,
         judge=load_judge(names.judge) if names.judge else None,

@@ -60,6 +60,7 @@ LATER: dict[str, object] = {
     "method.clip": 1.0,
     "method.unit_gradients": True,
     "method.keep_best": True,
+    "clip.arch": None,
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}

@@ -13,7 +13,8 @@ from torch import nn
 from dclip.errors import DclipError
 from dclip.models import registry
 from dclip.models.checkpoints import load_clip, load_identity, load_parser
-from dclip.models.clip import build_clip, published_config
+from dclip.models.clip import build_clip
+from dclip.models.clip_files import published_config
 from dclip.models.identity import CELEBA_CROP, IR_SE50, IrSe, ir_se_config
 from dclip.models.parser import BiSeNet, SceneSegmenter
 from helpers.published import (
