@@ -139,6 +139,7 @@ def test_the_report_needs_no_other_file(demo):
     assert all(re.match(r"data:image/(png|gif);base64,", s) for s in sources)
     for part in ("person with red hair", "judge_success", "finished", "s_train", "error_map"):
         assert part in page
+    assert "of the pictures are closer to the truth" in page[: page.index("<h2>Pictures</h2>")]
     numbers = page[page.index("<h2>Numbers</h2>") :]
     assert 0 < numbers.index("closer") < numbers.index("counterfactual_ratio")
     assert numbers.index("counterfactual_ratio") < numbers.index("judge_success")
@@ -202,6 +203,19 @@ def test_an_edit_is_applied_to_a_folder_of_odd_images(tuned, tiny, tmp_path):
     assert metrics["images"] == 3
     assert "counterfactual_ratio" not in metrics
     assert "judge_success" not in metrics
+
+
+def test_the_background_of_photographs_is_scored_outside_a_mask(tuned, tiny, tmp_path):
+    Image.new("RGB", (64, 64), (120, 130, 90)).save(tmp_path / "me.png")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 48, 64))
+    mask.save(tmp_path / "mask.png")
+    where = {"input": tmp_path / "me.png", "metric__region": tmp_path / "mask.png"}
+    metrics = read_json(applied(tuned, tiny, tmp_path / "out", **where) / "metrics.json")
+    assert 0 < metrics["background_psnr"] < metrics["piebench_psnr"] - 5
+    assert {"background_mse", "background_ssim", "piebench_ssim", "changed_pixels"} <= set(metrics)
+    with pytest.raises(DclipError, match="nowhere does not exist"):
+        applied(tuned, tiny, tmp_path / "out", **{**where, "metric__region": "nowhere"})
 
 
 def test_an_edit_is_applied_to_one_file(tuned, tiny, tmp_path):

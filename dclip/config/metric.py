@@ -59,6 +59,9 @@ class Metrics:
     # images of which composition (edits of degree 0, one after another: 10 times the work of an
     # edit) and reversibility are measured; 0: none
     axioms: int = 0
+    # where edits may act, to score the background outside: a picture for all images (white: may
+    # change, grey: in part), or a folder with one of each image's name
+    region: str | None = None
 
     # whether metrics of plug-ins are measured
     plugins: ClassVar[bool] = True

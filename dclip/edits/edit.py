@@ -23,6 +23,7 @@ from dclip.edits.saved import FILE, edit_header
 from dclip.edits.weights import Weights
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
+from dclip.encode.source import scored_region
 from dclip.errors import DclipError
 from dclip.metrics.error_picture import error_picture
 from dclip.metrics.functional import clipped
@@ -94,7 +95,8 @@ class Edit:
     def present(self, run: Run, start: Encoded, result: Tensor) -> dict[str, float | str]:
         """Measure edited images, draw the pictures, write the numbers; returns the scores."""
         images, cfg, record = start.sources, run.cfg, run.record
-        edited = Edited(images, result, _truth_pixels(run, start))
+        region = scored_region(cfg, images)
+        edited = Edited(images, result, truth_pixels(run, start), region)
         truth = truth_of(cfg)  # of one's own pictures too, though not the faces behind them
         scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
         scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
@@ -171,7 +173,7 @@ def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:
         save_pngs(pictures, ids, run.record.folder / "samples")
 
 
-def _truth_pixels(run: Run, start: Encoded) -> Tensor | None:
+def truth_pixels(run: Run, start: Encoded) -> Tensor | None:
     """The true pictures, where they are known and the edit is whole.
 
     Several edits, each at half weight, are whole at gamma = 2.

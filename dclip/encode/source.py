@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dclip.config import Config
 from dclip.data.load import load_images, load_input
+from dclip.data.masks import read_masks
 from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
@@ -23,17 +25,32 @@ from dclip.types import Images
 
 def images_to_edit(run: Run) -> Images:
     """Those of ``input``, else the data set's test images."""
-    if run.cfg.input:
-        return load_input(run.cfg, run.model.image_size)
-    return source_images(run, "test")
+    images = _input(run) if run.cfg.input else source_images(run, "test")
+    scored_region(run.cfg, images)  # refused here, not after the work
+    return images
 
 
 def images_to_learn(run: Run) -> dict[str, Images]:
     """Images by split. Those of ``input`` are learned from and edited, with none to validate."""
     if run.cfg.input:
-        mine = load_input(run.cfg, run.model.image_size)
-        return {"train": mine, "validation": mine.take([]), "test": mine}
-    return {split: source_images(run, split) for split in ("train", "validation", "test")}
+        mine = _input(run)
+        splits = {"train": mine, "validation": mine.take([]), "test": mine}
+    else:
+        splits = {split: source_images(run, split) for split in ("train", "validation", "test")}
+    scored_region(run.cfg, splits["test"])
+    return splits
+
+
+def _input(run: Run) -> Images:
+    return load_input(run.cfg, run.model.image_size)
+
+
+def scored_region(cfg: Config, images: Images) -> Tensor | None:
+    """The region [N,1,H,W] of ``metric.region``; None without one. DclipError if an image has none."""
+    if cfg.metric.region is None:
+        return None
+    size = images.pixels.shape[-1]
+    return read_masks(cfg.metric.region, images.ids, size, "metric.region")
 
 
 def source_images(run: Run, split: str) -> Images:

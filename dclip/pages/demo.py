@@ -25,7 +25,7 @@ from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
 from dclip.diffusion.options import Ddim
-from dclip.edits.edit import Edit
+from dclip.edits.edit import Edit, truth_pixels
 from dclip.edits.header import read_edit_header
 from dclip.edits.named import FILE, ranked, why_aside
 from dclip.edits.saved import SavedEdit
@@ -210,7 +210,8 @@ class Studio:
             note(0.6, "making the strip of degrees")
             degrees = self._degrees(run, edit, encoded.take([0]))
             note(0.9, "measuring")
-            scores = self._scores(cfg, Edited(several, result))
+            edited = Edited(several, result, truth_pixels(run, encoded))
+            scores = self._scores(cfg, edited)
             seen = None
             if self.networks.judge is not None:
                 seen = judged(self.networks.judge, images.pixels[0], result[0])

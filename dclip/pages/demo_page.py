@@ -36,6 +36,13 @@ from dclip.types import Images
 
 # The numbers that one image has, of all that a run has.
 METRICS = (
+    "closer",
+    "counterfactual_ratio",
+    "effectiveness",
+    "amplification",
+    "preservation_accuracy",
+    "edit_iou",
+    "changed_pixels",
     "s_dir",
     "s_dir_heldout",
     "id",

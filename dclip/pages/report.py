@@ -98,6 +98,37 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Headline:
+    """A number that is said first, in words."""
+
+    value: str
+    words: str
+
+
+PERCENT = {
+    "closer": "of the pictures are closer to the truth than the untouched ones",
+    "judge_success": "convince the judge, which can be fooled",
+}
+
+
+def headline(metrics: Mapping[str, Any]) -> list[Headline]:
+    """Whether an edit is better than doing nothing, and beside it the judge's word.
+
+    Nothing where no truth is known.
+    """
+    if "closer" not in metrics:
+        return []
+    said = []
+    for name, words in PERCENT.items():
+        if name in metrics:
+            said.append(Headline(f"{100 * metrics[name]:.0f} %", words))
+    if "counterfactual_ratio" in metrics:
+        ratio = f"{metrics['counterfactual_ratio']:.2f}"
+        said.insert(1, Headline(ratio, "times the untouched pictures' distance to the truth"))
+    return said
+
+
 def text_table(metrics: Mapping[str, Any]) -> str:
     """A run's numbers for the console, those that matter most first."""
     lines = []
@@ -192,6 +223,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         edits=_edits(status),
         verdict=verdict(metrics),
         pictures=[picture_of(path) for path in _pictures(folder / "samples")],
+        headline=headline(metrics),
         rows=metric_rows(metrics),
         curves=_curves(folder),
         config=config.read_text("utf-8") if config.is_file() else "",

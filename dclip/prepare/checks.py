@@ -165,7 +165,12 @@ def _check_images(cfg: Config) -> None:
 
 
 def _check_input(cfg: Config) -> None:
-    """``input`` must exist, and the task must take it."""
+    """``input`` and ``metric.region`` must exist, and the task must take the input."""
+    region = cfg.metric.region
+    need(
+        region is None or Path(region).exists(),
+        f"metric.region={region} does not exist; give a picture, or a folder of pictures",
+    )
     task = cfg.task
     if cfg.input is None:
         return

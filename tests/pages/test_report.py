@@ -1,6 +1,6 @@
 """A run's numbers as its page and the console show them."""
 
-from dclip.pages.report import metric_rows, text_table
+from dclip.pages.report import headline, metric_rows, text_table
 
 METRICS = {
     "mae": 0.03125,
@@ -24,6 +24,13 @@ def test_the_truth_comes_first_with_its_interval():
     assert "nearer to the true edited picture" in rows[0].meaning
     assert rows[1].value == "0.97"
     assert rows[2].absent
+
+
+def test_what_is_said_first_is_how_near_the_truth_an_edit_comes():
+    said = headline({**METRICS, "counterfactual_ratio": 1.331})
+    assert [number.value for number in said] == ["50 %", "1.33", "97 %"]
+    assert "closer to the truth" in said[0].words and "judge" in said[2].words
+    assert headline({"judge_success": 1.0}) == []  # nothing is known of the truth
 
 
 def test_the_console_shows_the_same_in_the_same_order():
