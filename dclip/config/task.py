@@ -24,6 +24,7 @@ class Task(Kind):
         takes_input: whether ``input`` may stand in for the data set.
         named_by_edit: whether the edit's name is part of the run's.
         random: whether the seed decides what comes out, whatever the sampler does.
+        foreign: whether its images may be of a kind that the model has never seen.
     """
 
     kind_key: ClassVar[str] = "name"
@@ -33,6 +34,7 @@ class Task(Kind):
     takes_input: ClassVar[bool] = False
     named_by_edit: ClassVar[bool] = False
     random: ClassVar[bool] = False
+    foreign: ClassVar[bool] = False
 
 
 @option("task", "finetune")
@@ -72,6 +74,7 @@ class TranslateTask(Task):
     applies = True
     takes_input = True
     named_by_edit = True
+    foreign = True
     rounds: int = 3
     t0: int = 500
     steps: int = 20

@@ -111,7 +111,7 @@ def described(card: Mapping[str, Any]) -> str:
     texts = ""
     if card["source"]:
         texts = f" ({card['source']} → {card['target']})"
-    return f"edit {card['name']}{texts}: {', '.join(parts)}: {card['file']}"
+    return f"edit {card['name']}: {card['file']}{texts}, {', '.join(parts)}"
 
 
 def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config
+from dclip.data.domains import domain_of
 from dclip.data.load import load_images, load_input
 from dclip.data.masks import read_masks
 from dclip.data.sampled import Sampled
@@ -21,6 +23,8 @@ from dclip.files import atomic_save, cache_dir
 from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.types import Images
+
+log = logging.getLogger("dclip")
 
 
 def images_to_edit(run: Run) -> Images:
@@ -41,16 +45,34 @@ def images_to_learn(run: Run) -> dict[str, Images]:
     return splits
 
 
-def _input(run: Run) -> Images:
-    return load_input(run.cfg, run.model.image_size)
-
-
 def scored_region(cfg: Config, images: Images) -> Tensor | None:
     """The region [N,1,H,W] of ``metric.region``; None without one. DclipError if an image has none."""
     if cfg.metric.region is None:
         return None
     size = images.pixels.shape[-1]
     return read_masks(cfg.metric.region, images.ids, size, "metric.region")
+
+
+def _input(run: Run) -> Images:
+    """The images of ``input``, with a warning where they are none of the model's kind."""
+    images = load_input(run.cfg, run.model.image_size)
+    note = "" if run.cfg.task.foreign else foreign_note(run, images)
+    if note:
+        log.warning("input=%s: %s", run.cfg.input, note)
+    return images
+
+
+def foreign_note(run: Run, images: Images) -> str:
+    """What to say of images that the model's domain surely does not have; else empty."""
+    domain, side = domain_of(run.cfg.dataset), run.model.image_size
+    count = len(domain.foreign(images.pixels))
+    if not count:
+        return ""
+    which = "this picture is" if len(images) == 1 else f"{count} of {len(images)} pictures are"
+    return (
+        f"{which} outside the domain of checkpoint={run.cfg.checkpoint.name} ({domain.pictures}): "
+        f"the edit may do anything to it, and comes back at {side} x {side} pixels"
+    )
 
 
 def source_images(run: Run, split: str) -> Images:

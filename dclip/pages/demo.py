@@ -31,7 +31,7 @@ from dclip.edits.named import FILE, ranked, why_aside
 from dclip.edits.saved import SavedEdit
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
-from dclip.encode.source import images_to_edit
+from dclip.encode.source import foreign_note, images_to_edit
 from dclip.errors import DclipError, need
 from dclip.methods.load import load_edits
 from dclip.metrics.scorers import Scorers
@@ -158,6 +158,10 @@ class Studio:
         data = BytesIO(path.read_bytes())
         files = [(path.name, lambda: data)]
         return read_images(files, self.model.image_size, "upload", aligner(self.cfg.dataset))
+
+    def note_on(self, images: Images) -> str:
+        """What to say of pictures that are none of the model's kind; else empty."""
+        return foreign_note(self.run(self.cfg), images)
 
     def settings(
         self, chosen: Sequence[str], gamma: float, eta: float = 0.0, variants: int = 1

@@ -123,8 +123,11 @@ class Actions:
         except DclipError as error:
             return gr.skip(), gr.skip(), gr.skip(), note_html(str(error), error=True)
         name = Path(path).name
-        text = f"uploaded {name}; its middle square is used; now press Edit"
-        return self._show(images, text)
+        parts = [f"uploaded {name}", "its middle square is used"]
+        note = self.studio.note_on(images)
+        if note:
+            parts.append(note)
+        return self._show(images, "; ".join([*parts, "now press Edit"]))
 
     def _show(self, images: Images, text: str) -> tuple[object, ...]:
         return images, picture(images.pixels[0]), None, note_html(text)

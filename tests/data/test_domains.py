@@ -1,16 +1,24 @@
 """What pictures show: the table of domains, and what ToonFaces know of theirs."""
 
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from dclip.config import DomainName
+from dclip.config import DomainName, EditTask
 from dclip.data.domains import DOMAINS, UNKNOWN, domain_named, domain_of, networks_of, truth_of
 from dclip.data.photographs import Ffhq, Folder
+from dclip.data.toonfaces.domain import TOONFACES
 from dclip.data.toonfaces.images import class_images
 from dclip.data.toonfaces.options import ToonFaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.models import registry
-from helpers.runs import configure
+from helpers.runs import ROOT, configure
 
 
 def test_every_domain_that_a_setting_or_the_registry_names_is_known():
@@ -61,3 +69,36 @@ def test_only_faces_that_an_edit_changes_are_loaded_unless_all_are_wanted():
     assert everything.load("test", 64).ids == data.load("test", 64).ids
     assert chosen.ids != data.load("test", 64).ids
     assert data.resized(train=9).count("train") == 9
+
+
+def test_photographs_are_told_from_drawn_faces():
+    from dclip.data.images import read_files
+    from dclip.data.toonfaces.images import toonfaces
+
+    mpl = Path(importlib.util.find_spec("matplotlib").origin).parent
+    photograph = read_files(mpl / "mpl-data" / "sample_data" / "grace_hopper.jpg", 64)
+    assert TOONFACES.foreign(photograph.pixels) == [0]
+    assert TOONFACES.foreign(torch.rand(2, 3, 64, 64) * 2 - 1) == [0, 1]
+    assert TOONFACES.foreign(read_files(ROOT / "docs" / "face.png", 64).pixels) == []
+    assert TOONFACES.foreign(toonfaces("test", 30).pixels) == []
+    assert list(UNKNOWN.foreign(photograph.pixels)) == []
+
+
+@pytest.mark.parametrize(("task", "said"), [("edit", True), ("translate", False)])
+def test_a_photograph_is_said_to_be_outside_the_domain_once(task, said, tmp_path, caplog):
+    from dclip.encode.source import images_to_edit
+    from helpers.networks import a_run
+
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    (tmp_path / "adapter.safetensors").touch()
+    cfg = replace(configure("task=translate"), input=str(tmp_path / "photo.png"))
+    cfg = replace(cfg, task=EditTask() if task == "edit" else cfg.task)
+    model = SimpleNamespace(image_size=64)
+    with caplog.at_level("WARNING", "dclip"):
+        images_to_edit(a_run(cfg, model))
+    messages = [one.getMessage() for one in caplog.records]
+    assert len(messages) == said
+    for message in messages:
+        assert "outside the domain of checkpoint=toonfaces (cartoon faces)" in message
+        assert "comes back at 64 x 64 pixels" in message
