@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import filterfalse
+from math import isnan
 from pathlib import Path
 from statistics import mean
 
@@ -173,7 +175,7 @@ def cell_of(seeds: Sequence[Sequence[Run]], source: str) -> Cell:
         return Cell(value, over_seeds)
     images: list[float] = []
     for run in seeds[0]:
-        images += run.rows.get(source, [])
+        images += filterfalse(isnan, run.rows.get(source, []))  # nan: it means nothing for an image
     if images:
         return Cell(value, spread(images)[1])
     alone = seeds[0][0].metrics if len(seeds[0]) == 1 else {}

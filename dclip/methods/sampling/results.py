@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config
-from dclip.data.domains import domain_of, truth_of
+from dclip.data.domains import domain_of, true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
 from dclip.encode.encoded import Encoded
+from dclip.encode.source import scored_region
 from dclip.files import atomic_save
 from dclip.methods.sampling.draw import SHOWN, Samples
 from dclip.methods.sampling.read import ReadPrompts
+from dclip.metrics.error_picture import error_picture
 from dclip.metrics.functional import clipped
 from dclip.metrics.sampled import measure_samples
 from dclip.metrics.scorers import Scorers
@@ -104,7 +106,7 @@ def against(scores: Scores, free: Scores) -> dict[str, float | str]:
 
 
 def edit_scores(run: Run, prompts: ReadPrompts, images: Images, result: Tensor) -> Scores:
-    """Where sampling started from images: all that is measured of an edit."""
+    """Where sampling started from images: all that is measured of an edit; draws its errors."""
     cfg = run.cfg
     if cfg.guidance.targets is None:
         target, truth = cfg.edit.target, truth_of(cfg)
@@ -113,7 +115,11 @@ def edit_scores(run: Run, prompts: ReadPrompts, images: Images, result: Tensor) 
         truth = domain_of(cfg.dataset).truth_of(attributes_of(prompts.prompts))
     texts = (cfg.edit.source, target) if prompts.prompts else None
     known = truth if images.facts else None
-    edited = Edited(images, result)
+    region = scored_region(cfg, images)
+    edited = Edited(images, result, true_images(images, known), region)
+    errors = error_picture(edited, "guided")
+    if errors is not None:
+        run.record.picture("error_map", errors)
     return measure(edited, cfg.metric, Scorers.of(run.networks), texts, known)
 
 
