@@ -34,7 +34,7 @@ from dclip.models.scheduler import read_training
 from dclip.models.unet import ModelInfo, build_unet
 
 # Of the conversion: part of the cache key, so that a mended converter never meets its old results.
-VERSION = 2
+VERSION = 3
 
 
 # ------------------------------------------------------------ which tensor becomes which
@@ -427,15 +427,16 @@ def _folds_time(recognised: Recognised) -> bool:
 def _time_table(weight: Tensor, recognised: Recognised) -> dict[str, Tensor]:
     """A sinusoidal embedding of M channels and its first layer [E, M], as a table and a layer.
 
-    ``UNet2DModel`` embeds integer steps in as many channels as its first level has. Networks of
-    4,000 steps see a quarter of each step, and ImageNet-512 needs M = 256 where it has 128. The 256
+    ``UNet2DModel`` embeds integer steps in as many channels as its first level has. Of networks of
+    4,000 steps every fourth is taken, some see a quarter of it, and ImageNet-512 needs M = 256 where it has 128. The 256
     sinusoids at t = 0 .. 999 span only about 105 dimensions in float32 (most are slow), so their
     first 128 singular vectors hold all of them: the largest error is 5e-7, a hundredth of what
     float32 rounds away in sin(t).
     """
     width = recognised.unet["block_out_channels"][0]
     steps = recognised.unet["num_train_timesteps"]
-    sinusoids = _sinusoids(int(weight.shape[1]), steps, recognised.time_scale)
+    times = (torch.arange(steps, dtype=torch.float32) + 1) * recognised.time_stride - 1
+    sinusoids = _sinusoids(int(weight.shape[1]), times * recognised.time_scale)
     if weight.shape[1] == width:
         return {"time_proj.weight": sinusoids}
     sinusoids = sinusoids.double()
@@ -454,7 +455,7 @@ def _time_table(weight: Tensor, recognised: Recognised) -> dict[str, Tensor]:
     return {"time_proj.weight": table.float(), "time_embedding.linear_1.weight": linear.float()}
 
 
-def _sinusoids(channels: int, steps: int, scale: float) -> Tensor:
+def _sinusoids(channels: int, times: Tensor) -> Tensor:
     """float32 [T, M], [cos | sin] of t * 1e4^(-i / (M/2)), rounded as the published code rounds."""
     half = channels // 2
     need(
@@ -462,7 +463,7 @@ def _sinusoids(channels: int, steps: int, scale: float) -> Tensor:
         f"time_embed.0.weight has {channels} time channels, an odd number; fetch the file again",
     )
     frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
-    angles = (torch.arange(steps, dtype=torch.float32) * scale)[:, None] * frequencies
+    angles = times[:, None] * frequencies
     return torch.cat([torch.cos(angles), torch.sin(angles)], 1)
 
 

@@ -36,7 +36,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dclip.diffusion.schedule import HO, Schedule
+from dclip.diffusion.schedule import HO, STEPS, Schedule
 from dclip.errors import DclipError, need
 from dclip.models import lucid_layout
 from dclip.models.foreign import first_names
@@ -70,6 +70,7 @@ class Recognised:
         unused: keys that are left out on purpose.
         schedule, prediction: how the network was trained.
         time_scale: what a timestep is multiplied with before it is embedded.
+        time_stride: how many of its timesteps are one of ours: settings count 1,000.
         parts_first: a fused qkv holds all of q, then all of k, then all of v; else head by head.
         embedding: the key of the class embedding [classes, E].
         label: the class that goes into the network; None where there are none.
@@ -83,6 +84,7 @@ class Recognised:
     schedule: Schedule = HO
     prediction: str = "epsilon"
     time_scale: float = 1.0
+    time_stride: int = 1
     parts_first: bool = False
     embedding: str | None = None
     label: int | None = None
@@ -208,13 +210,28 @@ def recognise(
 
 def told(recognised: Recognised, hints: Hints) -> Recognised:
     """With what the hints say of the training, in place of what was assumed or read."""
-    schedule = recognised.schedule
+    schedule = _told_schedule(recognised.schedule, hints)
+    schedule = replace(schedule, steps=schedule.steps // recognised.time_stride)
+    prediction = hints.prediction or recognised.prediction
+    return replace(recognised, schedule=schedule, prediction=prediction)
+
+
+def _told_schedule(schedule: Schedule, hints: Hints) -> Schedule:
     if hints.schedule is not None:
         schedule = replace(schedule, kind=hints.schedule)
     if hints.timesteps is not None:
         schedule = replace(schedule, steps=hints.timesteps)
-    prediction = hints.prediction or recognised.prediction
-    return replace(recognised, schedule=schedule, prediction=prediction)
+    return schedule
+
+
+def _stride(schedule: Schedule) -> int:
+    """How many timesteps count as one, so that there are ``STEPS``; 1 where that is not possible.
+
+    Of these kinds alpha_bar depends on t / T alone: every fourth step of 4,000 is a step of 1,000.
+    """
+    if schedule.kind in ("cosine", "sigmoid") and schedule.steps % STEPS == 0:
+        return schedule.steps // STEPS
+    return 1
 
 
 def _with_class(recognised: Recognised, state: Mapping[str, Tensor], hints: Hints) -> Recognised:
@@ -313,7 +330,8 @@ def _recognise_adm(
     own_blocks = bool(_indices(state, r"output_blocks\.(\d+)\.[12]\.in_layers\."))
     settings = _adm_settings(state, widths, resamples=own_blocks or not ends)
     settings |= _attention_settings(attended, hints.head_dim, heads)
-    if _time_needs_table(state, widths[0], _known(shapes).time_scale):
+    stride = _stride(_told_schedule(_known(shapes).schedule, hints))
+    if _time_needs_table(state, widths[0], _known(shapes).time_scale, stride):
         # UNet2DModel knows one number for both, and integer steps
         settings |= {"time_embedding_type": "learned"}
     return _described(shapes, state, settings, hints)
@@ -345,13 +363,13 @@ def _attention_settings(
     return {"attention_head_dim": head_dim}
 
 
-def _time_needs_table(state: Mapping[str, Tensor], width: int, scale: float) -> bool:
+def _time_needs_table(state: Mapping[str, Tensor], width: int, scale: float, stride: int) -> bool:
     """Whether time is embedded in other channels than the first level has, or scaled before.
 
-    ImageNet-512 embeds it in 256 channels, its first level has 128; networks of 4,000 steps see a
-    quarter of each.
+    ImageNet-512 embeds it in 256 channels, its first level has 128; of networks of 4,000 steps every
+    fourth is taken.
     """
-    return _length(state, "time_embed.0.weight", 1) != width or scale != 1.0
+    return _length(state, "time_embed.0.weight", 1) != width or scale != 1.0 or stride > 1
 
 
 def _adm_settings(
@@ -481,7 +499,7 @@ def _described(
     size = hints.image_size
     if size is None:
         size = published.image_size
-    steps = hints.timesteps or published.schedule.steps
+    noise = _told_schedule(published.schedule, hints)
     unet = {
         "sample_size": _checked_size(size, levels),
         "in_channels": channels,
@@ -494,7 +512,7 @@ def _described(
         **settings,
     }
     if "time_embedding_type" in unet:
-        unet["num_train_timesteps"] = steps
+        unet["num_train_timesteps"] = noise.steps // _stride(noise)
     variance = published.variance
     if shapes.channels_out == 2 * channels:
         variance = "learned_range"
@@ -512,6 +530,7 @@ def _described(
         unused,
         published.schedule,
         time_scale=published.time_scale,
+        time_stride=_stride(noise) if "time_embedding_type" in unet else 1,
         parts_first=published.parts_first,
         embedding=embedding,
     )

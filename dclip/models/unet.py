@@ -155,7 +155,7 @@ def check_channels(config: Mapping[str, Any], source: str) -> None:
         what = f" ({_OTHERS[into]})"
     need(
         into == 3 and out in (3, 6),
-        f"{source} is a network of {into} channels in{what} and {out} out; "
+        f"{source} takes images of other channels: {into} in{what}, {out} out; "
         "dclip edits RGB images: 3 in, and 3 out (6 with a learned variance), are needed",
     )
 

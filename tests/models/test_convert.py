@@ -116,20 +116,33 @@ def test_heads_may_be_as_many_on_every_level():
         built(net.state_dict(), heads=5)
 
 
-def test_a_known_network_has_its_attention_order_its_noise_and_its_steps(monkeypatch):
+def test_a_known_network_has_its_attention_order_its_noise_and_its_steps(monkeypatch, tmp_path):
     """As ImageNet-64 of guided diffusion, and those of improved diffusion, whose steps are quarters."""
     shapes = Shapes("adm", (32, 32, 64), 1, (2,), 6)
     noise = Schedule(4000, kind="cosine")
     known = Published("small", 16, schedule=noise, time_scale=0.25, heads=2, parts_first=True)
     monkeypatch.setitem(PUBLISHED_NETWORKS, shapes, known)
     net = random_net(AdmNet, **ADM, heads=2, parts_first=True)
-    found = recognise(net.state_dict())
-    assert (found.schedule, found.unet["num_train_timesteps"]) == (noise, 4000)
+    # of this kind every fourth step of 4,000 has the noise of a step of 1,000
+    assert torch.allclose(noise.alpha_bars[3::4], Schedule(kind="cosine").alpha_bars, atol=1e-7)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    model = load_model(str(tmp_path / "net.pt"))
+    assert model.schedule == Schedule(kind="cosine")
 
-    def quarters(x, t):
-        return net(x, t / 4)
+    def fourth(x, t):
+        return net(x, (4 * t + 3) / 4)
 
-    assert difference(quarters, built(net.state_dict()), times=(0, 1, 17, 2000, 3999)) < 1e-5
+    assert difference(fourth, model.unet) < 1e-5
+
+
+def test_every_fourth_of_4000_steps_is_taken_where_the_noise_allows_it(adm, tmp_path):
+    torch.save(adm.state_dict(), tmp_path / "net.pt")
+    model = load_model(str(tmp_path / "net.pt"), 32, schedule="cosine", timesteps=4000)
+    assert model.schedule == Schedule(kind="cosine")
+    assert difference(lambda x, t: adm(x, 4 * t + 3), model.unet) < 1e-5
+    model = load_model(str(tmp_path / "net.pt"), 32, timesteps=4000)  # linear: as it is
+    assert model.schedule == Schedule(4000)
+    assert difference(adm, model.unet) < 1e-5
 
 
 FAMOUS = {  # by the flags of their README
@@ -370,7 +383,7 @@ def test_the_time_table_and_the_class_survive_the_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("out", "into", "said"),
-    [(1, 1, r"1 channels in \(greyscale images\)"), (4, 4, "latents"), (3, 6, "super-resolution")],
+    [(1, 1, r"1 in \(greyscale images\), 1 out"), (4, 4, "latents"), (3, 6, "super-resolution")],
 )
 def test_networks_that_are_not_of_rgb_images_are_refused(tmp_path, out, into, said):
     net = random_net(DdimNet, **DDIM, out=out)
@@ -384,7 +397,7 @@ def test_networks_that_are_not_of_rgb_images_are_refused(tmp_path, out, into, sa
 def test_one_of_ours_with_other_channels_is_refused(tmp_path):
     info = ModelInfo("grey", {**tiny_unet(), "in_channels": 1, "out_channels": 1})
     save_weights(tmp_path / "grey.safetensors", build_unet(info.unet), model_header(info))
-    with pytest.raises(DclipError, match=r"grey\.safetensors is a network of 1 channels in"):
+    with pytest.raises(DclipError, match=r"grey\.safetensors takes images of other channels: 1 in"):
         load_model(str(tmp_path / "grey.safetensors"))
 
 

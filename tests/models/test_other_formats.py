@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from dclip.diffusion.schedule import Schedule
+from dclip.edits.saved import foreign_weights
 from dclip.errors import DclipError
 from dclip.models import convert as c
 from dclip.models.checkpoints import load_model
 from dclip.models.hints import Hints
 from dclip.models.recognise import recognise
 from helpers.other_networks import LucidNet, RosinalityNet, lucid_trained
-from helpers.published_networks import built, difference, random_net
+from helpers.published_networks import ADM, AdmNet, built, difference, random_net
 
 ROSINALITY = {"ch": 32, "mult": (1, 2, 2), "layers": 2, "attention": (1,)}
 LUCID = {"ch": 16, "mult": (1, 2, 4)}
@@ -136,6 +137,25 @@ def test_low_rank_updates_and_gradients_reach_its_layers():
     assert all(p.grad is not None for name, p in updates.named_parameters() if "up" in name)
     assert common_beginning([unet, other])[-1] == "up_blocks.2"
     assert kept_mb_of(ModelInfo("net", found.unet)) > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (RosinalityNet, ROSINALITY, {"heads": 4}),
+        (LucidNet, LUCID, {"schedule": "sigmoid", "prediction": "v"}),
+        (AdmNet, ADM | {"classes": 3}, {"head_dim": 32, "label": 2, "schedule": "cosine"}),
+    ],
+)
+def test_a_published_edit_of_such_a_network_is_read_as_its_base_was(tmp_path, kind, settings, said):
+    base, tuned = (random_net(kind, seed, **settings).state_dict() for seed in (0, 1))
+    torch.save(base, tmp_path / "base.pt")
+    torch.save(tuned, tmp_path / "tuned_t500.pt")
+    model = load_model(str(tmp_path / "base.pt"), image_size=16, **said)
+    expected = load_model(str(tmp_path / "tuned_t500.pt"), image_size=16, **said)
+    weights = foreign_weights(tmp_path / "tuned_t500.pt", model)
+    for key, value in expected.unet.state_dict().items():
+        assert torch.equal(weights[key], value)
 
 
 # ------------------------------------------------------------ strangers
