@@ -7,6 +7,10 @@ class DclipError(Exception):
     """Bad input, said in one line: cause, the exact setting, the remedy."""
 
 
+class UnusableError(DclipError):
+    """Data that is there and cannot be used: fetching what is missing would not help."""
+
+
 def need(condition: bool, message: str) -> None:
     """DclipError with the message unless the condition holds."""
     if not condition:

@@ -23,7 +23,8 @@ def write_rows(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length as a CSV file, whole or not at all."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
+        # a file's name may be bytes that are no text
+        with temporary.open("w", -1, "utf-8", "backslashreplace", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(columns)
             table.writerows(zip(*columns.values(), strict=True))

@@ -16,7 +16,8 @@ import numpy as np
 
 from dclip.config import Net, PretrainTask, option
 from dclip.data.photographs import Photographs
-from dclip.data.pools import NamedPool, Picture, Pool, Pools, split_folders, train_and_test
+from dclip.data.pictures import Picture
+from dclip.data.pools import NamedPool, Pool, Pools, split_folders, train_and_test
 from dclip.errors import DclipError, need, one_line
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -105,6 +106,8 @@ class Cifar10(Photographs):
 
 class _Batches(NamedPool):
     """CIFAR-10 in its own format; names are ``{class}/{number within the class}``."""
+
+    light = False  # torchvision reads it
 
     def __init__(self, root: Path, split: str, names: Sequence[str]) -> None:
         super().__init__(root / BATCHES / split, names)

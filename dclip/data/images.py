@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from dclip.data.pools import Picture, find_images
+from dclip.data.folders import nothing_readable, pictures_of, tell_left_out
+from dclip.data.pictures import Picture, decode
 from dclip.errors import DclipError
 from dclip.types import Images, to_uint8
 
@@ -25,43 +27,9 @@ Align = Callable[[str, Image.Image], Image.Image]
 # a name, and how to open the picture
 Named = tuple[str, Callable[[], Picture]]
 
-# all that PIL may raise over a damaged file
-UNREADABLE = (
-    UnidentifiedImageError,
-    OSError,
-    ValueError,
-    SyntaxError,
-    Image.DecompressionBombError,
-)
-
-
-def decode(source: Picture, name: str) -> Image.Image:
-    """A picture as RGB, turned as its EXIF says, put on white where it is transparent.
-
-    DclipError if it is none.
-    """
-    try:
-        with _opened(source) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            picture.load()
-    except UNREADABLE as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise DclipError(
-            f"{name} cannot be read as an image ({reason}); give a PNG, JPEG or WebP file"
-        ) from error
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) / 257).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return picture.convert("RGB")
-
-
-def _opened(source: Picture) -> Image.Image:
-    if isinstance(source, Path | BytesIO):
-        return Image.open(source)
-    decoded: Image.Image = source
-    return decoded
+# bytes of an id: with what is put before and after, a file's name may have 255
+LONGEST = 180
+SHOWN = 5  # of shortened or skipped names on the console
 
 
 def exact(picture: Image.Image) -> Tensor:
@@ -101,9 +69,10 @@ def read_images(
             names.append(name)
             pixels.append(result)
     if not pixels:
-        raise _nothing_left(where, errors)
+        raise nothing_readable(where, errors)
     if errors:
-        log.warning("skipped %d of %d files: %s", len(errors), len(pictures), "; ".join(errors[:5]))
+        shown = "; ".join(errors[:SHOWN])
+        log.warning("skipped %d of %d files: %s", len(errors), len(pictures), shown)
     if align:
         log.info("aligned the faces of %d of %d pictures", len(names), len(pictures))
     return Images(torch.stack(pixels), tuple(_ids(names)))
@@ -118,23 +87,44 @@ def _read(picture: Named, size: int, where: str, align: Align | None) -> Tensor:
     return square(decoded, size)
 
 
-def _nothing_left(where: str, errors: Sequence[str]) -> DclipError:
-    if len(errors) == 1:
-        return DclipError(errors[0])
-    return DclipError(f"{where}: no readable image among {len(errors)} files ({errors[0]})")
-
-
 def _ids(names: Sequence[str]) -> list[str]:
-    """Ids without slashes: the path below the root without suffix, numbered if two are alike."""
-    ids: dict[str, None] = {}
+    """Ids without slashes: the path below the root without suffix, numbered if two are alike.
+
+    One that no file could be named after is shortened, and what it stands for is logged.
+    """
+    ids: dict[str, str] = {}
+    shortened: dict[str, str] = {}
     for path in names:
-        stem = "_".join(PurePosixPath(path).with_suffix("").parts)
+        whole = "_".join(PurePosixPath(path).with_suffix("").parts)
+        stem = _fitting(whole)
         name, copies = stem, 1
         while name in ids:
             copies += 1
             name = f"{stem}-{copies}"
-        ids[name] = None
+        ids[name] = path
+        if stem != whole:
+            shortened[name] = path
+    _tell_shortened(shortened)
     return list(ids)
+
+
+def _fitting(name: str) -> str:
+    """A name of at most ``LONGEST`` bytes of valid UTF-8; a shortened one ends in its hash."""
+    content = os.fsencode(name)
+    readable = content.decode("utf-8", "replace")
+    if len(content) <= LONGEST:
+        return readable
+    kept = content[: LONGEST - 10].decode("utf-8", "ignore")
+    return f"{kept}-{hashlib.sha256(content).hexdigest()[:8]}"
+
+
+def _tell_shortened(names: Mapping[str, str]) -> None:
+    """Say which file is behind a shortened name: the first few, and all of them in run.log."""
+    if names:
+        log.warning("%d names cannot be those of files, and were shortened:", len(names))
+    for number, (name, path) in enumerate(names.items()):
+        level = logging.INFO if number < SHOWN else logging.DEBUG
+        log.log(level, "  %s is %s", name, path)
 
 
 def read_files(path: Path, size: int, align: Align | None = None, setting: str = "input") -> Images:
@@ -142,12 +132,8 @@ def read_files(path: Path, size: int, align: Align | None = None, setting: str =
 
     DclipError if there is none.
     """
-    paths = find_images(path)
-    if not paths:
-        raise DclipError(
-            f"{setting}={path} holds no images; "
-            "give a file, or a folder with PNG, JPEG or WebP files"
-        )
+    paths = pictures_of(path, setting)
+    tell_left_out(path)
     base = path if path.is_dir() else path.parent
     named = [(file.relative_to(base).as_posix(), lambda file=file: file) for file in paths]
     return read_images(named, size, f"{setting}={path}", align)

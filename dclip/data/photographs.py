@@ -6,7 +6,7 @@ Needs no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from omegaconf import MISSING
 
 from dclip.config import Dataset, option
+from dclip.data.folders import nothing_readable, tell_left_out
+from dclip.data.pictures import decode
 from dclip.data.pools import (
     Order,
     Pools,
@@ -25,7 +27,7 @@ from dclip.data.pools import (
     whole_folder,
 )
 from dclip.data.splits import ORDER, Chosen, split_images
-from dclip.errors import DclipError, need
+from dclip.errors import DclipError, UnusableError, need
 
 if TYPE_CHECKING:
     from dclip.types import Images
@@ -78,15 +80,22 @@ class Photographs(Dataset):
         counts = {name: self.count(name) for name in ORDER[: ORDER.index(split) + 1]}
         wanted = LARGEST if self.align else size  # where it has every picture in several sizes
         pictures = []
-        for pool, name in self.chosen(counts)[split]:
+        chosen = self.chosen(counts)
+        for pool in self.pools().values():
+            if pool.left_out is not None:
+                tell_left_out(pool.left_out)
+        for pool, name in chosen[split]:
             pictures.append((name, partial(pool.open, name, wanted)))
         return read_images(pictures, size, f"dataset.root={self.root}", aligner(self))
 
     def check(self, counts: Mapping[str, int]) -> None:
         """DclipError where there are fewer images than these."""
         pools = self.pools()
-        if pools:  # else they will be downloaded
-            split_images(pools, counts, self.root, self.ids)
+        if not pools:  # they will be downloaded
+            return
+        chosen = split_images(pools, counts, self.root, self.ids)
+        for split in chosen.values():
+            _check_readable(self.root, split)
 
     def missing(self, downloads: bool = False) -> list[str]:
         """What is not on disk: the id list, and images in the expected layout."""
@@ -99,6 +108,8 @@ class Photographs(Dataset):
             return lines
         try:
             there = bool(self.root) and bool(self.pools())
+        except UnusableError:
+            raise
         except DclipError as error:
             return [*lines, str(error)]
         return lines if there else [*lines, self._missing_images()]
@@ -113,6 +124,22 @@ class Photographs(Dataset):
             f"{name}: dataset.root={self.root} {state} ({root.absolute()}); "
             f"put there {self.LAYOUT}; from {self.SOURCE}{self.INSTEAD}"
         )
+
+
+def _check_readable(root: str, images: Sequence[Chosen]) -> None:
+    """DclipError where not one of a split's images is a picture."""
+    troubles: list[str] = []
+    for pool, name in images:
+        if not pool.light:
+            return
+        try:
+            decode(pool.open(name, 64), name)
+        except DclipError as error:
+            troubles.append(str(error))
+            continue
+        return
+    if troubles:
+        raise nothing_readable(f"dataset.root={root}", troubles)
 
 
 @option("dataset", "folder")
@@ -167,7 +194,7 @@ class CelebaHq(Photographs):
 class Afhq(Photographs):
     """Animal faces: StarGAN v2's folders, or StyleMapGAN's folders or LMDBs.
 
-    The LMDBs do not tell the animal.
+    The LMDBs do not tell the animal: they are read with ``category=null`` only, all of them.
     """
 
     LAYOUT = (
@@ -176,32 +203,42 @@ class Afhq(Photographs):
     )
     SOURCE = "https://github.com/clovaai/stargan-v2"
     root: str = "data/afhq"
-    category: str = "dog"
+    category: str | None = "dog"  # dog, cat or wild; null: all of them
 
     def __post_init__(self) -> None:
         super().__post_init__()
         need(
-            self.category in ("dog", "cat", "wild"),
+            self.category in (None, "dog", "cat", "wild"),
             f"dataset.category={self.category} is not in AFHQ; choose dog, cat or wild",
         )
 
     @property
     def part(self) -> str:
         """The animal."""
-        return self.category
+        return self.category or ""
 
     def pools(self) -> Pools:
         """A folder of each animal, StyleMapGAN's folders, or its LMDBs."""
         root, order = Path(self.root), self.order
-        return (
-            split_folders(root, order, self.category)
-            or split_folders(root / "raw_images", order, kept=self._shows_the_animal)
-            or split_lmdbs(root, order)
+        folders = split_folders(root, order, self.part) or split_folders(
+            root / "raw_images", order, kept=self._shows_the_animal
+        )
+        return folders or self._lmdbs()
+
+    def _lmdbs(self) -> Pools:
+        lmdbs = split_lmdbs(Path(self.root), self.order)
+        if not lmdbs or self.category is None:
+            return lmdbs
+        raise UnusableError(
+            f"dataset.category={self.category} cannot be chosen from dataset.root={self.root}: "
+            "its LMDBs mix the animals and do not tell which is which; "
+            "use the folders ({train,val}/{dog,cat,wild} or raw_images), "
+            "or dataset.category=null for all (or where you made the LMDBs of one animal)"
         )
 
     def _shows_the_animal(self, name: str) -> bool:
         """StyleMapGAN mixes the animals; the files' names tell: flickr_dog_000043.jpg."""
-        return self.category in re.split(r"[/_.]", name)
+        return self.category is None or self.category in re.split(r"[/_.]", name)
 
 
 @option("dataset", "lsun")

@@ -12,19 +12,18 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import cache, cached_property
-from importlib.util import find_spec
+from functools import cached_property
 from io import BytesIO
 from itertools import count, islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import ClassVar
 
+from dclip.data.folders import find_images
+from dclip.data.lmdbs import environment, value
+from dclip.data.pictures import Picture
 from dclip.errors import DclipError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 LMDB_SIZES = (64, 128, 256, 512, 1024)  # in which StyleMapGAN's LMDBs may have every picture
-
-Picture = Path | BytesIO | Any  # a file, an encoded picture, or a decoded one (PIL)
 
 
 class Order(StrEnum):
@@ -41,7 +40,7 @@ class Order(StrEnum):
 
 
 def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    return hashlib.sha256(os.fsencode(name)).digest()
 
 
 # -------------------------------------------------------------------------------------------- names
@@ -92,21 +91,17 @@ class Finder:
         return next(iter(names), None)
 
 
-def find_images(root: Path) -> list[Path]:
-    """Image files under a folder, sorted; the file itself if ``root`` is one."""
-    if root.is_file():
-        return [root]
-    paths: list[Path] = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        paths += map(Path(folder).joinpath, names)
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
-
-
 # -------------------------------------------------------------------------------------------- pools
 
 
 class Pool(ABC):
-    """Named images at one place."""
+    """Named images at one place.
+
+    Attributes:
+        light: whether a picture can be opened without torch.
+    """
+
+    light: ClassVar[bool] = True
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -122,6 +117,11 @@ class Pool(ABC):
     @abstractmethod
     def open(self, name: str, size: int) -> Picture:
         """A picture that shall become ``size`` pixels."""
+
+    @property
+    def left_out(self) -> Path | None:
+        """The folder, where it may also hold files that are not read; None where there are none."""
+        return None
 
 
 class NamedPool(Pool):
@@ -143,6 +143,11 @@ class NamedPool(Pool):
 
 class Files(NamedPool):
     """Image files; a name is the path below the folder."""
+
+    @property
+    def left_out(self) -> Path | None:
+        """The folder."""
+        return self.place
 
     def open(self, name: str, size: int) -> Picture:
         """The file."""
@@ -171,7 +176,7 @@ class ClassFolders(Pool):
     def __init__(self, root: Path, order: Order) -> None:
         super().__init__(root)
         self.order = order
-        self.folders = order.sort(entry.name for entry in os.scandir(root) if entry.is_dir())
+        self.folders = order.sort(_folders(root))
         self._listed: dict[str, list[str]] = {}
 
     def first(self, k: int) -> list[str]:
@@ -196,7 +201,8 @@ class ClassFolders(Pool):
     def _inside(self, folder: str) -> list[str]:
         if folder not in self._listed:
             paths = find_images(self.place / folder)
-            self._listed[folder] = self.order.sort(f"{folder}/{path.name}" for path in paths)
+            names = [path.relative_to(self.place).as_posix() for path in paths]
+            self._listed[folder] = self.order.sort(names)
         return self._listed[folder]
 
     def _names(self) -> Iterator[str]:
@@ -209,6 +215,15 @@ class ClassFolders(Pool):
                 return
 
 
+def _folders(root: Path) -> list[str]:
+    """The folders in a folder, each once: of a folder and a link to it, the folder."""
+    entries = [entry for entry in os.scandir(root) if entry.is_dir()]
+    names: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name)):
+        names.setdefault(os.path.realpath(entry.path), entry.name)
+    return list(names.values())
+
+
 def class_folders(root: Path, order: Order) -> Pool | None:
     """The images of a folder of class folders; None where there are none."""
     if not root.is_dir():
@@ -218,28 +233,6 @@ def class_folders(root: Path, order: Order) -> Pool | None:
 
 
 # --------------------------------------------------------------------------------------------- LMDB
-
-
-@cache
-def _environment(path: Path) -> Any:
-    if find_spec("lmdb") is None:
-        raise DclipError(
-            f"{path} is an LMDB, and the lmdb package is not installed; pip install 'dclip[lmdb]'"
-        )
-    import lmdb
-
-    try:
-        return lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
-    except lmdb.Error as error:
-        raise DclipError(
-            f"{path} is not a readable LMDB ({error}); fetch or make it again"
-        ) from error
-
-
-def _value(path: Path, key: str) -> bytes | None:
-    with _environment(path).begin() as transaction:
-        value: bytes | None = transaction.get(key.encode())
-        return value
 
 
 class NumberedLmdb(NamedPool):
@@ -255,15 +248,15 @@ class NumberedLmdb(NamedPool):
         for known in reversed(self.sizes):
             if known >= size:
                 best = known
-        return BytesIO(_value(self.place, f"{best}-{name}") or b"")
+        return BytesIO(value(self.place, f"{best}-{name}") or b"")
 
 
 def numbered_lmdb(path: Path, order: Order) -> Pool | None:
     """StyleMapGAN's LMDB; None where there is no LMDB. DclipError for one of another kind."""
     if not (path / "data.mdb").is_file():
         return None
-    length = int(_value(path, "length") or 0)
-    sizes = [size for size in LMDB_SIZES if _value(path, f"{size}-00000") is not None]
+    length = int(value(path, "length") or 0)
+    sizes = [size for size in LMDB_SIZES if value(path, f"{size}-00000") is not None]
     if not (length and sizes):
         raise DclipError(
             f"{path} has no keys length and 256-00000 (or another size): "
@@ -280,24 +273,24 @@ class KeyedLmdb(Pool):
 
     def first(self, k: int) -> list[str]:
         """The first k keys."""
-        with _environment(self.place).begin() as transaction:
+        with environment(self.place).begin() as transaction:
             keys = islice(transaction.cursor().iternext(values=False), k)
             return [bytes(key).decode() for key in keys]
 
     def find(self, line: str) -> str | None:
         """The line, if it is a key."""
-        return None if _value(self.place, line) is None else line
+        return None if value(self.place, line) is None else line
 
     def open(self, name: str, size: int) -> Picture:
         """The picture in the size that it has."""
-        return BytesIO(_value(self.place, name) or b"")
+        return BytesIO(value(self.place, name) or b"")
 
 
 def keyed_lmdb(path: Path) -> Pool | None:
     """LSUN's LMDB; None where there is no LMDB. DclipError for one that cannot be read."""
     if not (path / "data.mdb").is_file():
         return None
-    _environment(path)
+    environment(path)
     return KeyedLmdb(path)
 
 

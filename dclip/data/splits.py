@@ -106,15 +106,21 @@ def split_images(
             place = f"dataset.ids={ids}"
             free = [image for image in own if split in listed or image not in used]
         else:
-            pool = pools.get("all") or pools["test" if split == "test" else "train"]
+            pool = _pool(pools, split)
             place = f"dataset.root={pool.place}"
             candidates = [(pool, name) for name in pool.first(count + len(used))]
             free = [image for image in candidates if image not in used]
         chosen[split] = free[:count]
         used.update(chosen[split])
         if len(free) < count:
-            raise _too_few(place, len(free), split, chosen, counts)
+            remedy = _remedy(pools, listed, split, counts)
+            raise _too_few(place, len(free), split, chosen, counts, remedy)
     return chosen
+
+
+def _pool(pools: Pools, split: str) -> Pool:
+    """Where the images of a split are."""
+    return pools.get("all") or pools["test" if split == "test" else "train"]
 
 
 def _too_few(
@@ -123,6 +129,7 @@ def _too_few(
     split: str,
     chosen: Mapping[str, Sequence[Chosen]],
     counts: Mapping[str, int],
+    remedy: str,
 ) -> DclipError:
     others = ""
     for name, part in chosen.items():
@@ -130,5 +137,45 @@ def _too_few(
             others += f" after {len(part)} {name}"
     return DclipError(
         f"{place} has {left} images for {split}, but dataset.{split}={counts[split]} are asked for"
-        f"{others}; lower dataset.train or dataset.test"
+        f"{others}; {remedy}"
     )
+
+
+def _remedy(
+    pools: Pools, listed: Mapping[str, list[Chosen]], split: str, counts: Mapping[str, int]
+) -> str:
+    """Settings with which there are enough images: each split's share of what there is."""
+    if split in listed:
+        return f"set dataset.{split}={len(listed[split])}"
+    if "" in listed:
+        together, total = list(counts), len(listed[""])
+    else:
+        pool = _pool(pools, split)
+        together = [name for name in counts if name not in listed and _pool(pools, name) is pool]
+        taken = sum(map(len, listed.values()))  # an id list's images may be of this pool
+        names = pool.first(sum(counts.values()) + taken)
+        total = len({(pool, name) for name in names}.difference(*listed.values()))
+    shares = _shares({name: counts[name] for name in together}, total)
+    if not shares:
+        return f"at least {len(together)} images are needed; add some, or use dataset=sampled"
+    return "set " + " ".join(f"dataset.{name}={share}" for name, share in shares.items())
+
+
+def _shares(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Counts brought down in proportion to at most ``total``, none to 0; empty if that is too few.
+
+    Validation may be left out.
+    """
+    wanted = {name: count for name, count in counts.items() if count}
+    if len(wanted) > total:
+        wanted.pop("validation", None)
+    if len(wanted) > total:
+        return {}
+    asked = sum(wanted.values())
+    shares = dict.fromkeys(counts, 0)
+    for name, count in wanted.items():
+        shares[name] = max(1, count * total // asked)
+    while sum(shares.values()) > total:
+        largest = max(shares, key=lambda name: shares[name])
+        shares[largest] -= 1
+    return shares

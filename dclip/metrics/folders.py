@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from dclip import losses
 from dclip.data.domains import domain_named, networks_of
-from dclip.data.images import decode, exact, square
-from dclip.data.pools import find_images
+from dclip.data.folders import find_images
+from dclip.data.images import exact, square
+from dclip.data.pictures import decode
 from dclip.errors import DclipError
 from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.distribution import FeatureSets, mean_interval

@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
 
 def pictures_in(folder: str, setting: str) -> dict[str, Path]:
     """Pictures of a folder by name; of a run's folder, those it edited. DclipError if none."""
-    from dclip.data.pools import find_images
+    from dclip.data.folders import find_images
 
     root = Path(folder)
     need(
@@ -115,7 +115,7 @@ def embedded(path: Path) -> str:
 
     It is written anew, so that nothing in the file tells where it is from.
     """
-    from dclip.data.images import decode
+    from dclip.data.pictures import decode
 
     stream = io.BytesIO()
     decode(path, str(path)).save(stream, "PNG")

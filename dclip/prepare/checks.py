@@ -5,10 +5,11 @@ What no single option can see is refused here; what is a method's own, the metho
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from dclip.config import (
     Config,
@@ -23,26 +24,45 @@ from dclip.config import (
     planned,
 )
 from dclip.config.task import EditTask, ReconstructTask
+from dclip.data.folders import check_pictures
 from dclip.data.missing import check_data
 from dclip.edits import weights
-from dclip.errors import DclipError, need
+from dclip.errors import DclipError, need, one_line
 from dclip.methods.contract import method_of
 from dclip.prepare.needs import check_networks
+from dclip.prepare.quoting import expanded
 
 
 def to_config(node: DictConfig) -> Config:
     """The live, typed configuration. DclipError with one line for a missing or impossible value."""
     try:
         OmegaConf.resolve(node)
+        _expand_paths(node)
         missing = sorted(OmegaConf.missing_keys(node))
         if missing:
             raise DclipError(f"missing: {', '.join(missing)}; give a value, e.g. {missing[0]}=...")
         config = OmegaConf.to_object(node)
+    except InterpolationResolutionError as error:
+        raise DclipError(
+            f"{error.full_key}: {one_line(error)}; ${{NAME}} stands for the value of a setting"
+        ) from error
     except OmegaConfBaseException as error:
         raise DclipError(" ".join(str(error).split())) from error
     assert isinstance(config, Config)
     check(config)
     return config
+
+
+def _expand_paths(node: DictConfig) -> None:
+    """``~/`` in a file of settings is the user's own folder, as on the command line."""
+    for key in node:
+        if OmegaConf.is_missing(node, key):
+            continue
+        value = node[key]
+        if isinstance(value, DictConfig):
+            _expand_paths(value)
+        elif isinstance(value, str) and not isinstance(value, Enum) and value != expanded(value):
+            node[key] = expanded(value)
 
 
 def check(cfg: Config) -> None:
@@ -54,6 +74,7 @@ def check(cfg: Config) -> None:
     if cfg.task.learns:
         _check_learning(cfg)
     _check_edits(cfg)
+    _check_examples(cfg)
     _check_images(cfg)
     if isinstance(cfg.task, SampleTask):
         method_of(cfg).check(cfg)
@@ -190,3 +211,14 @@ def _check_input(cfg: Config) -> None:
         Path(cfg.input).exists(),
         f"input={cfg.input} does not exist; give an image or a folder of images",
     )
+    check_pictures(Path(cfg.input), "input")
+
+
+def _check_examples(cfg: Config) -> None:
+    """The images that stand for a text must be images."""
+    for key, path in (
+        ("examples", cfg.edit.examples),
+        ("source_examples", cfg.edit.source_examples),
+    ):
+        if path is not None:
+            check_pictures(Path(path), f"edit.{key}")

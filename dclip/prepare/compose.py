@@ -19,6 +19,7 @@ from dclip.prepare.explain import choices, explain, groups
 from dclip.prepare.kinds import spelled
 from dclip.prepare.paths import CONF
 from dclip.prepare.published import published
+from dclip.prepare.quoting import NAME, as_settings
 
 SEARCHPATH = "hydra.searchpath="  # folders with configurations of one's own
 
@@ -53,9 +54,12 @@ def check_overrides(overrides: Sequence[str]) -> Config:
                 f"{word}: adding (+) or deleting (~) settings is not supported, "
                 "they would be ignored; use a setting that exists"
             )
+        name = word.partition("=")[0]
+        if name and NAME.fullmatch(name) is None and not is_hydras(word):
+            raise DclipError(f"{word}: there is no setting {name!r}; settings read name=value")
     try:
-        plugins.load(plugins.named(overrides))
-        overrides = spelled(overrides)
+        plugins.load(plugins.named(as_settings(overrides)))
+        overrides = spelled(as_settings(overrides))
         overrides = published(overrides, [overrides])
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:

@@ -54,8 +54,22 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     cause = one_line(error.__cause__ or "", None)
     value = re.search(r"Error merging override (\S+)", text)
     if value is not None and cause:
-        return f"{value[1]}: {cause.split(' full_key')[0]}"
+        return f"{_word(value[1], words)}: {cause.split(' full_key')[0]}"
+    several = re.search(r"Ambiguous value for argument '(\S+?)=(\S+)'", text)
+    if several is not None:
+        return (
+            f"{several[1]}={several[2]}: a comma separates the values of a sweep, which -m starts; "
+            f"a list is {several[1]}=[{several[2]}]"
+        )
     return text.split(" See https")[0]
+
+
+def _word(start: str, words: Sequence[str]) -> str:
+    """The word that begins so: Hydra's message does not say where it ends."""
+    for word in words:
+        if word.startswith(start):
+            return word
+    return start
 
 
 def _explain_option(group: str, name: str) -> str:

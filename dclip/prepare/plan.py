@@ -36,6 +36,7 @@ from dclip.config import (
     option_name,
     planned,
 )
+from dclip.data.folders import find_images
 from dclip.data.missing import missing_data
 from dclip.files import write_json
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
@@ -110,8 +111,7 @@ def image_counts(cfg: Config) -> ImageCounts:
     elif isinstance(task, SampleTask) and not task.from_images:
         count = task.count
     elif cfg.input is not None:
-        path = Path(cfg.input)
-        count = sum(p.is_file() for p in path.rglob("*")) if path.is_dir() else 1
+        count = len(find_images(Path(cfg.input)))
     return ImageCounts(data.train, data.validation, count)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dclip.errors import DclipError
+from dclip.prepare.quoting import plain_words
 
 
 def parse_words(words: Sequence[str], names: Sequence[str], command: str) -> dict[str, str]:
     """``name=value`` words as settings. DclipError for a name that the command does not have."""
     settings = {}
-    for word in words:
+    for word in plain_words(words):
         name, sign, value = word.partition("=")
         if not sign or name not in names:
             choices = ", ".join(f"{choice}=" for choice in names)

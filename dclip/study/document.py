@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from dclip.errors import DclipError
 from dclip.prepare.paths import CONF
+from dclip.prepare.quoting import expanded
 
 Settings = tuple[str, ...]  # as typed on a command line: name=value
 
@@ -103,7 +104,7 @@ def split_args(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     for word in words:
         name, sign, value = word.partition("=")
         if name in names and sign:
-            args[name] = value
+            args[name] = expanded(value)
             continue
         if not sign or word.startswith(("+", "~", "-")):
             raise DclipError(

@@ -15,11 +15,12 @@ from dclip.files import read_json, write_json
 from dclip.prepare import needs
 from dclip.prepare.checks import is_random
 from dclip.prepare.compose import configured
+from dclip.prepare.quoting import quoted
 from dclip.record.identity import config_hash
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.document import Settings
 from dclip.study.grid import Job, Key, Study
-from dclip.study.jobs import Folders, quoted
+from dclip.study.jobs import Folders
 
 # parts of a configuration that the header of an edit holds
 HEADER = ("edit", "sampler", "method", "loss", "clip", "seed")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from dclip.data.folders import find_images
 from dclip.data.images import read_files, save_png
-from dclip.data.pools import find_images
 from dclip.errors import DclipError
 from dclip.types import Edited, Images, batches, from_uint8, to_uint8
 from helpers.images import read_image

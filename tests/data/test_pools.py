@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dclip.data import lmdbs
 from dclip.data import pools as listing
 from dclip.data.cifar10 import Cifar10
 from dclip.data.imagenet import ImageNet, classes, wnid
@@ -57,7 +58,7 @@ LAYOUTS = {
     "afhq": lambda root: Afhq(root=str(layouts.afhq(root))),
     "afhq v2": lambda root: Afhq(root=str(layouts.afhq(root, held="test")), category="cat"),
     "afhq, StyleMapGAN's folders": afhq_mixed,
-    "afhq, LMDB": lambda root: Afhq(root=str(layouts.celeba_lmdb(root))),
+    "afhq, LMDB": lambda root: Afhq(root=str(layouts.celeba_lmdb(root)), category=None),
     "lsun": lsun,
     "lsun, training images only": lambda root: Lsun(
         root=str(layouts.lsun(root, "bedroom", "train", 14))
@@ -171,7 +172,7 @@ def test_a_broken_picture_in_an_lmdb_is_skipped_with_its_key(tmp_path, caplog, m
 
 def test_without_the_lmdb_package_an_lmdb_is_refused_in_one_line(tmp_path, monkeypatch):
     data = lsun(tmp_path)
-    monkeypatch.setattr(listing, "find_spec", lambda name: None)
+    monkeypatch.setattr(lmdbs, "find_spec", lambda name: None)
     assert "pip install 'dclip[lmdb]'" in missing(data)[0]
     monkeypatch.undo()
     assert missing(data) == []

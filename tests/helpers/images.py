@@ -2,7 +2,8 @@
 
 import torch
 
-from dclip.data.images import decode, square
+from dclip.data.images import square
+from dclip.data.pictures import decode
 from dclip.types import Images
 
 

@@ -1,0 +1,141 @@
+"""The pictures of a folder: every real folder and file once, whatever links lead to it. No torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from dclip.data.pictures import suffixes, trouble
+from dclip.errors import DclipError
+
+log = logging.getLogger("dclip")
+
+APPLE_DOUBLE = "._"  # how macOS begins the name of a file that holds what other systems cannot
+
+
+class _Walk:
+    """All files below a folder. A link counts where nothing but links leads to its target."""
+
+    def __init__(self, root: Path) -> None:
+        self.files: list[Path] = []
+        self.dangling: list[Path] = []
+        self._seen: set[object] = set()
+        self._links: list[Path] = []
+        self._folders = [root]
+        while self._folders or self._links:
+            if self._folders:
+                self._enter(self._folders.pop())
+            else:
+                self._follow(self._links.pop(0))
+
+    def _enter(self, folder: Path) -> None:
+        real = os.path.realpath(folder)
+        if not self._is_new(real):
+            return
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = folder / entry.name
+                if entry.is_symlink():
+                    self._links.append(path)
+                elif entry.is_dir():
+                    self._folders.append(path)
+                elif entry.is_file():
+                    self._add(path, f"{real}/{entry.name}", entry.stat())
+
+    def _follow(self, link: Path) -> None:
+        if link.is_dir():
+            self._folders.append(link)
+        elif link.is_file():
+            self._add(link, os.path.realpath(link), link.stat())
+        else:
+            self.dangling.append(link)
+
+    def _add(self, path: Path, real: str, state: os.stat_result) -> None:
+        """A file that has several names (hard links) is one."""
+        names = state.st_nlink
+        if self._is_new((state.st_dev, state.st_ino) if names > 1 else real):
+            self.files.append(path)
+
+    def _is_new(self, identity: object) -> bool:
+        new = identity not in self._seen
+        self._seen.add(identity)
+        return new
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in suffixes()
+
+
+def find_images(root: Path) -> list[Path]:
+    """Image files under a folder, sorted; the file itself if ``root`` is one."""
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        return []
+    files = _Walk(root).files
+    shown = [path for path in files if not path.name.startswith(APPLE_DOUBLE)]
+    return sorted(path for path in shown if _is_picture(path))
+
+
+def left_out(root: Path) -> str:
+    """What a folder holds that is not read, by kind: ``2 .heic, 1 .txt``; empty where nothing is.
+
+    Hidden files are no pictures that anybody misses.
+    """
+    if not root.is_dir():
+        return ""
+    walk = _Walk(root)
+    kinds = Counter(_kinds(path for path in walk.files if not _is_picture(path)))
+    if walk.dangling:
+        kinds["broken link"] = len(walk.dangling)
+    ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+    return ", ".join(f"{number} {kind}" for kind, number in ordered)
+
+
+def _kinds(files: Iterable[Path]) -> list[str]:
+    return [path.suffix or "without a suffix" for path in files if not path.name.startswith(".")]
+
+
+@cache
+def tell_left_out(root: Path) -> None:
+    """Say once what a folder holds that Pillow cannot read."""
+    kinds = left_out(root)
+    if kinds:
+        log.info("%s: left out, as Pillow reads no such files: %s", root, kinds)
+
+
+def pictures_of(path: Path, setting: str) -> list[Path]:
+    """The pictures of a folder, or the one file, given as ``setting``. DclipError if none."""
+    paths = find_images(path)
+    if paths:
+        return paths
+    others = left_out(path)
+    instead = f" (it has {others})" if others else ""
+    raise DclipError(
+        f"{setting}={path} holds no images{instead}; "
+        "give a file, or a folder with PNG, JPEG or WebP files"
+    )
+
+
+def check_pictures(path: Path, setting: str) -> None:
+    """DclipError unless the file, or at least one of the folder's, can be read; torch waits."""
+    troubles: list[str] = []
+    for picture in pictures_of(path, setting):
+        why = trouble(picture)
+        if not why:
+            return
+        troubles.append(why)
+    raise nothing_readable(f"{setting}={path}", troubles)
+
+
+def nothing_readable(where: str, troubles: Sequence[str]) -> DclipError:
+    """The refusal of pictures of which none can be read; each has its reason."""
+    if len(troubles) == 1 and where in troubles[0]:
+        return DclipError(troubles[0])
+    if len(troubles) == 1:
+        return DclipError(f"{where}: {troubles[0]}")
+    return DclipError(f"{where}: no readable image among {len(troubles)} files ({troubles[0]})")
