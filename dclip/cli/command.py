@@ -22,8 +22,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from dclip import __version__
+from dclip.cli import sweep as sweeps
 from dclip.config import Config, DemoTask, planned
-from dclip.errors import DclipError
+from dclip.errors import DclipError, one_line
 from dclip.prepare import launchers, plan, plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -33,6 +35,12 @@ from dclip.prepare.kinds import spelled
 from dclip.prepare.needs import obtain
 from dclip.prepare.paths import CONF
 from dclip.prepare.published import is_faithful, published
+from dclip.prepare.quoting import as_settings, comma_note
+from dclip.record.identity import config_hash, run_name
+from dclip.record.runs import by_config, find_runs
+from dclip.runtime import signals
+
+log = logging.getLogger("dclip")
 
 # The first word (or task=WORD) of a command that is no run -> the module that takes the others.
 COMMANDS = {
@@ -63,7 +71,7 @@ HYDRAS_OWN = (
 def main() -> None:
     """Entry point of ``run.py`` and of the ``dclip`` command.
 
-    Bad input: one line on stderr, exit code 2.
+    Bad input: one line on stderr, exit code 2. Stopped: 130 (Ctrl-C) or 143 (SIGTERM).
     """
     _log_to_console()
     debug = os.environ.get("DCLIP_DEBUG") == "1"
@@ -71,27 +79,52 @@ def main() -> None:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     words = sys.argv[1:]
     try:
-        _dispatch(words)
+        with signals.terminable():
+            _answer(words)
     except DclipError as error:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(_pipe_closed())
     except KeyboardInterrupt:
         sys.exit(_stopped(words))
     except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
-        if stop.code in (None, 0) or (words and words[0] in COMMANDS):
+        if not signals.received() and (stop.code in (None, 0) or _is_command(words)):
             raise
         sys.exit(_stopped(words))
 
 
+def _answer(words: Sequence[str]) -> None:
+    """Carry out the command, and let go of what it printed while errors are still heard."""
+    try:
+        _dispatch(words)
+    finally:
+        sys.stdout.flush()
+
+
+def _pipe_closed() -> int:
+    """Whoever read our output has gone, as ``head`` does; returns the exit code."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())  # for what is flushed at the end
+    return signals.PIPE_CLOSED
+
+
 def _dispatch(words: Sequence[str]) -> None:
+    if "--version" in words:
+        print(f"dclip {__version__}")
+        return
     launchers.register()
     module = command_of(words)
     if module is None:
-        plugins.load(plugins.named(words))
-        sys.argv[1:] = _faithful(spelled(words))
+        sweep = _is_sweep(words)
+        plugins.load(plugins.named(as_settings(words, sweep)))
+        sys.argv[1:] = _faithful(spelled(as_settings(words, sweep)))
         precheck(sys.argv[1:])
+        if sweep:
+            _run_sweep()
+            return
         _main()
         if _failures:
             raise _failures[0]
@@ -111,6 +144,22 @@ def _faithful(words: Sequence[str]) -> list[str]:
         return published(words, jobs)
 
 
+def _run_sweep() -> None:
+    """Run all jobs, then the table. DclipError where a job has no result; the table says why."""
+    missing = ""
+    try:
+        _main()
+    except DclipError:  # the first of those that the table lists
+        pass
+    except SystemExit as stop:
+        if stop.code not in (None, 0):  # Ctrl-C, as Lightning tells it
+            raise
+    finally:
+        missing = sweeps.finish()
+    if missing:
+        raise DclipError(missing)
+
+
 def command_of(words: Sequence[str]) -> str | None:
     """The module of a command that is no single run; None for runs and Hydra's sweeps."""
     studies = any(word.startswith("study=") for word in words)
@@ -121,6 +170,10 @@ def command_of(words: Sequence[str]) -> str | None:
     if not words:
         return None
     return COMMANDS.get(words[0].removeprefix("task="))
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    return bool(words) and words[0] in COMMANDS
 
 
 def _is_sweep(words: Sequence[str]) -> bool:
@@ -137,20 +190,22 @@ def _stopped(words: Sequence[str]) -> int:
     if command_of(words) is not None:
         setting = ""
     print(f"stopped; repeat the command{setting} to continue", file=sys.stderr)
-    return 130
+    return signals.stop_code()
 
 
-def _log_to_console() -> None:
-    logger = logging.getLogger("dclip")
-    logger.propagate = False
-    if logger.handlers:
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.setLevel(logging.INFO)
-    if os.environ.get("RANK", "0") != "0":
-        handler.setLevel(logging.ERROR)
-    logger.addHandler(handler)
+def _log_to_console(prefix: str = "") -> None:
+    """Show what is logged; ``prefix`` begins every line of a job that runs beside others."""
+    log.propagate = False
+    log.setLevel(logging.DEBUG)  # a run's log takes everything
+    if not log.handlers:
+        console = logging.StreamHandler(sys.stderr)
+        console.setLevel(logging.INFO)
+        if os.environ.get("RANK", "0") != "0":
+            console.setLevel(logging.ERROR)
+        log.addHandler(console)
+    for handler in log.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
 
 
 # ------------------------------------------------------------ before any job
@@ -168,9 +223,11 @@ def precheck(words: Sequence[str]) -> None:
     launcher = launchers.chosen(words)
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         _check_hydras([word for word in words if is_hydras(word)])
-        cfgs = [check_overrides([*folder, *job]) for job in _jobs(words, sweep)]
+        jobs = _jobs(words, sweep)
+        cfgs = _check_jobs(folder, jobs, words if sweep else [])
     if sweep:
         launchers.check(launcher, cfgs)
+        sweeps.begin(jobs)
     if any(planned(cfg).plan for cfg in cfgs):
         for cfg in cfgs:
             plan.show(cfg)
@@ -178,6 +235,22 @@ def precheck(words: Sequence[str]) -> None:
     obtain(cfgs)
     for cfg in cfgs:
         _launch_processes(cfg)
+
+
+def _check_jobs(
+    folder: Sequence[str], jobs: Sequence[Sequence[str]], swept: Sequence[str]
+) -> list[Config]:
+    """The configuration of every job; of a sweep (``swept``: its words) how commas were read."""
+    spaced = comma_note(swept, spaced=True)
+    if spaced:
+        log.info(spaced)
+    try:
+        return [check_overrides([*folder, *job]) for job in jobs]
+    except DclipError as error:
+        note = comma_note(swept)
+        if not note or spaced:
+            raise
+        raise DclipError(f"{error} ({note})") from error
 
 
 def _config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -263,47 +336,84 @@ def job(node: DictConfig) -> None:
     node.command = list(HydraConfig.get().overrides.task)
     adopt_edit(node, node.command)
     cfg = to_config(node)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
-        cfg.resume = cfg.resume or launchers.was_stopped(cfg)
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        _run_alone(cfg)
+        return
+    cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
+    cfg.resume = cfg.resume or launchers.was_stopped(cfg)
+    _run_of_sweep(cfg)
+
+
+def _run_alone(cfg: Config) -> None:
+    """The only run of this command; ``main`` says in one line why it failed."""
     try:
         _carry_out(cfg)
     except DclipError as error:
-        _fail(error)
+        _failures.append(error)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        place, reason = error.filename or cfg.output, error.strerror or error
-        advice = f"check the disk's space and rights (output={cfg.output})"
-        _fail(DclipError(f"{place}: {reason}; {advice}"))
+        _failures.append(_disk_trouble(cfg, error))
 
 
-def _carry_out(cfg: Config) -> None:
-    """Show the plan, open the page, or do the run. Torch is imported only for the last two."""
+def _run_of_sweep(cfg: Config) -> None:
+    """One of several; Hydra continues with the others if it fails."""
+    if HydraConfig.get().runtime.choices["hydra/launcher"] != "basic":
+        _log_to_console(f"[{int(HydraConfig.get().job.num) + 1}] ")  # lines of jobs side by side
+    title = sweeps.begin_job()
+    done = _finished(cfg) if cfg.resume else None
+    if done is not None:
+        log.info("finished before: %s", done)
+        sweeps.note_job(title, "finished", run=done)
+        return
+    try:
+        folder = _carry_out(cfg)
+    except OSError as error:
+        trouble = _disk_trouble(cfg, error)
+        sweeps.note_job(title, "failed", str(trouble))
+        raise trouble from error
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        state = "stopped" if stopped else "failed"
+        sweeps.note_job(title, state, one_line(error))
+        raise
+    sweeps.note_job(title, "finished", run=folder)
+
+
+def _finished(cfg: Config) -> Path | None:
+    """The finished run of a job, where a sweep is resumed."""
+    run = by_config(find_runs([Path(cfg.output) / run_name(cfg)])).get(config_hash(cfg))
+    if run is None or run.state != "finished":
+        return None
+    return run.folder
+
+
+def _disk_trouble(cfg: Config, error: OSError) -> DclipError:
+    place, reason = error.filename or cfg.output, error.strerror or error
+    advice = f"check the disk's space and rights (output={cfg.output})"
+    return DclipError(f"{place}: {reason}; {advice}")
+
+
+def _carry_out(cfg: Config) -> Path | None:
+    """Show the plan, open the page, or do the run; its folder.
+
+    Torch is imported only for the last two.
+    """
     if planned(cfg).plan:
         plan.show(cfg)
-        return
+        return None
     obtain([cfg])
     if isinstance(cfg.task, DemoTask):
         from dclip.pages.demo_page import serve
 
         serve(cfg)
-        return
+        return None
     from dclip.pipeline import run
 
-    run(cfg)
+    return run(cfg)
 
 
 _failures: list[DclipError] = []
-
-
-def _fail(error: DclipError) -> None:
-    """End this job.
-
-    In a sweep Hydra continues with the others; the error of a single run is printed by ``main``, in
-    one line.
-    """
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise error
-    _failures.append(error)
 
 
 _main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)

@@ -18,7 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wandb import Run
 
 log = logging.getLogger("dclip")
+warned = logging.getLogger("py.warnings")  # where Python's warnings go while a run is recorded
 
 # kept while a run goes on, so that its end can be written where the disk is full
 RESERVE = ".reserve"
@@ -235,13 +236,28 @@ class Record:
 # ---------------------------------------------------------------------------- beginning and end
 
 
-def _log_to(folder: Path) -> logging.Handler:
-    """Write everything that is logged to run.log. The console's own handler shows less."""
-    handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Write everything that is logged to run.log: what the console shows, and more.
+
+    Warnings of other libraries go there too, and to the console as before.
+    """
+    handler = logging.FileHandler(folder / "run.log", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
-    return handler
+    handlers = list(log.handlers)
+    for each in handlers:
+        warned.addHandler(each)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for each in handlers:
+            warned.removeHandler(each)
+        log.removeHandler(handler)
+        handler.close()
 
 
 @contextmanager
@@ -254,34 +270,48 @@ def recording(cfg: Config, report: Callable[[Record], object] | None = None) -> 
     place = make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
     folder, resumed = parallel.all_gather_objects(place)[0]
     record = Record(folder, cfg, resumed)
-    handler: logging.Handler | None = None
-    if record.writes:
-        handler = _log_to(folder)
-        OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
-        _point_latest(folder, Path(cfg.output))
-        record.wandb = start_wandb(cfg, folder)
-        (folder / RESERVE).write_bytes(bytes(2**16))
-        record.status("running")
-        log.debug("%s %s", "resuming in" if resumed else "run folder:", folder)
-    try:
-        yield record
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        with suppress(OSError):  # a full disk must not hide the first error
-            _free(record)
-            state = "stopped" if stopped else "failed"
-            record.status(state, reason=f"{type(error).__name__}: {error}")
-        _close(record, handler, 1)
-        raise
+    with ExitStack() as log_file:
+        if record.writes:
+            log_file.enter_context(logging_to(folder))
+            _begin(record)
+        try:
+            yield record
+        except BaseException as error:
+            with suppress(OSError):  # a full disk must not hide the first error
+                _fail(record, error)
+            _close(record, 1)
+            raise
+        _free(record)
+        record.status("finished")
+        code = 1
+        try:
+            if report is not None and record.writes:
+                report(record)
+            code = 0
+        finally:
+            _close(record, code)
+
+
+def _begin(record: Record) -> None:
+    """Write what is known before the work."""
+    cfg, folder = record.cfg, record.folder
+    settings = OmegaConf.create(plain(cfg))
+    OmegaConf.save(settings, folder / "config.yaml")
+    _point_latest(folder, Path(cfg.output))
+    record.wandb = start_wandb(cfg, folder)
+    (folder / RESERVE).write_bytes(bytes(2**16))
+    record.status("running")
+    log.debug("%s %s", "resuming in" if record.resumed else "run folder:", folder)
+    log.debug("settings:\n%s", OmegaConf.to_yaml(settings).rstrip())
+
+
+def _fail(record: Record, error: BaseException) -> None:
+    """Write that the run failed or was stopped, and why."""
     _free(record)
-    record.status("finished")
-    code = 1
-    try:
-        if report is not None and record.writes:
-            report(record)
-        code = 0
-    finally:
-        _close(record, handler, code)
+    state = "stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+    reason = f"{type(error).__name__}: {error}"
+    record.status(state, reason=reason)
+    log.debug("%s: %s", state, reason)
 
 
 def _free(record: Record) -> None:
@@ -290,10 +320,7 @@ def _free(record: Record) -> None:
         (record.folder / RESERVE).unlink(missing_ok=True)
 
 
-def _close(record: Record, handler: logging.Handler | None, code: int) -> None:
-    """End W&B's run with the exit code, and the log file."""
+def _close(record: Record, code: int) -> None:
+    """End W&B's run with the exit code."""
     if record.wandb is not None:
         finish_wandb(record.wandb, record.folder, code)
-    if handler is not None:
-        log.removeHandler(handler)
-        handler.close()

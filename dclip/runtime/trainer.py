@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -16,6 +17,13 @@ from dclip.config import Trainer
 from dclip.files import atomic_save
 from dclip.runtime import parallel
 from dclip.runtime.quiet import quiet
+
+log = logging.getLogger("dclip")
+
+if TYPE_CHECKING:
+    Bar = tqdm[Any]
+else:
+    Bar = tqdm
 
 
 def device_of(options: Trainer) -> torch.device:
@@ -31,10 +39,20 @@ def device_of(options: Trainer) -> torch.device:
 # ------------------------------------------------------------------------------------- progress
 
 
+class LoggedBar(Bar):
+    """A bar that leaves its last line in run.log, too."""
+
+    def close(self) -> None:
+        """End the bar."""
+        if not self.disable:
+            log.debug("%s", self)
+        super().close()
+
+
 def progress_bar(what: str, total: int, initial: int = 0, shown: bool = True) -> Any:
     """A progress bar. Where nobody watches (a log file), it prints a line every ten seconds."""
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    return tqdm(
+    return LoggedBar(
         total=total,
         initial=initial,
         desc=what,
@@ -72,6 +90,18 @@ class FitProgress(L.Callback):
     def on_train_end(self, *_: Any) -> None:
         """Leave the finished bar on the screen."""
         self.bar.close()
+
+
+class EpochLog(L.Callback):
+    """The losses of every epoch as a line of run.log; the console has the bar."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Log what the epoch, and its validation, measured last."""
+        losses = []
+        for name, value in trainer.callback_metrics.items():
+            losses.append(f"{name} {float(value):.4g}")
+        epoch = trainer.current_epoch + 1
+        log.debug("epoch %d of %s: %s", epoch, trainer.max_epochs, ", ".join(losses))
 
 
 # -------------------------------------------------------------------------------------- trainer
@@ -123,5 +153,6 @@ def make_trainer(trainer: Trainer, **options: Any) -> L.Trainer:
         "inference_mode": True,
         "plugins": plugins,
     }
+    callbacks = [EpochLog(), *options.pop("callbacks", [])]
     with quiet():
-        return QuietTrainer(**{**settings, **options})
+        return QuietTrainer(callbacks=callbacks, **{**settings, **options})

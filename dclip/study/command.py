@@ -11,7 +11,7 @@ from dclip.study.cost import dry_run
 from dclip.study.document import flag, number, read_document, split_args
 from dclip.study.execute import run_study
 from dclip.study.grid import Key, Study, choose_rows, read_study
-from dclip.study.jobs import Folders, stoppable
+from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
 
 Args = Mapping[str, str]
@@ -68,8 +68,7 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
         print(dry_run(progress, rows))
         return 0
     if not collecting:
-        with stoppable():
-            run_study(progress, _workers(args), _say, rows)
+        run_study(progress, _workers(args), _say, rows)
     return _collect(progress, study, rows, collecting)
 
 
@@ -107,8 +106,7 @@ def _search(args: Args, settings: Sequence[str]) -> int:
         print(running.dry_run(trials))
         return 0
     if not flag("collect", args):
-        with stoppable():
-            running.run_search(trials, _workers(args), _say)
+        running.run_search(trials, _workers(args), _say)
     from dclip.study.search_table import write_table
 
     table = write_table(trials)

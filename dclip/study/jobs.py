@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from filelock import FileLock
 
 from dclip.prepare.paths import CONF, PACKAGE
+from dclip.prepare.quoting import quoted
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.document import Settings
 
@@ -74,14 +74,6 @@ class Folders:
         folder = self.runs / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{digest}.log"
-
-
-def quoted(path: str | Path) -> str:
-    """A path as the value of a setting, in quotes where its name would puzzle Hydra."""
-    if re.fullmatch(r"[\w./@+-]+", str(path)):
-        return str(path)
-    escaped = str(path).replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def program() -> list[str]:
@@ -242,21 +234,3 @@ def run_parallel(work: Sequence[Callable[[], None]], workers: int, stop: Event) 
                 future.result()
         finally:
             stop.set()
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C."""
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM raises ``Stopped`` in here; afterwards it is what it was."""
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(*_: Any) -> None:
-    raise Stopped
