@@ -28,8 +28,9 @@ from torch import Tensor
 
 from dclip.config import OPTIONS, Config, Encode, FinalStep, Grid, Metrics, Mix, SampleTask
 from dclip.data.domains import domain_named
-from dclip.data.images import decode, exact, read_files, save_png
-from dclip.data.pools import find_images
+from dclip.data.folders import find_images
+from dclip.data.images import exact, read_files, save_png
+from dclip.data.pictures import decode
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn

@@ -11,6 +11,7 @@ from dclip.files import read_json, write_json
 from dclip.prepare.paths import CONF
 from dclip.record.runs import Run
 from helpers.networks import write_edit
+from helpers.odd_files import half_and_half
 from helpers.runs import configure, run, words
 
 QUICK = ("experiment=toonfaces_red_hair", "preset=quick")
@@ -39,7 +40,7 @@ def meant(tmp_path):
 
 def test_a_name_is_the_newest_finished_run_of_the_experiment_itself(learned, tmp_path):
     photo = tmp_path / "photo.png"
-    photo.touch()
+    half_and_half().save(photo)
     first = learned(1, "experiment=toonfaces_red_hair")
     newest = learned(2, "experiment=toonfaces_red_hair", "seed=1", "trainer.threads=1")
     learned(3, "experiment=single_image", f"input={photo}")

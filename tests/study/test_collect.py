@@ -17,6 +17,7 @@ from dclip.errors import DclipError
 from dclip.record import identity
 from dclip.study import collect, figures
 from dclip.study.tables import Cell, Row, Table
+from helpers.odd_files import half_and_half
 from helpers.runs import configure
 
 
@@ -121,7 +122,7 @@ def mixed(tmp_path_factory):
         root / "outputs" / "finetune_red_hair" / "2026-01-01_00-00-00_{}" / "adapter.safetensors"
     )
     photo = root / "photo.png"
-    photo.touch()
+    half_and_half().save(photo)
 
     def write(number, task, *words, **metrics):
         cfg = configure(*words)
