@@ -13,6 +13,7 @@ from dclip.pages import preference
 from dclip.prepare import launchers
 from dclip.study import collect, document
 from helpers.networks import write_edit
+from helpers.odd_files import half_and_half
 from helpers.runs import ROOT, SMALL
 
 PAGES = sorted(
@@ -23,7 +24,7 @@ PAGES = sorted(
         *(ROOT / "experiments").glob("*/README.md"),
     ]
 )
-FILES = ("photo.jpg", "FILE", "DDPM", "CLIP", "HELDOUT", "mine.yaml")  # placeholders of the pages
+FILES = ("FILE", "DDPM", "CLIP", "HELDOUT", "mine.yaml")  # placeholders of the pages
 ELSEWHERE = "extend.md"  # its files are written and its commands are run by test_extend.py
 
 
@@ -52,8 +53,11 @@ def folder(tmp_path_factory, nets):
     for name in FILES:
         (folder / name).write_bytes(b"")
     (folder / "human_zombie_t601.pth").write_bytes(b"")
+    half_and_half().save(folder / "photo.jpg")
     for name in ("DIR", "RUN"):
         (folder / name).mkdir()
+    for number in range(150):  # as many as the pages' runs look at
+        half_and_half((8, 8)).save(folder / "DIR" / f"{number}.png")
     (folder / "docs").mkdir()
     (folder / "docs" / "face.png").write_bytes((ROOT / "docs" / "face.png").read_bytes())
     return folder
