@@ -69,7 +69,7 @@ def run_down(model, guide, solver=None, n=3, steps=3, context=None, **more):
 
 def test_every_guidance_has_a_loss():
     assert {name for name in OPTIONS["guidance"] if name != "none"} == set(KINDS)
-    assert len(KINDS) == 6
+    assert len(KINDS) == 7
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
