@@ -75,7 +75,9 @@ def kid(sets: FeatureSets) -> Scores:
         mean, spread = subset_kid(kernels, size, sets.subsets)
         scores.values |= {name: mean, f"{name}_std": spread}
     low, high = kid_interval(kernels, sets.bootstrap)
-    scores.values |= {"kid_low": low, "kid_high": high}
+    for name in ["kid", *scores.values]:
+        if not name.endswith(("_std", "_absent")):
+            scores.values |= {f"{name}_low": low, f"{name}_high": high}
     return scores
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from dclip.edits.saved import described
 from dclip.files import atomic_save, read_json
 from dclip.methods.contract import method_of
-from dclip.metrics.names import arrow, find, ordered
+from dclip.metrics.names import arrow, find, interval, ordered
 from dclip.pages.render import picture_of, render
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
@@ -69,15 +69,18 @@ def _metric_row(name: str, metrics: Mapping[str, Any]) -> MetricRow:
 def _is_bound(column: str, metrics: Mapping[str, Any]) -> bool:
     """Whether a column is an end of another one's interval."""
     name, _, end = column.rpartition("_")
-    return end in ("low", "high") and name in metrics
+    if end not in ("low", "high"):
+        return False
+    return name in metrics or (find(name) is not None and interval(name, metrics) is not None)
 
 
 def _interval(name: str, metrics: Mapping[str, Any]) -> str:
     """The 95 % interval of a number, where there is one."""
-    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    if low is None or high is None:
+    bounds = interval(name, metrics)
+    if bounds is None:
         return ""
-    return f" [{_number(low)}, {_number(high)}]"
+    low, high = map(_number, bounds)
+    return f" [{low}, {high}]"
 
 
 PLAIN = 0.15  # s_dir of an edit that the CLIP that guided sees

@@ -38,3 +38,13 @@ def test_the_console_shows_the_same_in_the_same_order():
     assert [line.split()[0] for line in lines] == [row.name for row in metric_rows(METRICS)]
     assert lines[0].endswith("0.5000 [0.25, 0.75]")
     assert "no identity network" in lines[2]
+
+
+def test_kid_is_never_shown_without_its_interval():
+    kid = {"kid_10": 0.5, "kid_10_std": 0.2, "kid_low": -0.25, "kid_high": 0.75}
+    free = {"kid_10_free": 1.5, "kid_10_free_low": 1.0, "kid_10_free_high": 2.0}
+    rows = {row.name: row.value for row in metric_rows({**kid, **free})}
+    assert rows["kid_10"] == "0.5 [-0.25, 0.75]"
+    assert rows["kid_10_free"] == "1.5 [1, 2]"
+    assert not any(name.endswith(("_low", "_high")) for name in rows)
+    assert "0.5000 [-0.25, 0.75]" in text_table({**kid, **free})

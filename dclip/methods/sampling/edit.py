@@ -21,7 +21,7 @@ from dclip.run import Run
 
 log = logging.getLogger("dclip")
 
-CLIPPED = 0.25  # share of values that guidance may clip unsaid
+CLIPPED = 0.1  # share of values that guidance may clip unsaid
 
 
 class SamplingEdit(Edit):

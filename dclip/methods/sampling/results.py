@@ -101,8 +101,16 @@ def against(scores: Scores, free: Scores) -> dict[str, float | str]:
     values = dict(scores.values)
     for name, value in free.values.items():
         if not name.endswith(("_absent", "_features", "_note")):
-            values[f"{name}_free"] = value
+            values[_free(name)] = value
     return values
+
+
+def _free(name: str) -> str:
+    """NAME_free; NAME_free_low and NAME_free_high for the ends of an interval."""
+    number, _, end = name.rpartition("_")
+    if end in ("low", "high"):
+        return f"{number}_free_{end}"
+    return f"{name}_free"
 
 
 def edit_scores(run: Run, prompts: ReadPrompts, images: Images, result: Tensor) -> Scores:
