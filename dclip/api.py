@@ -415,7 +415,7 @@ def _options(
 
 
 def _invert(model: DiffusionModel, images: Tensor, options: Sampler) -> Tensor:
-    model.check_schedule()
+    model.check_schedule(options.grid)
     x = check_size(model, images).to(model.device)
     up, solver = pairs_of(options)[0], inverter_of(options)
     return denoise(model.predict, x, up, model.schedule, solver=solver)
@@ -429,7 +429,7 @@ def _generate(
     ids: Sequence[str] | None,
     seed: int,
 ) -> Tensor:
-    model.check_schedule()
+    model.check_schedule(options.grid)
     _check_latents(model, latents)
     noise = ImageNoise(list(ids or _ids(len(latents))), seed)
     down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)

@@ -25,6 +25,11 @@ class Grid(StrEnum):
     log_snr = "log_snr"  # in the logarithm of the signal-to-noise ratio
     rho = "rho"  # in sqrt((1 - alpha_bar) / alpha_bar)
 
+    @property
+    def follows_noise(self) -> bool:
+        """Whether timesteps are spread on the noise schedule, not in t."""
+        return self in (Grid.log_snr, Grid.rho)
+
 
 class Encode(StrEnum):
     """How an image becomes a latent at t0."""

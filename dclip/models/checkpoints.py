@@ -121,6 +121,8 @@ def load_hinted(name_or_path: str, hints: Hints) -> DiffusionModel:
     source = locate(name_or_path, "ddpm")
     path = _ours(source, hints)
     header = _expect(path, "ddpm", "edit")
+    if path == source:
+        _refuse_hints(source, hints)
     if header.get("kind_of_weights") == "lora":
         raise DclipError(
             f"{path} holds only the low-rank updates of an edit; load its base ({header['base']!r}) "
@@ -152,12 +154,26 @@ def _check_hints(hints: Hints) -> None:
     )
 
 
+def _refuse_hints(source: Path, hints: Hints) -> None:
+    """DclipError for what would be said of a file that says it itself."""
+    said = hints.given()
+    for name in ("head_dim", "image_size"):  # presets of published models have them
+        said.pop(name, None)
+    settings = ", ".join(f"checkpoint.{name}={value}" for name, value in said.items())
+    need(
+        not said,
+        f"{settings}: {source.name} is dclip's own and says itself how it was trained; leave it out",
+    )
+
+
 def _say_what_was_assumed(source: Path, info: ModelInfo) -> None:
     """Of a foreign model: what its file did not tell, and that its classes were left out."""
     if info.notes.get("unused") and "label" not in info.notes.get("hints", {}):
         embeddings = [key for key in info.notes["unused"] if key.startswith("label_emb")]
         if embeddings:
             log.info("%s: its class embedding is left out, as published", source.name)
+    if (source / "unet").is_dir() and (source / "unet_ema").is_dir():
+        log.info("%s: read is unet/; its running average is %s", source.name, source / "unet_ema")
     if info.notes.get("model") != "unknown" and not _lacks_scheduler(source, info):
         return
     read = info.notes.get("assumed", {}) | {

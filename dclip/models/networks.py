@@ -44,7 +44,7 @@ def build_networks(cfg: Config, names: NetworkNames) -> Networks:
     """Load the networks of these names; ``dclip.prepare.networks`` says which a run needs."""
     device = device_of(cfg.trainer)
     model = load_hinted(cfg.checkpoint.name, hints_of(cfg.checkpoint))
-    model.check_schedule()
+    model.check_schedule(cfg.sampler.grid)
     model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
     size = domain_of(cfg.dataset).size
     if size not in (None, model.image_size):  # somebody's own model and input=

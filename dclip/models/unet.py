@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dclip.config import Grid
 from dclip.diffusion.sampler import Prediction
-from dclip.diffusion.schedule import STEPS, Schedule
+from dclip.diffusion.schedule import HO, STEPS, Schedule
 from dclip.errors import need
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
@@ -78,14 +79,22 @@ class DiffusionModel(nn.Module):
         """The noise schedule that the model was trained with."""
         return self.info.schedule
 
-    def check_schedule(self) -> None:
-        """DclipError for a schedule of another length than that in which all settings count."""
+    def check_schedule(self, grid: Grid = Grid.uniform) -> None:
+        """DclipError for a schedule of another length than that in which all settings count.
+
+        Also for a ``grid`` that would be spread on another schedule than the model's.
+        """
         steps = self.schedule.steps
         need(
             steps == STEPS,
             f"{self.info.name} was trained with a schedule of {steps:,} timesteps; t0 and all "
             f"other timesteps of dclip are those of {STEPS:,}, and would mean other amounts of "
             f"noise there; give a model of {STEPS:,} timesteps",
+        )
+        need(
+            self.schedule == HO or not grid.follows_noise,
+            f"sampler.grid={grid} is spread on Ho et al.'s linear schedule; {self.info.name} was "
+            f"trained on a {self.schedule.kind} one; choose sampler.grid=uniform or quadratic",
         )
 
     @property

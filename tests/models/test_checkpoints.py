@@ -222,3 +222,9 @@ def test_the_header_of_a_model_as_all_were_is_as_it_was():
     assert "prediction" not in plain
     other = model_header(ModelInfo("mine", {}, schedule=Schedule(kind="cosine"), prediction="v"))
     assert (other["schedule"]["kind"], other["prediction"]) == ("cosine", "v")
+
+
+def test_what_a_file_of_ours_says_cannot_be_said_otherwise(nets):
+    with pytest.raises(DclipError, match=r"checkpoint\.label=3, checkpoint\.prediction=v: model16"):
+        load_model(str(nets["model16"]), label=3, prediction="v")
+    load_model(str(nets["model16"]), head_dim=32, image_size=64)

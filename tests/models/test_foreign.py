@@ -389,6 +389,14 @@ def test_the_scheduler_is_found_wherever_diffusers_puts_it(
     assert (model.schedule.kind, model.info.variance) == ("cosine", "fixed_large")
 
 
+def test_of_weights_and_their_average_in_a_folder_the_other_is_named(ddim, tmp_path, caplog):
+    for name in ("unet", "unet_ema"):
+        built(ddim.state_dict()).save_pretrained(tmp_path / name)
+    with caplog.at_level("INFO", logger="dclip"):
+        load_model(str(tmp_path))
+    assert f"read is unet/; its running average is {tmp_path / 'unet_ema'}" in caplog.text
+
+
 def test_a_folder_without_a_scheduler_says_what_is_assumed(folder, caplog):
     with caplog.at_level("INFO", logger="dclip"):
         load_model(str(folder))

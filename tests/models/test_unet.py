@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 import dclip
+from dclip.config import Grid
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of, solver_of
 from dclip.diffusion.sampler import sample
@@ -14,7 +17,7 @@ from dclip.models.checkpoints import (
 )
 from dclip.models.networks import build_networks
 from dclip.models.saved import model_header, save_weights
-from dclip.models.unet import ModelInfo, build_unet
+from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 from dclip.prepare.networks import networks
 from helpers.networks import tiny_unet, write_tiny_model
 from helpers.runs import configure
@@ -101,3 +104,15 @@ def test_a_schedule_of_another_length_is_refused(tmp_path, steps):
     ):
         with pytest.raises(DclipError, match=f"mine was trained with a schedule of {steps:,}"):
             call()
+
+
+@pytest.mark.parametrize("grid", Grid)
+def test_steps_are_not_spread_on_a_schedule_that_is_not_the_models(model, grid):
+    model.check_schedule(grid)
+    other = replace(model.info, schedule=Schedule(kind="cosine"))
+    cosine = DiffusionModel(model.unet, other)
+    if not grid.follows_noise:
+        cosine.check_schedule(grid)
+        return
+    with pytest.raises(DclipError, match=f"sampler.grid={grid} .*trained on a cosine one"):
+        cosine.check_schedule(grid)
