@@ -214,7 +214,7 @@ def _add_rows(
     titles, shown = short_names(names), _shown(list(groups))
     pictured: dict[str, Run] = {}
     for labels in sorted(groups, key=_order):
-        mine = dict(zip(titles, map(_short, labels, shown), strict=True))
+        mine = dict(zip(titles, map(_short, labels, shown), strict=True)) or {"run": "all"}
         row = _row(table, {**key, **mine}, groups[labels])
         finished = finished_of(groups[labels])
         if finished:
@@ -263,7 +263,7 @@ def _tail(path: str, length: int) -> str:
 def _row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> Row:
     """Add a row of runs that differ in nothing but what is averaged."""
     finished = distinct(finished_of(runs))
-    row = Row(key or {"run": "all"}, {}, seeds=len(finished))
+    row = Row(key, {}, seeds=len(finished))
     seeds = [[run] for run in finished]
     for column in table.columns:
         row.cells[column] = cell_of(seeds, column)
