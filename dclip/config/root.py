@@ -47,6 +47,8 @@ class Config:
     variants: int = 1  # of every image, where sampling is stochastic
     # an image or a folder of images: to edit, to translate, or to fine-tune on and edit
     input: str | None = None
+    # put what an edit changed back into the pictures of ``input``, in their own size
+    paste_back: bool = False
     output: str = "outputs"  # where run folders are made
     resume: bool = False  # go on with the newest unfinished run of the same configuration
     offline: bool = False  # never reach out, not even for weights

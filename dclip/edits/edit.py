@@ -19,6 +19,7 @@ from dclip.data.images import save_pngs
 from dclip.diffusion.mix import degree, degrees, mix
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.axioms import measure_axioms
+from dclip.edits.paste import paste_back
 from dclip.edits.saved import FILE, edit_header
 from dclip.edits.weights import Weights
 from dclip.encode.encoded import Encoded
@@ -149,6 +150,8 @@ def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
     save_pictures(run, start.ids, result)
     if run.record.writes:
         save_pngs(start.sources.pixels, start.ids, run.record.folder / SOURCES)
+    if run.cfg.paste_back:
+        paste_back(run, start, result)
     return result
 
 

@@ -193,6 +193,7 @@ def _check_input(cfg: Config) -> None:
         f"metric.region={region} does not exist; give a picture, or a folder of pictures",
     )
     task = cfg.task
+    _check_paste(cfg)
     if cfg.input is None:
         return
     starts = isinstance(task, SampleTask) and task.from_images
@@ -222,3 +223,18 @@ def _check_examples(cfg: Config) -> None:
     ):
         if path is not None:
             check_pictures(Path(path), f"edit.{key}")
+
+
+def _check_paste(cfg: Config) -> None:
+    """Changes are put back into pictures that one gives, and that are not turned or redrawn."""
+    if not cfg.paste_back:
+        return
+    need(
+        cfg.input is not None and not cfg.task.foreign,
+        "paste_back=true puts changes back into the pictures of input=, with task=edit or finetune",
+    )
+    need(
+        not cfg.dataset.align,
+        "paste_back=true cannot put changes back into pictures that were turned; "
+        "set dataset.align=false",
+    )

@@ -62,6 +62,7 @@ LATER: dict[str, object] = {
     "method.unit_gradients": True,
     "method.keep_best": True,
     "clip.arch": None,
+    "paste_back": False,
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
