@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dclip.data.images import decode, square
-from dclip.data.pools import find_images
+from dclip.data.folders import find_images
+from dclip.data.images import square
+from dclip.data.pictures import decode
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.files import atomic_save
