@@ -113,9 +113,8 @@ def read_clip_file(file: Path, antialias: bool, arch: str | None = None) -> Clip
     if arch is not None:
         name, _, weights = arch.partition("/")
         config = published_config(name)
-        return read_open_clip(
-            file, config, file.stem, antialias, published_preprocess(name, weights or None)
-        )
+        preprocess = published_preprocess(name, weights or None)
+        return read_open_clip(file, config, file.stem, antialias, preprocess, name)
     if file.with_name(CONFIG).is_file():
         return _described(file, file.stem, antialias)
     state = read_foreign(file)
@@ -123,10 +122,10 @@ def read_clip_file(file: Path, antialias: bool, arch: str | None = None) -> Clip
         "logit_scale" in state,
         f"{file} was not written by dclip, nor does it hold the weights of a CLIP",
     )
-    fitting = _fitting(state)
+    names = fitting(state)
     like = "clip.arch=NAME, one of open_clip's"
-    if fitting:
-        like = " or ".join(f"clip.arch={name}" for name in fitting)
+    if names:
+        like = " or ".join(f"clip.arch={name}" for name in names)
     raise DclipError(
         f"{file} holds weights of a CLIP, not which one: say it with {like}, or put its {CONFIG} "
         "beside it (two networks of the same shapes may differ in their activation)"
@@ -164,9 +163,13 @@ def read_open_clip(
     name: str,
     antialias: bool,
     preprocess: Mapping[str, Any] | None = None,
+    arch: str = "",
 ) -> ClipModel:
-    """A CLIP of a configuration with a file's weights, and with mean, std and size of its own."""
-    return _built(file, read_foreign(file), config, preprocess or {}, name, antialias)
+    """A CLIP of a configuration with a file's weights, and with mean, std and size of its own.
+
+    ``arch`` is the configuration's name, where the file was said to be of it.
+    """
+    return _built(file, read_foreign(file), config, preprocess or {}, name, antialias, arch)
 
 
 def _built(
@@ -176,6 +179,7 @@ def _built(
     preprocess: Mapping[str, Any],
     name: str,
     antialias: bool,
+    arch: str = "",
 ) -> ClipModel:
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
@@ -184,8 +188,11 @@ def _built(
     try:
         clip.load_state_dict(_fitted(state, clip.state_dict()))
     except RuntimeError as error:
+        remedy = "give the published file"
+        if arch:
+            remedy = "give the clip.arch that it is of"
         raise DclipError(
-            f"{file} is not the CLIP {name}: {one_line(error)}; give the published file"
+            f"{file} is not the CLIP {arch or name}: {one_line(error)}; {remedy}"
         ) from error
     model = ClipModel(
         clip.eval().requires_grad_(False),
@@ -306,7 +313,7 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def _fitting(state: Mapping[str, Tensor]) -> list[str]:
+def fitting(state: Mapping[str, Tensor]) -> list[str]:
     """Architectures of open_clip with these shapes."""
     import open_clip
 
@@ -315,9 +322,11 @@ def _fitting(state: Mapping[str, Tensor]) -> list[str]:
         return []
     names = []
     for name in open_clip.list_models():
-        if _told(open_clip.get_model_config(name)) == found:
+        config = open_clip.get_model_config(name)
+        usable = "multimodal_cfg" not in config and "hf_model_name" not in config["text_cfg"]
+        if usable and _told(config) == found:
             names.append(name)
-    return names[:4]
+    return names
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -20,7 +21,7 @@ from torchvision.transforms.functional import to_tensor
 from dclip.errors import DclipError
 from dclip.models.checkpoints import load_clip
 from dclip.models.clip import build_clip
-from dclip.models.clip_files import published_preprocess
+from dclip.models.clip_files import fitting, openai_config, published_preprocess
 from helpers.published_networks import Evil
 
 OPENAI = (0.48145466, 0.4578275, 0.40821073)
@@ -120,8 +121,12 @@ def test_other_torchscript_is_refused(tmp_path):
 
 @pytest.fixture
 def known(monkeypatch):
-    """Two small networks among those of open_clip, as alike as its plain and QuickGELU ones."""
-    for name, config in (("Tiny", PLAIN), ("Tiny-quickgelu", TINY)):
+    """Small networks among those of open_clip, two as alike as its plain and QuickGELU ones."""
+    for name, config in (
+        ("Tiny", PLAIN),
+        ("Tiny-quickgelu", TINY),
+        ("Other", {**PLAIN, "embed_dim": 8}),
+    ):
         monkeypatch.setitem(factory._MODEL_CONFIGS, name, config)
 
 
@@ -142,8 +147,19 @@ def test_weights_are_read_as_the_network_that_is_named(tmp_path, known, suffix, 
     with pytest.raises(DclipError, match=r"clip\.arch=Tiny or clip\.arch=Tiny-quickgelu") as caught:
         load_clip(str(path))
     assert "\n" not in str(caught.value)
+    with pytest.raises(DclipError, match=r"is not the CLIP Other: .*give the clip\.arch that"):
+        load_clip(str(path), arch="Other")
     with pytest.raises(DclipError, match="open_clip has no network 'Tin'"):
         load_clip(str(path), arch="Tin")
+
+
+def test_the_networks_that_fit_are_named_and_no_others():
+    with torch.device("meta"):
+        state = build_clip(open_clip.get_model_config("ViT-B-32")).state_dict()
+        resnet = build_clip(open_clip.get_model_config("RN50")).state_dict()
+    assert fitting(state) == ["ViT-B-32", "ViT-B-32-quickgelu"]
+    assert fitting(resnet) == ["RN50", "RN50-quickgelu"]
+    assert openai_config(resnet, Path("RN50.pt"))["vision_cfg"]["layers"] == [3, 4, 6, 3]
 
 
 def test_weights_beside_their_description_need_no_name(tmp_path):
