@@ -41,7 +41,7 @@ OPEN = {
     "guidance.targets", "guidance.weights", "guidance.distractors", "guidance.scale",
     "guidance.cut_min", "guidance.cut_max", "guidance.cap",
     "guidance.travel_start", "guidance.travel_end",
-    "clip.name", "clip.heldout",
+    "clip.name", "clip.heldout", "clip.arch",
 }  # fmt: skip
 STRENGTHS = {"contrastive": 100, "spherical": 1000}
 
@@ -129,7 +129,7 @@ UNDECIDED = {
     "sampler.t0", "loss.l1", "loss.id", "method.save_every",
     "method.lora.alpha", "method.lora.attention", "method.lora.conv", "method.lora.time",
     "method.lora.decoder_from",
-    "clip.name", "clip.heldout",
+    "clip.name", "clip.heldout", "clip.arch",
 }  # fmt: skip
 FINE_TUNED_GROUPS = ("sampler", "method", "loss", "clip")
 
@@ -178,7 +178,7 @@ LATENT_OPEN = {  # the experiment's, or without influence on a latent
     "sampler.t0", "sampler.s_gen",
     "guidance.targets", "guidance.weights", "guidance.distractors",
     "method.steps", "method.batch", "method.checkpointing",
-    "clip.name", "clip.heldout",
+    "clip.name", "clip.heldout", "clip.arch",
 }  # fmt: skip
 
 

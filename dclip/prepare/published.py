@@ -49,7 +49,8 @@ def _meaning(job: Sequence[str]) -> str:
     """The preset that ``faithful`` means for the method of a job."""
     settings = []
     for word in job:
-        if not is_faithful(word) and not word.lstrip("+~").startswith(("hydra", "-")):
+        flag = "=" not in word or word.lstrip("+~").startswith(("hydra", "-"))
+        if not flag and not is_faithful(word):
             settings.append(word)
     try:
         node = compose("config", overrides=settings)

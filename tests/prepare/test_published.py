@@ -39,6 +39,11 @@ def test_a_sweep_has_one_meaning():
     assert _faithful(one)[2] == "preset=null,faithful_latent"
 
 
+def test_what_hydra_shows_is_the_same():
+    words = ["--cfg", "job", "experiment=toonfaces_latent", "preset=faithful"]
+    assert _faithful(words) == [*words[:3], "preset=faithful_latent"]
+
+
 def test_other_presets_are_left_alone():
     for words in (["preset=gpu_efficient_faithful"], ["preset=quick"], ["note=faithful"], []):
         assert _faithful(words) == words
