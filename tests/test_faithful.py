@@ -114,6 +114,7 @@ FINE_TUNED = {  # the published DiffusionCLIP code, as its README calls it
     "sampler.encode": "invert",
     "method.objective": "chain",
     "method.batch": 1,
+    "method.shuffle": False,
     "method.epochs": 5,
     "method.lr": 8e-6,
     "method.lr_schedule": "code",

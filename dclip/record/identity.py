@@ -58,6 +58,7 @@ LATER: dict[str, object] = {
     "checkpoint.prediction": None,
     "checkpoint.schedule": None,
     "checkpoint.timesteps": None,
+    "method.shuffle": True,
     "method.clip": 1.0,
     "method.unit_gradients": True,
     "method.keep_best": True,

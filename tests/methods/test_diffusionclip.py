@@ -117,6 +117,12 @@ def test_every_epoch_sees_every_image_once_in_a_new_order(make):
     assert len({tuple(e) for e in epochs}) > 3
 
 
+def test_images_are_seen_in_one_order_where_that_is_published(make):
+    tuning = make().tuning
+    tuning.options = DiffusionClip(batch=4, shuffle=False)
+    assert [tuning.images_of(s) for s in range(4)] == 2 * [[0, 1, 2, 3], [4, 5]]
+
+
 def test_a_last_batch_may_be_smaller(make):
     tuning = make().tuning
     tuning.options = DiffusionClip(batch=4)

@@ -95,11 +95,13 @@ class DiffusionClipTuning(L.LightningModule):
         return self.options.updates(self.pairs)
 
     def images_of(self, step: int) -> list[int]:
-        """Positions of the images that batch ``step`` sees: a fresh shuffle every epoch."""
+        """Positions of the images that batch ``step`` sees: shuffled anew every epoch, or as they are."""
         epoch, k = divmod(step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.frozen.loss.images), generator=generator)
-        batch = self.options.batch
+        count, batch = len(self.frozen.loss.images), self.options.batch
+        order = torch.arange(count)
+        if self.options.shuffle:
+            order = torch.randperm(count, generator=generator)
         return order[k * batch : (k + 1) * batch].tolist()
 
     def generate(self, latents: Tensor) -> Tensor:

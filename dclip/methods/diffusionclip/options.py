@@ -61,6 +61,7 @@ class DiffusionClip(Method):
     lr: float = 2e-5
     lr_schedule: LrSchedule = LrSchedule.constant
     s_train: int = 6
+    shuffle: bool = True  # every epoch sees the images in a new order
     save_every: int = 1  # epochs between checkpoints
     lora: Lora = field(default_factory=Lora)
 

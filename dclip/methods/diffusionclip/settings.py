@@ -31,6 +31,7 @@ class TuningOptions(Protocol):
     lr: float
     lr_schedule: LrSchedule
     s_train: int
+    shuffle: bool
     save_every: int
     lora: Lora
 
