@@ -26,7 +26,8 @@ HASHES = [
     ("experiment=toonfaces_latent", "43c4d3d2"),
     ("experiment=toonfaces_unconditional sampler.variance=fixed_small", "9f3e58c7"),
     ("experiment=cifar10_contrastive", "8f8909ff"),
-    ("experiment=celeba edit=tanned preset=faithful", "c5234101"),
+    # images were always shuffled
+    ("experiment=celeba edit=tanned preset=faithful method.shuffle=true", "c5234101"),
     ("experiment=pretrain_toonfaces_judge", "8508c58a"),
 ]
 
