@@ -108,6 +108,23 @@ def test_a_class_that_is_missing_or_not_there_is_refused(ddim):
         built(ddim.state_dict(), label=0)
 
 
+def test_where_the_paper_leaves_the_classes_out_one_line_says_so(monkeypatch, tmp_path, caplog):
+    """As ImageNet-512 (DiffusionCLIP)."""
+    shapes = Shapes("adm", (32, 32, 64), 1, (2,), 6)
+    monkeypatch.setitem(PUBLISHED_NETWORKS, shapes, Published("small", 16, classless=True))
+    net = random_net(AdmNet, **ADM, classes=5)
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    with caplog.at_level("INFO", logger="dclip"):
+        model = load_model(str(tmp_path / "net.pt"), 32)
+    assert caplog.text.count("net.pt: its class embedding is left out, as published") == 1
+    assert difference(net, model.unet) < 1e-5
+    caplog.clear()
+    with caplog.at_level("INFO", logger="dclip"):
+        of_class = load_model(str(tmp_path / "net.pt"), 32, label=3)
+    assert not caplog.text
+    assert difference(lambda x, t: net(x, t, torch.full_like(t, 3)), of_class.unet) < 1e-5
+
+
 def test_heads_may_be_as_many_on_every_level():
     net = random_net(AdmNet, **(ADM | {"attention": (1, 2)}), heads=4)
     assert difference(net, built(net.state_dict(), heads=4)) < 1e-5
