@@ -97,6 +97,30 @@ def test_it_finds_the_finished_edits_of_this_checkpoint_newest_first(studio, tin
     assert list(labels.values()) == found
 
 
+def test_the_run_that_a_name_means_comes_first_and_variants_say_what_they_are(
+    studio, tiny, nets, tmp_path
+):
+    command = ["experiment=toonfaces_red_hair"]
+    runs = {
+        "2026-01-01_00-00-00_a": {"command": command},
+        "2026-01-02_00-00-00_b": {"command": [*command, "method.epochs=1"]},
+        "2026-01-03_00-00-00_c": {"command": command, "variant": "shared"},
+        "2026-01-04_00-00-00_d": {"command": command, "sweep": "2026-01-04_00-00-00"},
+    }
+    for run, said in runs.items():
+        folder = tmp_path / "finetune_red_hair" / run
+        write_edit(folder, tiny, nets["model64"], "red_hair", 0.1)
+        write_json(folder / "status.json", {"status": "finished", **said})
+    labels = demo.labelled(demo.finished_edits(str(tmp_path), studio.model.digest))
+    assert list(labels) == [
+        "red hair",
+        "red hair (2026-01-02_00-00-00_b)",
+        "red hair (a job of 2026-01-04_00-00-00)",
+        "red hair (preset=shared)",
+    ]
+    assert "2026-01-01" in labels["red hair"]
+
+
 def test_edits_that_are_given_are_the_ones_that_are_offered(
     settings, learned, nets, tiny, tmp_path
 ):
