@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dclip import __version__
 from dclip.cli import sweep as sweeps
 from dclip.config import Config, DemoTask, planned
-from dclip.errors import DclipError, one_line
+from dclip.errors import DclipError, disk_trouble, one_line
 from dclip.prepare import launchers, plan, plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -35,7 +35,7 @@ from dclip.prepare.kinds import spelled
 from dclip.prepare.needs import obtain
 from dclip.prepare.paths import CONF
 from dclip.prepare.published import is_faithful, published
-from dclip.prepare.quoting import as_settings, comma_note
+from dclip.prepare.quoting import as_settings, comma_note, quoted
 from dclip.record.identity import config_hash, run_name
 from dclip.record.runs import by_config, find_runs
 from dclip.runtime import signals
@@ -88,6 +88,11 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(_pipe_closed())
+    except OSError as error:
+        if debug:
+            raise
+        print(f"error: {disk_trouble(error, 'give a path that can be used')}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(_stopped(words))
     except SystemExit as stop:  # Lightning turns Ctrl-C and SIGTERM into this
@@ -107,7 +112,8 @@ def _answer(words: Sequence[str]) -> None:
 def _pipe_closed() -> int:
     """Whoever read our output has gone, as ``head`` does; returns the exit code."""
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())  # for what is flushed at the end
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nothing, stream.fileno())  # for what is flushed at the end
     return signals.PIPE_CLOSED
 
 
@@ -274,7 +280,7 @@ def _config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"{flag} {folder} is no folder; "
                 "give one with sub-folders such as edit, experiment, dataset"
             )
-        settings = [f"{SEARCHPATH}[file://{Path(folder).resolve()}]"]
+        settings = [f"{SEARCHPATH}[{quoted(f'file://{Path(folder).resolve()}')}]"]
     return settings, others
 
 
@@ -389,9 +395,7 @@ def _finished(cfg: Config) -> Path | None:
 
 
 def _disk_trouble(cfg: Config, error: OSError) -> DclipError:
-    place, reason = error.filename or cfg.output, error.strerror or error
-    advice = f"check the disk's space and rights (output={cfg.output})"
-    return DclipError(f"{place}: {reason}; {advice}")
+    return disk_trouble(error, f"check the disk's space and rights (output={cfg.output})")
 
 
 def _carry_out(cfg: Config) -> Path | None:

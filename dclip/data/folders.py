@@ -23,6 +23,8 @@ class _Walk:
     def __init__(self, root: Path) -> None:
         self.files: list[Path] = []
         self.dangling: list[Path] = []
+        self.closed: list[Path] = []  # folders that may not be read
+        self._root = root
         self._seen: set[object] = set()
         self._links: list[Path] = []
         self._folders = [root]
@@ -36,15 +38,22 @@ class _Walk:
         real = os.path.realpath(folder)
         if not self._is_new(real):
             return
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = folder / entry.name
-                if entry.is_symlink():
-                    self._links.append(path)
-                elif entry.is_dir():
-                    self._folders.append(path)
-                elif entry.is_file():
-                    self._add(path, f"{real}/{entry.name}", entry.stat())
+        try:
+            with os.scandir(folder) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except PermissionError:
+            if folder == self._root:
+                raise
+            self.closed.append(folder)
+            return
+        for entry in ordered:
+            path = folder / entry.name
+            if entry.is_symlink():
+                self._links.append(path)
+            elif entry.is_dir():
+                self._folders.append(path)
+            elif entry.is_file():
+                self._add(path, f"{real}/{entry.name}", entry.stat())
 
     def _follow(self, link: Path) -> None:
         if link.is_dir():
@@ -90,8 +99,9 @@ def left_out(root: Path) -> str:
         return ""
     walk = _Walk(root)
     kinds = Counter(_kinds(path for path in walk.files if not _is_picture(path)))
-    if walk.dangling:
-        kinds["broken link"] = len(walk.dangling)
+    for kind, places in (("broken link", walk.dangling), ("unreadable folder", walk.closed)):
+        if places:
+            kinds[kind] = len(places)
     ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
     return ", ".join(f"{number} {kind}" for kind, number in ordered)
 
@@ -105,7 +115,7 @@ def tell_left_out(root: Path) -> None:
     """Say once what a folder holds that Pillow cannot read."""
     kinds = left_out(root)
     if kinds:
-        log.info("%s: left out, as Pillow reads no such files: %s", root, kinds)
+        log.info("%s: left out, as Pillow cannot read them: %s", root, kinds)
 
 
 def pictures_of(path: Path, setting: str) -> list[Path]:

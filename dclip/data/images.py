@@ -121,7 +121,7 @@ def _fitting(name: str) -> str:
 def _tell_shortened(names: Mapping[str, str]) -> None:
     """Say which file is behind a shortened name: the first few, and all of them in run.log."""
     if names:
-        log.warning("%d names cannot be those of files, and were shortened:", len(names))
+        log.warning("names that no file could have are shortened (%d):", len(names))
     for number, (name, path) in enumerate(names.items()):
         level = logging.INFO if number < SHOWN else logging.DEBUG
         log.log(level, "  %s is %s", name, path)

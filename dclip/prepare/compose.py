@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS, Config, Dataset
 from dclip.data.domains import networks_of
-from dclip.errors import DclipError, one_line
+from dclip.errors import LONGEST_PATH, DclipError, one_line
 from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -64,6 +64,8 @@ def check_overrides(overrides: Sequence[str]) -> Config:
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(explain(error, overrides)) from error
+    except OSError as error:  # a name that no file can have, a folder that may not be read
+        raise DclipError(f"{_setting_of(error, overrides)}: {error.strerror}") from error
     except ValueError as error:
         raise DclipError(_explain_value(error, overrides)) from error
 
@@ -83,6 +85,16 @@ def _compose(overrides: Sequence[str]) -> Config:
 def is_hydras(word: str) -> bool:
     """Whether a word is for Hydra itself: a launcher, a folder."""
     return word.lstrip("+~").startswith("hydra")
+
+
+def _setting_of(error: OSError, overrides: Sequence[str]) -> str:
+    """The setting that names the file of an error, or else the file."""
+    path = str(error.filename)
+    for word in overrides:
+        name, _, value = word.partition("=")
+        if value and value.strip("'\"") in path:
+            return f"{name}={path[:LONGEST_PATH]}"
+    return path[:LONGEST_PATH]
 
 
 def _explain_value(error: ValueError, overrides: Sequence[str]) -> str:

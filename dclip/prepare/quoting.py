@@ -117,14 +117,9 @@ def _value(name: str, value: str) -> str:
     if holds_text(name):
         return _text(value)
     parsed = _parsed(value)
-    listed = value.startswith("[") and value.endswith("]")
-    if not may_hold_text(name):
-        if parsed is None:
-            return quoted(value)
-        return value
-    if listed and (parsed is None or "~" in value):
+    if parsed is None and value.startswith("[") and value.endswith("]"):
         return f"[{','.join(_text(part) for part in split(value[1:-1]))}]"
-    if parsed is None or _is_texts(parsed):
+    if parsed is None or (may_hold_text(name) and _is_texts(parsed)):
         return _text(value)
     return value
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from dclip.cli import command as cli
 from dclip.errors import DclipError
-from helpers.runs import ROOT, command
+from helpers.runs import ROOT, command, command_here
 
 
 def test_words_find_their_command():
@@ -68,3 +68,43 @@ def test_the_configuration_can_be_shown_without_running(tmp_path):
     assert done.returncode == 0
     assert OmegaConf.create(done.stdout).edit.name == "zombie"
     assert list(tmp_path.iterdir()) == []
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"input={LONG}"],
+        [f"output={LONG}", "plan=true"],
+        ["dataset=folder", f"dataset.root={LONG}"],
+        [f"checkpoint.name={LONG}"],
+        ["task=edit", f"edit.adapter={LONG}.safetensors"],
+        [f"edit.examples=x/{LONG}"],
+        ["report", "runs=.", f"output={LONG}"],
+    ],
+    ids=lambda words: words[-1][:20],
+)
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(words, tmp_path, capsys):
+    status = tmp_path / "run" / "status.json"
+    status.parent.mkdir()
+    status.write_text('{"status": "failed", "config": "12"}')
+    (status.parent / "config.yaml").write_text("seed: 0")
+    with pytest.raises(SystemExit) as stop:
+        command_here(*words, cwd=tmp_path)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and len(err) < 400
+    assert "File name too long" in err or "does not exist" in err
+
+
+def test_a_folder_of_settings_may_have_any_name(tmp_path, capsys):
+    folder = tmp_path / "größe (1), [b]" / "edit"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(
+        "# @package _global_\nedit: {name: mine, source: a, target: b}\n"
+    )
+    words = ["-cd", str(folder.parent), "edit=mine", "task=reconstruct", "plan=true"]
+    with pytest.raises(SystemExit) as stop:
+        command_here(*words, cwd=tmp_path)
+    assert stop.value.code == 0, capsys.readouterr().err
