@@ -128,6 +128,9 @@ def _dispatch(words: Sequence[str]) -> None:
         plugins.load(plugins.named(as_settings(words, sweep)))
         sys.argv[1:] = _faithful(spelled(as_settings(words, sweep)))
         precheck(sys.argv[1:])
+        if _answered_by_hydra(words):
+            _show(sys.argv[1:])
+            return
         if sweep:
             _run_sweep()
             return
@@ -148,6 +151,16 @@ def _faithful(words: Sequence[str]) -> list[str]:
     jobs = [[*folder, *job] for job in _jobs(rest, _is_sweep(rest))]
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return published(words, jobs)
+
+
+def _show(words: Sequence[str]) -> None:
+    """Let Hydra answer: help, settings. DclipError for settings that it cannot compose."""
+    try:
+        _main()
+    except HydraException as error:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+            settings = [word for word in words if not word.startswith("-")]
+            raise DclipError(explain(error, settings)) from error
 
 
 def _run_sweep() -> None:

@@ -166,6 +166,27 @@ def test_a_reader_that_leaves_is_no_error(script, tmp_path):
     assert complaints == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "sampler.t0=300,400", "--help"], "a comma separates the values of a sweep"),
+        (["--cfg", "job", "sampler=dim"], "did you mean ddim?"),
+        (["--cfg", "job", "sampler.s_gn=3"], "did you mean sampler.s_gen?"),
+    ],
+)
+def test_what_hydra_cannot_show_is_refused_in_one_line(words, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_here(*words, cwd=tmp_path)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and said in err and err.count("\n") == 1
+
+
+def test_help_of_a_sweep_is_help(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_here("-m", "--help", cwd=tmp_path)
+    assert stop.value.code in (None, 0) and "usage:" in capsys.readouterr().out
+
+
 def test_the_version_is_ours(tmp_path, capsys):
     command_here("--version", cwd=tmp_path)
     assert capsys.readouterr().out == "dclip 0.1.0\n"
