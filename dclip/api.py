@@ -18,6 +18,7 @@ Examples:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edits_of
-from dclip.edits.saved import read_edit
+from dclip.edits.saved import described, read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
 from dclip.errors import DclipError
@@ -58,6 +59,8 @@ from dclip.run import Run
 from dclip.text.known import warn_of_words
 from dclip.text.lengths import check_texts
 from dclip.types import Edited, Images
+
+log = logging.getLogger("dclip")
 
 __all__ = [
     "edit",
@@ -272,6 +275,8 @@ def edit(
         )
     check_size(model, images)
     saved = [read_edit(name) for name in edits_of(map(str, names), output)]
+    for one in saved:
+        log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps
     options = saved[0].sampler
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)

@@ -83,22 +83,24 @@ def _interval(name: str, metrics: Mapping[str, Any]) -> str:
     return f" [{low}, {high}]"
 
 
-PLAIN = 0.15  # s_dir of an edit that the CLIP that guided sees
-UNSEEN = 4  # times smaller that the change is to the CLIP that only scores
+# By the CLIP that guided, by the one that only scores, and from where on the first sees it plainly.
+SEEN_BY = (("s_dir", "s_dir_heldout", 0.15), ("p_target_guide", "p_target_heldout", 0.5))
+UNSEEN = 4  # times smaller that it is to the CLIP that only scores
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
     """What the numbers mean together, where they contradict each other; else empty."""
-    guided, heldout = metrics.get("s_dir"), metrics.get("s_dir_heldout")
-    if not isinstance(guided, float) or not isinstance(heldout, float):
-        return ""
-    if guided < PLAIN or heldout > guided / UNSEEN:
-        return ""
-    return (
-        f"The held-out CLIP does not see this edit (s_dir_heldout {heldout:.2f}, s_dir "
-        f"{guided:.2f}): the pictures please the CLIP that guided, and probably do not show what "
-        "the words say. Look at them; other words may do better."
-    )
+    for name, heldout, plain in SEEN_BY:
+        guided, scored = metrics.get(name), metrics.get(heldout)
+        if not isinstance(guided, float) or not isinstance(scored, float):
+            continue
+        if guided >= plain and scored < guided / UNSEEN:
+            return (
+                f"The held-out CLIP does not see this ({heldout} {scored:.2f}, {name} {guided:.2f}): "
+                "the pictures please the CLIP that guided, and probably do not show what the words "
+                "say. Look at them; other words may do better."
+            )
+    return ""
 
 
 @dataclass(frozen=True)

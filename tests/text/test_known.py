@@ -83,8 +83,10 @@ def test_a_run_warns_of_words_that_its_clip_does_not_know(words, said, caplog, c
         ({"s_dir": 0.53, "s_dir_heldout": 0.188}, False),  # angry, a real edit
         ({"s_dir": 0.03, "s_dir_heldout": 0.0}, False),  # nothing was changed
         ({"s_dir": 0.34, "s_dir_heldout_absent": "no held-out CLIP"}, False),
+        ({"p_target_guide": 0.99, "p_target_heldout": 0.1}, True),
+        ({"p_target_guide": 0.99, "p_target_heldout": 0.75}, False),  # beards
         ({}, False),
     ],
 )
 def test_the_verdict_says_when_the_held_out_clip_sees_nothing(metrics, unseen):
-    assert ("held-out CLIP does not see this edit" in verdict(metrics)) == unseen
+    assert ("held-out CLIP does not see this" in verdict(metrics)) == unseen
