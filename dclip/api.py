@@ -335,7 +335,7 @@ def check_images(images: object, name: str = "images", bounded: bool = True) -> 
     Raises:
         BadImagesError: they are no float tensor [N,3,H,W] in [-1, 1].
     """
-    how = "dclip.load_images(path, model.image_size) reads files so"
+    how = "dclip.load_images(path, model.image_size) reads files as such"
     if not isinstance(images, Tensor):
         raise BadImagesError(
             f"{name} must be a float tensor [N,3,H,W] in [-1, 1], not {_kind_of(images)}; {how}"
@@ -344,7 +344,7 @@ def check_images(images: object, name: str = "images", bounded: bool = True) -> 
         raise BadImagesError(f"{name} must be [N,3,H,W], not {list(images.shape)}; {how}")
     if not images.is_floating_point() or (bounded and _outside(images)):
         raise BadImagesError(
-            f"{name} must be floats in [-1, 1], not {_kind_of(images)}; "
+            f"{name} must be floats in [-1, 1], not {_values_of(images)}; "
             f"divide bytes by 127.5 and subtract 1 ({how})"
         )
     return images
@@ -355,10 +355,18 @@ def _outside(images: Tensor) -> bool:
     return len(images) > 0 and bool(images.min() < -1.001 or images.max() > 1.001)
 
 
+def _values_of(images: Tensor) -> str:
+    """The values of a tensor that are none of an image."""
+    kind = str(images.dtype).removeprefix("torch.")
+    if len(images) == 0:
+        return kind
+    return f"{kind} from {float(images.min()):g} to {float(images.max()):g}"
+
+
 def _kind_of(value: object) -> str:
     """What was given in place of a tensor of images."""
     kind = type(value)
-    words = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+    words = f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
     if isinstance(value, np.ndarray | Tensor):
         words += f" {value.dtype} {list(value.shape)}".replace("torch.", "")
     return words

@@ -238,8 +238,11 @@ def numpy_picture():
 WRONG = {
     "numpy": (numpy_picture, r"not numpy.ndarray uint8 \[16, 16, 3\]"),
     "pil": (lambda: Image.fromarray(numpy_picture()), "not PIL.Image"),
-    "path": (lambda: "docs/face.png", "not builtins.str"),
-    "bytes": (lambda: torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "divide bytes by 127.5"),
+    "path": (lambda: "docs/face.png", "not str"),
+    "bytes": (
+        lambda: torch.zeros(1, 3, 16, 16, dtype=torch.uint8),
+        "not uint8 from 0 to 0; divide bytes by 127.5",
+    ),
     "one": (lambda: torch.zeros(3, 16, 16), r"must be \[N,3,H,W\], not \[3, 16, 16\]"),
     "size": (
         lambda: torch.zeros(1, 3, 20, 24),
