@@ -45,6 +45,7 @@ from dclip.models.sizes import MOST_IMAGES, WORKING, Size, size_of
 from dclip.prepare import needs
 from dclip.record.identity import config_hash, run_name
 from dclip.record.online import wandb_mode
+from dclip.text.known import warn_of_words
 
 CPU_GFLOPS = 74.0  # a thread
 RTX6000_GFLOPS = 11_800.0
@@ -319,4 +320,5 @@ def show(cfg: Config) -> Path:
     path = Path(cfg.output) / "plans" / f"{stem}.json"
     write_json(path, contents)
     print(f"{text(contents)}\n\n  kept in   {path}")
+    warn_of_words(run)
     return path

@@ -76,6 +76,13 @@ def test_a_run_warns_of_words_that_its_clip_does_not_know(words, said, caplog, c
         assert len(messages) == 1 and said in messages[0]
 
 
+def test_a_plan_warns_too(tmp_path, caplog, capsys):
+    from dclip.prepare import plan
+
+    plan.show(configure("edit.target=person with glasses", OWN, f"output={tmp_path}"))
+    assert "the words glasses" in caplog.text and "kept in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("metrics", "unseen"),
     [
