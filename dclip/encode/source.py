@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dclip.config import Config
-from dclip.data.domains import domain_of
+from dclip.config import Config, option_name
+from dclip.data.domains import UNKNOWN, domain_named
 from dclip.data.load import load_images, load_input
 from dclip.data.masks import read_masks
 from dclip.data.sampled import Sampled
@@ -20,6 +20,7 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import atomic_save, cache_dir
+from dclip.models.needed import shown_domain
 from dclip.run import Run
 from dclip.runtime import parallel
 from dclip.types import Images
@@ -54,17 +55,24 @@ def scored_region(cfg: Config, images: Images) -> Tensor | None:
 
 
 def _input(run: Run) -> Images:
-    """The images of ``input``, with a warning where they are none of the model's kind."""
+    """The images of ``input``."""
     images = load_input(run.cfg, run.model.image_size)
+    _warn_of_foreign(run, images, f"input={run.cfg.input}")
+    return images
+
+
+def _warn_of_foreign(run: Run, images: Images, where: str) -> None:
+    """Say it once where images are none of the model's kind, and the task is not to bring them in."""
     note = "" if run.cfg.task.foreign else foreign_note(run, images)
     if note:
-        log.warning("input=%s: %s", run.cfg.input, note)
-    return images
+        log.warning("%s: %s", where, note)
 
 
 def foreign_note(run: Run, images: Images) -> str:
     """What to say of images that the model's domain surely does not have; else empty."""
-    domain, side = domain_of(run.cfg.dataset), run.model.image_size
+    domain, side = domain_named(run.cfg.checkpoint.name), run.model.image_size
+    if domain is UNKNOWN:
+        domain = shown_domain(run.cfg)
     count = len(domain.foreign(images.pixels))
     if not count:
         return ""
@@ -83,7 +91,10 @@ def source_images(run: Run, split: str) -> Images:
     data = run.cfg.dataset
     if isinstance(data, Sampled):
         return drawn_images(run, data, split)
-    return load_images(run.cfg, split, run.model.image_size)
+    images = load_images(run.cfg, split, run.model.image_size)
+    if split == "test" and not data.drawn:
+        _warn_of_foreign(run, images, f"dataset={option_name('dataset', data)}")
+    return images
 
 
 def drawn_images(run: Run, data: Sampled, split: str) -> Images:

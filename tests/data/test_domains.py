@@ -84,8 +84,17 @@ def test_photographs_are_told_from_drawn_faces():
     assert list(UNKNOWN.foreign(photograph.pixels)) == []
 
 
-@pytest.mark.parametrize(("task", "said"), [("edit", True), ("translate", False)])
-def test_a_photograph_is_said_to_be_outside_the_domain_once(task, said, tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("task", "checkpoint", "said"),
+    [
+        ("edit", "toonfaces", True),
+        ("translate", "toonfaces", False),
+        ("edit", "celeba_hq", False),  # photographs are what it was trained on
+    ],
+)
+def test_a_photograph_is_said_to_be_outside_the_domain_once(
+    task, checkpoint, said, tmp_path, caplog
+):
     from dclip.encode.source import images_to_edit
     from helpers.networks import a_run
 
@@ -93,6 +102,7 @@ def test_a_photograph_is_said_to_be_outside_the_domain_once(task, said, tmp_path
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     (tmp_path / "adapter.safetensors").touch()
     cfg = replace(configure("task=translate"), input=str(tmp_path / "photo.png"))
+    cfg.checkpoint.name = checkpoint
     cfg = replace(cfg, task=EditTask() if task == "edit" else cfg.task)
     model = SimpleNamespace(image_size=64)
     with caplog.at_level("WARNING", "dclip"):
@@ -102,3 +112,18 @@ def test_a_photograph_is_said_to_be_outside_the_domain_once(task, said, tmp_path
     for message in messages:
         assert "outside the domain of checkpoint=toonfaces (cartoon faces)" in message
         assert "comes back at 64 x 64 pixels" in message
+
+
+def test_photographs_of_a_folder_are_said_to_be_foreign_too(photos, caplog):
+    from dclip.encode.source import images_to_edit
+    from helpers.networks import a_run
+
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for file in photos.iterdir():
+        Image.fromarray(noise).save(file)
+    data = ("dataset=folder", f"dataset.root={photos}", "dataset.train=4", "dataset.test=4")
+    cfg = replace(configure("task=reconstruct", *data), task=EditTask())
+    with caplog.at_level("WARNING", "dclip"):
+        images_to_edit(a_run(cfg, SimpleNamespace(image_size=64)))
+    [message] = [one.getMessage() for one in caplog.records]
+    assert message.startswith("dataset=folder: 4 of 4 pictures are outside the domain")
