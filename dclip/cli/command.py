@@ -37,7 +37,7 @@ from dclip.prepare.paths import CONF
 from dclip.prepare.published import is_faithful, published
 from dclip.prepare.quoting import as_settings, comma_note, quoted
 from dclip.record.identity import config_hash, run_name
-from dclip.record.runs import by_config, find_runs
+from dclip.record.runs import find_runs
 from dclip.runtime import signals
 
 log = logging.getLogger("dclip")
@@ -359,7 +359,6 @@ def job(node: DictConfig) -> None:
         _run_alone(cfg)
         return
     cfg.sweep = cfg.sweep or Path(str(HydraConfig.get().sweep.dir)).name
-    cfg.resume = cfg.resume or launchers.was_stopped(cfg)
     _run_of_sweep(cfg)
 
 
@@ -385,6 +384,7 @@ def _run_of_sweep(cfg: Config) -> None:
         log.info("finished before: %s", done)
         sweeps.note_job(title, "finished", run=done)
         return
+    cfg.resume = cfg.resume or launchers.was_stopped(cfg)
     try:
         folder = _carry_out(cfg)
     except OSError as error:
@@ -400,11 +400,12 @@ def _run_of_sweep(cfg: Config) -> None:
 
 
 def _finished(cfg: Config) -> Path | None:
-    """The finished run of a job, where a sweep is resumed."""
-    run = by_config(find_runs([Path(cfg.output) / run_name(cfg)])).get(config_hash(cfg))
-    if run is None or run.state != "finished":
+    """The run of a job, if the last that was made is finished; for a sweep that is resumed."""
+    digest = config_hash(cfg)
+    runs = [run for run in find_runs([Path(cfg.output) / run_name(cfg)]) if run.digest == digest]
+    if not runs or runs[-1].state != "finished":
         return None
-    return run.folder
+    return runs[-1].folder
 
 
 def _disk_trouble(cfg: Config, error: OSError) -> DclipError:

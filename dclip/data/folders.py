@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -56,12 +57,15 @@ class _Walk:
                 self._add(path, f"{real}/{entry.name}", entry.stat())
 
     def _follow(self, link: Path) -> None:
-        if link.is_dir():
-            self._folders.append(link)
-        elif link.is_file():
-            self._add(link, os.path.realpath(link), link.stat())
-        else:
+        try:
+            state = link.stat()
+        except OSError:  # it leads nowhere, to itself, or where we may not go
             self.dangling.append(link)
+            return
+        if stat.S_ISDIR(state.st_mode):
+            self._folders.append(link)
+        elif stat.S_ISREG(state.st_mode):
+            self._add(link, os.path.realpath(link), state)
 
     def _add(self, path: Path, real: str, state: os.stat_result) -> None:
         """A file that has several names (hard links) is one."""
@@ -101,7 +105,7 @@ def left_out(root: Path) -> str:
     kinds = Counter(_kinds(path for path in walk.files if not _is_picture(path)))
     for kind, places in (("broken link", walk.dangling), ("unreadable folder", walk.closed)):
         if places:
-            kinds[kind] = len(places)
+            kinds[kind if len(places) == 1 else f"{kind}s"] = len(places)
     ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
     return ", ".join(f"{number} {kind}" for kind, number in ordered)
 

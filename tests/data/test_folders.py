@@ -43,8 +43,9 @@ def test_the_same_file_counts_once_under_its_real_name(tmp_path):
     (root / "out").symlink_to(elsewhere)
     (root / "out2").symlink_to(elsewhere)
     (root / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "itself.png").symlink_to(root / "itself.png")
     assert names(root) == ["out/far.png", "z/real.png"]
-    assert left_out(root) == "1 broken link"
+    assert left_out(root) == "2 broken links"
 
 
 def test_a_linked_class_folder_is_no_second_class(tmp_path):
