@@ -66,7 +66,8 @@ def _message(unknown: Sequence[str], known: frozenset[str], clip: str) -> str:
     hint = f"near words that it knows: {', '.join(likely)}"
     if not likely:
         hint = f"it knows {', '.join(sorted(known))}"
+    words = "word" if len(unknown) == 1 else "words"
     return (
-        f"clip={clip} was never shown the words {', '.join(unknown)}, so the result may be "
+        f"clip={clip} was never shown the {words} {', '.join(unknown)}, so the result may be "
         f"anything; {hint}"
     )

@@ -49,7 +49,8 @@ OWN = "edit.name=mine"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["edit.target=person with glasses", OWN], "the words glasses"),
+        (["edit.target=person with glasses", OWN], "the word glasses"),
+        (["edit.source=sailor", "edit.target=a pirate", OWN], "the words sailor, pirate"),
         (["edit.target=person with a beerd", OWN], "near words that it knows: beard"),
         (
             [
@@ -58,7 +59,7 @@ OWN = "edit.name=mine"
                 "guidance.targets=[a pirate]",
                 "guidance.distractors=source",
             ],
-            "words pirate",
+            "word pirate",
         ),
         (["edit.target=person with blue hair", OWN], None),
         (["edit=red_hair"], None),
@@ -80,7 +81,7 @@ def test_a_plan_warns_too(tmp_path, caplog, capsys):
     from dclip.prepare import plan
 
     plan.show(configure("edit.target=person with glasses", OWN, f"output={tmp_path}"))
-    assert "the words glasses" in caplog.text and "kept in" in capsys.readouterr().out
+    assert "the word glasses" in caplog.text and "kept in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
