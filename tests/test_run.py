@@ -76,9 +76,20 @@ def test_the_demo_leaves_everything_behind(demo):
         assert (demo / name).stat().st_size > 0, name
     for name in ("before_after", "degree_of_change", "epoch_01"):
         assert Image.open(demo / "samples" / f"{name}.png").size[0] > 64
+    edited = {path.name for path in (demo / "samples").glob("image_*.png")}
+    assert {path.name for path in (demo / "sources").iterdir()} == edited and len(edited) == 4
     assert (demo / "adapter.safetensors").is_file()
     assert (demo / "checkpoints" / "best.ckpt").is_file()
     assert not list(demo.resolve().rglob(".*"))
+
+
+def test_two_runs_that_learned_an_edit_can_be_compared_by_people(demo, tmp_path):
+    from dclip.pages import preference
+
+    assert preference.main([f"a={demo}", f"b={demo.resolve()}", f"output={tmp_path}"]) == 0
+    page = (tmp_path / "preference.html").read_text("utf-8")
+    assert "Which of the two shows it better: " in page
+    assert page.count('"source": "data:image/png') == 4
 
 
 def test_the_demos_numbers_are_flat_and_finite(demo):

@@ -38,6 +38,7 @@ from dclip.text.direction import direction_of
 from dclip.types import Edited
 
 SHOWN = 12  # images of the grid before and after
+KEPT = 100  # test images of a fine-tuning, and sources of any run, that are kept as files
 SOURCES = "sources"  # the folder of a run's pictures before the edit
 STRIP = 6  # images of the strip of degrees
 CLIPPED = 0.25  # share of values that an edit may clip unsaid
@@ -135,7 +136,7 @@ def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) 
 
 
 def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
-    """Images at the degree of change ``gamma``; every one also as a file, and its source.
+    """Images at the degree of change ``gamma``, also as files, and what they were before.
 
     Raises:
         DclipError: they are not finite.
@@ -147,12 +148,21 @@ def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
             "the edited images are not finite: the fine-tuning diverged; lower method.lr"
         )
     _warn_of_clipping(start, result, run.cfg.gamma)
-    save_pictures(run, start.ids, result)
-    if run.record.writes:
-        save_pngs(start.sources.pixels, start.ids, run.record.folder / SOURCES)
+    _save(run, start, result)
     if run.cfg.paste_back:
         paste_back(run, start, result)
     return result
+
+
+def _save(run: Run, start: Encoded, result: Tensor) -> None:
+    """Results as files: all where they are what one wants, else as many as people compare."""
+    count = len(start)
+    if run.cfg.task.learns and not run.cfg.input:
+        count = min(count, KEPT)
+    save_pictures(run, start.ids[:count], result[:count])
+    if run.record.writes:
+        few = start.sources.take(range(min(count, KEPT)))
+        save_pngs(few.pixels, few.ids, run.record.folder / SOURCES)
 
 
 def _warn_of_clipping(start: Encoded, result: Tensor, gamma: float) -> None:
