@@ -224,7 +224,20 @@ def _log_to_console(prefix: str = "") -> None:
         log.addHandler(console)
     for handler in log.handlers:
         if type(handler) is logging.StreamHandler:
-            handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+            handler.setFormatter(_Prefixed(prefix))
+
+
+class _Prefixed(logging.Formatter):
+    """A message as it is, every line behind the same prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__("%(message)s")
+        self.prefix = prefix
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a message."""
+        lines = super().format(record).split("\n")
+        return "\n".join(f"{self.prefix}{line}" for line in lines)
 
 
 # ------------------------------------------------------------ before any job

@@ -23,6 +23,7 @@ from dclip.metrics.names import arrow, ordered
 
 log = logging.getLogger("dclip")
 
+TITLES = "jobs.json"  # in the sweep's folder: what its jobs are called
 STATE = "job.json"  # in each job's folder of the sweep
 # numbers that come before all others, where they are known: what can hardly be gamed
 FIRST = ("counterfactual_ratio", "judge_success", "judge_preservation")
@@ -32,8 +33,10 @@ class NoteSweep(Callback):
     """Tells this process where the sweep's folder is (``conf/config.yaml``)."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Hydra has made up the folder's name."""
-        _folders.append(Path(str(config.hydra.sweep.dir)))
+        """Hydra has made up the folder's name; jobs elsewhere read there what they are called."""
+        folder = Path(str(config.hydra.sweep.dir))
+        _folders.append(folder)
+        write_json(folder / TITLES, {"jobs": _titles})
 
 
 _folders: list[Path] = []
@@ -62,12 +65,11 @@ def begin_job() -> str:
     """Say which job begins; what it is called."""
     hydra = HydraConfig.get()
     number = int(hydra.job.num)
+    names = read_json(Path(str(hydra.sweep.dir)) / TITLES).get("jobs", [])
     title = " ".join(hydra.overrides.task)
-    place = f"[{number + 1}]"
-    if number < len(_titles):
-        title = _titles[number]
-        place = f"[{number + 1}/{len(_titles)}]"
-    log.info("%s %s", place, title)
+    if number < len(names):
+        title = names[number]
+    log.info("[%d/%d] %s", number + 1, max(len(names), number + 1), title)
     note_job(title, "running")
     return title
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import random
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def pictures_in(folder: str, setting: str) -> dict[str, Path]:
         pictures = _single(root / "samples")
         reason = (
             "keeps no single pictures, as runs of older versions; apply its edit and give that run: "
-            f"python run.py task=edit edit.adapter={folder}"
+            f"python run.py task=edit edit.adapter={shlex.quote(folder)}"
         )
     else:
         pictures = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from dclip.errors import DclipError, need
 from dclip.files import read_json, write_json
+from dclip.prepare.words import paths_in
 
 SETTINGS = ("tally", "key", "output")
 CHOICES = ("a", "b", "equal")
@@ -144,7 +145,7 @@ def count_votes(key: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]
 def _answer_files(setting: str) -> list[Path]:
     """The files of ``tally=``: files, or folders of them. DclipError for what is not there."""
     files = []
-    for name in setting.split(","):
+    for name in paths_in(setting):
         path = Path(name)
         if path.is_dir():
             files += [file for file in sorted(path.glob("*.json")) if file.name != "key.json"]

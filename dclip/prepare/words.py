@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from dclip.errors import DclipError
-from dclip.prepare.quoting import plain_words
+from dclip.prepare.quoting import expanded, plain_words
 
 
 def parse_words(words: Sequence[str], names: Sequence[str], command: str) -> dict[str, str]:
@@ -18,3 +19,10 @@ def parse_words(words: Sequence[str], names: Sequence[str], command: str) -> dic
             raise DclipError(f"{word}: {command} knows {choices}")
         settings[name] = value
     return settings
+
+
+def paths_in(value: str) -> list[str]:
+    """Paths between commas; one that has a comma itself may stand alone."""
+    if Path(value).exists():
+        return [value]
+    return [expanded(path) for path in value.split(",")]

@@ -15,7 +15,7 @@ from dclip.config import OPTIONS, Task
 from dclip.errors import DclipError
 from dclip.files import atomic_save
 from dclip.pages.render import Picture, picture_of, render
-from dclip.prepare.words import parse_words
+from dclip.prepare.words import parse_words, paths_in
 from dclip.record.identity import NOT_IDENTITY
 from dclip.record.runs import Run, by_config, runs_at
 from dclip.study.figures import readable, write_figure
@@ -366,7 +366,7 @@ def main(words: Sequence[str]) -> int:
             "such as outputs"
         )
     sweep = args.get("sweep")
-    found = runs_at(args["runs"].split(","))
+    found = runs_at(paths_in(args["runs"]))
     runs = chosen(found, sweep)
     if not runs:
         sweeps = sorted({run.sweep for run in found} - {""})

@@ -1,6 +1,7 @@
 """What a sweep says of its jobs, and how commands end that are stopped or not listened to."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from dclip import pipeline
-from dclip.cli import sweep
+from dclip.cli import command, sweep
 from dclip.errors import DclipError
 from dclip.files import read_json, write_json
 from dclip.record.identity import config_hash
@@ -92,6 +93,11 @@ def test_titles_are_what_differs():
     jobs = [["a=1", "b=1", "c='x y'"], ["a=1", "b=2", "c='x y'"]]
     assert sweep.titles(jobs) == ["b=1", "b=2"]
     assert sweep.titles([["a=1"]]) == ["a=1"]
+
+
+def test_lines_of_jobs_side_by_side_say_whose_they_are():
+    message = command._Prefixed("[2] ").format(logging.makeLogRecord({"msg": "a\nb"}))
+    assert message == "[2] a\n[2] b"
 
 
 def test_the_table_fits_the_terminal(monkeypatch):

@@ -8,6 +8,8 @@ import pytest
 from dclip.cli import command as cli
 from dclip.errors import DclipError
 from dclip.prepare.quoting import as_settings, comma_note, quoted, split
+from dclip.prepare.words import parse_words, paths_in
+from dclip.study.document import split_args
 from helpers.runs import configure, refusal
 
 ODD = [
@@ -156,3 +158,13 @@ def test_a_sweep_says_how_to_write_a_text_with_a_comma(tmp_path, monkeypatch):
 def test_a_path_in_a_setting_is_the_path(path):
     assert configure(f"output={quoted(path)}").output == str(path)
     assert configure(f"edit.name={quoted(path)}").edit.name == str(path)
+
+
+def test_commands_that_hydra_does_not_read_know_the_users_folder_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a, b").mkdir()
+    words = parse_words(["runs=~/a, b", "output=x=1"], ("runs", "output"), "task=report")
+    assert words == {"runs": f"{tmp_path}/a, b", "output": "x=1"}
+    assert paths_in(words["runs"]) == [f"{tmp_path}/a, b"]
+    assert paths_in("a,~/b") == ["a", f"{tmp_path}/b"]
+    assert split_args(["study=x", "output=~/y"])[0]["output"] == f"{tmp_path}/y"
