@@ -274,7 +274,7 @@ def edit(
             "adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several"
         )
     check_size(model, images)
-    saved = [read_edit(name) for name in edits_of(map(str, names), output)]
+    saved = [read_edit(name) for name in edits_of(map(str, names), output, model.info.name)]
     for one in saved:
         log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps

@@ -55,8 +55,7 @@ def finetune(run: Run) -> None:
 
 def edit(run: Run) -> None:
     """Apply edits that were learned before to a file, a folder, or the test images."""
-    images = images_to_edit(run)
-    edit, start = edits_to_apply(run), encode_variants(run, images)
+    edit, start = edits_to_apply(run), encode_variants(run, images_to_edit(run))
     edit.present(run, start, apply_edit(run, edit, start))
 
 

@@ -1,7 +1,7 @@
 """Which learned edit a name means. Imports nothing heavy.
 
 ``edit.adapter=red_hair`` is the newest finished run of the experiment itself. What was learned from
-one picture, from examples, by a sweep, or by a variant of the experiment is named by its folder.
+one picture, by a sweep, or by a variant of the experiment is named by its folder.
 """
 
 from __future__ import annotations
@@ -69,21 +69,33 @@ def ranked(runs: Iterable[Run]) -> list[Run]:
     return sorted(newest_first, key=standing)
 
 
-def edits_of(names: Iterable[str], output: str = "outputs") -> list[str]:
+def edits_of(names: Iterable[str], output: str = "outputs", checkpoint: str = "") -> list[str]:
     """The files or folders of the edits that several names mean, in their order."""
     found: list[str] = []
     for name in names:
-        found += find_edits(name, output)
+        found += find_edits(name, output, checkpoint)
     return found
 
 
-def runs_of(name: str, output: str) -> list[Run]:
-    """The fine-tunings of an edit under ``output``, the one that its name means first."""
+def runs_of(name: str, output: str, checkpoint: str = "") -> list[Run]:
+    """The fine-tunings of an edit under ``output``, the one that its name means first.
+
+    Of several checkpoints only the given one counts, where there is any of it.
+    """
     files = Path(output).glob(f"finetune_{name}/*/{FILE}")
-    return ranked(Run(file.parent) for file in files)
+    runs = [Run(file.parent) for file in files]
+    same = [run for run in runs if checkpoint and _checkpoint_of(run) == checkpoint]
+    return ranked(same or runs)
 
 
-def find_edits(name: str, output: str = "outputs") -> list[str]:
+def _checkpoint_of(run: Run) -> str:
+    """The checkpoint that a run tuned; empty where it does not say."""
+    if not (run.folder / "config.yaml").is_file():
+        return ""
+    return str(run.setting("checkpoint.name"))
+
+
+def find_edits(name: str, output: str = "outputs", checkpoint: str = "") -> list[str]:
     """The files or folders of edits that a name means; several where a run applied several.
 
     ``name`` is a file, a folder, or the name of an edit that was learned under ``output``. A run
@@ -98,7 +110,7 @@ def find_edits(name: str, output: str = "outputs") -> list[str]:
         return _of_folder(path, name)
     if path.exists() or not name.isidentifier():
         return [name]
-    return [_of_name(name, output)]
+    return [_of_name(name, output, checkpoint)]
 
 
 def _of_folder(folder: Path, name: str) -> list[str]:
@@ -124,8 +136,8 @@ def _as_then(edit: str, folder: Path) -> str:
     return edit
 
 
-def _of_name(name: str, output: str) -> str:
-    runs = runs_of(name, output)
+def _of_name(name: str, output: str, checkpoint: str) -> str:
+    runs = runs_of(name, output, checkpoint)
     if not runs:
         raise DclipError(
             f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under "

@@ -82,7 +82,7 @@ def _edits_to_apply(node: DictConfig) -> list[str]:
     if not isinstance(task, type) or not issubclass(task, Task) or not task.applies:
         return []
     edit: Any = OmegaConf.to_container(node.edit)
-    return edits_of(adapters_of(edit["adapter"]), str(node.output))
+    return edits_of(adapters_of(edit["adapter"]), str(node.output), str(node.checkpoint.name))
 
 
 def _name_texts(node: DictConfig, header: dict[str, Any], settings: set[str]) -> None:

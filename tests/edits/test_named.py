@@ -57,6 +57,16 @@ def test_a_name_is_the_newest_finished_run_of_the_experiment_itself(learned, tmp
     assert "2026-01-09" in meant(tmp_path)
 
 
+def test_a_name_means_a_run_of_the_checkpoint_at_hand(learned, tmp_path):
+    mine = learned(1, "experiment=toonfaces_red_hair", "method.epochs=1")
+    other = learned(2, "experiment=toonfaces_red_hair")
+    path = other / "config.yaml"
+    path.write_text(path.read_text("utf-8").replace("name: toonfaces\n", "name: other\n"), "utf-8")
+    assert find_edits("red_hair", str(tmp_path), "toonfaces") == [str(mine / FILE)]
+    assert find_edits("red_hair", str(tmp_path), "other") == [str(other / FILE)]
+    assert find_edits("red_hair", str(tmp_path), "nowhere") == [str(other / FILE)]
+
+
 def test_the_quick_version_is_meant_before_settings_of_ones_own(learned, tmp_path):
     quick = learned(1, *QUICK)
     learned(2, *QUICK, "method.lr=0.1")
