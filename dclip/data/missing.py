@@ -61,11 +61,20 @@ def check_data(cfg: Config) -> None:
         not (data.align and data.drawn) or cfg.input is not None,
         "dataset.align=true is for photographs; this data set is drawn, and has nothing to align",
     )
+    if data.align and data.landmarks is not None and Path(data.landmarks).is_file():
+        _check_landmarks(data.landmarks)
     # what is missing is listed by dclip.prepare.needs, with the weights
     if not counts or missing_data(cfg):
         return
     _check_clip(cfg)
     data.check(counts)
+
+
+def _check_landmarks(path: str) -> None:
+    """DclipError for a file that holds none."""
+    from dclip.data.align import read_landmarks
+
+    read_landmarks(Path(path))
 
 
 def _check_clip(cfg: Config) -> None:

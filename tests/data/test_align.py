@@ -218,3 +218,6 @@ def test_without_the_detectors_package_alignment_is_refused_early(
     assert configure(*asked, f"dataset.landmarks={tmp_path / 'points.csv'}").dataset.align
     with pytest.raises(DclipError, match=r"dataset.landmarks=.*does not exist"):
         needs.obtain([configure(*asked, "dataset.landmarks=nowhere.csv")])
+    (tmp_path / "points.csv").write_bytes(b"\xff\xfe no landmarks")
+    with pytest.raises(DclipError, match=r"dataset.landmarks=.*write name,x,y"):
+        configure(*asked, f"dataset.landmarks={tmp_path / 'points.csv'}")
