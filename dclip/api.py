@@ -273,11 +273,12 @@ def edit(
         raise DclipError(
             "adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several"
         )
-    check_size(model, images)
-    saved = [read_edit(name) for name in edits_of(map(str, names), output, model.info.name)]
+    check_images(images)
+    saved = [read_edit(name) for name in edits_of(map(str, names), output)]
     for one in saved:
         log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps
+    check_size(model, images)
     options = saved[0].sampler
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
     latents = _encode(model, images, options, seed)
