@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.diffusion.options import Ab2, Belm, Ddim, FixedPoint, Heun
 from dclip.diffusion.sampler import Prediction
+from dclip.edits.edit import Edit, apply_edit
 from dclip.edits.header import joined, read_edit_header
 from dclip.edits.named import find_edits
 from dclip.edits.network import NetworkEdit, soup
@@ -490,3 +492,25 @@ def test_a_link_to_a_file_keeps_its_name_and_one_to_a_folder_is_followed(tmp_pat
     file = str(tmp_path / "human_tanned_t201.pth")
     assert find_edits(file) == [file]
     assert find_edits(str(tmp_path / "latest")) == [str(tmp_path / "run")]
+
+
+class Painted(Edit):
+    """An edit that makes every picture the same."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def apply(self, run, start, gamma):
+        return torch.full_like(start.sources.pixels, self.value)
+
+
+def test_an_edit_that_clips_most_values_is_said(model, editing, edits, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
+    images = named(2)
+    run, start = a_run(editing(edits["red"], gamma=2), model), start_at(images)
+    apply_edit(run, Painted(0.9), start)
+    assert not caplog.records
+    apply_edit(run, Painted(1.7), start)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("100 % more of the edited images' values are clipped than before")
+    assert "gamma=2" in said and "lower gamma" in said
