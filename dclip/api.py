@@ -266,7 +266,8 @@ def edit(
         output: where edits are looked for by their names.
 
     Raises:
-        DclipError: no such edit, images of another size, an edit belongs to another base checkpoint, or weights do not sum to one.
+        DclipError: no such edit, images of another size, an edit belongs to another base checkpoint,
+            or weights do not sum to one.
     """
     names = [adapter] if isinstance(adapter, str | Path) else list(adapter)
     if not names:

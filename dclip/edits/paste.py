@@ -23,7 +23,7 @@ log = logging.getLogger("dclip")
 
 FOLDER = "pasted"
 
-# Changes, of 255, that are none, and that are whole. Reconstruction alone changes a pixel by 1 or 2.
+# Changes, of 255, that are none, and that are whole. Reconstruction alone makes 1 or 2.
 NOTHING, WHOLE = 8, 24
 GROWN, FEATHERED = (
     3,

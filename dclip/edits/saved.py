@@ -65,7 +65,7 @@ class SavedEdit:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What a run keeps of an edit that it applies: its file, texts, date, command and scores."""
+        """What a run keeps of an edit that it applies: file, texts, date, command and scores."""
         known = dict(self.header.get("scores") or {})
         scores = {name: known[name] for name in HEADLINE if name in known}
         edit = self.header["edit"]

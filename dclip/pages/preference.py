@@ -64,7 +64,7 @@ def pictures_in(folder: str, setting: str) -> dict[str, Path]:
     if (root / "status.json").is_file():
         pictures = _single(root / "samples")
         reason = (
-            "keeps no single pictures, as runs of older versions; apply its edit and give that run: "
+            "keeps no single pictures, as runs of older versions; apply its edit, give that run: "
             f"python run.py task=edit edit.adapter={shlex.quote(folder)}"
         )
     else:

@@ -86,7 +86,7 @@ def run_id(folder: Path) -> str:
 
 
 def tags_of(cfg: Config) -> list[str]:
-    """By which a run is found again: its edit, method, sampler, checkpoint and data set, and yours."""
+    """By which a run is found again: edit, method, sampler, checkpoint, data set, and yours."""
     names = [
         cfg.edit.name if cfg.task.named_by_edit else "",
         option_name("method", cfg.method),
@@ -105,7 +105,7 @@ def card_of(run: Run) -> dict[str, Any]:
 
 
 def send_files(run: Run, folder: Path) -> None:
-    """Give W&B the learned edit, as an artifact, and the report. It reads the files where they are."""
+    """Give W&B the learned edit, as an artifact, and the report."""
     import wandb
 
     edit, report = folder / "adapter.safetensors", folder / "report.html"
