@@ -323,17 +323,24 @@ def test_a_grid_becomes_a_table_and_nothing_is_run_twice(fake, capsys):
     assert {r["seeds"] for r in fake.table()} == {"3"}
 
 
+ONCE = """
+title: "One row in which nothing is random"
+base: [task=reconstruct, trainer=cpu]
+axes: {sampler.t0: [300]}
+columns: [mae]
+"""
+
+
 def test_where_nothing_is_random_one_seed_is_run_and_shown_without_a_spread(fake):
-    same = GRID.replace(", sampler.encode=stochastic", "")
-    assert fake(same, "seeds=3,4") == 0
-    assert len(fake.started()) == 4 and all("seed=3" in line for line in fake.started())
-    assert {row["seeds"] for row in fake.table()} == {"1"}
-    assert {row["n"] for row in fake.table()} == {"4"}
+    assert fake(ONCE, "seeds=3,4") == 0
+    [started] = fake.started()
+    assert "seed=3" in started
+    [row] = fake.table()
+    assert (row["seeds"], row["n"]) == ("1", "4")
     page = (fake.control / "out" / "table.md").read_text("utf-8")
     assert "±0 " not in page and "over images" in page
-    drawn = same.replace("trainer=cpu", "trainer=cpu, dataset=sampled")
-    assert cost.dry_run(Progress(read(fake, drawn, [3, 4]), Folders.of("x", "elsewhere", True)))
-    assert len(Progress(read(fake, drawn, [3, 4]), Folders.of("x", "y", True)).unique()) == 8
+    drawn = read(fake, ONCE.replace("trainer=cpu", "trainer=cpu, dataset=sampled"), [3, 4])
+    assert len(Progress(drawn, Folders.of("x", "y", True)).unique()) == 2
 
 
 def read(fake, text, seeds):
