@@ -122,7 +122,7 @@ CASES = (
     tuned("onestep_lora", "preset=onestep_lora sampler=ab2 sampler.grid=quadratic"),
     tuned("lora", "preset=lora"),
     tuned("shared", "preset=[quick,shared]"),
-    tuned("shared_beard", "preset=shared", "toonfaces_beard"),
+    tuned("shared_beard", "method=gpu_efficient preset=shared", "toonfaces_beard"),
     tuned("faithful", "preset=faithful", "toonfaces_zombie"),
     tuned("threads", "preset=chain trainer.threads=2"),
     tuned("processes", "preset=gpu_efficient trainer.devices=2"),

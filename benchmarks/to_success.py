@@ -211,7 +211,7 @@ def ours(cfg: Config, judge: Judge, goal: Goal) -> dict[str, Any]:
         loss = EditLoss.prepare(
             cfg.loss, clip, run.networks.identity, images, (cfg.edit.source, cfg.edit.target)
         )
-        tuning = DiffusionClipTuning(model, loss, latents, down, options, cfg.seed, lora=lora)
+        tuning = DiffusionClipTuning(model, loss, latents, down, options, cfg.seed, change=lora)
         (optimizer,), (schedule,) = tuning.configure_optimizers()
         trained, seen = list(lora.parameters()), 0
         for batch in range(options.epochs * tuning.steps_per_epoch):

@@ -105,6 +105,35 @@ def shift(edited: Tensor, source: Tensor, direction: Tensor, margin: float) -> T
     return (margin - (edited - source) @ direction).clamp_min(0).mean()
 
 
+def keep_basis(directions: Tensor, edit: Tensor) -> Tensor:
+    """An orthonormal basis [K,D] of what must stay: directions [M,D] of texts, without the edit's own.
+
+    What an edit shares with them stays free, so that "red hair" may leave "black hair".
+    """
+    apart = directions - (directions @ edit)[:, None] * edit
+    _, scales, basis = torch.linalg.svd(apart, full_matrices=False)
+    kept_basis: Tensor = basis[scales > 0.1 * scales[0]]
+    return kept_basis
+
+
+def kept(edited: Tensor, source: Tensor, basis: Tensor) -> Tensor:
+    """Squared length of the features' change within the basis [K,D] of what must stay."""
+    return ((edited - source) @ basis.T).square().sum(-1).mean()
+
+
+def outside(edited: Tensor, source: Tensor) -> Tensor:
+    """L1 distance outside of where an edit acts: of images in [-1, 1], the mean over all pixels.
+
+    It acts where the change, averaged over 3x3 pixels, is near an image's largest; that region is
+    no part of the gradient.
+    """
+    change = (edited - source).abs()
+    smooth = F.avg_pool2d(change.detach().mean(1, keepdim=True), 3, 1, 1)
+    peak = smooth.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, 1, 1)
+    region = (10 * (smooth / peak - 0.3)).clamp(0, 1)
+    return (change * (1 - region)).mean()
+
+
 def global_(edited: Tensor, text: Tensor, form: str = "cosine") -> Tensor:
     """Global CLIP loss 1 - cos(E_I(edited), E_T(target)); text [D] (DiffusionCLIP, Eq. 9).
 

@@ -136,3 +136,38 @@ def test_global_l1_and_identity_losses_by_hand():
     assert float(
         losses.l1(torch.ones(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25))
     ) == pytest.approx(0.75)
+
+
+# ------------------------------------------------------------------------------------ what stays
+
+
+def test_what_must_stay_is_apart_from_the_edits_own_direction():
+    rows = torch.stack([DIRECTION, *unit([[0.0, 1.0, 1.0], [1.0, 0.0, 0.5]])])
+    basis = losses.keep_basis(rows, DIRECTION)
+    assert torch.allclose(basis @ DIRECTION, torch.zeros(2, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(basis @ basis.T, torch.eye(2, dtype=torch.float64), atol=1e-9)
+
+
+def test_a_change_along_the_edit_is_free_and_one_across_is_not():
+    basis = losses.keep_basis(unit([[0.0, 1.0, 1.0], [1.0, 0.0, 0.5]]), DIRECTION)
+    assert float(losses.kept(moved(1.0), SOURCE, basis)) == pytest.approx(0, abs=1e-12)
+    assert float(losses.kept(moved(0.0), SOURCE, basis)) == pytest.approx(0.09, abs=1e-9)
+
+
+def test_outside_counts_a_spot_and_not_the_region_itself():
+    source, edited = torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    edited[..., 2:9, 2:9] = 1.0
+    inside = float(losses.outside(edited, source))
+    edited[..., 14, 14] = 0.5
+    assert float(losses.outside(edited, source)) - inside == pytest.approx(0.5 / 256, abs=1e-6)
+    assert inside < 0.02
+
+
+def test_the_region_has_no_gradient():
+    source, edited = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    edited[..., 1:5, 1:5] = 1.0
+    edited[..., 7, 7] = 0.2
+    edited.requires_grad_()
+    losses.outside(edited, source).backward()
+    assert float(edited.grad[0, 0, 7, 7]) == pytest.approx(1 / 64)
+    assert float(edited.grad[0, 0, 2, 2]) == 0

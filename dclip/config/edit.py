@@ -8,7 +8,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from dclip.config.options import check_not_negative
 from dclip.errors import need
+
+REGIONS = ("auto", "quantile", "truth", "none")
 
 
 def adapters_of(value: Any) -> list[str]:
@@ -36,6 +39,15 @@ class Edit:
     source_examples: str | None = None  # images to compare them with; null: the training images
     adapter: Any = None  # an edit that was fine-tuned before (its file, its run's folder, its name), or a list of several
 
+    # what must stay, in words, where loss.keep is above 0; null: what the domain says
+    keep: list[str] | None = None
+    # where the edit may act: auto, quantile, truth (ToonFaces), none, or a picture whose white
+    # parts may change; null: as the edit was learned with, else none
+    region: str | None = None
+    region_low: float = 0.3  # of the largest change: parts of the region that touch its core
+    region_high: float = 0.5  # its core
+    region_feather: float = 1.0  # pixels by which its border is softened
+
     @property
     def adapters(self) -> list[str]:
         """The edits to apply."""
@@ -49,6 +61,7 @@ class Edit:
                 path is None or Path(path).exists(),
                 f"edit.{key}={path} does not exist; give an image or a folder of images",
             )
+        self._check_region()
         need(
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
@@ -67,6 +80,20 @@ class Edit:
             self.source != self.target,
             f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
         )
+
+    def _check_region(self) -> None:
+        region, low, high = self.region, self.region_low, self.region_high
+        need(
+            region is None or region in REGIONS or Path(region).expanduser().is_file(),
+            f"edit.region={region} is no picture; choose {', '.join(REGIONS)}, or a picture whose "
+            "white parts may change",
+        )
+        need(
+            0 <= low <= high <= 1,
+            f"edit.region_low={low} and edit.region_high={high} must be in this order between 0 "
+            "and 1, where 1 is the largest change of an image",
+        )
+        check_not_negative("edit", region_feather=self.region_feather)
 
 
 @dataclass

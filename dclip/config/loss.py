@@ -59,10 +59,15 @@ class ShiftLoss(Loss):
         shift: its weight.
         margin: the length, in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33
             (a skin colour) along their texts.
+        keep: weight of what must stay in words (``edit.keep``): the change of CLIP's features
+            along their directions.
+        outside: weight of the L1 distance outside of where the edit acts most.
     """
 
     shift: float = 0.0
     margin: float = 0.3
+    keep: float = 0.0
+    outside: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,9 +80,10 @@ class ShiftLoss(Loss):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of every term."""
-        return {**super().weights, "shift": self.shift}
+        ours = {"shift": self.shift, "keep": self.keep, "outside": self.outside}
+        return {**super().weights, **ours}
 
     @property
     def needs_clip(self) -> bool:
         """Whether a term looks through CLIP."""
-        return self.clip + self.shift > 0
+        return self.clip + self.shift + self.keep > 0

@@ -97,6 +97,8 @@ class Domain:
         words: all words that its own CLIPs were trained on, in lower case.
         notes: what its networks look at, in words, by what they give: ``identity``, ``parts``,
             ``features``; where there is no word, the usual networks of photographs.
+        keep: what an edit should leave alone unless it is about just that, in words
+            (``edit.keep``).
     """
 
     name: str
@@ -108,6 +110,7 @@ class Domain:
     pictures: str = "photographs"
     words: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
+    keep: Sequence[str] = ()
 
     @property
     def edits(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, Dataset
@@ -14,23 +15,49 @@ if TYPE_CHECKING:
     from dclip.types import Images
 
 
+FACES_KEEP = (
+    "smiling face",
+    "angry face",
+    "old face",
+    "young face",
+    "face with tanned skin",
+    "face with pale skin",
+    "face with makeup",
+    "face with a beard",
+    "face with glasses",
+    "face with long hair",
+    "face with black hair",
+    "face with blond hair",
+    "face on a bright background",
+    "blurred face",
+)
+SCENES_KEEP = ("night", "fog", "snow", "people", "trees", "blurred photo", "sunset")
+DOGS_KEEP = ("sleeping dog", "dog with open mouth", "dog on grass", "blurred photo of a dog")
+
+
 def _photographs(
-    name: str, identity: str | None = None, parser: str | None = None, **notes: str
+    name: str,
+    identity: str | None = None,
+    parser: str | None = None,
+    keep: Sequence[str] = (),
+    **notes: str,
 ) -> Domain:
     """A domain of photographs.
 
     Its prompts are read as ToonFaces' are: for words about a person's looks.
     """
     networks = DomainNetworks(identity=identity, parser=parser)
-    return Domain(name, networks, GRAMMAR, notes=notes)
+    return Domain(name, networks, GRAMMAR, notes=notes, keep=keep)
 
 
 UNKNOWN = _photographs("")
 DOMAINS = {
     "toonfaces": TOONFACES,
-    "faces": _photographs("faces", identity="arcface", parser="bisenet"),
-    "scenes": _photographs("scenes", parser="ade20k", parts="ade20k, 150 classes at 512x512"),
-    "dogs": _photographs("dogs"),
+    "faces": _photographs("faces", identity="arcface", parser="bisenet", keep=FACES_KEEP),
+    "scenes": _photographs(
+        "scenes", parser="ade20k", keep=SCENES_KEEP, parts="ade20k, 150 classes at 512x512"
+    ),
+    "dogs": _photographs("dogs", keep=DOGS_KEEP),
     "objects": _photographs("objects"),
 }
 

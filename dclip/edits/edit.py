@@ -32,7 +32,7 @@ from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import peak_memory_mb
-from dclip.record.pictures import grid_picture, sheet_picture
+from dclip.record.pictures import grid_picture, overlaid, sheet_picture
 from dclip.run import Run
 from dclip.text.direction import direction_of
 from dclip.types import Edited
@@ -71,6 +71,10 @@ class Edit:
         """Edited images [N,K,3,H,W] at K degrees of change."""
         return torch.stack([self.apply(run, start, gamma) for gamma in gammas], 1)
 
+    def region(self, start: Encoded) -> Tensor | None:
+        """Where these images were edited, [N,1,H,W] in [0, 1]; None where that is everywhere."""
+        return None
+
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write the edit as one safetensors file; ``Method.load`` reads it.
 
@@ -105,6 +109,9 @@ class Edit:
         scores.values |= measure_axioms(run, self.apply, start).values
         shown = images.take(range(min(SHOWN, len(images))))
         rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
+        region = self.region(start)
+        if region is not None:
+            rows.append(("where it acts", overlaid(images.pixels, region)))
         if edited.truth is not None:
             rows.append(("the truth", edited.truth))
         record.picture("before_after", grid_picture(rows))

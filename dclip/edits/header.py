@@ -90,7 +90,16 @@ def adopted(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict
         "source": headers[0]["edit"]["source"],
         "target": joined([header["edit"]["target"] for header in headers]),
     }
-    return settings | {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
+    settings |= {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
+    return settings | _region(headers[0]["edit"], told)
+
+
+def _region(edit: dict[str, Any], told: set[str]) -> dict[str, Any]:
+    """Where the edit acts: as it was learned with, unless that was for its own images only."""
+    if edit.get("region") not in ("auto", "quantile"):
+        return {}
+    keys = [key for key in edit if key.startswith("region") and f"edit.{key}" not in told]
+    return {f"edit.{key}": edit[key] for key in keys}
 
 
 def _examples(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:

@@ -1,8 +1,15 @@
 """The methods that come with dclip, a folder each. Importing this registers their options; it imports nothing heavy."""
 
+from dclip.methods.asyrp import options as asyrp_options
 from dclip.methods.diffusionclip import options as diffusionclip_options
 from dclip.methods.latent import options as latent_options
 from dclip.methods.sampling import guidances
 from dclip.methods.sampling import options as sampling_options
 
-__all__ = ["diffusionclip_options", "guidances", "latent_options", "sampling_options"]
+__all__ = [
+    "asyrp_options",
+    "diffusionclip_options",
+    "guidances",
+    "latent_options",
+    "sampling_options",
+]

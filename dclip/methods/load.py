@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from dclip.config import Config, Mix
+from dclip.edits.confined import confined
 from dclip.edits.edit import Edit, Mixture
 from dclip.edits.network import share_beginning, soup
 from dclip.edits.saved import SavedEdit, described, read_edit
@@ -24,7 +25,8 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
     saved = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
-    return join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    joined = join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    return confined(cfg, joined)
 
 
 def edits_to_apply(run: Run) -> Edit:

@@ -64,6 +64,14 @@ LATER: dict[str, object] = {
     "method.keep_best": True,
     "clip.arch": None,
     "paste_back": False,
+    "edit.keep": None,
+    "edit.region": None,
+    "edit.region_low": 0.3,
+    "edit.region_high": 0.5,
+    "edit.region_feather": 1.0,
+    "loss.keep": 0.0,
+    "loss.outside": 0.0,
+    "method.paired": False,
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
@@ -92,9 +100,6 @@ def config_hash(cfg: Config) -> str:
     settings = canonical(plain(cfg))
     for name in NOT_IDENTITY:
         settings.pop(name, None)
-    # a setting of later versions: without plugins, hashes are as they were before
-    if settings.get("plugins") is None:
-        settings.pop("plugins", None)
     settings["trainer"].pop("progress", None)
     # contrastive, spherical, ... have the same settings; older versions did not tell them apart
     guidance = option_name("guidance", cfg.guidance)

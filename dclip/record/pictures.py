@@ -52,6 +52,12 @@ def with_legend(picture: Image.Image, colors: Mapping[str, tuple[int, int, int]]
     return canvas
 
 
+def overlaid(images: Tensor, region: Tensor) -> Tensor:
+    """A region [N,1,H,W] in [0, 1] over images [N,3,H,W]: outside of it they are grey and pale."""
+    grey = images.mean(1, keepdim=True) * 0.4 + 0.3
+    return region * images + (1 - region) * grey
+
+
 def sheet_picture(images: Tensor, columns: int = 8, scale: int = 1) -> Image.Image:
     """Images [N,3,H,W] in [-1, 1] side by side, ``columns`` a row."""
     pitch = images.shape[-1] * scale + GAP

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dclip import losses
 from dclip.config import Config
+from dclip.data.domains import domain_of
 from dclip.data.images import read_files
 from dclip.errors import DclipError
 from dclip.models.clip import ClipModel
@@ -46,3 +48,34 @@ def _between(before: Tensor, after: Tensor, examples: str, clip: ClipModel) -> T
         return losses.image_direction(source, target)
     except ValueError as error:
         raise DclipError(f"edit.examples={examples}: {error}") from error
+
+
+def texts_to_keep(cfg: Config) -> list[str]:
+    """What must stay, in words: ``edit.keep``, else what the domain says.
+
+    Of the domain's texts, those that name an attribute which the target names too are left out:
+    nothing keeps hair black that shall be red.
+    """
+    if cfg.edit.keep is not None:
+        return list(cfg.edit.keep)
+    domain = domain_of(cfg.dataset)
+    changed = set(domain.grammar.attributes(cfg.edit.target))
+    changed |= set(domain.grammar.attributes(cfg.edit.source))
+    kept = []
+    for text in domain.keep:
+        if not changed & set(domain.grammar.attributes(text)):
+            kept.append(text)
+    return kept
+
+
+@torch.no_grad()
+def keep_directions(cfg: Config, clip: ClipModel, direction: Tensor) -> Tensor | None:
+    """An orthonormal basis [K,D] of what must stay, orthogonal to the edit's unit direction [D].
+
+    None where nothing is named.
+    """
+    texts = texts_to_keep(cfg)
+    if not texts:
+        return None
+    features = clip.text_features(texts) - clip.text_features([cfg.edit.source])
+    return losses.keep_basis(F.normalize(features, dim=1), direction)

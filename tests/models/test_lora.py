@@ -275,7 +275,7 @@ def tuned(nets, clip, tiny, tmp_path):
         Loss(clip=1.0, l1=0.3, id=0), clip, None, images, ("person", "zombie")
     )
     tuning = DiffusionClipTuning(
-        model, objective, pictures(4, seed=3), pairs_down(500, 3), cfg.method, cfg.seed, lora=lora
+        model, objective, pictures(4, seed=3), pairs_down(500, 3), cfg.method, cfg.seed, change=lora
     )  # fmt: skip
     fit.fit(replace(a_run(cfg, model), record=record), cfg.method, tuning, False)
     return SimpleNamespace(
@@ -290,7 +290,7 @@ def test_fine_tuning_changes_the_updates_and_leaves_the_base_alone(tuned):
 
 def test_the_checkpoint_holds_the_updates_only(tuned):
     saved = torch.load(tuned.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert set(saved["state_dict"]) == {f"lora.{k}" for k in tuned.lora.state_dict()}
+    assert set(saved["state_dict"]) == {f"change.{k}" for k in tuned.lora.state_dict()}
     assert sum(len(g["params"]) for g in saved["optimizer_states"][0]["param_groups"]) == len(
         saved["state_dict"]
     )

@@ -32,6 +32,41 @@ LOOKS = Looks(
 )
 
 
+# One text for every value of every attribute that captions name
+KEEP = (
+    "person with pale skin",
+    "person with brown skin",
+    "person with dark skin",
+    "person with tanned skin",
+    "zombie",
+    "smiling person",
+    "sad person",
+    "angry person",
+    "surprised person",
+    "person with a beard",
+    "person with a moustache",
+    "person with a goatee",
+    "person with long hair",
+    "person with short hair",
+    "person with black hair",
+    "person with brown hair",
+    "person with blond hair",
+    "person with red hair",
+    "person with grey hair",
+    "person with blue hair",
+    "person with black clothes",
+    "person with blue clothes",
+    "person with green clothes",
+    "person with orange clothes",
+    "person with pink clothes",
+    "person with purple clothes",
+    "person with red clothes",
+    "person with white clothes",
+    "a sketch of a person",
+    "pixel art of a person",
+)
+
+
 class ToonFacesDomain(Domain):
     """Drawn faces, of which everything is known."""
 
@@ -98,4 +133,5 @@ TOONFACES = ToonFacesDomain(
         "parts": f"ToonFaces' judge, {len(PARTS)} parts at {SIZE}x{SIZE}",
         "features": "128 features of ToonFaces' judge",
     },
+    keep=KEEP,
 )

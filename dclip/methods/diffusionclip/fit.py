@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dclip.data.domains import true_images, truth_of
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.sampler import Step, sample
+from dclip.diffusion.schedule import Pair, pairs_down
 from dclip.edits.network import NetworkEdit
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
-from dclip.methods.diffusionclip.loss import edit_loss
+from dclip.methods.diffusionclip.loss import EditLoss, edit_loss
 from dclip.methods.diffusionclip.module import DiffusionClipTuning
-from dclip.methods.diffusionclip.settings import TuningOptions
+from dclip.methods.diffusionclip.settings import LearningOptions, TuningOptions
 from dclip.metrics.counterfactual import closer
 from dclip.metrics.functional import counterfactual_ratio
 from dclip.models.lora import LowRankUpdates
+from dclip.models.unet import DiffusionModel
 from dclip.record.curves import CurveLogger
 from dclip.record.pictures import grid_picture
 from dclip.run import Run
 from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
+from dclip.types import Images
 
 log = logging.getLogger("dclip")
 
@@ -39,8 +42,6 @@ def adapt(run: Run, options: TuningOptions, starts: Mapping[str, Encoded]) -> Ne
     Raises:
         DclipError: no CLIP was built, or the weights are not finite at the end.
     """
-    train, validation = starts["train"], starts["validation"]
-    loss = edit_loss(run, train.sources)
     tuned = copy.deepcopy(run.model)
     lora = None
     if options.lora.rank:
@@ -48,29 +49,66 @@ def adapt(run: Run, options: TuningOptions, starts: Mapping[str, Encoded]) -> Ne
         lora.attach(tuned.unet)
     else:
         tuned.unet.requires_grad_(True)
-    validated = len(validation) > 0
-    known = None
-    if validated:
-        known = (loss.of(validation.sources), validation.latents)
-    sampler = run.cfg.sampler
-    tuning = DiffusionClipTuning(
-        tuned,
-        loss,
-        train.latents,
-        pairs_down(sampler.t0, options.s_train, sampler.final_step, sampler.grid),
-        options,
-        run.cfg.seed,
-        known,
-        _epoch_pictures(run, validation),
-        lora,
-    )
-    fit(run, options, tuning, validated)
+    learn(run, options, starts, tuned, lora)
     tuned.unet.requires_grad_(False)
     tuned.to(run.device)
     if lora is not None:
         lora.detach()
         lora.round().merge(tuned.unet)
     return NetworkEdit(run.model, tuned, lora)
+
+
+def learn(
+    run: Run,
+    options: LearningOptions,
+    starts: Mapping[str, Encoded],
+    tuned: DiffusionModel,
+    change: nn.Module | None,
+) -> None:
+    """Train ``change`` (None: all weights of ``tuned``) with the run's loss.
+
+    Raises:
+        DclipError: no CLIP was built, or the weights are not finite at the end.
+    """
+    train, validation = starts["train"], starts["validation"]
+    loss = edit_loss(run, train.sources)
+    validated = len(validation) > 0
+    known = None
+    if validated:
+        known = (loss.of(validation.sources), validation.latents)
+    sampler = run.cfg.sampler
+    pairs = pairs_down(sampler.t0, options.s_train, sampler.final_step, sampler.grid)
+    tuning = DiffusionClipTuning(
+        tuned,
+        loss,
+        train.latents,
+        pairs,
+        options,
+        run.cfg.seed,
+        known,
+        _epoch_pictures(run, validation),
+        change,
+        losses_of_steps(run.model, loss, train, pairs) if options.paired else (),
+    )
+    fit(run, options, tuning, validated)
+
+
+@torch.no_grad()
+def losses_of_steps(
+    model: DiffusionModel, loss: EditLoss, start: Encoded, pairs: Sequence[Pair]
+) -> list[EditLoss]:
+    """The loss, once a step: compared with the x0 that the original model predicts there.
+
+    Early predictions are blurred; against the sharp sources, blur would count as a change.
+    """
+    predicted: list[Tensor] = []
+
+    def note(step: Step) -> None:
+        predicted.append(step.x0.clamp(-1, 1).float().cpu())
+
+    latents = start.latents.to(model.device)
+    sample(model.predict, latents, pairs, model.schedule, on_step=note)
+    return [loss.of(Images(pixels, start.ids)) for pixels in predicted]
 
 
 def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], dict[str, float]]:
@@ -91,7 +129,7 @@ def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], di
     return draw
 
 
-def fit(run: Run, options: TuningOptions, tuning: DiffusionClipTuning, validated: bool) -> None:
+def fit(run: Run, options: LearningOptions, tuning: DiffusionClipTuning, validated: bool) -> None:
     """Lightning's loop around the tuning module."""
     settings = run.cfg.trainer
     folder = run.record.folder / "checkpoints"

@@ -17,7 +17,7 @@ from dclip.errors import DclipError
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.run import Run
-from dclip.text.direction import direction_of
+from dclip.text.direction import direction_of, keep_directions
 from dclip.types import Images
 
 Terms = dict[str, Tensor]
@@ -27,7 +27,8 @@ Terms = dict[str, Tensor]
 class EditLoss:
     """The weighted loss of edited images; features of their sources are computed once.
 
-    ``identity`` may be None only while its weight is 0.
+    ``identity`` may be None only while its weight is 0, and ``keep`` [K,D], the orthonormal basis of
+    what must stay, too.
     """
 
     options: Loss
@@ -37,6 +38,7 @@ class EditLoss:
     images: Tensor
     clip_features: Tensor
     id_features: Tensor | None
+    keep: Tensor | None = None
 
     @classmethod
     @torch.no_grad()
@@ -47,6 +49,7 @@ class EditLoss:
         identity: IdentityModel | None,
         images: Images,
         texts: tuple[str, str] | Tensor,
+        keep: Tensor | None = None,
     ) -> EditLoss:
         """Encode the source images, and the texts (or take a direction [D] of features as it is)."""
         direction = texts
@@ -59,11 +62,12 @@ class EditLoss:
             identity = None
         if identity is not None:
             id_features = identity.features(pixels)
-        return cls(options, clip, identity, direction, pixels, features, id_features)
+        return cls(options, clip, identity, direction, pixels, features, id_features, keep)
 
     def of(self, images: Images) -> EditLoss:
         """The same loss, along the same direction, of other source images."""
-        return EditLoss.prepare(self.options, self.clip, self.identity, images, self.direction)
+        options, direction = self.options, self.direction
+        return EditLoss.prepare(options, self.clip, self.identity, images, direction, self.keep)
 
     def __call__(self, edited: Tensor, index: Sequence[int], id_of: Tensor | None = None) -> Terms:
         """The terms and their weighted ``total`` for edited images of the sources at ``index``.
@@ -75,6 +79,8 @@ class EditLoss:
         terms = self._clip_terms(edited, i) if self.options.needs_clip else {}
         if self.options.l1 > 0:
             terms["l1"] = losses.l1(edited, self.images[i])
+        if isinstance(self.options, ShiftLoss) and self.options.outside > 0:
+            terms["outside"] = losses.outside(edited, self.images[i])
         if self.identity is not None and self.id_features is not None:
             id_features = self.identity.features(edited if id_of is None else id_of)
             terms["id"] = losses.identity(id_features, self.id_features[i])
@@ -88,8 +94,12 @@ class EditLoss:
         features, before = self.clip.image_features(edited), self.clip_features[index]
         if options.clip > 0:
             terms["clip"] = losses.directional(features, before, direction, options.form.value)
-        if isinstance(options, ShiftLoss) and options.shift > 0:
+        if not isinstance(options, ShiftLoss):
+            return terms
+        if options.shift > 0:
             terms["shift"] = losses.shift(features, before, direction, options.margin)
+        if options.keep > 0 and self.keep is not None:
+            terms["keep"] = losses.kept(features, before, self.keep)
         return terms
 
     def s_dir(self, edited: Tensor) -> Tensor:
@@ -115,4 +125,6 @@ def edit_loss(run: Run, images: Images) -> EditLoss:
         )
     texts = direction_of(run.cfg, images)
     direction = texts(clip) if callable(texts) else texts
-    return EditLoss.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)
+    loss = EditLoss.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)
+    loss.keep = keep_directions(run.cfg, clip, loss.direction)
+    return loss

@@ -21,9 +21,8 @@ from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import Pair
 from dclip.methods.diffusionclip.loss import EditLoss, Terms
 from dclip.methods.diffusionclip.objectives import Work
-from dclip.methods.diffusionclip.settings import LrSchedule, TuningOptions
+from dclip.methods.diffusionclip.settings import LearningOptions, LrSchedule
 from dclip.methods.diffusionclip.threads import BatchThreads
-from dclip.models.lora import LowRankUpdates
 from dclip.models.unet import DiffusionModel
 from dclip.runtime import parallel
 
@@ -38,12 +37,13 @@ class Frozen:
     model: DiffusionModel
     loss: EditLoss
     validation: Validation | None
+    losses: Sequence[EditLoss]
 
 
 class DiffusionClipTuning(L.LightningModule):
     """Fine-tuning. Which images a batch holds follows from (seed, batch), so it can be resumed.
 
-    What is tuned (the whole network, or the low-rank updates attached to it) is in the checkpoint.
+    What is tuned (the whole network, or a change of it) is in the checkpoint.
 
     Args:
         model: the network that is tuned, with its schedule.
@@ -53,7 +53,9 @@ class DiffusionClipTuning(L.LightningModule):
         options: the objective with its settings.
         validation: loss and latents of images that are not trained on.
         draw: called with the edited validation images after every epoch.
-        lora: the updates that are trained instead of the network.
+        change: what is trained instead of the network: low-rank updates, a change in h-space.
+        losses: one loss a step of ``pairs``, for objectives that compare each step with the
+            original network's; empty: ``loss`` for all.
     """
 
     def __init__(
@@ -62,19 +64,20 @@ class DiffusionClipTuning(L.LightningModule):
         loss: EditLoss,
         latents: Tensor,
         pairs: Sequence[Pair],
-        options: TuningOptions,
+        options: LearningOptions,
         seed: int = 0,
         validation: Validation | None = None,
         draw: Draw | None = None,
-        lora: LowRankUpdates | None = None,
+        change: torch.nn.Module | None = None,
+        losses: Sequence[EditLoss] = (),
     ) -> None:
         super().__init__()
-        if lora is None:
+        if change is None:
             self.unet = model.unet
         else:
-            self.lora = lora
+            self.change = change
         self.automatic_optimization = False  # an objective may make several updates of one batch
-        self.frozen = Frozen(model, loss, validation)
+        self.frozen = Frozen(model, loss, validation, losses)
         self.options, self.seed, self.pairs = options, seed, list(pairs)
         self.latents, self.draw = latents, draw
         self.threads: BatchThreads | None = None
@@ -82,7 +85,7 @@ class DiffusionClipTuning(L.LightningModule):
     @property
     def tuned(self) -> torch.nn.Module:
         """What the optimiser changes."""
-        return self.lora if hasattr(self, "lora") else self.unet
+        return self.change if hasattr(self, "change") else self.unet
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,6 +130,7 @@ class DiffusionClipTuning(L.LightningModule):
             batch,
             progress,
             self.seed,
+            self.frozen.losses,
         )
 
     def training_step(self, *_: Any) -> None:
@@ -177,6 +181,13 @@ class DiffusionClipTuning(L.LightningModule):
         if self.draw is not None and not self.trainer.sanity_checking:
             for name, score in self.draw(self.current_epoch, edited).items():
                 self.log(f"val_{name}", score, batch_size=len(latents))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checkpoints of older versions called low-rank updates ``lora``."""
+        state = checkpoint["state_dict"]
+        for key in list(state):
+            if key.startswith("lora."):
+                state["change." + key.removeprefix("lora.")] = state.pop(key)
 
     def configure_optimizers(self) -> Any:
         """Adam, as published; the learning rate follows ``lr_schedule``."""

@@ -46,6 +46,8 @@ class Work:
         index: the batch's positions among the training images.
         batch: how many batches came before; with ``seed`` it decides all noise.
         progress: 0 in the first epoch, 1 in the last.
+        losses: one a step, that compares with what the original network predicts there; empty:
+            all steps are compared with the source images.
     """
 
     eps_fn: EpsFn
@@ -57,6 +59,11 @@ class Work:
     batch: int
     progress: float
     seed: int = 0
+    losses: Sequence[EditLoss] = ()
+
+    def loss_at(self, step: int) -> EditLoss:
+        """The loss of what a step of ``pairs`` predicts."""
+        return self.losses[step] if self.losses else self.loss
 
 
 Objective = Callable[[Work], Iterator[Terms]]
@@ -85,10 +92,10 @@ def gpu_efficient(work: Work, faithful_id: bool = False) -> Iterator[Terms]:
     next step to the identity loss, which thereby has a value but no gradient.
     """
     x, evaluate = work.latents, Evaluator(work.eps_fn, work.schedule)
-    for t, t_next in work.pairs:
+    for k, (t, t_next) in enumerate(work.pairs):
         step = evaluate(x, t).toward(t_next)
         x = DDIM().advance(step, work.schedule, None).detach()
-        yield work.loss(step.x0, work.index, id_of=x if faithful_id else None)
+        yield work.loss_at(k)(step.x0, work.index, id_of=x if faithful_id else None)
 
 
 def last_k(work: Work, k: int) -> Iterator[Terms]:

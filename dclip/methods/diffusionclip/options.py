@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from dclip.config import Config, Lora, option
@@ -45,16 +45,17 @@ class NetworkCalls:
     kept: int = 1
 
 
-@option("method", "diffusionclip")
-@option("method", "chain")
 @dataclass
-class DiffusionClip(Method):
-    """Fine-tune the reverse process through the whole chain of ``s_train`` steps (DiffusionCLIP).
+class Learning(Method):
+    """A method that learns an edit by gradient steps of the run's loss.
 
-    The other objectives are subclasses: how the loss reaches the network, and what that costs.
+    Subclasses say what is changed (``adapt``, ``load``), how the loss reaches it (``__call__``),
+    and what that costs.
+
+    Attributes:
+        paired: each step is compared with what the original model predicts there, not with the
+            sharp source.
     """
-
-    kind_key: ClassVar[str] = "objective"
 
     epochs: int = 5
     batch: int = 4
@@ -63,7 +64,11 @@ class DiffusionClip(Method):
     s_train: int = 6
     shuffle: bool = True  # every epoch sees the images in a new order
     save_every: int = 1  # epochs between checkpoints
-    lora: Lora = field(default_factory=Lora)
+
+    @property
+    def paired(self) -> bool:
+        """Compared with the sources."""
+        return False
 
     def __post_init__(self) -> None:
         check_positive(
@@ -78,10 +83,8 @@ class DiffusionClip(Method):
     # ---------------------------------------------------------------------------- the objective
 
     def __call__(self, work: Work) -> Iterator[Terms]:
-        """The loss terms of every update of a batch."""
-        from dclip.methods.diffusionclip.objectives import chain
-
-        return chain(work)
+        """The loss terms of every update of a batch. Each yield is one update."""
+        raise NotImplementedError
 
     def updates(self, pairs: Sequence[Pair]) -> int:
         """Optimiser steps of one batch."""
@@ -122,10 +125,7 @@ class DiffusionClip(Method):
         )
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
-        """A decoder block that is not there is refused; an identity loss without a network is said."""
-        from dclip.models.lora import ending
-
-        ending(networks.model.unet, self.lora)
+        """An identity loss without a network is said."""
         if cfg.loss.id > 0 and networks.identity is None:
             log.warning(
                 "loss.id=%g has no effect: there is no identity network for these images "
@@ -134,18 +134,42 @@ class DiffusionClip(Method):
             )
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
-        """The objective for every training image, the chain forward for validation.
-
-        Of low-rank updates, gradients and moments are nothing beside the weights.
-        """
+        """The objective for every training image, the chain forward for validation."""
         calls = self.network_calls()
         per_image = calls.without_gradient + BACKWARD * calls.with_gradient
         passes = per_image * images.train + self.s_train * images.validation
-        return Cost(
-            {"fine-tune": self.epochs * passes},
-            weights=2 if self.lora.rank else 5,
-            graphs=calls.kept * self.batch,
-        )
+        return Cost({"fine-tune": self.epochs * passes}, graphs=calls.kept * self.batch)
+
+
+@option("method", "diffusionclip")
+@option("method", "chain")
+@dataclass
+class DiffusionClip(Learning):
+    """Fine-tune the reverse process through the whole chain of ``s_train`` steps (DiffusionCLIP).
+
+    The other objectives are subclasses: how the loss reaches the network, and what that costs.
+    """
+
+    kind_key: ClassVar[str] = "objective"
+
+    lora: Lora = field(default_factory=Lora)
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """The loss terms of a batch."""
+        from dclip.methods.diffusionclip.objectives import chain
+
+        return chain(work)
+
+    def check_networks(self, cfg: Config, networks: Networks) -> None:
+        """A decoder block that is not there is refused."""
+        from dclip.models.lora import ending
+
+        ending(networks.model.unet, self.lora)
+        super().check_networks(cfg, networks)
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """Of low-rank updates, gradients and moments are nothing beside the weights."""
+        return replace(super().cost(cfg, images), weights=2 if self.lora.rank else 5)
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Fine-tune a copy of the model on the training images."""
@@ -182,9 +206,11 @@ class GpuEfficient(DiffusionClip):
     """One update for every step, on its predicted x0 (DiffusionCLIP, for small GPUs).
 
     ``faithful_id``: the identity loss sees the detached x, as published, and so has no gradient.
+    ``paired``: each step is compared with what the original model predicts there (ours).
     """
 
     faithful_id: bool = False
+    paired: bool = False
 
     def __call__(self, work: Work) -> Iterator[Terms]:
         """The loss terms of every update of a batch."""

@@ -23,8 +23,8 @@ class LrSchedule(StrEnum):
     cosine = "cosine"  # up over the first twentieth of the batches, then down to 0 along a cosine
 
 
-class TuningOptions(Protocol):
-    """The settings of a fine-tuning; ``options.DiffusionClip`` explains them."""
+class LearningOptions(Protocol):
+    """The settings of the training loop; ``options.Learning`` explains them."""
 
     epochs: int
     batch: int
@@ -33,7 +33,11 @@ class TuningOptions(Protocol):
     s_train: int
     shuffle: bool
     save_every: int
-    lora: Lora
+
+    @property
+    def paired(self) -> bool:
+        """Whether each step is compared with what the original model predicts there."""
+        ...
 
     @property
     def needs_latents(self) -> bool:
@@ -47,3 +51,9 @@ class TuningOptions(Protocol):
     def __call__(self, work: Work) -> Iterator[Terms]:
         """The objective: the loss terms of every update of a batch."""
         ...
+
+
+class TuningOptions(LearningOptions, Protocol):
+    """The settings of a fine-tuning of the network; ``options.DiffusionClip`` explains them."""
+
+    lora: Lora

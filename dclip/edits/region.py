@@ -1,0 +1,113 @@
+"""Where an edit may act. Outside of its region, an image stays as it was, bit for bit.
+
+    edited = x + m (edit(x) - reconstruction(x))
+
+=======  ===============================================================================
+symbol   meaning
+=======  ===============================================================================
+x        the source image
+m        the region [N,1,H,W] in [0, 1]: 1 may change, 0 stays
+d        how much the edit changes a pixel: its largest channel of
+         abs(edit - reconstruction), smoothed over 3x3 pixels, the largest value 1
+=======  ===============================================================================
+
+``auto``: all of d above ``region_low`` that hangs together with some of it above ``region_high``
+(hysteresis, as in Canny's edges), so that faint parts of a beard stay with it and faint spots
+elsewhere go. Of the pieces, those stay that hold at least half as much change as the largest.
+``quantile``: the same where the core is the top share of pixels. A picture: its grey
+values. ``truth``: where the true picture differs, on ToonFaces.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dclip.config.edit import Edit as EditOptions
+from dclip.data.images import read_files
+
+QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
+SHARE = 0.5  # of the largest piece's change that another piece must hold
+
+
+def change_map(edited: Tensor, reconstruction: Tensor) -> Tensor:
+    """How much each pixel changes, [N,1,H,W] in [0, 1] for images [N,3,H,W]; 1 where most."""
+    change = (edited - reconstruction).abs().amax(1, keepdim=True)
+    smooth = F.avg_pool2d(change, 3, 1, 1, count_include_pad=False)
+    peak = smooth.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, 1, 1)
+    return smooth / peak
+
+
+def main_pieces(d: Tensor, low: float, high: float) -> Tensor:
+    """The region of one image's d [H,W], as 0 and 1.
+
+    Connected pixels (over edges and corners) above ``low`` are a piece. It stays where some of it
+    is above ``high`` and it holds at least ``SHARE`` as much change as the largest piece.
+    """
+    from scipy import ndimage
+
+    values = d.cpu().numpy()
+    labels, count = ndimage.label(values >= low, structure=np.ones((3, 3)))
+    region = torch.zeros_like(d)
+    if count == 0:
+        return region
+    pieces = np.arange(1, count + 1)
+    held = ndimage.sum(values, labels, pieces)
+    peaks = ndimage.maximum(values, labels, pieces)
+    stays = (peaks >= high) & (held >= SHARE * held[peaks >= high].max(initial=0))
+    region[torch.from_numpy(np.isin(labels, pieces[stays]))] = 1
+    return region
+
+
+def soften(region: Tensor, feather: float) -> Tensor:
+    """The region with holes closed and its border softened inwards and outwards."""
+    closed = -F.max_pool2d(-F.max_pool2d(region, 3, 1, 1), 3, 1, 1)
+    if feather <= 0:
+        return closed
+    radius = max(1, round(2 * feather))
+    at = torch.arange(-radius, radius + 1, dtype=region.dtype, device=region.device)
+    kernel = torch.exp(-(at**2) / (2 * feather**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(closed, (radius, radius, radius, radius), mode="replicate")
+    blurred = F.conv2d(padded, kernel.view(1, 1, 1, -1))
+    blurred = F.conv2d(blurred, kernel.view(1, 1, -1, 1))
+    # nothing further out than a feather's width, so that the rest stays bit for bit
+    return torch.where(blurred < 0.05, torch.zeros_like(blurred), blurred).clamp(0, 1)
+
+
+def found_region(options: EditOptions, edited: Tensor, reconstruction: Tensor) -> Tensor:
+    """The region of ``auto`` or ``quantile``, [N,1,H,W], from images with and without the edit."""
+    regions = []
+    for d in change_map(edited, reconstruction)[:, 0]:
+        low, high = options.region_low, options.region_high
+        if options.region == "quantile":
+            high = float(d.flatten().quantile(QUANTILE))
+            low = high / 2
+        regions.append(main_pieces(d, low, high))
+    return soften(torch.stack(regions)[:, None], options.region_feather)
+
+
+def true_region(source: Tensor, truth: Tensor, feather: float) -> Tensor:
+    """Where the true picture differs from the source, [N,1,H,W]."""
+    differs = ((truth - source).abs().amax(1, keepdim=True) > 1 / 255).float()
+    return soften(differs, feather)
+
+
+def drawn_region(path: str, count: int, size: int) -> Tensor:
+    """A region [N,1,H,W] from a picture's grey values, the same for all images.
+
+    Raises:
+        DclipError: it is no picture.
+    """
+    picture = read_files(Path(path), size, setting="edit.region").pixels[:1]
+    return ((picture.mean(1, keepdim=True) + 1) / 2).expand(count, -1, -1, -1)
+
+
+def confine(source: Tensor, edited: Tensor, reconstruction: Tensor, region: Tensor) -> Tensor:
+    """The edit's change within its region; the source's own pixels, bit for bit, where it is 0."""
+    changed = source + region * (edited - reconstruction)
+    return torch.where(region > 0, changed.clamp(-1, 1), source)

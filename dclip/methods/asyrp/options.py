@@ -1,0 +1,101 @@
+"""``method=asyrp`` and its settings. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dclip.config import Config, option
+from dclip.config.options import check_not_negative
+from dclip.errors import DclipError, need
+from dclip.methods.diffusionclip.options import Learning, NetworkCalls
+from dclip.methods.diffusionclip.settings import LrSchedule
+
+if TYPE_CHECKING:
+    from dclip.diffusion.schedule import Pair
+    from dclip.edits.edit import Edit
+    from dclip.edits.saved import SavedEdit
+    from dclip.encode.encoded import Encoded
+    from dclip.methods.diffusionclip.loss import Terms
+    from dclip.methods.diffusionclip.objectives import Work
+    from dclip.models.networks import Networks
+    from dclip.models.unet import DiffusionModel
+    from dclip.run import Run
+
+
+@option("method", "asyrp")
+@dataclass
+class Asyrp(Learning):
+    """Learn a change of h, the middle of the network; the network itself stays as it is.
+
+    Only the predicted x0 sees it, by an asymmetric step (Kwon et al., ICLR 2023). What the network
+    knows (beards, smiles, the length of hair) comes out as the network draws it; what it has never
+    seen (red hair, green skin) does not come at all.
+
+    Attributes:
+        t_edit: below this timestep nothing is edited; 0: to the end.
+        paired: each step is compared with what the original predicts there, as in the paper.
+    """
+
+    epochs: int = 16
+    lr: float = 4e-3
+    lr_schedule: LrSchedule = LrSchedule.cosine
+    t_edit: int = 0
+    paired: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_not_negative("method", t_edit=self.t_edit)
+
+    def __call__(self, work: Work) -> Iterator[Terms]:
+        """One update a step, on its predicted x0."""
+        from dclip.methods.diffusionclip.objectives import gpu_efficient
+
+        return gpu_efficient(work)
+
+    def updates(self, pairs: Sequence[Pair]) -> int:
+        """One a step."""
+        return len(pairs)
+
+    def network_calls(self) -> NetworkCalls:
+        """A step asks the original, then the edit, whose gradient ends at h: half a network."""
+        return NetworkCalls(1.5 * self.s_train, 0.5 * self.s_train)
+
+    def check(self, cfg: Config) -> None:
+        """Asymmetric steps are DDIM's; something must be edited."""
+        super().check(cfg)
+        t0 = cfg.sampler.t0
+        need(
+            self.t_edit < t0,
+            f"method.t_edit={self.t_edit} leaves nothing to edit below sampler.t0={t0}; "
+            f"choose 0 to {t0 - 1}",
+        )
+
+    def check_networks(self, cfg: Config, networks: Networks) -> None:
+        """The network must have a middle block of one kind."""
+        super().check_networks(cfg, networks)
+        if getattr(networks.model.unet, "mid_block", None) is None:
+            raise DclipError(
+                f"method=asyrp needs a network with a middle block, and checkpoint "
+                f"{networks.model.info.name!r} has none; choose method=diffusionclip"
+            )
+
+    def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
+        """Learn dh."""
+        from dclip.methods.asyrp.hspace import AsymmetricModel, HSpaceEdit, change_for
+        from dclip.methods.diffusionclip.fit import learn
+
+        run.model.unet.requires_grad_(False)
+        change = change_for(run.model, run.cfg.seed)
+        learn(run, self, starts, AsymmetricModel(run.model, change, self.t_edit), change)
+        return HSpaceEdit(run.model, change.to(run.device), self.t_edit)
+
+    def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:
+        """dh from its file."""
+        from dclip.methods.asyrp.hspace import HSpaceEdit, change_for
+        from dclip.models.saved import read_weights
+
+        change = change_for(model)
+        change.load_state_dict(read_weights(saved.path))
+        return HSpaceEdit(model, change, int(saved.header["t_edit"]))

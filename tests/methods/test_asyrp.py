@@ -1,0 +1,157 @@
+"""A change of h, and the asymmetric step."""
+
+import copy
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dclip.config import Mix, ShiftLoss
+from dclip.diffusion.options import Heun
+from dclip.diffusion.sampler import sample
+from dclip.diffusion.schedule import pairs_down
+from dclip.edits.saved import edit_header, read_edit
+from dclip.encode.encoded import Encoded
+from dclip.errors import DclipError
+from dclip.methods.asyrp.hspace import AsymmetricModel, HChange, HSpaceEdit, change_for
+from dclip.methods.load import join_edits
+from dclip.record.record import Record
+from helpers.images import images16
+from helpers.networks import a_run, write_edit
+from helpers.runs import configure, words
+
+
+def changed(model, seed=0, size=0.3):
+    """A change that does something."""
+    change = change_for(model, seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        change.leave.weight.copy_(torch.randn(change.leave.weight.shape, generator=generator))
+        change.leave.weight *= size
+    return change
+
+
+def x_and_t(t=300, n=2):
+    return images16(n).pixels, torch.full((n,), t)
+
+
+def test_an_unlearned_change_is_the_original_model(model):
+    x, t = x_and_t()
+    plain, edited = model.predict(x, t), AsymmetricModel(model, change_for(model)).predict(x, t)
+    assert torch.equal(edited.eps, plain.eps)
+    assert torch.allclose(edited.noise_of_x0, plain.eps, atol=1e-6)
+
+
+def test_the_change_sees_h_and_the_time():
+    change = HChange(8, 12)
+    torch.nn.init.ones_(change.leave.weight)
+    h, early = torch.randn(2, 8, 4, 4), torch.randn(2, 12)
+    assert change(h, early).shape == h.shape
+    assert not torch.allclose(change(h, early), change(2 * h, early))
+    assert not torch.allclose(change(h, early), change(h, -early))
+
+
+def test_only_x0_sees_the_change(model):
+    x, t = x_and_t()
+    edited = AsymmetricModel(model, changed(model)).predict(x, t)
+    assert torch.equal(edited.eps, model.predict(x, t).eps)
+    assert not torch.allclose(edited.x0_eps, edited.eps, atol=1e-3)
+
+
+def test_a_step_is_the_papers(model):
+    """x' = sqrt(a') P(h + dh) + sqrt(1 - a') D(h), Eq. 6."""
+    x, t = x_and_t(500)
+    net = AsymmetricModel(model, changed(model))
+    a, a_next = model.schedule.alpha_bar(500), model.schedule.alpha_bar(250)
+    edited = net.predict(x, t)
+    p = (x - math.sqrt(1 - a) * edited.x0_eps) / math.sqrt(a)
+    expected = math.sqrt(a_next) * p + math.sqrt(1 - a_next) * model.predict(x, t).eps
+    stepped = sample(net.predict, x, [(500, 250)], model.schedule)
+    assert torch.allclose(stepped, expected, atol=1e-5)
+
+
+def test_below_t_edit_nothing_changes(model):
+    net = AsymmetricModel(model, changed(model), t_edit=200)
+    assert torch.equal(net.predict(*x_and_t(199)).noise_of_x0, model.predict(*x_and_t(199)).eps)
+    assert not torch.equal(net.predict(*x_and_t(200)).noise_of_x0, model.predict(*x_and_t(200)).eps)
+
+
+def test_degrees_move_x0_along_a_line(model):
+    edit, (x, t) = HSpaceEdit(model, changed(model), 0), x_and_t()
+    whole = edit.denoiser(1.0)(x, t)
+    for gamma in (0.0, 0.5, 2.0):
+        expected = whole.eps + gamma * (whole.x0_eps - whole.eps)
+        assert torch.allclose(edit.denoiser(gamma)(x, t).noise_of_x0, expected, atol=1e-5)
+
+
+@pytest.fixture
+def learned(nets, clip, model, tiny, tmp_path):
+    overrides = words(
+        {**tiny, "checkpoint.name": nets["model16"], "method": "asyrp"},
+        method__lr=0.02,
+        method__epochs=4,
+        loss__l1=0.1,
+        loss__id=0,
+        loss__margin=0.1,
+    )
+    kept = ("method.objective", "method.lr_schedule")
+    cfg = configure(*(word for word in overrides if word.split("=")[0] not in kept))
+    assert isinstance(cfg.loss, ShiftLoss)
+    record = Record(tmp_path / "run", cfg, False)
+    record.folder.mkdir()
+    run = replace(a_run(cfg, model, clip=clip), record=record)
+    start = Encoded(images16(4).ids, images16(4, seed=9).pixels, images16(4))
+    before = copy.deepcopy(model.unet.state_dict())
+    starts = {"train": start, "validation": start.take([0, 1]), "test": start}
+    edit = cfg.method.adapt(run, starts)
+    return SimpleNamespace(run=run, cfg=cfg, edit=edit, before=before, start=start)
+
+
+def test_learning_changes_h_and_leaves_the_network_alone(learned):
+    state = learned.run.model.unet.state_dict()
+    assert state.keys() == learned.before.keys()
+    assert all(torch.equal(value, state[name]) for name, value in learned.before.items())
+    assert float(learned.edit.change.leave.weight.abs().max()) > 1e-3
+    lines = (learned.run.record.folder / "curves.jsonl").read_text().splitlines()
+    assert len(lines) > 4
+
+
+def test_an_edit_survives_the_way_to_disk(learned, tmp_path):
+    path = tmp_path / "edit.safetensors"
+    learned.run.record.seconds["seconds_adapt"] = 1.0
+    learned.edit.save(path, edit_header(learned.run))
+    saved = read_edit(str(path))
+    assert saved.method == "asyrp"
+    again = join_edits(learned.run.model, [saved], Mix(), 500)
+    x, t = x_and_t()
+    assert torch.equal(again.denoiser(1.0)(x, t).x0_eps, learned.edit.denoiser(1.0)(x, t).x0_eps)
+
+
+def test_it_mixes_with_a_fine_tuning_but_has_no_weights_to_merge(learned, nets, tiny, tmp_path):
+    path = tmp_path / "edit.safetensors"
+    learned.run.record.seconds["seconds_adapt"] = 1.0
+    learned.edit.save(path, edit_header(learned.run))
+    red = write_edit(tmp_path / "red", tiny, nets["model16"], "red_hair", 0.3)
+    saved = [read_edit(str(path)), read_edit(red)]
+    model = learned.run.model
+    mixed = join_edits(model, saved, Mix(), 500).denoiser(1.0)
+    x, t = x_and_t()
+    one, two = (join_edits(model, [edit], Mix(), 500).denoiser(1.0)(x, t) for edit in saved)
+    assert torch.allclose(mixed(x, t).eps, (one.eps + two.eps) / 2, atol=1e-6)
+    expected = (one.x0_eps + two.eps) / 2
+    assert torch.allclose(mixed(x, t).x0_eps, expected, atol=1e-6)
+    with pytest.raises(DclipError, match=r"mix\.soup=true merges weights"):
+        join_edits(model, saved, Mix(soup=True), 500)
+
+
+def test_what_would_edit_nothing_is_refused():
+    with pytest.raises(DclipError, match=r"method\.t_edit=500 leaves nothing to edit"):
+        configure("experiment=toonfaces_beard", "method=asyrp", "method.t_edit=500")
+
+
+def test_steps_that_no_asymmetric_prediction_can_make_are_refused(model):
+    net = AsymmetricModel(model, changed(model))
+    with pytest.raises(ValueError, match="which only the steps of DDIM"):
+        sample(net.predict, x_and_t()[0], pairs_down(500, 3), model.schedule, solver=Heun().rule(False))
