@@ -51,6 +51,7 @@ REMOVED: tuple[Removed, ...] = (
 
 # Settings of later versions with the value that changes nothing: hashes are as they were before.
 LATER: dict[str, object] = {
+    "plugins": None,
     "metric.axioms": 0,
     "metric.region": None,
     "checkpoint.heads": None,

@@ -154,4 +154,6 @@ def test_what_would_edit_nothing_is_refused():
 def test_steps_that_no_asymmetric_prediction_can_make_are_refused(model):
     net = AsymmetricModel(model, changed(model))
     with pytest.raises(ValueError, match="which only the steps of DDIM"):
-        sample(net.predict, x_and_t()[0], pairs_down(500, 3), model.schedule, solver=Heun().rule(False))
+        sample(
+            net.predict, x_and_t()[0], pairs_down(500, 3), model.schedule, solver=Heun().rule(False)
+        )
