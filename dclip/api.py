@@ -40,6 +40,7 @@ from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edits_of
+from dclip.edits.region import confine, found_region, where_of
 from dclip.edits.saved import described, read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
@@ -254,6 +255,7 @@ def edit(
     soup: bool = False,
     seed: int = 0,
     output: str = "outputs",
+    region: str | None = None,
 ) -> Tensor:
     """Apply one or several learned edits to images [N,3,H,W], with the steps they were made with.
 
@@ -264,6 +266,8 @@ def edit(
         weights: how several edits are weighted, as in ``mix.weights``.
         soup: merge several into one network, as ``mix.soup`` does.
         output: where edits are looked for by their names.
+        region: where they may act: "auto", "quantile" or "none" (everywhere); None: as the first
+            was learned with. Outside, images stay as they are, bit for bit.
 
     Raises:
         DclipError: no such edit, images of another size, an edit belongs to another base checkpoint,
@@ -280,10 +284,21 @@ def edit(
         log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps
     check_size(model, images)
-    options = saved[0].sampler
+    options, where = saved[0].sampler, where_of(saved[0].header["edit"], region)
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
     latents = _encode(model, images, options, seed)
-    return _generate(model, joined.denoiser(gamma), latents, options, None, seed)
+
+    def made(eps_fn: EpsFn) -> Tensor:
+        return _generate(model, eps_fn, latents, options, None, seed)
+
+    edited = made(joined.denoiser(gamma))
+    if where is None:
+        return edited
+    plain, whole = made(model.predict), edited
+    if gamma != 1:
+        whole = made(joined.denoiser(1.0))
+    source = images.to(edited.device)
+    return confine(source, edited, plain, found_region(where, whole, plain))
 
 
 def measure(

@@ -20,7 +20,9 @@ values. ``truth``: where the true picture differs, on ToonFaces.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
+from dclip.errors import DclipError
 
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
 SHARE = 0.5  # of the largest piece's change that another piece must hold
@@ -89,6 +92,26 @@ def found_region(options: EditOptions, edited: Tensor, reconstruction: Tensor) -
             low = high / 2
         regions.append(main_pieces(d, low, high))
     return soften(torch.stack(regions)[:, None], options.region_feather)
+
+
+def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | None:
+    """The options of ``auto`` or ``quantile`` as an edit's header holds them; None for everywhere.
+
+    Args:
+        learned: the ``edit`` of a header.
+        region: as asked for; None: as it was learned with.
+
+    Raises:
+        DclipError: it is another.
+    """
+    name = region or learned.get("region") or "none"
+    if name == "none":
+        return None
+    if name not in ("auto", "quantile"):
+        raise DclipError(f"region={name} does not exist here; choose auto, quantile or none")
+    keys = ("region_low", "region_high", "region_feather")
+    known = {key: learned[key] for key in keys if key in learned}
+    return EditOptions(source="before", target="after", region=name, **known)
 
 
 def true_region(source: Tensor, truth: Tensor, feather: float) -> Tensor:

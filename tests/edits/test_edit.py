@@ -319,7 +319,7 @@ def test_a_soup_is_the_weighted_sum_of_the_changes_of_weights(model, edits, nets
 
 def test_a_soup_costs_one_call_a_step_at_any_degree(model, edits, editing):
     calls = []
-    cfg = editing(edits["red"], edits["low"], mix__soup="true", gamma=2)
+    cfg = editing(edits["red"], edits["low"], mix__soup="true", gamma=2, edit__region="none")
     editor = load_edits(cfg, model)
     for part in (model, *editor.parts):
         part.unet.register_forward_hook(lambda *_: calls.append(1))

@@ -232,3 +232,18 @@ def test_without_a_region_an_edit_is_what_it_was(editing, red, model):
     cfg = editing(red, edit__region="none")
     edit = NetworkEdit(model, model)
     assert confined(cfg, edit) is edit
+
+
+def test_the_notebook_keeps_the_source_outside_of_the_region(model, tiny, nets, tmp_path):
+    import dclip
+
+    narrow = {"edit__region": "auto", "edit__region_low": 0.7, "edit__region_high": 0.8}
+    path = write_edit(tmp_path / "e", tiny, nets["model16"], "red_hair", 0.3, **narrow)
+    x = images16(3).pixels
+    everywhere, where = dclip.edit(model, x, path, region="none"), dclip.edit(model, x, path)
+    kept = (where == x).all(1).float().mean()
+    assert float((everywhere == x).all(1).float().mean()) < 0.01
+    assert 0.05 < float(kept) < 1
+    assert torch.allclose(dclip.edit(model, x, path, gamma=0.0), x, atol=1e-6)
+    with pytest.raises(DclipError, match="region=moon does not exist here"):
+        dclip.edit(model, x, path, region="moon")

@@ -10,8 +10,8 @@ from helpers.runs import configure
 # as the version before this package was split into folders wrote them into status.json
 HASHES = [
     ("", "c3663b5f"),
-    ("experiment=toonfaces_red_hair", "ea59222b"),
-    ("experiment=toonfaces_zombie preset=[onestep,lora]", "95cef8d3"),
+    ("experiment=toonfaces_red_hair edit.region=null loss.keep=0", "ea59222b"),
+    ("experiment=toonfaces_zombie preset=[onestep,lora] edit.region=null loss.keep=0", "95cef8d3"),
     ("preset=last_k", "851834bc"),
     ("preset=gpu_efficient_faithful sampler=ddim", "90084abd"),
     ("task=reconstruct sampler=ab2 sampler.grid=quadratic", "c478ebe4"),
