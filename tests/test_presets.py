@@ -28,9 +28,9 @@ APPLIED = sorted(
 
 @pytest.fixture(scope="session")
 def learned(tiny, nets, tmp_path_factory):
-    """An output folder in which red hair and beards were learned."""
+    """An output folder in which red hair, beards and tans were learned."""
     output = tmp_path_factory.mktemp("learned")
-    for name, bias in (("red_hair", 0.3), ("beard", -0.2)):
+    for name, bias in (("red_hair", 0.3), ("beard", -0.2), ("tanned", 0.1)):
         write_edit(
             output / f"finetune_{name}" / "2026-01-01_00-00-00_a", tiny, nets["model64"], name, bias
         )
