@@ -41,7 +41,7 @@ def folder(tmp_path_factory, nets):
     """A folder where what the comments name exists: two learned edits, a picture, some files."""
     folder = tmp_path_factory.mktemp("user")
     tiny = {"experiment": "toonfaces_red_hair", **SMALL, "clip.name": nets["clip"]}
-    for name in ("red_hair", "beard"):
+    for name in ("red_hair", "beard", "tanned"):
         run = folder / "outputs" / f"finetune_{name}" / "2026-01-01_00-00-00_00000000"
         write_edit(run, tiny, nets["model64"], name)
     for name in FILES:

@@ -55,7 +55,7 @@ def test_a_single_photograph_is_learned_from_and_edited(settings, tmp_path):
     }  # fmt: skip
     metrics = read_json(folder / "metrics.json")
     assert metrics["images"] == 1
-    assert "judge_success" not in metrics
+    assert metrics["judge_success"] in (0.0, 1.0)  # whatever it shows, and however it was drawn
     saved = read_edit(str(folder))
     assert saved.header["kind_of_weights"] == "lora"
     assert saved.header["scores"]["s_dir"] == pytest.approx(metrics["s_dir"], abs=1e-5)

@@ -110,7 +110,7 @@ def test_every_application_begins_with_its_command_and_is_possible(name, hand):
     assert f"python run.py experiment={name}" in text.splitlines()[1]
     cfg = configure(f"experiment={name}", *hand)
     assert cfg.task.applies
-    assert set(cfg.edit.name.split("+")) <= {"red_hair", "beard"}
+    assert set(cfg.edit.name.split("+")) <= {"red_hair", "beard", "tanned"}
 
 
 @pytest.mark.parametrize("name", ["apply_mix", "translate_sketch"])

@@ -260,7 +260,9 @@ def test_degree_zero_is_the_original_model_and_degree_one_is_not(tuned, tiny, ne
     found = {}
     for gamma in (0, 1):
         pictures = pixels_of(
-            applied(tuned, tiny, tmp_path / str(gamma), gamma=gamma, metric="none")
+            applied(
+                tuned, tiny, tmp_path / str(gamma), gamma=gamma, metric="none", edit__region="none"
+            )
         )
         result = torch.stack([pictures[f"image_{name}"] for name in images.ids])
         found[gamma] = (to_uint8(result).int() - to_uint8(original).int()).abs()

@@ -57,6 +57,8 @@ class Learning(Method):
             sharp source.
     """
 
+    kind_key: ClassVar[str] = "objective"
+
     epochs: int = 5
     batch: int = 4
     lr: float = 2e-5
@@ -149,8 +151,6 @@ class DiffusionClip(Learning):
 
     The other objectives are subclasses: how the loss reaches the network, and what that costs.
     """
-
-    kind_key: ClassVar[str] = "objective"
 
     lora: Lora = field(default_factory=Lora)
 
