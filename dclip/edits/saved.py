@@ -59,7 +59,9 @@ class SavedEdit:
 
     @property
     def learned(self) -> str:
-        """When it was learned, to the minute; of files that do not say, when they were written."""
+        """When it was learned, to the minute; of our older files, when they were written."""
+        if self.is_foreign:
+            return ""
         written = self.path.stat().st_mtime
         return str(self.header.get("learned") or time.strftime(DATE, time.localtime(written)))
 
@@ -102,7 +104,9 @@ def read_edit(name: str, t0: int | None = None) -> SavedEdit:
 
 def described(card: Mapping[str, Any]) -> str:
     """An edit's card (``SavedEdit.card``) as one line."""
-    parts = [f"learned {card['learned']}"]
+    parts = []
+    if card["learned"]:
+        parts.append(f"learned {card['learned']}")
     if card["command"]:
         parts.append(str(card["command"]))
     for name, value in card["scores"].items():
@@ -111,7 +115,7 @@ def described(card: Mapping[str, Any]) -> str:
     texts = ""
     if card["source"]:
         texts = f" ({card['source']} → {card['target']})"
-    return f"edit {card['name']}: {card['file']}{texts}, {', '.join(parts)}"
+    return ", ".join([f"edit {card['name']}: {card['file']}{texts}", *parts])
 
 
 def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from dclip.config import plain
 from dclip.edits.named import FILE, find_edits, standing
-from dclip.edits.saved import described, read_edit
+from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.errors import DclipError
 from dclip.files import read_json, write_json
 from dclip.prepare.paths import CONF
@@ -140,3 +140,10 @@ def test_a_card_says_the_scores_that_matter(finished, tmp_path):
     saved.header["scores"] = {"judge_success": 0.954, "mae": 0.1, "s_dir": 0.41, "id_absent": "no"}
     line = described(saved.card)
     assert "judge_success 0.95, s_dir 0.41" in line and "mae" not in line
+
+
+def test_a_foreign_file_does_not_say_when_it_was_learned(tmp_path):
+    file = tmp_path / "human_zombie_t601.pth"
+    file.touch()
+    card = SavedEdit(file, {"kind": "foreign edit", "edit": {"name": "zombie"}}).card
+    assert described(card) == f"edit zombie: {file}"
