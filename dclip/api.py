@@ -40,7 +40,7 @@ from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edits_of
-from dclip.edits.region import confine, found_region, where_of
+from dclip.edits.region import change_of, confine, found_region, where_of
 from dclip.edits.saved import described, read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
@@ -298,7 +298,8 @@ def edit(
     if gamma != 1:
         whole = made(joined.denoiser(1.0))
     source = images.to(edited.device)
-    return confine(source, edited, plain, found_region(where, whole, plain))
+    found = found_region(where, change_of(where, source, whole, plain))
+    return confine(source, change_of(where, source, edited, plain), found, where.region_gain)
 
 
 def measure(

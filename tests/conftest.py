@@ -107,6 +107,7 @@ def tiny(nets):
         "sampler": "ddim",
         "method.objective": "chain",
         "method.lr_schedule": "constant",
+        "method.lora.rank": 0,
         "method.lr": 0.001,
         "metric.judge": "false",
         "metric.kid": "false",

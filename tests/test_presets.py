@@ -53,7 +53,7 @@ def hand(learned, tiny):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_changes_how_any_edit_is_learned(name):
-    cfg = configure("experiment=toonfaces_red_hair", f"preset={name}")
+    cfg = configure("experiment=toonfaces_red_hair", "recipe=toonfaces", f"preset={name}")
     assert cfg.edit.name == "red_hair"
     learned_as = "gpu_efficient" if name == "lora" else name
     for variant in ("_faithful", "_invert", "_lora"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from dclip.config.options import check_not_negative
+from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 
 REGIONS = ("auto", "quantile", "truth", "none")
@@ -47,6 +47,10 @@ class Edit:
     region_low: float = 0.3  # of the largest change: parts of the region that touch its core
     region_high: float = 0.5  # its core
     region_feather: float = 1.0  # pixels by which its border is softened
+    region_follow: int = (
+        0  # pixels over which a change follows the picture's colours; 0: it does not
+    )
+    region_gain: float = 1.0  # of the change within the region
 
     @property
     def adapters(self) -> list[str]:
@@ -93,7 +97,10 @@ class Edit:
             f"edit.region_low={low} and edit.region_high={high} must be in this order between 0 "
             "and 1, where 1 is the largest change of an image",
         )
-        check_not_negative("edit", region_feather=self.region_feather)
+        check_not_negative(
+            "edit", region_feather=self.region_feather, region_follow=self.region_follow
+        )
+        check_positive("edit", region_gain=self.region_gain)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dclip.config import Config
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.edit import Edit
-from dclip.edits.region import confine, drawn_region, found_region, true_region
+from dclip.edits.region import change_of, confine, drawn_region, found_region, true_region
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.models.unet import DiffusionModel
@@ -46,11 +46,14 @@ class Confined(Edit):
             return self.edit.strip(run, start, gammas)
         asked = [0.0, 1.0, *(gamma for gamma in gammas if gamma not in (0.0, 1.0))]
         pictures = dict(zip(asked, self.edit.strip(run, start, asked).unbind(1), strict=True))
-        plain, source = pictures[0.0], start.images.pixels
-        region = region_of(run, start, pictures[1.0], plain)
+        options, source, plain = run.cfg.edit, start.images.pixels, pictures[0.0]
+        region = region_of(run, start, change_of(options, source, pictures[1.0], plain))
         self._found = start.ids, region
-        strips = [confine(source, pictures[gamma], plain, region) for gamma in gammas]
-        return torch.stack(strips, 1)
+        edited = []
+        for gamma in gammas:
+            change = change_of(options, source, pictures[gamma], plain)
+            edited.append(confine(source, change, region, options.region_gain))
+        return torch.stack(edited, 1)
 
     def region(self, start: Encoded) -> Tensor | None:
         """The region [N,1,H,W] in which these images were edited last; None if they were not."""
@@ -67,19 +70,18 @@ class Confined(Edit):
         self.edit.add_to(merged, weight)
 
 
-def region_of(run: Run, start: Encoded, edited: Tensor, plain: Tensor) -> Tensor:
+def region_of(run: Run, start: Encoded, change: Tensor) -> Tensor:
     """Where an edit may act, as ``edit.region`` says: [N,1,H,W] in [0, 1].
 
     Args:
-        edited: images at gamma = 1.
-        plain: what the original model makes of the same latents.
+        change: of the whole edit (gamma = 1), [N,3,H,W].
 
     Raises:
         DclipError: ``edit.region`` is the truth, and that is not known, or no picture.
     """
     options, source = run.cfg.edit, start.sources
     if options.region in ("auto", "quantile"):
-        return found_region(options, edited, plain)
+        return found_region(options, change)
     if options.region == "truth":
         truth = true_images(source, truth_of(run.cfg))
         if truth is None:
@@ -88,7 +90,7 @@ def region_of(run: Run, start: Encoded, edited: Tensor, plain: Tensor) -> Tensor
                 "for its own edits; choose edit.region=auto"
             )
         return true_region(source.pixels, truth, options.region_feather)
-    return drawn_region(str(options.region), len(start), plain.shape[-1])
+    return drawn_region(str(options.region), len(start), change.shape[-1])
 
 
 def confined(cfg: Config, edit: Edit) -> Edit:

@@ -1,14 +1,15 @@
 """Where an edit may act. Outside of its region, an image stays as it was, bit for bit.
 
-    edited = x + m (edit(x) - reconstruction(x))
+    edited = x + gain m c,    c = edit(x) - reconstruction(x)
 
 =======  ===============================================================================
 symbol   meaning
 =======  ===============================================================================
 x        the source image
+c        the change; with ``region_follow`` it follows the source's colours
 m        the region [N,1,H,W] in [0, 1]: 1 may change, 0 stays
-d        how much the edit changes a pixel: its largest channel of
-         abs(edit - reconstruction), smoothed over 3x3 pixels, the largest value 1
+d        how much a pixel changes: the largest channel of abs(c), smoothed over
+         3x3 pixels, the largest value 1
 =======  ===============================================================================
 
 ``auto``: all of d above ``region_low`` that hangs together with some of it above ``region_high``
@@ -34,13 +35,14 @@ from dclip.data.images import read_files
 from dclip.errors import DclipError
 
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
+SMOOTHING = 1e-3  # added to the colours' variance in a window, images in [-1, 1]
 SHARE = 0.5  # of the largest piece's change that another piece must hold
 
 
-def change_map(edited: Tensor, reconstruction: Tensor) -> Tensor:
-    """How much each pixel changes, [N,1,H,W] in [0, 1] for images [N,3,H,W]; 1 where most."""
-    change = (edited - reconstruction).abs().amax(1, keepdim=True)
-    smooth = F.avg_pool2d(change, 3, 1, 1, count_include_pad=False)
+def change_map(change: Tensor) -> Tensor:
+    """How much each pixel changes, [N,1,H,W] in [0, 1] for a change [N,3,H,W]; 1 where most."""
+    largest = change.abs().amax(1, keepdim=True)
+    smooth = F.avg_pool2d(largest, 3, 1, 1, count_include_pad=False)
     peak = smooth.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, 1, 1)
     return smooth / peak
 
@@ -82,10 +84,43 @@ def soften(region: Tensor, feather: float) -> Tensor:
     return torch.where(blurred < 0.05, torch.zeros_like(blurred), blurred).clamp(0, 1)
 
 
-def found_region(options: EditOptions, edited: Tensor, reconstruction: Tensor) -> Tensor:
-    """The region of ``auto`` or ``quantile``, [N,1,H,W], from images with and without the edit."""
+def followed(change: Tensor, source: Tensor, radius: int) -> Tensor:
+    """The change [N,3,H,W] as a function of the source's colours, as far as ``radius`` pixels.
+
+    In every window it becomes the affine function A x + b of the source x that is nearest to it: a
+    guided filter (He et al. 2010) with a colour guide. Hair gets one new colour up to its edge, and
+    what spilled over the edge becomes faint. So do shapes that the source does not have: it is for
+    colours.
+    """
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+
+    def covariances(guide: Tensor, values: Tensor) -> Tensor:
+        products = (guide[:, :, None] * values[:, None]).flatten(1, 2)
+        means = (mean(guide)[:, :, None] * mean(values)[:, None]).flatten(1, 2)
+        return (mean(products) - means).unflatten(1, (3, 3)).permute(0, 3, 4, 1, 2)
+
+    spread = covariances(source, source) + SMOOTHING * torch.eye(3, device=source.device)
+    slope = torch.linalg.solve(spread, covariances(source, change))
+    offset = mean(change) - torch.einsum("nchw,nhwck->nkhw", mean(source), slope)
+    slopes = mean(slope.flatten(3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(3, (3, 3))
+    following: Tensor = torch.einsum("nchw,nhwck->nkhw", source, slopes) + mean(offset)
+    return following
+
+
+def change_of(options: EditOptions, source: Tensor, edited: Tensor, plain: Tensor) -> Tensor:
+    """The change [N,3,H,W] between images without and with the edit."""
+    change = edited - plain
+    if options.region_follow:
+        change = followed(change, source, options.region_follow)
+    return change
+
+
+def found_region(options: EditOptions, change: Tensor) -> Tensor:
+    """The region of ``auto`` or ``quantile``, [N,1,H,W], from a whole edit's change."""
     regions = []
-    for d in change_map(edited, reconstruction)[:, 0]:
+    for d in change_map(change)[:, 0]:
         low, high = options.region_low, options.region_high
         if options.region == "quantile":
             high = float(d.flatten().quantile(QUANTILE))
@@ -109,7 +144,7 @@ def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | No
         return None
     if name not in ("auto", "quantile"):
         raise DclipError(f"region={name} does not exist here; choose auto, quantile or none")
-    keys = ("region_low", "region_high", "region_feather")
+    keys = ("region_low", "region_high", "region_feather", "region_follow", "region_gain")
     known = {key: learned[key] for key in keys if key in learned}
     return EditOptions(source="before", target="after", region=name, **known)
 
@@ -130,7 +165,7 @@ def drawn_region(path: str, count: int, size: int) -> Tensor:
     return ((picture.mean(1, keepdim=True) + 1) / 2).expand(count, -1, -1, -1)
 
 
-def confine(source: Tensor, edited: Tensor, reconstruction: Tensor, region: Tensor) -> Tensor:
-    """The edit's change within its region; the source's own pixels, bit for bit, where it is 0."""
-    changed = source + region * (edited - reconstruction)
+def confine(source: Tensor, change: Tensor, region: Tensor, gain: float = 1.0) -> Tensor:
+    """The source with a change in a region; its own pixels, bit for bit, where that is 0."""
+    changed = source + gain * region * change
     return torch.where(region > 0, changed.clamp(-1, 1), source)

@@ -70,6 +70,8 @@ LATER: dict[str, object] = {
     "edit.region_low": 0.3,
     "edit.region_high": 0.5,
     "edit.region_feather": 1.0,
+    "edit.region_follow": 0,
+    "edit.region_gain": 1.0,
     "loss.keep": 0.0,
     "loss.outside": 0.0,
     "method.paired": False,

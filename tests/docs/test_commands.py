@@ -46,7 +46,7 @@ def folder(tmp_path_factory, nets):
     folder = tmp_path_factory.mktemp("user")
     tiny = {"experiment": "toonfaces_red_hair", **SMALL, "clip.name": nets["clip"]}
     runs = {}
-    for name in ("red_hair", "beard"):
+    for name in ("red_hair", "beard", "tanned"):
         run = folder / "outputs" / f"finetune_{name}" / "2026-01-01_00-00-00_00000000"
         runs[name] = write_edit(run, tiny, nets["model64"], name)
     (folder / "outputs" / "latest").symlink_to(runs["red_hair"])

@@ -10,7 +10,7 @@ from dclip.data.toonfaces.faces import sample_face
 from dclip.edits.confined import Confined, confined
 from dclip.edits.edit import DenoiserEdit
 from dclip.edits.network import NetworkEdit
-from dclip.edits.region import change_map, confine, found_region, main_pieces, soften
+from dclip.edits.region import change_map, confine, followed, found_region, main_pieces, soften
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
@@ -46,7 +46,7 @@ def editing(tiny, nets):
 def test_the_change_is_its_largest_channel_scaled_to_one():
     plain, edited = torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)
     edited[0, 1, 2:5, 2:5] = 0.5
-    d = change_map(edited, plain)
+    d = change_map(edited - plain)
     assert float(d[0, 0, 3, 3]) == pytest.approx(1)
     assert float(d[0, 0, 1, 1]) == pytest.approx(1 / 9)
     assert float(d[0, 0, 6, 6]) == 0
@@ -73,8 +73,8 @@ def test_a_small_strong_piece_goes_and_two_large_ones_stay():
 
 def test_nothing_changed_is_no_region():
     x = images16(2).pixels
-    assert found_region(options(), x, x).sum() == 0
-    assert torch.equal(confine(x, x, x, found_region(options(), x, x)), x)
+    assert found_region(options(), x - x).sum() == 0
+    assert torch.equal(confine(x, x - x, found_region(options(), x - x)), x)
 
 
 def test_a_border_is_soft_and_ends():
@@ -97,8 +97,32 @@ def test_holes_of_a_pixel_are_closed():
 def test_quantile_takes_the_top_share_of_pixels():
     plain = torch.zeros(1, 3, 20, 20)
     edited = torch.linspace(0, 1, 400).view(1, 1, 20, 20).expand(1, 3, -1, -1)
-    region = found_region(options("quantile", region_feather=0), edited, plain)
+    region = found_region(options("quantile", region_feather=0), edited - plain)
     assert 0.15 <= float(region.mean()) <= 0.65
+
+
+def test_a_change_that_is_a_function_of_the_colour_stays_and_spill_goes():
+    """Two flat colours side by side: one becomes red, and some of that spilled over the edge."""
+    source = torch.full((1, 3, 16, 16), -0.5)
+    source[..., 8:] = 0.5
+    clean = torch.zeros(1, 3, 16, 16)
+    clean[:, 0, :, :8] = 0.6
+    again = followed(clean, source, 3)
+    assert torch.allclose(again, clean, atol=5e-3)
+    spilled = clean.clone()
+    spilled[:, 0, 4:12, 8:10] = 0.6
+    left = followed(spilled, source, 7)
+    assert float(left[..., 8:].max()) < 0.3
+    assert torch.allclose(left[..., :8], clean[..., :8], atol=5e-3)
+
+
+def test_the_gain_is_of_the_change_alone():
+    source, change = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2)
+    region = torch.ones(1, 1, 4, 4)
+    region[..., 0] = 0
+    result = confine(source, change, region, 1.5)
+    assert torch.allclose(result[..., 1:], torch.full((1, 3, 4, 3), 0.3))
+    assert torch.equal(result[..., 0], source[..., 0])
 
 
 # --------------------------------------------------------------------------- edits in a region
@@ -188,7 +212,7 @@ def test_the_true_region_is_where_the_true_picture_differs(tiny, nets):
     pixels = from_uint8(pictures_of(faces))
     images = Images(pixels, ("a", "b", "c"), tuple(faces))
     run = a_run(cfg, None)
-    region = module.region_of(run, Encoded(images.ids, pixels, images), pixels, pixels)
+    region = module.region_of(run, Encoded(images.ids, pixels, images), pixels)
     truth = module.true_images(images, module.truth_of(cfg))
     differs = (truth - pixels).abs().amax(1, keepdim=True) > 1 / 255
     assert bool((region[differs] == 1).all())
@@ -208,6 +232,8 @@ def test_no_truth_is_said(editing, red, model):
         ({"edit__region": "nowhere.png"}, "edit.region=nowhere.png is no picture"),
         ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.5"),
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
+        ({"edit__region_follow": -2}, "edit.region_follow=-2"),
+        ({"edit__region_gain": 0}, "edit.region_gain=0"),
     ],
 )
 def test_what_is_no_region_is_refused_in_one_line(editing, red, settings, said):

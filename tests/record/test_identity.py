@@ -7,11 +7,14 @@ from dclip.record import identity
 from dclip.record.identity import Removed, canonical, config_hash
 from helpers.runs import configure
 
+# the recipes of the time
+RED_HAIR = "loss.shift=8 loss.margin=0.31 loss.l1=6 edit.region=null loss.keep=0"
+ZOMBIE = "loss.margin=0.38 method.epochs=8 edit.region=null loss.keep=0"
 # as the version before this package was split into folders wrote them into status.json
 HASHES = [
     ("", "c3663b5f"),
-    ("experiment=toonfaces_red_hair edit.region=null loss.keep=0", "ea59222b"),
-    ("experiment=toonfaces_zombie preset=[onestep,lora] edit.region=null loss.keep=0", "95cef8d3"),
+    ("experiment=toonfaces_red_hair recipe=toonfaces " + RED_HAIR, "ea59222b"),
+    ("experiment=toonfaces_zombie preset=[onestep,lora] recipe=toonfaces " + ZOMBIE, "95cef8d3"),
     ("preset=last_k", "851834bc"),
     ("preset=gpu_efficient_faithful sampler=ddim", "90084abd"),
     ("task=reconstruct sampler=ab2 sampler.grid=quadratic", "c478ebe4"),
