@@ -94,12 +94,15 @@ def followed(change: Tensor, source: Tensor, radius: int) -> Tensor:
     """
 
     def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+        side = 2 * radius + 1
+        averaged: Tensor = F.avg_pool2d(values, side, 1, radius, count_include_pad=False)
+        return averaged
 
     def covariances(guide: Tensor, values: Tensor) -> Tensor:
         products = (guide[:, :, None] * values[:, None]).flatten(1, 2)
         means = (mean(guide)[:, :, None] * mean(values)[:, None]).flatten(1, 2)
-        return (mean(products) - means).unflatten(1, (3, 3)).permute(0, 3, 4, 1, 2)
+        matrices: Tensor = (mean(products) - means).unflatten(1, (3, 3))
+        return matrices.permute(0, 3, 4, 1, 2)
 
     spread = covariances(source, source) + SMOOTHING * torch.eye(3, device=source.device)
     slope = torch.linalg.solve(spread, covariances(source, change))
