@@ -101,15 +101,14 @@ class Edit:
     def present(self, run: Run, start: Encoded, result: Tensor) -> dict[str, float | str]:
         """Measure edited images, draw the pictures, write the numbers; returns the scores."""
         images, cfg, record = start.sources, run.cfg, run.record
-        region = scored_region(cfg, images)
-        edited = Edited(images, result, truth_pixels(run, start), region)
+        region = self.region(start)  # before anything else is edited
+        edited = Edited(images, result, truth_pixels(run, start), scored_region(cfg, images))
         truth = truth_of(cfg)  # of one's own pictures too, though not the faces behind them
         scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
         scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
         scores.values |= measure_axioms(run, self.apply, start).values
         shown = images.take(range(min(SHOWN, len(images))))
         rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
-        region = self.region(start)
         if region is not None:
             rows.append(("where it acts", overlaid(images.pixels, region)))
         if edited.truth is not None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dclip.config.edit import Edit
 from dclip.diffusion.options import written_settings
 from dclip.errors import DclipError
 from dclip.models.header import is_ours, read_header, t0_from_name
+
+# settings of the region, with the values that several edits get which differ
+REGION = {field.name: field.default for field in fields(Edit) if field.name.startswith("region")}
+REGION["region"] = "auto"
 
 # settings of every sampler that belong to an edit, whatever sampler applies it
 STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode")
@@ -91,15 +97,23 @@ def adopted(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict
         "target": joined([header["edit"]["target"] for header in headers]),
     }
     settings |= {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
-    return settings | _region(headers[0]["edit"], told)
+    return settings | _region([header["edit"] for header in headers], told)
 
 
-def _region(edit: dict[str, Any], told: set[str]) -> dict[str, Any]:
-    """Where the edit acts: as it was learned with, unless that was for its own images only."""
-    if edit.get("region") not in ("auto", "quantile"):
+def _region(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
+    """Where edits act: as they were learned with, where all have a region; defaults where they differ.
+
+    One that was given as a picture was for its own images only.
+    """
+    if any(edit.get("region") not in ("auto", "quantile") for edit in edits):
         return {}
-    keys = [key for key in edit if key.startswith("region") and f"edit.{key}" not in told]
-    return {f"edit.{key}": edit[key] for key in keys}
+    settings = {}
+    for key, default in REGION.items():
+        values = [edit.get(key, default) for edit in edits]
+        agreed = all(value == values[0] for value in values)
+        if f"edit.{key}" not in told:
+            settings[f"edit.{key}"] = values[0] if agreed else default
+    return settings
 
 
 def _examples(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:

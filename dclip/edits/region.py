@@ -32,6 +32,7 @@ from torch import Tensor
 
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
+from dclip.edits.header import REGION
 from dclip.errors import DclipError
 
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
@@ -147,8 +148,7 @@ def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | No
         return None
     if name not in ("auto", "quantile"):
         raise DclipError(f"region={name} does not exist here; choose auto, quantile or none")
-    keys = ("region_low", "region_high", "region_feather", "region_follow", "region_gain")
-    known = {key: learned[key] for key in keys if key in learned}
+    known = {key: learned[key] for key in REGION if key in learned and key != "region"}
     return EditOptions(source="before", target="after", region=name, **known)
 
 

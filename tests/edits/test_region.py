@@ -19,6 +19,8 @@ from helpers.images import images16
 from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, words
 
+PLAIN = {"edit__region_follow": 0, "edit__region_gain": 1}  # the change as it is
+
 
 def options(region="auto", **more):
     return EditOptions(name="", source="a", target="b", region=region, **more)
@@ -26,7 +28,7 @@ def options(region="auto", **more):
 
 @pytest.fixture
 def red(tiny, nets, tmp_path):
-    return write_edit(tmp_path / "red", tiny, nets["model16"], "red_hair", 0.3)
+    return write_edit(tmp_path / "red", tiny, nets["model16"], "red_hair", 0.3, **PLAIN)
 
 
 @pytest.fixture
@@ -264,7 +266,7 @@ def test_the_notebook_keeps_the_source_outside_of_the_region(model, tiny, nets, 
     import dclip
 
     narrow = {"edit__region": "auto", "edit__region_low": 0.7, "edit__region_high": 0.8}
-    path = write_edit(tmp_path / "e", tiny, nets["model16"], "red_hair", 0.3, **narrow)
+    path = write_edit(tmp_path / "e", tiny, nets["model16"], "red_hair", 0.3, **narrow, **PLAIN)
     x = images16(3).pixels
     everywhere, where = dclip.edit(model, x, path, region="none"), dclip.edit(model, x, path)
     kept = (where == x).all(1).float().mean()
@@ -273,3 +275,15 @@ def test_the_notebook_keeps_the_source_outside_of_the_region(model, tiny, nets, 
     assert torch.allclose(dclip.edit(model, x, path, gamma=0.0), x, atol=1e-6)
     with pytest.raises(DclipError, match="region=moon does not exist here"):
         dclip.edit(model, x, path, region="moon")
+
+
+def test_edits_of_different_regions_have_the_usual_one_in_any_order(editing, tiny, nets, tmp_path):
+    following = {"edit__region_follow": 6, "edit__region_low": 0.1}
+    one = write_edit(tmp_path / "1", tiny, nets["model16"], "red_hair", 0.3, **following)
+    two = write_edit(tmp_path / "2", tiny, nets["model16"], "tanned", 0.1, **PLAIN)
+    free = write_edit(tmp_path / "3", tiny, nets["model16"], "zombie", 0.1, edit__region="none")
+    for pair in (f"[{one},{two}]", f"[{two},{one}]"):
+        edit = editing(pair).edit
+        assert (edit.region, edit.region_low, edit.region_follow) == ("auto", 0.3, 0)
+    assert editing(f"[{one},{one}]").edit.region_follow == 6
+    assert editing(f"[{one},{free}]").edit.region is None

@@ -89,15 +89,15 @@ def test_degrees_move_x0_along_a_line(model):
 @pytest.fixture
 def learned(nets, clip, model, tiny, tmp_path):
     overrides = words(
-        {**tiny, "checkpoint.name": nets["model16"], "method": "asyrp"},
+        {**tiny, "experiment": "toonfaces_beard", "checkpoint.name": nets["model16"]},
         method__lr=0.02,
         method__epochs=4,
         loss__l1=0.1,
         loss__id=0,
         loss__margin=0.1,
     )
-    kept = ("method.objective", "method.lr_schedule")
-    cfg = configure(*(word for word in overrides if word.split("=")[0] not in kept))
+    dropped = ("method.objective", "method.lr_schedule", "method.lora.rank")
+    cfg = configure(*(word for word in overrides if word.split("=")[0] not in dropped))
     assert isinstance(cfg.loss, ShiftLoss)
     record = Record(tmp_path / "run", cfg, False)
     record.folder.mkdir()
