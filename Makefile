@@ -24,7 +24,7 @@ demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, re
 	@echo "Half of it:   python run.py task=edit edit.adapter=red_hair gamma=0.5"
 	@echo "Try edits:    python run.py task=demo                          (a local page, Ctrl-C ends it)"
 	@echo "Another one:  python run.py experiment=toonfaces_zombie"
-	@echo "Your words:   python run.py experiment=toonfaces preset=quick edit.source=person edit.target='person with blue hair' edit.name=blue_hair"
+	@echo "Your words:   python run.py experiment=toonfaces recipe=toonfaces_color edit.source=person edit.target='person with blue hair' edit.name=blue_hair"
 
 demo-debug: install ## the demo in seconds, to see that it runs
 	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug

@@ -24,6 +24,7 @@ from dclip.config import (
     planned,
 )
 from dclip.config.task import EditTask, ReconstructTask
+from dclip.data.domains import truth_of
 from dclip.data.folders import check_pictures
 from dclip.data.missing import check_data
 from dclip.edits import weights
@@ -76,6 +77,7 @@ def check(cfg: Config) -> None:
     _check_edits(cfg)
     _check_examples(cfg)
     _check_images(cfg)
+    _check_true_region(cfg)
     if isinstance(cfg.task, SampleTask):
         method_of(cfg).check(cfg)
     else:
@@ -182,6 +184,16 @@ def _check_images(cfg: Config) -> None:
     need(
         not unseen or isinstance(cfg.task, TranslateTask),
         f"{unseen} is for task=translate, not task={_task(cfg)}",
+    )
+
+
+def _check_true_region(cfg: Config) -> None:
+    """The true pictures are those of ToonFaces' own faces, for the edits that it can draw."""
+    known = truth_of(cfg) is not None and cfg.input is None
+    need(
+        cfg.edit.region != "truth" or known,
+        "edit.region=truth needs the true edited pictures, which only ToonFaces knows, for its own "
+        "faces and edits; choose edit.region=auto",
     )
 
 

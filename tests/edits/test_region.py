@@ -221,11 +221,10 @@ def test_the_true_region_is_where_the_true_picture_differs(tiny, nets):
     assert float(region.mean()) < 0.7
 
 
-def test_no_truth_is_said(editing, red, model):
-    cfg = editing(red, edit__region="truth", edit__name="angry_owl")
-    run, start = a_run(cfg, model), start_at(images16(2))
+@pytest.mark.parametrize("where", [{"edit__name": "angry_owl"}, {"input": "docs/face.png"}])
+def test_no_truth_is_said_before_anything_is_built(editing, red, where):
     with pytest.raises(DclipError, match=r"edit\.region=truth needs the true edited pictures"):
-        edit_of(run, red).apply(run, start, 1.0)
+        editing(red, edit__region="truth", **where)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ class HSpaceEdit(DenoiserEdit):
 
         return eps_fn
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return "an edit of method=asyrp"
+
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write dh."""
         own = {"kind_of_weights": "h-space", "t_edit": self.t_edit}
