@@ -40,7 +40,7 @@ from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edits_of
-from dclip.edits.region import change_of, confine, found_region, where_of
+from dclip.edits.region import acting_in, change_of, found_region, where_of
 from dclip.edits.saved import described, read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
@@ -299,7 +299,7 @@ def edit(
         whole = made(joined.denoiser(1.0))
     source = images.to(edited.device)
     found = found_region(where, change_of(where, source, whole, plain))
-    return confine(source, change_of(where, source, edited, plain), found, where.region_gain)
+    return acting_in(where, found, source, edited, plain)
 
 
 def measure(

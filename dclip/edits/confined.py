@@ -13,7 +13,7 @@ from dclip.config import Config
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.edit import Edit
-from dclip.edits.region import change_of, confine, drawn_region, found_region, true_region
+from dclip.edits.region import acting_in, change_of, drawn_region, found_region, true_region
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.models.unet import DiffusionModel
@@ -49,10 +49,7 @@ class Confined(Edit):
         options, source, plain = run.cfg.edit, start.images.pixels, pictures[0.0]
         region = region_of(run, start, change_of(options, source, pictures[1.0], plain))
         self._found = start.ids, region
-        edited = []
-        for gamma in gammas:
-            change = change_of(options, source, pictures[gamma], plain)
-            edited.append(confine(source, change, region, options.region_gain))
+        edited = [acting_in(options, region, source, pictures[gamma], plain) for gamma in gammas]
         return torch.stack(edited, 1)
 
     def region(self, start: Encoded) -> Tensor | None:

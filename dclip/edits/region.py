@@ -168,6 +168,14 @@ def drawn_region(path: str, count: int, size: int) -> Tensor:
     return ((picture.mean(1, keepdim=True) + 1) / 2).expand(count, -1, -1, -1)
 
 
+def acting_in(
+    options: EditOptions, region: Tensor, source: Tensor, edited: Tensor, plain: Tensor
+) -> Tensor:
+    """Edited images [N,3,H,W] that change in the region only, as the options shape the change."""
+    change = change_of(options, source, edited, plain)
+    return confine(source, change, region, options.region_gain)
+
+
 def confine(source: Tensor, change: Tensor, region: Tensor, gain: float = 1.0) -> Tensor:
     """The source with a change in a region; its own pixels, bit for bit, where that is 0."""
     changed = source + gain * region * change

@@ -58,9 +58,11 @@ class Method(MethodOption):
     Attributes:
         learns: whether ``adapt`` learns an edit that is kept (``task=finetune``); else the method
             acts while sampling (``task=sample``).
+        merges: whether its edits are changes of the network's weights, which ``mix.soup`` adds up.
     """
 
     learns: ClassVar[bool] = True
+    merges: ClassVar[bool] = True
 
     @property
     def needs_latents(self) -> bool:

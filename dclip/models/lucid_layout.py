@@ -18,6 +18,7 @@ from dclip.diffusion.schedule import Schedule
 from dclip.errors import DclipError, need
 from dclip.models.hints import Hints
 from dclip.models.scheduler import schedule_of
+from dclip.models.shapes import axis_length
 
 MARK = "mid_block1.block1.proj.weight"
 
@@ -157,13 +158,7 @@ def _attention(state: Mapping[str, Tensor], name: str) -> _Attention:
 
 
 def _length(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
-    value = state.get(key)
-    if value is None or value.ndim <= axis:
-        raise DclipError(
-            f"these lucidrains weights are not a whole network: {key} is missing or misshapen; "
-            "fetch the file again"
-        )
-    return int(value.shape[axis])
+    return axis_length(state, key, axis, "lucidrains weights")
 
 
 def _before(version: str | None, other: tuple[int, int]) -> bool:

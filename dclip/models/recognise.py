@@ -42,6 +42,7 @@ from dclip.models import lucid_layout
 from dclip.models.foreign import first_names
 from dclip.models.hints import NO_HINTS, Hints
 from dclip.models.scheduler import short
+from dclip.models.shapes import axis_length
 from dclip.models.strangers import stranger
 from dclip.models.unet import check_channels
 
@@ -247,7 +248,7 @@ def _with_class(recognised: Recognised, state: Mapping[str, Tensor], hints: Hint
             f"checkpoint.label={label}: this network has no classes; leave checkpoint.label out",
         )
         return recognised
-    classes = _length(state, key)
+    classes = axis_length(state, key)
     if label is None:
         raise DclipError(
             f"this network is class-conditional ({key}: {classes:,} classes); "
@@ -258,17 +259,6 @@ def _with_class(recognised: Recognised, state: Mapping[str, Tensor], hints: Hint
         f"checkpoint.label={label}: this network has the classes 0 to {classes - 1}",
     )
     return replace(recognised, label=label, unused=(*recognised.unused, key))
-
-
-def _length(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
-    """Length of one axis of a tensor that must be there."""
-    value = state.get(key)
-    if value is None or value.ndim <= axis:
-        raise DclipError(
-            f"these weights are not a whole diffusion model: {key} is missing or misshapen; "
-            "fetch the file again"
-        )
-    return int(value.shape[axis])
 
 
 def _indices(state: Iterable[str], pattern: str) -> set[int]:
@@ -290,7 +280,7 @@ def _recognise_ddim(
     levels = range(len(_indices(state, r"down\.(\d+)\.")))
     shapes = Shapes(
         "ddim",
-        tuple(_length(state, f"down.{level}.block.0.conv1.weight") for level in levels),
+        tuple(axis_length(state, f"down.{level}.block.0.conv1.weight") for level in levels),
         len(_indices(state, r"down\.0\.block\.(\d+)\.")),
         tuple(level for level in levels if f"down.{level}.attn.0.q.weight" in state),
         _channels_out("ddim", state),
@@ -322,7 +312,7 @@ def _recognise_adm(
     )
     layers = blocks // len(levels) - 1
     firsts = [f"input_blocks.{1 + level * (layers + 1)}" for level in levels]
-    widths = tuple(_length(state, f"{first}.0.out_layers.3.weight") for first in firsts)
+    widths = tuple(axis_length(state, f"{first}.0.out_layers.3.weight") for first in firsts)
     attention = tuple(level for level in levels if f"{firsts[level]}.1.qkv.weight" in state)
     shapes = Shapes("adm", widths, layers, attention, _channels_out("adm", state))
     attended = [widths[level] for level in (*attention, len(widths) - 1)]
@@ -369,14 +359,14 @@ def _time_needs_table(state: Mapping[str, Tensor], width: int, scale: float, str
     ImageNet-512 embeds it in 256 channels, its first level has 128; of networks of 4,000 steps every
     fourth is taken.
     """
-    return _length(state, "time_embed.0.weight", 1) != width or scale != 1.0 or stride > 1
+    return axis_length(state, "time_embed.0.weight", 1) != width or scale != 1.0 or stride > 1
 
 
 def _adm_settings(
     state: Mapping[str, Tensor], widths: tuple[int, ...], resamples: bool
 ) -> dict[str, Any]:
     """``resamples``: levels are joined by residual blocks, not by bare convolutions."""
-    scale_shift = _length(state, "middle_block.0.emb_layers.1.weight") == 2 * widths[-1]
+    scale_shift = axis_length(state, "middle_block.0.emb_layers.1.weight") == 2 * widths[-1]
     resampling = "resnet" if resamples else "conv"
     return {
         "flip_sin_to_cos": True,
@@ -388,7 +378,7 @@ def _adm_settings(
         "upsample_type": resampling,
         # else diffusers leaves the middle attention's norm out under scale_shift
         "attn_norm_num_groups": GROUPS,
-        "time_embedding_dim": _length(state, "time_embed.0.weight"),
+        "time_embedding_dim": axis_length(state, "time_embed.0.weight"),
     }
 
 
@@ -414,7 +404,7 @@ def _recognise_rosinality(
     widths = []
     attention = []
     for number, level in enumerate(levels):
-        widths.append(_length(state, f"down.{level[0]}.resblocks.conv1.weight"))
+        widths.append(axis_length(state, f"down.{level[0]}.resblocks.conv1.weight"))
         if f"down.{level[0]}.attention.qkv.weight" in state:
             attention.append(number)
     shapes = Shapes(
@@ -462,7 +452,7 @@ def _recognise_lucidrains(
 
 
 def _channels_out(form: str, state: Mapping[str, Tensor]) -> int:
-    return _length(state, f"{_OUTPUTS[form]}.weight")
+    return axis_length(state, f"{_OUTPUTS[form]}.weight")
 
 
 def _block_types(shapes: Shapes, resamples: bool) -> dict[str, tuple[str, ...]]:
@@ -494,7 +484,7 @@ def _described(
         f"these {form} weights have {', '.join(odd)} channels, not multiples of {GROUPS}: "
         "no published network has",
     )
-    channels = _length(state, f"{_INPUTS[form]}.weight", 1)
+    channels = axis_length(state, f"{_INPUTS[form]}.weight", 1)
     published = _known(shapes)
     size = hints.image_size
     if size is None:
@@ -571,7 +561,7 @@ def _recognise_diffusers(
     state: Mapping[str, Tensor], hints: Hints, config: Mapping[str, Any] | None
 ) -> Recognised:
     variance = "fixed_small"
-    if _length(state, "conv_out.weight") == 2 * _length(state, "conv_in.weight", 1):
+    if axis_length(state, "conv_out.weight") == 2 * axis_length(state, "conv_in.weight", 1):
         variance = "learned_range"
     notes: dict[str, Any] = {"format": "diffusers"}
     if config is None:  # names do not tell the time embedding, nor the heads

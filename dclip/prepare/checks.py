@@ -28,8 +28,9 @@ from dclip.data.domains import truth_of
 from dclip.data.folders import check_pictures
 from dclip.data.missing import check_data
 from dclip.edits import weights
+from dclip.edits.header import read_edit_header
 from dclip.errors import DclipError, need, one_line
-from dclip.methods.contract import method_of
+from dclip.methods.contract import method_named, method_of
 from dclip.prepare.needs import check_networks
 from dclip.prepare.quoting import expanded
 
@@ -159,11 +160,23 @@ def _check_applied(cfg: Config) -> None:
     weights.weights_of(cfg.mix.weights, count, cfg.sampler.t0)
     if cfg.mix.soup:
         weights.constant_weights(cfg.mix.weights, count)
+        _check_soup(cfg)
     need(
         cfg.variants == 1 or edits_randomly(cfg),
         f"variants={cfg.variants} would be the same picture: nothing is random; "
         "set sampler.eta=1, sampler=ddpm or sampler.encode=stochastic",
     )
+
+
+def _check_soup(cfg: Config) -> None:
+    """Only changes of weights can be added up."""
+    for name in cfg.edit.adapters:
+        method = str(read_edit_header(name, cfg.sampler.t0)[1].get("method_name", "diffusionclip"))
+        need(
+            method_named(method).merges,
+            f"mix.soup=true merges weights, and edit.adapter={name} (method={method}) changes none; "
+            "choose mix.soup=false",
+        )
 
 
 def is_random(cfg: Config) -> bool:

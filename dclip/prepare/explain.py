@@ -50,6 +50,15 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     if setting is None:  # in a file of conf
         setting = re.search(r"Key '[^']+' not in '\w+' full_key: (\S+)", text)
     if setting is not None:
+        file = re.match(r"In '([^']+)/([^'/]+)'", text)
+        typed = any(word.startswith(setting[1]) for word in words)
+        if file is not None and not typed:
+            chosen = _chosen(setting[1].split(".")[0], words)
+            if chosen:
+                return (
+                    f"{file[1]}={file[2]} sets {setting[1]}, which {chosen} does not have; "
+                    f"leave {chosen} out, or choose another {file[1]}="
+                )
         return _explain_setting(setting[1], words)
     cause = one_line(error.__cause__ or "", None)
     value = re.search(r"Error merging override (\S+)", text)
@@ -62,6 +71,11 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
             f"a list is {several[1]}=[{several[2]}]"
         )
     return text.split(" See https")[0]
+
+
+def _chosen(group: str, words: Sequence[str]) -> str:
+    """The word that chooses an option of the group; empty where none does."""
+    return next((word for word in reversed(words) if word.startswith(f"{group}=")), "")
 
 
 def _word(start: str, words: Sequence[str]) -> str:

@@ -514,3 +514,19 @@ def test_an_edit_that_clips_most_values_is_said(model, editing, edits, caplog, m
     (said,) = [record.getMessage() for record in caplog.records]
     assert said.startswith("100 % more of the edited images' values are clipped than before")
     assert "gamma=2" in said and "lower gamma" in said
+
+
+def test_a_soup_of_what_is_no_change_of_weights_is_refused_at_once(
+    editing, edits, tiny, nets, tmp_path
+):
+    from safetensors import safe_open
+
+    from dclip.models.header import KEY
+
+    path = tmp_path / "adapter.safetensors"
+    with safe_open(f"{edits['red']}/adapter.safetensors", "pt") as file:
+        header = json.loads(file.metadata()[KEY])
+    header["method_name"] = "asyrp"
+    save_file({"x": torch.zeros(1)}, str(path), metadata={KEY: json.dumps(header)})
+    with pytest.raises(DclipError, match=r"method=asyrp\) changes none; choose mix\.soup=false"):
+        editing(edits["red"], str(path), mix__soup="true")

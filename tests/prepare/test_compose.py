@@ -2,7 +2,7 @@ import pytest
 
 from dclip.cli import command as cli
 from dclip.errors import DclipError
-from helpers.runs import refusal
+from helpers.runs import configure, refusal
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,12 @@ def test_a_sweep_is_checked_job_by_job_before_any_starts():
         cli.precheck(["-m", "edit=red_hair,zombie", "sampler.t0=300,1000"])
     with pytest.raises(DclipError, match="zombi does not exist"):
         cli.precheck(["--multirun", "edit=red_hair,zombi"])
+
+
+def test_a_setting_that_only_a_recipe_sets_is_answered_with_the_recipe():
+    with pytest.raises(DclipError) as caught:
+        configure("experiment=toonfaces_red_hair", "method=asyrp")
+    assert str(caught.value).startswith(
+        "recipe=toonfaces_color sets method.lora, which method=asyrp"
+    )
+    assert "\n" not in str(caught.value)

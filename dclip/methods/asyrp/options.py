@@ -38,6 +38,8 @@ class Asyrp(Learning):
         paired: each step is compared with what the original predicts there, as in the paper.
     """
 
+    merges = False
+
     epochs: int = 16
     lr: float = 4e-3
     lr_schedule: LrSchedule = LrSchedule.cosine
