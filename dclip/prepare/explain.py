@@ -55,9 +55,10 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
         if file is not None and not typed:
             chosen = _chosen(setting[1].split(".")[0], words)
             if chosen:
+                owner, _, wrong = setting[1].rpartition(".")
                 return (
-                    f"{file[1]}={file[2]} sets {setting[1]}, which {chosen} does not have; "
-                    f"leave {chosen} out, or choose another {file[1]}="
+                    f"{file[1]}={file[2]} sets {setting[1]}{_owned_by(owner, wrong) or ';'} "
+                    f"{chosen} does not have it; leave {chosen} out, or choose another {file[1]}="
                 )
         return _explain_setting(setting[1], words)
     cause = one_line(error.__cause__ or "", None)
