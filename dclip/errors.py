@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 LONGEST_PATH = 100  # characters of it that a message shows
 
 
@@ -17,6 +20,21 @@ def need(condition: bool, message: str) -> None:
     """DclipError with the message unless the condition holds."""
     if not condition:
         raise DclipError(message)
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """The name that is written most like this one, whatever the case; empty where none is."""
+    lower = {one.lower(): one for one in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lower, 1)
+    return lower[close[0]] if close else ""
+
+
+def choose(name: str, names: Sequence[str]) -> str:
+    """The end of a refusal of a name that is none of ``names``: the likely one, then all."""
+    likely = nearest(name, names)
+    if likely:
+        return f"; did you mean {likely}? Choose {', '.join(names)}"
+    return f"; choose {', '.join(names)}"
 
 
 def one_line(error: BaseException | str, most: int | None = 200) -> str:

@@ -405,9 +405,10 @@ def _run_of_sweep(cfg: Config) -> None:
         sweeps.note_job(title, "failed", str(trouble))
         raise trouble from error
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        state = "stopped" if stopped else "failed"
-        sweeps.note_job(title, state, one_line(error))
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            sweeps.note_job(title, "stopped", signals.stop_reason(error))
+        else:
+            sweeps.note_job(title, "failed", one_line(error))
         raise
     sweeps.note_job(title, "finished", run=folder)
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from dclip.config.options import check_not_negative, check_positive
-from dclip.errors import need
+from dclip.errors import choose, need
 
 REGIONS = ("auto", "quantile", "truth", "none")
 
@@ -89,7 +89,7 @@ class Edit:
         region, low, high = self.region, self.region_low, self.region_high
         need(
             region is None or region in REGIONS or Path(region).expanduser().is_file(),
-            f"edit.region={region} is no picture; choose {', '.join(REGIONS)}, or a picture whose "
+            f"edit.region={region} is no picture{choose(str(region), REGIONS)}, or a picture whose "
             "white parts may change",
         )
         need(

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from dclip.config.options import TEMPLATES, check_not_negative, check_positive, option
-from dclip.errors import need
+from dclip.errors import choose, need
 
 # ---------------------------------------------------------------------------------------------------- guidance
 
@@ -65,7 +65,7 @@ class Guidance:
         )
         need(
             self.templates in TEMPLATES,
-            f"guidance.templates={self.templates} does not exist; choose {', '.join(TEMPLATES)}",
+            f"guidance.templates={self.templates} does not exist{choose(self.templates, TEMPLATES)}",
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dclip.config.options import TEMPLATES, check_not_negative, option
-from dclip.errors import need
+from dclip.errors import choose, need
 
 
 class ClipForm(StrEnum):
@@ -36,7 +36,7 @@ class Loss:
         )
         need(
             self.templates in TEMPLATES,
-            f"loss.templates={self.templates} does not exist; choose {', '.join(TEMPLATES)}",
+            f"loss.templates={self.templates} does not exist{choose(self.templates, TEMPLATES)}",
         )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dclip.config.options import check_not_negative, check_positive, option
-from dclip.errors import need
+from dclip.errors import choose, need
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
@@ -58,8 +58,8 @@ class Trainer:
         check_not_negative("trainer", threads=self.threads)
         need(
             self.accelerator in ACCELERATORS,
-            f"trainer.accelerator={self.accelerator} does not exist; "
-            "choose auto, cpu, gpu, cuda or mps",
+            f"trainer.accelerator={self.accelerator} does not exist"
+            f"{choose(self.accelerator, ACCELERATORS)}",
         )
 
 

@@ -18,7 +18,7 @@ from dclip.config import Net, PretrainTask, option
 from dclip.data.photographs import Photographs
 from dclip.data.pictures import Picture
 from dclip.data.pools import NamedPool, Pool, Pools, split_folders, train_and_test
-from dclip.errors import DclipError, need, one_line
+from dclip.errors import DclipError, choose, need, one_line
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_CLASS = {"train": 5000, "test": 1000}  # images of each class
@@ -54,7 +54,8 @@ class Cifar10(Photographs):
         super().__post_init__()
         need(
             self.category is None or self.category in CIFAR10,
-            f"dataset.category={self.category} is not in CIFAR-10; choose {', '.join(CIFAR10)}",
+            f"dataset.category={self.category} is not in CIFAR-10"
+            f"{choose(str(self.category), CIFAR10)}",
         )
 
     @property

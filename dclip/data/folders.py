@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from dclip.data.pictures import suffixes, trouble
+from dclip.data.pictures import mask_trouble, suffixes, trouble
 from dclip.errors import DclipError
 
 log = logging.getLogger("dclip")
@@ -144,6 +144,14 @@ def check_pictures(path: Path, setting: str) -> None:
             return
         troubles.append(why)
     raise nothing_readable(f"{setting}={path}", troubles)
+
+
+def check_masks(path: Path, setting: str) -> None:
+    """DclipError unless the file, or each of the folder's pictures, is a grey one; torch waits."""
+    for picture in pictures_of(path, setting):
+        why = mask_trouble(picture)
+        if why:
+            raise DclipError(f"{setting}={path}: {why}" if path.is_dir() else f"{setting}={why}")
 
 
 def nothing_readable(where: str, troubles: Sequence[str]) -> DclipError:

@@ -106,6 +106,11 @@ def _as_grey(picture: Image, kind: str) -> Image:
 # ------------------------------------------------------------------------- before anything is built
 
 
+# A mask whose channels differ this much (of 255) in this share of its pixels is no mask: JPEG
+# alone tints grey by less.
+TINT, TINTED = 32, 0.01
+
+
 @cache
 def _trouble(path: str, _changed: int) -> str:
     """Why a file is no picture; empty if it is one."""
@@ -123,3 +128,26 @@ def trouble(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
     return _trouble(str(path), changed)
+
+
+def mask_trouble(path: Path) -> str:
+    """Why a file is no mask (a grey picture); empty if it is one."""
+    why = trouble(path)
+    if why:
+        return why
+    return _colour_trouble(str(path), path.stat().st_mtime_ns)
+
+
+@cache
+def _colour_trouble(path: str, _changed: int) -> str:
+    import numpy as np
+
+    pixels = np.asarray(decode(Path(path), path)).astype(np.int16)
+    spread = pixels.max(2) - pixels.min(2)
+    share = float((spread > TINT).mean())
+    if share <= TINTED:
+        return ""
+    return (
+        f"{path} is coloured ({100 * share:.0f} % of its pixels), and a mask is grey: "
+        "white where an edit may act, black where not"
+    )

@@ -33,7 +33,7 @@ from torch import Tensor
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
 from dclip.edits.header import REGION
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose
 
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
 SMOOTHING = 1e-3  # added to the colours' variance in a window, images in [-1, 1]
@@ -147,7 +147,9 @@ def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | No
     if name == "none":
         return None
     if name not in ("auto", "quantile"):
-        raise DclipError(f"region={name} does not exist here; choose auto, quantile or none")
+        raise DclipError(
+            f"region={name} does not exist here{choose(name, ('auto', 'quantile', 'none'))}"
+        )
     known = {key: learned[key] for key in REGION if key in learned and key != "region"}
     return EditOptions(source="before", target="after", region=name, **known)
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose
 
 Weights = Callable[[int], list[float]]  # t -> one weight an edit; they sum to one at every t
 
@@ -78,7 +78,7 @@ def _is_number(value: Any) -> bool:
 def _scheduled(name: str, count: int, t0: int) -> Weights:
     if name not in SCHEDULES:
         raise DclipError(
-            f"mix.weights={name} does not exist; choose {', '.join(SCHEDULES)}, or give one weight an edit"
+            f"mix.weights={name} does not exist{choose(name, list(SCHEDULES))}, or give one weight an edit"
         )
     if count < 2:
         raise DclipError(

@@ -19,8 +19,8 @@ from dclip import losses
 from dclip.data.domains import domain_named, networks_of
 from dclip.data.folders import find_images
 from dclip.data.images import exact, square
-from dclip.data.pictures import decode
-from dclip.errors import DclipError
+from dclip.data.pictures import decode, mask_trouble
+from dclip.errors import DclipError, need
 from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.distribution import FeatureSets, mean_interval
 from dclip.metrics.features import Extractor, missing
@@ -112,11 +112,17 @@ class FolderScores:
 
 @dataclass
 class Folder:
-    """Pictures by name: the path below the folder, without suffix. ``broken``: cannot be read."""
+    """Pictures by name: the path below the folder, without suffix.
+
+    Attributes:
+        masks: whether they must be grey.
+        broken: those that cannot be read.
+    """
 
     setting: str
     path: Path
     pictures: dict[str, Path]
+    masks: bool = False
     broken: set[str] = field(default_factory=set)
 
     @property
@@ -129,6 +135,8 @@ class Folder:
         path = self.pictures[name]
         try:
             picture = decode(path, str(path))
+            if self.masks:
+                need(not mask_trouble(path), mask_trouble(path))
         except DclipError as error:
             troubles.append(str(error))
             self.broken.add(name)
@@ -152,7 +160,7 @@ def _measured(request: Request, real: Folder, edited: Folder, troubles: list[str
         return measure_sets(request, real, edited, troubles)
     folders = {"real": real, "edited": edited}
     for name, path in request.beside.items():
-        folders[name] = find_pictures(BESIDE[name], path, troubles)
+        folders[name] = find_pictures(BESIDE[name], path, troubles, masks=name == "region")
     return measure_pairs(request, folders, troubles)
 
 
@@ -173,7 +181,7 @@ BESIDE: dict[Beside, str] = {"true_pictures": "--truth", "region": "--mask"}
 """The settings that say where the pictures are that come with a pair."""
 
 
-def find_pictures(setting: str, path: Path, troubles: list[str]) -> Folder:
+def find_pictures(setting: str, path: Path, troubles: list[str], masks: bool = False) -> Folder:
     """The pictures of a folder. Of two with the same name the first counts."""
     if not path.is_dir():
         raise DclipError(
@@ -189,7 +197,7 @@ def find_pictures(setting: str, path: Path, troubles: list[str]) -> Folder:
         raise DclipError(
             f"{setting} {path} holds no pictures; give a folder of PNG, JPEG or WebP files"
         )
-    return Folder(setting, path, pictures)
+    return Folder(setting, path, pictures, masks)
 
 
 @dataclass(frozen=True)

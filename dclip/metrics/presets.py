@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose
 
 
 @dataclass(frozen=True)
@@ -71,5 +71,5 @@ NOTES = {
 def preset(name: str) -> Choices:
     """The choices of a preset. DclipError with the names there are."""
     if name not in PRESETS:
-        raise DclipError(f"--preset {name} does not exist; choose from {', '.join(PRESETS)}")
+        raise DclipError(f"--preset {name} does not exist{choose(name, list(PRESETS))}")
     return PRESETS[name]

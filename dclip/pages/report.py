@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dclip.data.domains import words_of
 from dclip.edits.saved import described
 from dclip.files import atomic_save, read_json
 from dclip.methods.contract import method_of
@@ -20,6 +21,7 @@ from dclip.metrics.names import arrow, find, interval, ordered
 from dclip.pages.render import picture_of, render
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
+from dclip.text.known import unknown_words
 
 log = logging.getLogger("dclip")
 
@@ -83,13 +85,55 @@ def _interval(name: str, metrics: Mapping[str, Any]) -> str:
     return f" [{low}, {high}]"
 
 
-# By the CLIP that guided, by the one that only scores, and from where on the first sees it plainly.
-SEEN_BY = (("s_dir", "s_dir_heldout", 0.15), ("p_target_guide", "p_target_heldout", 0.5))
+# By the CLIP that guided, by the one that only scores, and from where on the first sees something.
+SEEN_BY = (("s_dir", "s_dir_heldout", 0.05), ("p_target_guide", "p_target_heldout", 0.5))
 UNSEEN = 4  # times smaller that it is to the CLIP that only scores
+FAINT = 0.1  # an edit whose change lies this little along the words' direction barely shows
+FEW = 0.5  # share of pictures below which an edit barely works, by the judge
 
 
-def verdict(metrics: Mapping[str, Any]) -> str:
-    """What the numbers mean together, where they contradict each other; else empty."""
+def verdict(
+    metrics: Mapping[str, Any], unknown: Sequence[str] = (), whole: bool = True, clip: str = ""
+) -> str:
+    """What the numbers mean together, where there is something to say; else empty.
+
+    Args:
+        unknown: words of the run's texts that its CLIP (``clip``) was never shown.
+        whole: whether the edit was applied whole (gamma 1 or more).
+    """
+    said = [_unseen(metrics)]
+    if whole and not said[0]:
+        said.append(_barely(metrics))
+    if unknown:
+        words = "word" if len(unknown) == 1 else "words"
+        said.append(
+            f"clip={clip} was never shown the {words} {', '.join(unknown)}, so its scores cannot "
+            "tell whether the pictures show it: look at them."
+        )
+    return " ".join(filter(None, said))
+
+
+def _barely(metrics: Mapping[str, Any]) -> str:
+    """Whether an edit does next to nothing: as the judge sees it, else as both CLIPs do."""
+    more = (
+        "Learn it longer or from more images (method.epochs, dataset.train, without preset=quick), "
+        "or apply more of it (gamma)."
+    )
+    success = metrics.get("judge_success")
+    if isinstance(success, float) and "s_dir" in metrics:
+        if success >= FEW:
+            return ""
+        return f"The edit barely works: the judge sees it in {100 * success:.0f} %. {more}"
+    seen = [metrics.get(name) for name in ("s_dir", "s_dir_heldout")]
+    known = [value for value in seen if isinstance(value, float)]
+    if not known or max(known) >= FAINT:
+        return ""
+    numbers = " and ".join(f"{value:.2f}" for value in known)
+    return f"The edit barely works: s_dir is {numbers}, and from {FAINT} on it shows. {more}"
+
+
+def _unseen(metrics: Mapping[str, Any]) -> str:
+    """Whether only the CLIP that guided sees the edit."""
     for name, heldout, plain in SEEN_BY:
         guided, scored = metrics.get(name), metrics.get(heldout)
         if not isinstance(guided, float) or not isinstance(scored, float):
@@ -111,19 +155,39 @@ class Headline:
     words: str
 
 
+WITHOUT_TRUTH = (
+    (
+        "s_dir_heldout",
+        "{:.2f}",
+        "along the words' direction (1: exactly), to a CLIP that only scores",
+    ),
+    ("p_target_heldout", "{:.0%}", "probability of the words, to a CLIP that only scores"),
+    ("changed_pixels", "{:.0%}", "of the pixels changed noticeably"),
+    ("background_psnr", "{:.1f} dB", "of the background (PSNR; 100: as it was)"),
+)
 PERCENT = {
     "closer": "of the pictures are closer to the truth than the untouched ones",
     "judge_success": "convince the judge, which can be fooled",
 }
 
 
+def _own(metrics: Mapping[str, Any]) -> list[Headline]:
+    """What is said first where no truth is known: of words of one's own, of photographs, samples."""
+    said = []
+    for name, form, words in WITHOUT_TRUTH:
+        value = metrics.get(name)
+        if isinstance(value, int | float):
+            said.append(Headline(form.format(value), words))
+    return said
+
+
 def headline(metrics: Mapping[str, Any]) -> list[Headline]:
     """Whether an edit is better than doing nothing, and beside it the judge's word.
 
-    Nothing where no truth is known.
+    Where no truth is known: what a CLIP sees that only scores, and how much was changed.
     """
     if "closer" not in metrics:
-        return []
+        return _own(metrics)
     said = []
     for name, words in PERCENT.items():
         if name in metrics:
@@ -205,6 +269,24 @@ def _pictures(folder: Path) -> list[Path]:
 # ------------------------------------------------------------ the page
 
 
+def _unknown_words(run: Run) -> list[str]:
+    """Words of a run's texts that its CLIP was never shown."""
+    known = words_of(str(run.setting("clip.name")))
+    if not known or not run.target or run.setting("edit.examples"):
+        return []
+    return unknown_words(f"{run.setting('edit.source')} {run.target}", known)
+
+
+def verdict_of(folder: Path) -> str:
+    """What a run's numbers and words mean together; empty where there is nothing to say."""
+    run, metrics = Run(folder), read_json(folder / "metrics.json")
+    if not (folder / "config.yaml").is_file() or not metrics:
+        return verdict(metrics)
+    gamma = run.setting("gamma")
+    whole = not isinstance(gamma, int | float) or gamma >= 1
+    return verdict(metrics, _unknown_words(run), whole, str(run.setting("clip.name")))
+
+
 def _edits(status: Mapping[str, Any]) -> list[str]:
     """The edits that a run applied, a line each."""
     return [described(card) for card in status.get("edits", [])]
@@ -226,7 +308,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         subtitle=subtitle,
         command=command_of(folder),
         edits=_edits(status),
-        verdict=verdict(metrics),
+        verdict=verdict_of(folder),
         pictures=[picture_of(path) for path in _pictures(folder / "samples")],
         headline=headline(metrics),
         rows=metric_rows(metrics),
@@ -248,6 +330,6 @@ def finish_report(record: Record) -> Path:
     title = cfg.name or method_of(cfg).title(cfg)
     page = write_report(folder, title, f"dclip · seed {cfg.seed} · {folder.name}")
     metrics = read_json(folder / "metrics.json")
-    lines = [text_table(metrics), verdict(metrics), f"report: {page}"]
+    lines = [text_table(metrics), verdict_of(folder), f"report: {page}"]
     log.info("%s", "\n".join(filter(None, lines)))
     return page

@@ -23,9 +23,10 @@ from dclip.config import (
     option_name,
     planned,
 )
+from dclip.config.edit import REGIONS
 from dclip.config.task import EditTask, ReconstructTask
 from dclip.data.domains import truth_of
-from dclip.data.folders import check_pictures
+from dclip.data.folders import check_masks, check_pictures
 from dclip.data.missing import check_data
 from dclip.edits import weights
 from dclip.edits.header import read_edit_header
@@ -79,6 +80,7 @@ def check(cfg: Config) -> None:
     _check_examples(cfg)
     _check_images(cfg)
     _check_true_region(cfg)
+    _check_masks(cfg)
     if isinstance(cfg.task, SampleTask):
         method_of(cfg).check(cfg)
     else:
@@ -210,13 +212,22 @@ def _check_true_region(cfg: Config) -> None:
     )
 
 
-def _check_input(cfg: Config) -> None:
-    """``input`` and ``metric.region`` must exist, and the task must take the input."""
+def _check_masks(cfg: Config) -> None:
+    """What says where an edit may act must be grey pictures."""
+    if cfg.edit.region not in (None, *REGIONS):
+        check_masks(Path(str(cfg.edit.region)), "edit.region")
     region = cfg.metric.region
+    if region is None:
+        return
     need(
-        region is None or Path(region).exists(),
+        Path(region).exists(),
         f"metric.region={region} does not exist; give a picture, or a folder of pictures",
     )
+    check_masks(Path(region), "metric.region")
+
+
+def _check_input(cfg: Config) -> None:
+    """``input`` must exist, and the task must take it."""
     task = cfg.task
     _check_paste(cfg)
     if cfg.input is None:

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS, Config, Dataset
 from dclip.data.domains import networks_of
-from dclip.errors import LONGEST_PATH, DclipError, one_line
+from dclip.errors import LONGEST_PATH, DclipError, choose, one_line
 from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -104,4 +104,9 @@ def _explain_value(error: ValueError, overrides: Sequence[str]) -> str:
         if word.split("=")[-1] in ("null", "") and group in groups():
             options = ", ".join(choices(group))
             return f"{group}: nothing is not a choice; choose from {options}"
+    if "Config group override must be a string" in str(error):
+        for word in overrides:
+            group, _, name = word.partition("=")
+            if group in groups() and name not in choices(group):
+                return f"{word} does not exist{choose(name, choices(group))}"
     return f"{' '.join(overrides)}: {one_line(error, None)}; settings read name=value"

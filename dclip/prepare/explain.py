@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -15,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS
-from dclip.errors import one_line
+from dclip.errors import nearest, one_line
 from dclip.prepare.kinds import explain_kind
+from dclip.prepare.values import explain_value
 
 # Choices that are gone: a pattern of the whole setting, and what to type instead.
 GONE = {
@@ -64,7 +64,8 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     cause = one_line(error.__cause__ or "", None)
     value = re.search(r"Error merging override (\S+)", text)
     if value is not None and cause:
-        return f"{_word(value[1], words)}: {cause.split(' full_key')[0]}"
+        word = _word(value[1], words)
+        return explain_value(word, cause, _default(word.partition("=")[0]))
     several = re.search(r"Ambiguous value for argument '(\S+?)=(\S+)'", text)
     if several is not None:
         return (
@@ -85,6 +86,11 @@ def _word(start: str, words: Sequence[str]) -> str:
         if word.startswith(start):
             return word
     return start
+
+
+def _default(setting: str) -> object:
+    """What a setting is where nobody sets it; None where that cannot be told."""
+    return OmegaConf.select(_composed(setting, ()), setting, throw_on_missing=False)
 
 
 def _explain_option(group: str, name: str) -> str:
@@ -151,7 +157,7 @@ def _deepest(node: DictConfig, path: str) -> tuple[str, list[str]]:
 
 
 def _did_you_mean(name: str, names: Sequence[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(name, names, 1)
+    close = nearest(name, names)
     if close:
-        return f"; did you mean {prefix}{close[0]}?"
+        return f"; did you mean {prefix}{close}?"
     return "."

@@ -6,11 +6,11 @@ was one (``Kind.kind_key``).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from dclip.config import OPTIONS
 from dclip.config.options import Kind
+from dclip.errors import nearest
 
 # Those that may still be typed, and their group.
 CHOICES = {"method.objective": "method"}
@@ -44,8 +44,8 @@ def explain_kind(setting: str, words: Sequence[str]) -> str | None:
     name = typed[-1].partition("=")[2]
     if name in names:
         return f"there is no setting {setting}; choose {group}={name}"
-    close = difflib.get_close_matches(name, names, 1)
-    hint = f"; did you mean {close[0]}?" if close else "."
+    close = nearest(name, names)
+    hint = f"; did you mean {close}?" if close else "."
     return f"{setting}={name} does not exist{hint} Choose {group}= from: {', '.join(names)}"
 
 

@@ -32,6 +32,7 @@ from dclip.record.machine import environment
 from dclip.record.online import card_of, finish_wandb, start_wandb
 from dclip.record.processes import alive, this_process
 from dclip.runtime import parallel
+from dclip.runtime.signals import stop_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -308,8 +309,9 @@ def _begin(record: Record) -> None:
 def _fail(record: Record, error: BaseException) -> None:
     """Write that the run failed or was stopped, and why."""
     _free(record)
-    state = "stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-    reason = f"{type(error).__name__}: {error}"
+    state, reason = "failed", f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        state, reason = "stopped", stop_reason(error)
     record.status(state, reason=reason)
     log.debug("%s: %s", state, reason)
 

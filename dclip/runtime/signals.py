@@ -49,6 +49,18 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def stop_reason(error: BaseException) -> str:
+    """Why a command stopped, in words: Lightning turns Ctrl-C and SIGTERM into an exit of its own."""
+    if received():
+        return "stopped by SIGTERM"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return "stopped by Ctrl-C"
+        cause = cause.__context__
+    return f"{type(error).__name__}: {error}"
+
+
 def stop_code() -> int:
     """The exit code of a command that was stopped: by SIGTERM, or else by Ctrl-C.
 

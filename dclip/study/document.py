@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, nearest
 from dclip.prepare.paths import CONF
 from dclip.prepare.quoting import expanded
 
@@ -30,8 +29,8 @@ def read_document(name: str) -> tuple[Path, dict[str, Any]]:
     if name.endswith(".yaml"):
         path = Path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, studies(), 1)
-        hint = f"; did you mean {close[0]}?" if close else "."
+        close = nearest(name, studies())
+        hint = f"; did you mean {close}?" if close else "."
         raise DclipError(
             f"study={name} does not exist{hint} Choose from {', '.join(studies())}, "
             "or give a file of your own"

@@ -16,7 +16,7 @@ from dclip.config import Config, Guided
 from dclip.data.cifar10 import CIFAR10
 from dclip.data.domain import Grammar
 from dclip.data.domains import domain_of
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose
 
 NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
 
@@ -90,7 +90,7 @@ def _named_set(name: str, target: str, source: str, grammar: Grammar) -> Sequenc
     ):  # without the classes that the target names: "red truck" does not compete with "truck"
         return [word for word in CIFAR10 if not _names(word, target)]
     raise DclipError(
-        f"guidance.distractors={name} is no set of texts; choose {', '.join(NAMED)}, "
+        f"guidance.distractors={name} is no set of texts{choose(name, list(NAMED))}, "
         "or give texts: guidance.distractors='[a cat,a dog]'"
     )
 

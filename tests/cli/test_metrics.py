@@ -376,6 +376,18 @@ def test_without_truth_or_mask_their_metrics_are_absent_only_where_asked_for(fol
     assert not (tmp_path / "b" / "error_map.png").exists()
 
 
+def test_a_coloured_mask_is_named_and_the_rest_is_scored(folders, tmp_path):
+    import shutil
+
+    shutil.copytree(folders / "mask", tmp_path / "mask")
+    first = sorted((tmp_path / "mask").iterdir())[0]
+    Image.new("RGB", (64, 64), (200, 0, 0)).save(first)
+    words = ("--mask", str(tmp_path / "mask"), "--metrics", "background_psnr")
+    code, content, rows = scored(folders, tmp_path / "out", *words)
+    assert code == 1 and len(rows["image"]) == COUNT - 1
+    assert f"{first} is coloured" in "\n".join(content["left_out"])
+
+
 def test_a_pair_without_its_truth_is_said_and_the_rest_is_scored(folders, tmp_path):
     import shutil
 

@@ -16,7 +16,7 @@ from dclip.errors import DclipError
 from dclip.files import read_json, write_json
 from dclip.record.identity import config_hash
 from dclip.runtime import signals
-from helpers.runs import ROOT, command_here, words
+from helpers.runs import ROOT, command_here, configure, words
 
 SWEEP = ["-m", "sampler.t0=300,400,450", "logger=csv"]
 
@@ -137,7 +137,33 @@ def test_sigterm_while_training_is_told_as_ctrl_c_is(tiny, tmp_path):
     assert "stopped; repeat the command with resume=true to continue" in err
     assert "sampler.t0=400: not begun" in err and "not begun" in out
     (status,) = [read_json(path) for path in tmp_path.glob("finetune*/*/status.json")]
-    assert status["status"] == "stopped"
+    assert (status["status"], status["reason"]) == ("stopped", "stopped by SIGTERM")
+
+
+def lightnings_exit():
+    """How Lightning leaves a training that was interrupted."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize(
+    ("stop", "said"),
+    [
+        (lightnings_exit, "stopped by Ctrl-C"),
+        (lambda: sys.exit("no licence"), "SystemExit: no licence"),
+    ],
+)
+def test_why_a_run_was_stopped_is_said_in_words(tiny, tmp_path, stop, said):
+    from dclip.record.record import recording
+
+    signals._received.clear()
+    cfg = configure(*words(tiny, output=tmp_path))
+    with pytest.raises(SystemExit), recording(cfg) as record:
+        stop()
+    status = read_json(record.folder / "status.json")
+    assert (status["status"], status["reason"]) == ("stopped", said)
 
 
 def test_sigterm_comes_once_and_leaves_the_handler_as_it_was():

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 
 from dclip.data.masks import read_masks
+from dclip.data.pictures import mask_trouble
 from dclip.errors import DclipError
+from helpers.runs import configure
 
 
 def half(value, path, size=64):
@@ -31,3 +33,42 @@ def test_every_image_has_the_mask_of_its_name_and_variants_share_it(tmp_path):
     assert torch.allclose(masks[:, 0, 9, 3], torch.tensor([0.2, 0.2, 1.0]))
     with pytest.raises(DclipError, match=r"metric.region=.* has no mask for the image c;"):
         read_masks(str(tmp_path / "masks"), ("a", "c"), 32, "metric.region")
+
+
+def coloured(path, size=32):
+    path.parent.mkdir(exist_ok=True)
+    pixels = np.zeros((size, size, 3), np.uint8)
+    pixels[: size // 2, :, 0] = 200
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("setting", ["edit.region", "metric.region"])
+@pytest.mark.parametrize(
+    ("name", "said"), [("coloured.png", "is coloured"), ("broken.png", "cannot be read")]
+)
+def test_what_is_no_mask_is_refused_before_anything_is_built(tmp_path, setting, name, said):
+    coloured(tmp_path / "coloured.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DclipError) as caught:
+        configure(f"{setting}={tmp_path / name}", f"output={tmp_path / 'out'}")
+    message = str(caught.value)
+    assert message.startswith(f"{setting}={tmp_path / name} {said}") and "\n" not in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_masks_is_refused_for_one_of_them(tmp_path):
+    half(255, tmp_path / "masks" / "a.png")
+    configure(f"metric.region={tmp_path / 'masks'}")
+    coloured(tmp_path / "masks" / "b.png")
+    with pytest.raises(DclipError, match=r"metric.region=.*masks: .*b\.png is coloured \(50 %"):
+        configure(f"metric.region={tmp_path / 'masks'}")
+
+
+def test_a_grey_jpeg_and_a_picture_with_few_tinted_pixels_are_masks(tmp_path):
+    half(180, tmp_path / "grey.png")
+    Image.open(tmp_path / "grey.png").convert("RGB").save(tmp_path / "grey.jpg", quality=60)
+    assert mask_trouble(tmp_path / "grey.jpg") == ""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[0, :5] = (90, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "tinted.png")
+    assert mask_trouble(tmp_path / "tinted.png") == ""

@@ -33,6 +33,15 @@ def test_what_is_said_first_is_how_near_the_truth_an_edit_comes():
     assert headline({"judge_success": 1.0}) == []  # nothing is known of the truth
 
 
+def test_where_no_truth_is_known_it_is_what_others_see_and_how_much_was_changed():
+    own = {"s_dir": 0.4, "s_dir_heldout": 0.312, "changed_pixels": 0.083, "background_psnr": 41.26}
+    said = headline({**own, "id_absent": "none"})
+    assert [number.value for number in said] == ["0.31", "8%", "41.3 dB"]
+    assert "only scores" in said[0].words and "pixels changed" in said[1].words
+    assert [number.value for number in headline({"p_target_heldout": 0.5})] == ["50%"]
+    assert headline({"s_dir_heldout_absent": "no held-out CLIP"}) == []
+
+
 def test_the_console_shows_the_same_in_the_same_order():
     lines = text_table(METRICS).splitlines()
     assert [line.split()[0] for line in lines] == [row.name for row in metric_rows(METRICS)]

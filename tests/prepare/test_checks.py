@@ -57,7 +57,7 @@ REFUSALS = [
     (["trainer.devices=0"], "trainer.devices=0"),
     (["trainer.batch=0"], "trainer.batch=0"),
     (["trainer.threads=-1"], "trainer.threads=-1"),
-    (["trainer.accelerator=tpu"], "choose auto, cpu, gpu, cuda or mps"),
+    (["trainer.accelerator=tpu"], "did you mean gpu? Choose auto, cpu, gpu, cuda, mps"),
     (["trainer.precision=16"], "trainer.precision"),
     (["logger.wandb=perhaps"], "logger.wandb"),
     (["gamma=3.5"], "gamma=3.5"),

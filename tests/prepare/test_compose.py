@@ -49,12 +49,36 @@ def test_nothing_is_not_a_choice(word):
         ("gama=0.5", ["did you mean gamma?", "seed"]),
         ("guidence=none", ["did you mean guidance?"]),
         ("dataset.only_aplicable=true", ["did you mean dataset.only_applicable?"]),
+        ("edit.region=Auto", ["edit.region=Auto is no picture; did you mean auto?", "quantile"]),
+        ("loss.templates=Imagenet79", ["did you mean imagenet79? Choose none, a, imagenet79"]),
+        ("sampler.grid=Uniform", ["sampler.grid=Uniform does not exist; did you mean uniform?"]),
+        ("dataset=7", ["dataset=7 does not exist; choose", "toonfaces"]),
     ],
 )
 def test_a_typo_is_answered_with_the_choices(word, expected):
     message = refusal(word)
     for part in expected:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("gamma=lots", "gamma=lots is not a number; give one, such as gamma=1.0"),
+        ("gamma=null", "gamma=null: nothing is not a value here; leave gamma out for its default"),
+        ("seed=1.5", "seed=1.5 is not a whole number; give one, such as seed=0"),
+        ("trainer.batch=big", "trainer.batch=big is not a whole number"),
+        ("plan=maybe", "plan=maybe is neither true nor false; give one, such as plan=false"),
+        ("degrees=1", "degrees=1 is not a list; write degrees=[1]"),
+        ("degrees=[1,b]", "degrees=[1,b] (b in it) is not a number"),
+        ("sampler.grid=[a]", "sampler.grid=[a] is not one of its choices; give one, such as"),
+        ("method.lora=4", "method.lora is a group of settings; set one of method.lora.rank"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_our_words(word, said):
+    message = refusal(word)
+    assert said in message
+    assert not any(hydras in message for hydras in ("Value '", "Optional", "ListConfig", "Float"))
 
 
 @pytest.mark.parametrize(

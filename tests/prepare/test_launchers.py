@@ -136,7 +136,7 @@ def test_ray_gives_the_same_numbers(basic, tiny, tmp_path):
         ),
         (
             ["hydra/launcher=joblib", "hydra.launcher.n_jobs=two"],
-            "hydra.launcher.n_jobs=two: Value 'two'",
+            "hydra.launcher.n_jobs=two is not a whole number",
         ),
         (
             ["hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=x"],
