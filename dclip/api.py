@@ -19,7 +19,7 @@ Examples:
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,19 +28,28 @@ import torch
 from torch import Tensor
 
 from dclip.config import OPTIONS, Config, Encode, FinalStep, Grid, Metrics, Mix, SampleTask
+from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import domain_named
 from dclip.data.folders import find_images
 from dclip.data.images import exact, read_files, save_png
 from dclip.data.pictures import decode
+from dclip.diffusion.mix import regional
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
-from dclip.edits.edit import keep
+from dclip.edits.edit import Mixture, keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edits_of
-from dclip.edits.region import acting_in, change_of, found_region, where_of
+from dclip.edits.region import (
+    EVERYWHERE,
+    acting_apart,
+    acting_in,
+    change_of,
+    found_region,
+    where_of,
+)
 from dclip.edits.saved import described, read_edit
 from dclip.encode.invert import encode_splits, noised
 from dclip.encode.start import start_of
@@ -266,8 +275,9 @@ def edit(
         weights: how several edits are weighted, as in ``mix.weights``.
         soup: merge several into one network, as ``mix.soup`` does.
         output: where edits are looked for by their names.
-        region: where they may act: "auto", "quantile" or "none" (everywhere); None: as the first
-            was learned with. Outside, images stay as they are, bit for bit.
+        region: where they may act: "auto", "quantile" or "none" (everywhere); None: each as it was
+            learned with, a soup as the first of its edits. Outside, images stay as they are, bit for
+            bit.
 
     Raises:
         DclipError: no such edit, images of another size, an edit belongs to another base checkpoint,
@@ -284,22 +294,47 @@ def edit(
         log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps
     check_size(model, images)
-    options, where = saved[0].sampler, where_of(saved[0].header["edit"], region)
+    options = saved[0].sampler
+    regions = [where_of(one.header["edit"], region) for one in saved]
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
     latents = _encode(model, images, options, seed)
 
     def made(eps_fn: EpsFn) -> Tensor:
         return _generate(model, eps_fn, latents, options, None, seed)
 
-    edited = made(joined.denoiser(gamma))
+    source = images.to(model.device)
+    if isinstance(joined, Mixture) and any(regions):
+        return _apart(joined, regions, source, made, gamma)
+    edited, where = made(joined.denoiser(gamma)), regions[0]
     if where is None:
         return edited
     plain, whole = made(model.predict), edited
     if gamma != 1:
         whole = made(joined.denoiser(1.0))
-    source = images.to(edited.device)
     found = found_region(where, change_of(where, source, whole, plain))
     return acting_in(where, found, source, edited, plain)
+
+
+def _apart(
+    mixture: Mixture,
+    options: Sequence[EditOptions | None],
+    source: Tensor,
+    made: Callable[[EpsFn], Tensor],
+    gamma: float,
+) -> Tensor:
+    """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs)."""
+    plain, own, regions = made(mixture.original.predict), [], []
+    for edit, where in zip(mixture.edits, options, strict=True):
+        own.append(where or EVERYWHERE)
+        region = torch.ones_like(plain[:, :1])
+        if where is not None:
+            change = change_of(where, source, made(edit.denoiser(1.0)), plain)
+            region = found_region(where, change)
+        regions.append(region)
+    hard = [(region > 0).float() for region in regions]
+    eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
+    mixed = made(regional(mixture.original.predict, eps_fns, mixture.weights, hard, [gamma]))
+    return acting_apart(own, regions, source, mixed, plain)
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,16 @@ from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import choose, need
 
 REGIONS = ("auto", "quantile", "truth", "none")
+
+
+REGION_SETTINGS = (
+    "region",
+    "region_low",
+    "region_high",
+    "region_feather",
+    "region_follow",
+    "region_gain",
+)
 
 
 def adapters_of(value: Any) -> list[str]:
@@ -51,11 +61,31 @@ class Edit:
         0  # pixels over which a change follows the picture's colours; 0: it does not
     )
     region_gain: float = 1.0  # of the change within the region
+    # of several edits that are mixed: one region for each, in their order, such as [auto,none] or
+    # [{region: auto, region_low: 0.2}, auto]; null: each as it was learned with
+    regions: Any = None
 
     @property
     def adapters(self) -> list[str]:
         """The edits to apply."""
         return adapters_of(self.adapter)
+
+    @property
+    def each(self) -> list[Edit]:
+        """The settings of every edit's own region; empty where all have one region."""
+        if self.regions is None:
+            return []
+        chosen = []
+        for place, own in enumerate(self.regions):
+            settings = dict(own) if isinstance(own, dict) else {"region": own}
+            unknown = [key for key in settings if key not in REGION_SETTINGS]
+            need(
+                not unknown,
+                f"edit.regions[{place}] has {', '.join(map(str, unknown))}; "
+                f"choose {', '.join(REGION_SETTINGS)}",
+            )
+            chosen.append(replace(self, regions=None, **settings))
+        return chosen
 
     def __post_init__(self) -> None:
         adapters_of(self.adapter)
@@ -66,6 +96,7 @@ class Edit:
                 f"edit.{key}={path} does not exist; give an image or a folder of images",
             )
         self._check_region()
+        self._check_regions()
         need(
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
@@ -84,6 +115,25 @@ class Edit:
             self.source != self.target,
             f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
         )
+
+    def _check_regions(self) -> None:
+        need(
+            self.regions is None or isinstance(self.regions, list),
+            f"edit.regions={self.regions} must be a list with a region for each edit, "
+            "such as [auto,none]",
+        )
+        count = len(self.adapters)
+        need(
+            self.regions is None or count == len(self.regions),
+            f"edit.regions has {len(self.regions or ())} regions for {count} edits; "
+            "give one an edit, in their order",
+        )
+        for own in self.each:
+            need(
+                own.region in (None, "none", "auto", "quantile"),
+                f"edit.regions has {own.region}; of several edits each has auto, quantile or none, "
+                "and all of them may share edit.region=truth or FILE",
+            )
 
     def _check_region(self) -> None:
         region, low, high = self.region, self.region_low, self.region_high

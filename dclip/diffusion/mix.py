@@ -62,6 +62,42 @@ def degrees(original: EpsFn, tuned: EpsFn, gammas: Sequence[float]) -> EpsFn:
     return eps_fn
 
 
+def regional(
+    original: EpsFn,
+    eps_fns: Sequence[EpsFn],
+    weights: Weights,
+    regions: Sequence[Tensor],
+    gammas: Sequence[float],
+) -> EpsFn:
+    """Several edits, each in its own region: eps = eps_0 + gamma sum_i w_i(t) m_i (eps_i - eps_0).
+
+    Where regions overlap, that is Eq. 16 of DiffusionCLIP; elsewhere one edit acts, or none.
+
+    Args:
+        weights: w(t), one weight an edit.
+        regions: m, one [N,1,H,W] an edit, in [0, 1].
+        gammas: x holds a row an image for each of them, next to each other.
+    """
+
+    def eps_fn(x: Tensor, t: Tensor) -> Prediction:
+        gamma = torch.tensor(gammas, dtype=x.dtype, device=x.device)
+        gamma = gamma.repeat(len(x) // len(gammas)).view(-1, 1, 1, 1)
+        rest, terms = torch.ones_like(gamma), []
+        for weight, fn, region in zip(weights(int(t[0])), eps_fns, regions, strict=True):
+            share = weight * gamma * region.to(x).repeat_interleave(len(gammas), 0)
+            rest = rest - share
+            if bool((share != 0).any()):
+                terms.append(_shared(fn(x, t), share))
+        return reduce(add, terms, _shared(original(x, t), rest))
+
+    return eps_fn
+
+
+def _shared(prediction: Prediction, share: Tensor) -> Prediction:
+    """A prediction in which each pixel has its own weight."""
+    return prediction.map(lambda part: share * part)
+
+
 def _spread(prediction: Prediction, rows: Tensor, weights: Tensor) -> Prediction:
     """A weighted prediction for some rows as one for all, 0 in the others."""
     scale = weights[rows].view(-1, 1, 1, 1)

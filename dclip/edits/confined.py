@@ -10,14 +10,45 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config
+from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import true_images, truth_of
+from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
-from dclip.edits.edit import Edit
-from dclip.edits.region import acting_in, change_of, drawn_region, found_region, true_region
+from dclip.edits.edit import Edit, Mixture
+from dclip.edits.region import (
+    acting_apart,
+    acting_in,
+    change_of,
+    drawn_region,
+    found_region,
+    true_region,
+    union,
+)
 from dclip.encode.encoded import Encoded
+from dclip.encode.generate import generate
 from dclip.errors import DclipError
 from dclip.models.unet import DiffusionModel
 from dclip.run import Run
+
+FEW = 8  # images whose pictures are kept, so that another region of them costs nothing
+
+
+class KeptPictures:
+    """What was made of the images that were edited last, where they are few: a page asks again."""
+
+    def __init__(self) -> None:
+        self._start: tuple[object, Tensor] | None = None
+        self._made: dict[object, Tensor] = {}
+
+    def of(self, run: Run, start: Encoded) -> dict[object, Tensor]:
+        """What is kept of these images, to be added to; empty for others than those before."""
+        key = (start.ids, run.cfg.seed, run.cfg.sampler)
+        if len(start) > FEW:
+            return {}
+        known = self._start
+        if known is None or known[0] != key or not torch.equal(known[1], start.latents):
+            self._start, self._made = (key, start.latents), {}
+        return self._made
 
 
 class Confined(Edit):
@@ -29,6 +60,7 @@ class Confined(Edit):
     def __init__(self, edit: Edit) -> None:
         self.edit, self.parts = edit, edit.parts
         self._found: tuple[tuple[str, ...], Tensor] | None = None
+        self._kept = KeptPictures()
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own, which acts everywhere."""
@@ -44,13 +76,23 @@ class Confined(Edit):
         """Edited images [N,K,3,H,W]. The region is that of the whole edit, whatever the degree."""
         if start.images is None:
             return self.edit.strip(run, start, gammas)
-        asked = [0.0, 1.0, *(gamma for gamma in gammas if gamma not in (0.0, 1.0))]
-        pictures = dict(zip(asked, self.edit.strip(run, start, asked).unbind(1), strict=True))
+        pictures = self._pictures(run, start, gammas)
         options, source, plain = run.cfg.edit, start.images.pixels, pictures[0.0]
-        region = region_of(run, start, change_of(options, source, pictures[1.0], plain))
+        region = region_of(run, options, start, change_of(options, source, pictures[1.0], plain))
         self._found = start.ids, region
         edited = [acting_in(options, region, source, pictures[gamma], plain) for gamma in gammas]
         return torch.stack(edited, 1)
+
+    def _pictures(
+        self, run: Run, start: Encoded, gammas: Sequence[float]
+    ) -> Mapping[object, Tensor]:
+        """The edit's own pictures [N,3,H,W] at these degrees, at 0 and at 1."""
+        made = self._kept.of(run, start)
+        asked = [gamma for gamma in dict.fromkeys([0.0, 1.0, *gammas]) if gamma not in made]
+        if asked:
+            strip = self.edit.strip(run, start, asked).unbind(1)
+            made.update(zip(asked, strip, strict=True))
+        return made
 
     def region(self, start: Encoded) -> Tensor | None:
         """The region [N,1,H,W] in which these images were edited last; None if they were not."""
@@ -67,16 +109,96 @@ class Confined(Edit):
         self.edit.add_to(merged, weight)
 
 
-def region_of(run: Run, start: Encoded, change: Tensor) -> Tensor:
+class ConfinedMixture(Edit):
+    """Several edits that are mixed, each in its own region; the rest of an image stays.
+
+    An edit's region is found from the change that it makes alone. In its region, only its denoiser
+    acts beside the original one; where regions overlap, those that meet there are mixed as usual.
+
+    Args:
+        mixture: the edits and their weights.
+        options: where each of them may act.
+    """
+
+    def __init__(self, mixture: Mixture, options: Sequence[EditOptions]) -> None:
+        self.mixture, self.options, self.parts = mixture, options, mixture.parts
+        self._found: tuple[tuple[str, ...], Tensor] | None = None
+        self._kept = KeptPictures()
+
+    def denoiser(self, gamma: float) -> EpsFn:
+        """The mixture's own, which acts everywhere."""
+        return self.mixture.denoiser(gamma)
+
+    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
+        """Edited images [N,3,H,W]."""
+        if start.images is None:
+            return self.mixture.apply(run, start, gamma)
+        return self.strip(run, start, [gamma])[:, 0]
+
+    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+        """Edited images [N,K,3,H,W]. The regions are those of whole edits, whatever the degree."""
+        if start.images is None:
+            return self.mixture.strip(run, start, gammas)
+        made = self._kept.of(run, start)
+        original = self.mixture.original
+        if original not in made:
+            made[original] = generate(run, original.predict, start, "without the edits")
+        plain, regions = made[original], []
+        for edit, options in zip(self.mixture.edits, self.options, strict=True):
+            if edit not in made and options.region not in (None, "none"):
+                made[edit] = edit.apply(run, start, 1.0)
+            regions.append(_region_alone(run, options, start, made.get(edit), plain))
+        self._found = start.ids, union(regions)
+        mixed = self._mixed(run, start, regions, gammas).unbind(1)
+        source = start.images.pixels
+        edited = [acting_apart(self.options, regions, source, one, plain) for one in mixed]
+        return torch.stack(edited, 1)
+
+    def _mixed(
+        self, run: Run, start: Encoded, regions: Sequence[Tensor], gammas: Sequence[float]
+    ) -> Tensor:
+        """The mixture [N,K,3,H,W] before it is put into the source."""
+        places = {name: place for place, name in enumerate(start.ids)}
+        mixture = self.mixture
+        eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
+
+        def of_batch(ids: Sequence[str]) -> EpsFn:
+            rows = [places[name] for name in ids]
+            hard = [(region[rows] > 0).float() for region in regions]
+            original = mixture.original.predict
+            return regional(original, eps_fns, mixture.weights, hard, gammas)
+
+        eps_fn, copies = mixture.denoiser(1.0), len(gammas)
+        mixed = generate(run, eps_fn, start, "mixing", self.parts, copies, of_batch)
+        return mixed.reshape(len(start), len(gammas), *mixed.shape[-3:])
+
+    def region(self, start: Encoded) -> Tensor | None:
+        """Where any of the edits acted, [N,1,H,W]; None if these images were not edited last."""
+        if self._found is None or self._found[0][: len(start)] != start.ids:
+            return None
+        return self._found[1][: len(start)]
+
+
+def _region_alone(
+    run: Run, options: EditOptions, start: Encoded, alone: Tensor | None, plain: Tensor
+) -> Tensor:
+    """The region of one of several edits, from the picture that it makes alone."""
+    if alone is None or options.region in (None, "none"):
+        return torch.ones_like(plain[:, :1])
+    return region_of(run, options, start, change_of(options, start.sources.pixels, alone, plain))
+
+
+def region_of(run: Run, options: EditOptions, start: Encoded, change: Tensor) -> Tensor:
     """Where an edit may act, as ``edit.region`` says: [N,1,H,W] in [0, 1].
 
     Args:
+        options: its region.
         change: of the whole edit (gamma = 1), [N,3,H,W].
 
     Raises:
         DclipError: ``edit.region`` is the truth, and that is not known, or no picture.
     """
-    options, source = run.cfg.edit, start.sources
+    source = start.sources
     if options.region in ("auto", "quantile"):
         return found_region(options, change)
     if options.region == "truth":
@@ -91,7 +213,12 @@ def region_of(run: Run, start: Encoded, change: Tensor) -> Tensor:
 
 
 def confined(cfg: Config, edit: Edit) -> Edit:
-    """The edit, in its region where ``edit.region`` names one."""
+    """The edit, in its region where there is one: ``edit.region``, or ``edit.regions`` of a mixture.
+
+    A soup is one network with one change, so it has one region.
+    """
+    if cfg.edit.each and isinstance(edit, Mixture):
+        return ConfinedMixture(edit, cfg.edit.each)
     if cfg.edit.region in (None, "none"):
         return edit
     return Confined(edit)

@@ -229,16 +229,23 @@ class DenoiserEdit(Edit):
         """Several degrees in one pass."""
         shares = [self._share(gamma) for gamma in gammas]
         eps_fn = degrees(self.original.predict, self.tuned, shares)
-        return generate(run, eps_fn, start, "degrees of change", self.parts, copies=len(gammas))
+        count = len(gammas)
+        made = generate(run, eps_fn, start, "degrees of change", self.parts, copies=count)
+        return made.reshape(len(start), count, *made.shape[-3:])
 
     def _share(self, gamma: float) -> float:
         return gamma / self.reached if self.reached else 0.0
 
 
 class Mixture(DenoiserEdit):
-    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 15-16)."""
+    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 15-16).
+
+    Attributes:
+        edits, weights: those that are mixed, and t -> one weight an edit.
+    """
 
     def __init__(self, original: DiffusionModel, edits: Sequence[Edit], weights: Weights) -> None:
+        self.edits, self.weights = list(edits), weights
         tuned = mix([edit.denoiser(1.0) for edit in edits], weights)
         parts = [part for edit in edits for part in edit.parts]
         super().__init__(original, tuned, parts)

@@ -8,13 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dclip.config.edit import Edit
+from dclip.config.edit import REGION_SETTINGS, Edit
 from dclip.diffusion.options import written_settings
 from dclip.errors import DclipError
 from dclip.models.header import is_ours, read_header, t0_from_name
 
 # settings of the region, with the values that several edits get which differ
-REGION = {field.name: field.default for field in fields(Edit) if field.name.startswith("region")}
+REGION = {field.name: field.default for field in fields(Edit) if field.name in REGION_SETTINGS}
 REGION["region"] = "auto"
 
 # settings of every sampler that belong to an edit, whatever sampler applies it
@@ -97,7 +97,28 @@ def adopted(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict
         "target": joined([header["edit"]["target"] for header in headers]),
     }
     settings |= {f"edit.{k}": v for k, v in texts.items() if not told & {"edit", f"edit.{k}"}}
-    return settings | _region([header["edit"] for header in headers], told)
+    edits = [header["edit"] for header in headers]
+    return settings | _region(edits, told) | _regions(edits, told)
+
+
+def _regions(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
+    """Of several edits, the region of each: as it was learned with, where nothing else was told."""
+    if len(edits) == 1 or told & {"edit.region", "edit.regions"}:
+        return {}
+    own = [_own_region(edit, told) for edit in edits]
+    if all(region["region"] == "none" for region in own):
+        return {}
+    return {"edit.regions": own}
+
+
+def _own_region(edit: dict[str, Any], told: set[str]) -> dict[str, Any]:
+    """An edit's region; one that was given as a picture was for its own images only."""
+    region = edit.get("region")
+    own: dict[str, Any] = {"region": region if region in ("auto", "quantile") else "none"}
+    for key, default in REGION.items():
+        if key != "region" and f"edit.{key}" not in told:
+            own[key] = edit.get(key, default)
+    return own
 
 
 def _region(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ values. ``truth``: where the true picture differs, on ToonFaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from dclip.data.images import read_files
 from dclip.edits.header import REGION
 from dclip.errors import DclipError, choose
 
+EVERYWHERE = EditOptions(source="before", target="after", region="none")
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
 SMOOTHING = 1e-3  # added to the colours' variance in a window, images in [-1, 1]
 SHARE = 0.5  # of the largest piece's change that another piece must hold
@@ -176,6 +177,30 @@ def acting_in(
     """Edited images [N,3,H,W] that change in the region only, as the options shape the change."""
     change = change_of(options, source, edited, plain)
     return confine(source, change, region, options.region_gain)
+
+
+def union(regions: Sequence[Tensor]) -> Tensor:
+    """Where any of several regions [N,1,H,W] is."""
+    return torch.stack(list(regions)).amax(0)
+
+
+def acting_apart(
+    options: Sequence[EditOptions],
+    regions: Sequence[Tensor],
+    source: Tensor,
+    edited: Tensor,
+    plain: Tensor,
+) -> Tensor:
+    """Edited images [N,3,H,W] with several edits, each of which shaped its change in its region.
+
+    Where regions overlap, the change is that of all, divided as the regions' values are.
+    """
+    total, changed = torch.stack(list(regions)).sum(0), torch.zeros_like(source)
+    for own, region in zip(options, regions, strict=True):
+        share = torch.where(total > 0, region / total.clamp_min(1e-6), 1.0)
+        change = change_of(own, source, plain + share * (edited - plain), plain)
+        changed = changed + own.region_gain * torch.where(region > 0, change, 0.0)
+    return confine(source, changed, union(regions))
 
 
 def confine(source: Tensor, change: Tensor, region: Tensor, gain: float = 1.0) -> Tensor:

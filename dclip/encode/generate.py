@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -20,15 +20,24 @@ def generate(
     what: str = "generating",
     parts: Sequence[nn.Module] = (),
     copies: int = 1,
+    of_batch: Callable[[Sequence[str]], EpsFn] | None = None,
 ) -> Tensor:
     """Images [N,3,H,W] (or [N,copies,3,H,W]) from latents at t0, in ``sampler.s_gen`` steps.
 
-    ``parts`` are the networks behind ``eps_fn`` besides the original model.
+    ``parts`` are the networks behind ``eps_fn`` besides the original model. ``of_batch`` makes the
+    denoiser of the images of these names, where it is another for every image.
     """
     cfg, model = run.cfg, run.model
     down = pairs_of(cfg.sampler)[1]
     solver = solver_of(cfg.sampler, model.info.variance)
     trajectory = Trajectory(
-        eps_fn, [model, *parts], down, model.schedule, solver, cfg.seed, copies=copies
+        eps_fn,
+        [model, *parts],
+        down,
+        model.schedule,
+        solver,
+        cfg.seed,
+        copies=copies,
+        of_batch=of_batch,
     )
     return run_trajectory(cfg.trainer, trajectory, start.ids, start.latents, what)

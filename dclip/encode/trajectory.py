@@ -24,6 +24,7 @@ class Trajectory(L.LightningModule):
     """Carries images or latents through timestep pairs; ``predict_step`` does one batch.
 
     ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device.
+    ``of_batch`` makes the denoiser of the images of these names, where images differ in theirs.
     With ``copies`` K > 1, every image has K rows next to each other, with the same noise; results
     are [N,K,3,H,W].
     """
@@ -40,8 +41,10 @@ class Trajectory(L.LightningModule):
         seed: int = 0,
         clip_x0: bool = False,
         copies: int = 1,
+        of_batch: Callable[[Sequence[str]], EpsFn] | None = None,
     ) -> None:
         super().__init__()
+        self.of_batch = of_batch
         self.parts = torch.nn.ModuleList(parts)
         self.eps_fn = eps_fn
         self.pairs = list(pairs)
@@ -59,7 +62,8 @@ class Trajectory(L.LightningModule):
 
     def rules(self, ids: Sequence[str]) -> tuple[EpsFn, Solver]:
         """The denoiser and the step rule of one batch; guidance wraps them."""
-        return self.eps_fn, self.solver
+        eps_fn = self.eps_fn if self.of_batch is None else self.of_batch(ids)
+        return eps_fn, self.solver
 
     def observe(self, ids: Sequence[str], step: Step) -> None:
         """Called with every step of every batch."""

@@ -48,6 +48,8 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
         if header["kind"] == "foreign edit":
             _name_texts(node, header, settings)
     for key, value in adopted(headers, settings).items():
+        if key == "edit.regions" and node.mix.soup:
+            continue  # one network has one region
         OmegaConf.update(node, key, value)
     _adopt_sampler(node, common_steps(headers, settings))
 

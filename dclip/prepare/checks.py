@@ -161,6 +161,11 @@ def _check_applied(cfg: Config) -> None:
         )
     weights.weights_of(cfg.mix.weights, count, cfg.sampler.t0)
     if cfg.mix.soup:
+        need(
+            cfg.edit.regions is None,
+            "edit.regions is for edits that are mixed; mix.soup=true makes them one network, whose "
+            "change has one region: set edit.region, or mix.soup=false",
+        )
         weights.constant_weights(cfg.mix.weights, count)
         _check_soup(cfg)
     need(

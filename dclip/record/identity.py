@@ -72,6 +72,7 @@ LATER: dict[str, object] = {
     "edit.region_feather": 1.0,
     "edit.region_follow": 0,
     "edit.region_gain": 1.0,
+    "edit.regions": None,
     "loss.keep": 0.0,
     "loss.outside": 0.0,
     "method.paired": False,

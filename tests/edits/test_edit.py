@@ -340,7 +340,7 @@ def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
     cfg, images, gammas = editing(edits["red"]), named(), [0.0, 0.5, 1.0, 2.0]
     editor = load_edits(cfg, model)
     single = [editor.apply(a_run(cfg, model), start_at(images), gamma) for gamma in gammas]
-    calls = []
+    calls, editor = [], load_edits(cfg, model)  # the first one remembers its pictures
     for part in (model, *editor.parts):
         part.unet.register_forward_hook(lambda _net, args, _out: calls.append(len(args[0])))
     made = editor.strip(a_run(cfg, model), start_at(images), gammas)
@@ -349,6 +349,15 @@ def test_a_strip_holds_every_degree_in_one_pass(model, edits, editing):
     assert (
         calls == [9, 9] * cfg.sampler.s_gen
     )  # the original is not asked for degree 1, nor the edit for degree 0
+
+
+def test_a_strip_of_one_degree_is_a_strip(model, edits, editing):
+    cfg, images = editing(edits["red"], edit__region="none"), named()
+    editor = load_edits(cfg, model)
+    made = editor.strip(a_run(cfg, model), start_at(images), [0.5])
+    assert made.shape == (3, 1, 3, 16, 16)
+    expected = editor.apply(a_run(cfg, model), start_at(images), 0.5)
+    torch.testing.assert_close(made[:, 0], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_strip_of_a_soup_ends_where_the_soup_does(model, edits, editing):

@@ -7,11 +7,14 @@ from PIL import Image
 
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.toonfaces.faces import sample_face
-from dclip.edits.confined import Confined, confined
-from dclip.edits.edit import DenoiserEdit
+from dclip.diffusion.sampler import Prediction
+from dclip.edits.confined import Confined, ConfinedMixture, confined
+from dclip.edits.edit import DenoiserEdit, Mixture
 from dclip.edits.network import NetworkEdit
 from dclip.edits.region import change_map, confine, followed, found_region, main_pieces, soften
+from dclip.edits.weights import weights_of
 from dclip.encode.encoded import Encoded
+from dclip.encode.invert import encode
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.types import Images
@@ -214,7 +217,8 @@ def test_the_true_region_is_where_the_true_picture_differs(tiny, nets):
     pixels = from_uint8(pictures_of(faces))
     images = Images(pixels, ("a", "b", "c"), tuple(faces))
     run = a_run(cfg, None)
-    region = module.region_of(run, Encoded(images.ids, pixels, images), pixels)
+    start = Encoded(images.ids, pixels, images)
+    region = module.region_of(run, cfg.edit, start, pixels)
     truth = module.true_images(images, module.truth_of(cfg))
     differs = (truth - pixels).abs().amax(1, keepdim=True) > 1 / 255
     assert bool((region[differs] == 1).all())
@@ -235,6 +239,12 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
         ({"edit__region_follow": -2}, "edit.region_follow=-2"),
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
+        ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),
+        ({"edit__regions": "[auto,none]"}, "edit.regions has 2 regions for 1 edits"),
+        ({"edit__regions": "[{low: 3}]"}, "edit.regions[0] has low; choose region, region_low"),
+        ({"edit__regions": "[truth]"}, "edit.regions has truth; of several edits each has auto"),
+        ({"edit__regions": "[Auto]"}, "did you mean auto?"),
+        ({"edit__regions": "[auto]", "mix__soup": "true"}, "edit.regions is for edits that are"),
     ],
 )
 def test_what_is_no_region_is_refused_in_one_line(editing, red, settings, said):
@@ -282,7 +292,131 @@ def test_edits_of_different_regions_have_the_usual_one_in_any_order(editing, tin
     two = write_edit(tmp_path / "2", tiny, nets["model16"], "tanned", 0.1, **PLAIN)
     free = write_edit(tmp_path / "3", tiny, nets["model16"], "zombie", 0.1, edit__region="none")
     for pair in (f"[{one},{two}]", f"[{two},{one}]"):
-        edit = editing(pair).edit
+        edit = editing(pair, mix__soup="true").edit
         assert (edit.region, edit.region_low, edit.region_follow) == ("auto", 0.3, 0)
-    assert editing(f"[{one},{one}]").edit.region_follow == 6
-    assert editing(f"[{one},{free}]").edit.region is None
+    assert editing(f"[{one},{one}]", mix__soup="true").edit.region_follow == 6
+    assert editing(f"[{one},{free}]", mix__soup="true").edit.region is None
+
+
+def own_regions(edit):
+    return [(own.region, own.region_low, own.region_follow) for own in edit.each]
+
+
+def test_mixed_edits_have_each_the_region_that_they_were_learned_with(
+    editing, tiny, nets, tmp_path
+):
+    following = {"edit__region_follow": 6, "edit__region_low": 0.1}
+    one = write_edit(tmp_path / "1", tiny, nets["model16"], "red_hair", 0.3, **following)
+    two = write_edit(tmp_path / "2", tiny, nets["model16"], "tanned", 0.1, **PLAIN)
+    free = write_edit(tmp_path / "3", tiny, nets["model16"], "zombie", 0.1, edit__region="none")
+    usual, own = ("auto", 0.3, 0), ("auto", 0.1, 6)
+    assert own_regions(editing(f"[{one},{two}]").edit) == [own, usual]
+    assert own_regions(editing(f"[{free},{one}]").edit)[1] == own
+    assert own_regions(editing(f"[{free},{one}]").edit)[0][0] == "none"
+    told = editing(f"[{one},{two}]", edit__region_low=0.2).edit
+    assert own_regions(told) == [("auto", 0.2, 6), ("auto", 0.2, 0)]
+    typed = editing(f"[{one},{two}]", edit__regions="[none,{region: quantile}]").edit
+    assert [own.region for own in typed.each] == ["none", "quantile"]
+    assert editing(f"[{one},{two}]", edit__region="none").edit.each == []
+    assert editing(f"[{free},{free}]").edit.regions is None
+
+
+# ------------------------------------------------------------------------------- several edits
+
+
+def shifting(model, place, amount):
+    """An edit whose denoiser differs from the model's in one place only, by ``amount``."""
+
+    def eps_fn(x, t):
+        shift = torch.zeros_like(x)
+        shift[..., place, place] = amount
+        return Prediction(shift)
+
+    return DenoiserEdit(model, eps_fn, ())
+
+
+@pytest.fixture
+def still(model, monkeypatch):
+    """A model that predicts no noise, pixel by pixel."""
+    monkeypatch.setattr(model, "predict", lambda x, t: Prediction(torch.zeros_like(x)))
+    return model
+
+
+LEFT, RIGHT, MIDDLE = slice(1, 5), slice(10, 14), slice(3, 12)
+HARD = {"edit__region_feather": 0, "edit__region_gain": 1, "edit__region_follow": 0}
+
+
+def mixed(editing, red, model, places, gamma=2.0, regions="[auto,auto]", **settings):
+    """(source, result, the mixture, a run) of two synthetic edits, mixed half and half."""
+    cfg = editing(f"[{red},{red}]", edit__regions=regions, gamma=gamma, **HARD, **settings)
+    run, start = a_run(cfg, model), start_at(images16(3))
+    edits = [shifting(model, places[0], 0.4), shifting(model, places[1], -0.3)]
+    mixture = confined(cfg, Mixture(model, edits, weights_of(None, 2, cfg.sampler.t0)))
+    assert isinstance(mixture, ConfinedMixture)
+    return start.sources.pixels, mixture.apply(run, start, gamma), mixture, run
+
+
+def test_each_of_two_edits_acts_in_its_own_region_alone(editing, red, still):
+    source, result, mixture, run = mixed(editing, red, still, (LEFT, RIGHT))
+    start = start_at(images16(3))
+    alone = [Confined(edit).apply(run, start, 1.0) for edit in mixture.mixture.edits]
+    outside = torch.ones(16, 16, dtype=torch.bool)
+    outside[LEFT, LEFT] = outside[RIGHT, RIGHT] = False
+    assert torch.equal(result[..., outside], source[..., outside])
+    for place, one in zip((LEFT, RIGHT), alone, strict=True):
+        assert torch.allclose(result[..., place, place], one[..., place, place], atol=1e-5)
+        assert float((one - source)[..., place, place].abs().mean()) > 0.1
+    kept = mixture.region(start)[:, 0] == 0
+    assert bool(kept[:, 7, 7].all()) and not bool(kept[:, ~outside].any())
+
+
+def test_where_regions_overlap_the_edits_are_mixed_as_usual(editing, red, still):
+    source, result, mixture, run = mixed(editing, red, still, (LEFT, MIDDLE))
+    plain, usual = mixture.mixture.strip(run, start_at(images16(3)), [0.0, 2.0]).unbind(1)
+    both = slice(3, 5)
+    right = (source + usual - plain).clamp(-1, 1)[..., both, both]
+    assert torch.allclose(result[..., both, both], right, atol=1e-5)
+    assert torch.equal(result[..., 13:], source[..., 13:])
+
+
+def test_an_edit_without_a_region_acts_everywhere_beside_one_that_has(editing, red, still):
+    _, result, _, _ = mixed(editing, red, still, (LEFT, RIGHT), regions="[auto,none]")
+    _, apart, _, _ = mixed(editing, red, still, (LEFT, RIGHT))
+    assert torch.allclose(result, apart, atol=1e-5)
+
+
+def test_each_edit_has_its_own_gain(editing, red, still):
+    regions = "[{region: auto, region_gain: 1.5},auto]"
+    source, result, _, _ = mixed(editing, red, still, (LEFT, RIGHT), gamma=0.5, regions=regions)
+    _, plain, _, _ = mixed(editing, red, still, (LEFT, RIGHT), gamma=0.5)
+    left, right = (LEFT, LEFT), (RIGHT, RIGHT)
+    inner = (source.abs() < 0.4)[..., LEFT, LEFT]
+    made, one = (result - source)[..., *left][inner], (plain - source)[..., *left][inner]
+    assert torch.allclose(made, 1.5 * one, atol=1e-5)
+    assert torch.allclose(result[..., *right], plain[..., *right], atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_batch_size_never_changes_edits_in_their_regions(
+    editing, red, model, tiny, nets, tmp_path, batch
+):
+    low = write_edit(tmp_path / "low", tiny, nets["model16"], "zombie", lora=True)
+    found = []
+    for size in (batch, 25):
+        cfg = editing(f"[{red},{low}]", trainer__batch=size, gamma=2, sampler__eta=0.5)
+        strip = load_edits(cfg, model).strip(a_run(cfg, model), start_at(images16(3)), [1.0, 2.0])
+        found.append(strip)
+    assert found[0].shape == (3, 2, 3, 16, 16)
+    assert torch.allclose(found[0], found[1], atol=1e-4)
+
+
+def test_the_notebook_keeps_edits_apart_as_a_run_does(editing, red, model, tiny, nets, tmp_path):
+    import dclip
+
+    low = write_edit(tmp_path / "low", tiny, nets["model16"], "zombie", lora=True, **PLAIN)
+    cfg = editing(f"[{red},{low}]", gamma=2)
+    images = images16(2)
+    run = a_run(cfg, model)
+    expected = load_edits(cfg, model).apply(run, encode(run, images), 2.0)
+    made = dclip.edit(model, images.pixels, [red, low], gamma=2.0)
+    assert torch.allclose(made, expected, atol=1e-3)

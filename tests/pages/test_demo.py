@@ -172,11 +172,13 @@ def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, mon
     monkeypatch.setattr(generate, "run_trajectory", counted)
     monkeypatch.setattr("dclip.encode.invert.run_trajectory", counted)
     second = studio.edit(image, chosen, 1.0)
-    assert len(walks) == 1  # the edit in its region
+    assert walks == []  # the strip had it already
     assert not first.result.equal(second.result)
     assert second.degrees[1].sub(second.result[0]).abs().max() < 1e-4  # degrees=[0,1]
     studio.edit(image, list(studio.edits().values()), 1.0)
-    assert len(walks) == 3  # the edit, and its strip
+    assert len(walks) == 5  # without edits, each alone, both, and their strip
+    studio.edit(image, list(studio.edits().values()), 0.7)
+    assert walks[5:] == ["mixing"]
 
 
 def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, tmp_path):
