@@ -46,6 +46,7 @@ log = logging.getLogger("dclip")
 COMMANDS = {
     "weights": "cli.weights",
     "metrics": "cli.metrics",
+    "benchmark": "cli.benchmark",
     "report": "study.collect",
     "preference": "pages.preference",
 }

@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
         size=args.size,
         batch=args.batch,
         bootstrap=args.bootstrap,
-        device=_device(args.device),
+        device=device_named(args.device),
         metrics=tuple(args.metrics),
     )
     outcome = measure_folders(request)
@@ -199,7 +199,8 @@ def _check_clip(name: str) -> None:
         raise DclipError(f"--clip {name} is no CLIP; see dclip weights list")
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of ``--device``. DclipError where it is not here."""
     import torch
 
     available = {

@@ -119,15 +119,20 @@ ERROR_COLORS = {
 """What the colours of ``error_map`` mean; red and green weakness see them apart."""
 
 
-def error_map(result: Tensor, source: Tensor, truth: Tensor, threshold: float = 10) -> Tensor:
-    """Every pixel by what became of it, in ``ERROR_COLORS``: [N,3,H,W] in [-1, 1].
+def fates(result: Tensor, source: Tensor, truth: Tensor, threshold: float = 10) -> Tensor:
+    """Every pixel's fate as one of four masks [4,N,H,W], in the order of ``ERROR_COLORS``.
 
     A pixel is right if its colour is within ``threshold`` (CIE76) of the truth's. A wrong one that
     should have kept its colour is wrongly changed; one that should have changed is missed.
     """
     edit, right = should_change(source, truth), cie76(result, truth) <= threshold
-    places = (edit & right, ~edit & right, ~edit & ~right, edit & ~right)
+    return torch.stack([edit & right, ~edit & right, ~edit & ~right, edit & ~right])
+
+
+def error_map(result: Tensor, source: Tensor, truth: Tensor, threshold: float = 10) -> Tensor:
+    """Every pixel in the colour of its fate (``ERROR_COLORS``): [N,3,H,W] in [-1, 1]."""
     picture = torch.zeros_like(unit(source))
+    places = fates(result, source, truth, threshold)
     for color, place in zip(ERROR_COLORS.values(), places, strict=True):
         shade = picture.new_tensor(color).view(1, 3, 1, 1) / 127.5 - 1
         picture = torch.where(place[:, None], shade, picture)

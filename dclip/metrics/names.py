@@ -44,6 +44,33 @@ AXIOMS = {
 for _name, _meaning in AXIOMS.items():
     register(Quantity(_name, "lower", _meaning))
 
+BENCHMARK = [
+    Quantity(
+        "truth_score",
+        "higher",
+        "How near the truth: 1 is there, 0 as far as the source; 1 - counterfactual_ratio.",
+    ),
+    Quantity(
+        "truth_score_in_region",
+        "higher",
+        "The truth_score if nothing but the true region had changed: the most that a mask can do.",
+    ),
+    Quantity(
+        "commutativity",
+        "lower",
+        "What the order of two edits changes; mean absolute difference of the pixels.",
+    ),
+    Quantity(
+        "cld",
+        "lower",
+        "Minimality (counterfactual latent divergence): 0 changes as much as it must, and no more.",
+    ),
+]
+"""What only the benchmark measures (``dclip benchmark``)."""
+
+for _quantity in BENCHMARK:
+    register(_quantity)
+
 COSTS = {
     "time_ratio": "Time with guidance over time without.",
     "seconds_per_image": "Time to draw one image.",

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from dclip.cli import benchmark as benchmark_command
 from dclip.cli import command
 from dclip.cli import metrics as metrics_command
 from dclip.cli import weights as weights_command
@@ -75,6 +76,8 @@ def check_words(words):
     """Refuse what the command line would refuse before anything is built."""
     if words[0] == "metrics":
         metrics_command.build_parser().parse_args(words[1:])
+    elif words[0] == "benchmark":
+        benchmark_command.build_parser().parse_args(words[1:])
     elif words[0] == "weights":
         weights_command.parser().parse_args(words[1:])
     elif words[0] in ("task=report", "task=preference"):
@@ -113,6 +116,8 @@ def test_other_commands_name_what_exists():
     for page, words in COMMANDS:
         match words:
             case ["python", "run.py", *_] | ["source", ".venv/bin/activate"]:
+                continue
+            case ["mkdir" | "cp", *_]:
                 continue
             case ["make", target]:
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE), (page, words)

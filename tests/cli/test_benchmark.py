@@ -1,0 +1,52 @@
+"""dclip benchmark, as typed."""
+
+import pytest
+
+from dclip.cli import benchmark, command
+from dclip.errors import DclipError
+from dclip.files import read_json
+from dclip.metrics.benchmark import minimality
+
+
+@pytest.fixture(autouse=True)
+def few_references(monkeypatch):
+    monkeypatch.setattr(minimality.Minimality, "references", 2)
+
+
+def test_what_is_exported_can_be_scored(tmp_path, capsys):
+    folder, results = tmp_path / "cf", tmp_path / "mine"
+    part = ["--edits", "beard", "--faces", "2"]
+    assert benchmark.main(["export", str(folder), *part]) == 0
+    results.mkdir()
+    (folder / "beard" / "source").rename(results / "beard")  # a method that does nothing
+    words = ["score", str(results), *part, "--output", str(tmp_path / "out"), "--bootstrap", "20"]
+    assert benchmark.main(words) == 0
+    said = capsys.readouterr().out
+    assert "1 edits and 0 pairs of edits, 2 faces each" in said
+    assert "beard" in said and "0.000 [0.00, 0.00]" in said and "2 of 2" in said
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert read_json(tmp_path / "out" / "summary.json")["complete"] is True
+    (results / "beard" / "test_00002.png").rename(results / "beard" / "x.png")
+    assert benchmark.main(words) == 1
+    assert "left out: 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["export", "DIR", "--faces", "0"], "--faces 0 is impossible; choose 1 to 100"),
+        (["score", "DIR", "--faces", "101"], "choose 1 to 100"),
+        (["score", "DIR", "--bootstrap", "-1"], "choose 0"),
+        (["export", "DIR", "--edits", "bread"], "did you mean beard"),
+        (["score", "nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DclipError, match=message) as caught:
+        benchmark.main(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_is_known():
+    assert command.command_of(["benchmark", "score", "DIR"]) == "cli.benchmark"
