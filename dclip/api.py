@@ -41,7 +41,7 @@ from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
 from dclip.edits.edit import Mixture, keep
 from dclip.edits.header import common_steps
-from dclip.edits.named import edits_of
+from dclip.edits.named import edit_of_epoch, edits_of
 from dclip.edits.region import (
     EVERYWHERE,
     acting_apart,
@@ -265,6 +265,7 @@ def edit(
     seed: int = 0,
     output: str = "outputs",
     region: str | None = None,
+    epoch: int | None = None,
 ) -> Tensor:
     """Apply one or several learned edits to images [N,3,H,W], with the steps they were made with.
 
@@ -275,6 +276,8 @@ def edit(
         weights: how several edits are weighted, as in ``mix.weights``.
         soup: merge several into one network, as ``mix.soup`` does.
         output: where edits are looked for by their names.
+        epoch: the edits as they were after this epoch of their runs (1 is the first); None: the
+            last.
         region: where they may act: "auto", "quantile" or "none" (everywhere); None: each as it was
             learned with, a soup as the first of its edits. Outside, images stay as they are, bit for
             bit.
@@ -289,7 +292,10 @@ def edit(
             "adapter=[] names no edit; give a run's folder or its adapter.safetensors, or several"
         )
     check_images(images)
-    saved = [read_edit(name) for name in edits_of(map(str, names), output)]
+    paths = edits_of(map(str, names), output)
+    if epoch is not None:
+        paths = [edit_of_epoch(path, epoch) for path in paths]
+    saved = [read_edit(path) for path in paths]
     for one in saved:
         log.info("%s", described(one.card))
     common_steps([one.header for one in saved])  # refuses edits made with different steps

@@ -40,6 +40,8 @@ class Config:
     trainer: Trainer = MISSING
     logger: Logger = MISSING
     name: str = ""  # of the run's folder; empty: task and edit
+    # which epoch's edit is applied, of the runs of edit.adapter; 1 is the first, null: the last
+    epoch: int | None = None
     seed: int = 0
     gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
     # of the strip of degrees; [] for none
@@ -75,6 +77,7 @@ class Config:
             len(self.degrees) <= 16,
             f"degrees has {len(self.degrees)} entries; a strip holds at most 16",
         )
+        need(self.epoch is None or self.epoch >= 1, f"epoch={self.epoch} must be 1 or more")
         need(self.variants >= 1, f"variants={self.variants} must be 1 or more")
         need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
 

@@ -15,6 +15,7 @@ from dclip.errors import DclipError
 from dclip.record.runs import Run
 
 FILE = "adapter.safetensors"
+EPOCHS = "epochs"  # the folder of a run's edits after single epochs
 
 # Words of a command that change how an edit is learned begin with these.
 LEARNING = (
@@ -111,6 +112,54 @@ def find_edits(name: str, output: str = "outputs", checkpoint: str = "") -> list
     if path.exists() or not name.isidentifier():
         return [name]
     return [_of_name(name, output, checkpoint)]
+
+
+def epoch_file(folder: Path, epoch: int) -> Path:
+    """Where a run keeps its edit of an epoch; the first is 1."""
+    return folder / EPOCHS / f"epoch_{epoch:02d}.safetensors"
+
+
+def edit_of_epoch(name: str, epoch: int) -> str:
+    """The file of an edit as it was after an epoch.
+
+    Args:
+        name: the edit's file, or its run's folder.
+
+    Raises:
+        DclipError: it was not kept.
+    """
+    place = Path(name)
+    folder = place if place.is_dir() else place.parent
+    if epoch == _last_epoch(folder):
+        return name
+    file = epoch_file(folder, epoch)
+    if file.is_file():
+        return str(file)
+    raise DclipError(f"epoch={epoch} of edit.adapter={name} is not there; {_epochs_of(folder)}")
+
+
+def _last_epoch(folder: Path) -> int | None:
+    """The epoch of a run's own edit; None where its folder does not say."""
+    if not (folder / "config.yaml").is_file() or not (folder / FILE).is_file():
+        return None
+    epochs = Run(folder).setting("method.epochs")
+    return epochs if isinstance(epochs, int) else None
+
+
+def _epochs_of(folder: Path) -> str:
+    """Which epochs' edits a run keeps, in words."""
+    files = (folder / EPOCHS).glob("epoch_*.safetensors")
+    kept = {int(path.stem.removeprefix("epoch_")) for path in files}
+    last = _last_epoch(folder)
+    if last is not None:
+        kept.add(last)
+    if not kept:
+        return "it is no edit in the folder of the run that learned it"
+    word = "epoch" if len(kept) == 1 else "epochs"
+    return (
+        f"its run has those of {word} {', '.join(map(str, sorted(kept)))} "
+        "(method.keep_epochs=N keeps the last N while an edit is learned)"
+    )
 
 
 def _of_folder(folder: Path, name: str) -> list[str]:

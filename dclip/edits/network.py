@@ -35,11 +35,7 @@ class NetworkEdit(DenoiserEdit):
 
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write the whole weights, or only their low-rank updates, rounded."""
-        if self.lora is None:
-            save_weights(path, self.network.unet, {**header, "kind_of_weights": "full"})
-            return
-        own = {"kind_of_weights": "lora", "lora": asdict(self.lora.options)}
-        save_weights(path, self.lora, {**header, **own}, torch.float16)
+        save_network(path, header, self.network, self.lora)
 
     @classmethod
     def load(cls, saved: SavedEdit, model: DiffusionModel) -> NetworkEdit:
@@ -66,6 +62,17 @@ class NetworkEdit(DenoiserEdit):
         weights = merged.unet.state_dict()
         for name, value in self.network.unet.state_dict().items():
             weights[name] += weight * (value - start[name])
+
+
+def save_network(
+    path: Path, header: Mapping[str, Any], tuned: DiffusionModel, lora: LowRankUpdates | None
+) -> None:
+    """Write the weights of a tuned network, or its low-rank updates in 16 bits, as an edit's file."""
+    if lora is None:
+        save_weights(path, tuned.unet, {**header, "kind_of_weights": "full"})
+        return
+    own = {"kind_of_weights": "lora", "lora": asdict(lora.options)}
+    save_weights(path, lora, {**header, **own}, torch.float16)
 
 
 def soup(

@@ -76,6 +76,7 @@ class SavedEdit:
             "source": edit.get("source", ""),
             "target": edit.get("target", ""),
             "learned": self.learned,
+            "epoch": self.header.get("epoch"),
             "command": shlex.join(self.header.get("command") or []),
             "scores": scores,
             "file": str(self.path),
@@ -105,6 +106,8 @@ def read_edit(name: str, t0: int | None = None) -> SavedEdit:
 def described(card: Mapping[str, Any]) -> str:
     """An edit's card (``SavedEdit.card``) as one line."""
     parts = []
+    if card.get("epoch"):
+        parts.append(f"of epoch {card['epoch']}")
     if card["learned"]:
         parts.append(f"learned {card['learned']}")
     if card["command"]:
@@ -129,7 +132,7 @@ def edit_header(run: Run, scores: Mapping[str, float | str] | None = None) -> di
         "base_sha256": run.model.digest,
         "model": model,
         "method_name": option_name("method", run.cfg.method),
-        "seconds_adapt": run.record.seconds["seconds_adapt"],
+        "seconds_adapt": run.record.seconds.get("seconds_adapt", 0.0),  # of an epoch's: not yet
         "scores": dict(scores or {}),
         "learned": time.strftime(DATE),
         "command": list(run.cfg.command),

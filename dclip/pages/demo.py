@@ -27,7 +27,7 @@ from dclip.data.images import read_images
 from dclip.diffusion.options import Ddim
 from dclip.edits.edit import Edit, truth_pixels
 from dclip.edits.header import read_edit_header
-from dclip.edits.named import FILE, ranked, why_aside
+from dclip.edits.named import FILE, edit_of_epoch, ranked, why_aside
 from dclip.edits.saved import SavedEdit
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
@@ -96,6 +96,19 @@ def finished_edits(output: str, digest: str) -> list[str]:
     return [str(run.folder / FILE) for run in ranked(finished)]
 
 
+def of_epoch(paths: Sequence[str], epoch: int | None) -> list[str]:
+    """The edits as they were after an epoch, without those of which it was not kept."""
+    if epoch is None:
+        return list(paths)
+    kept = []
+    for path in paths:
+        try:
+            kept.append(edit_of_epoch(path, epoch))
+        except DclipError as error:
+            log.warning("left out: %s", error)
+    return kept
+
+
 def labelled(paths: Sequence[str]) -> dict[str, str]:
     """Edits by what the page calls them: their name, and what sets a run apart from others."""
     edits: dict[str, str] = {}
@@ -103,7 +116,10 @@ def labelled(paths: Sequence[str]) -> dict[str, str]:
         file, header = read_edit_header(path)
         name = header["edit"].get("name") or header["edit"].get("target") or file.stem
         label = str(name).replace("_", " ")
+        epoch = header.get("epoch")
         special = why_aside(runs.Run(file.parent))
+        if epoch:
+            label = f"{label}, epoch {epoch}"
         if special:
             label = f"{label} ({special})"
         if label in edits:
@@ -151,7 +167,7 @@ class Studio:
     def edits(self) -> dict[str, str]:
         """The edits there are, by label: those of ``edit.adapter``, else all that were learned."""
         paths = self.cfg.edit.adapters or finished_edits(self.cfg.output, self.model.digest)
-        return labelled(paths)
+        return labelled(of_epoch(paths, self.cfg.epoch))
 
     def upload(self, path: Path) -> Images:
         """An uploaded picture. DclipError if it cannot be read as one."""
@@ -181,6 +197,7 @@ class Studio:
             gamma=float(gamma),
             variants=int(variants),
             input=None,
+            epoch=None,
         )
         node = OmegaConf.structured(mine)
         adopt_edit(node, self.overrides)

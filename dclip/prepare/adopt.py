@@ -14,7 +14,7 @@ from dclip.config.options import name_of
 from dclip.data.domains import domain_named
 from dclip.diffusion.options import sampler_named
 from dclip.edits.header import adopted, common_steps, read_edit_header
-from dclip.edits.named import edits_of
+from dclip.edits.named import edit_of_epoch, edits_of
 from dclip.errors import DclipError
 from dclip.prepare.paths import CONF
 
@@ -37,6 +37,9 @@ def adopt_edit(node: DictConfig, overrides: Sequence[str]) -> None:
     paths = _edits_to_apply(node)
     if not paths:
         return
+    if node.epoch is not None:
+        paths = [edit_of_epoch(path, node.epoch) for path in paths]
+        node.epoch = None  # from here on the files say it
     node.edit.adapter = paths[0]
     if len(paths) > 1:
         node.edit.adapter = paths

@@ -120,6 +120,11 @@ def _check_pretraining(cfg: Config, task: PretrainTask) -> None:
 def _check_edits(cfg: Config) -> None:
     """Solvers, mixtures and variants, and what only some tasks have."""
     task = cfg.task
+    need(
+        cfg.epoch is None or isinstance(task, DemoTask),
+        f"epoch={cfg.epoch} is for the edits of edit.adapter, which are applied by task=edit, "
+        f"translate or demo, not by task={_task(cfg)} without any",
+    )
     sampler = option_name("sampler", cfg.sampler)
     need(
         not cfg.sampler.two_states or isinstance(task, ReconstructTask | EditTask),

@@ -73,6 +73,8 @@ LATER: dict[str, object] = {
     "edit.region_follow": 0,
     "edit.region_gain": 1.0,
     "edit.regions": None,
+    "epoch": None,
+    "method.keep_epochs": None,
     "loss.keep": 0.0,
     "loss.outside": 0.0,
     "method.paired": False,

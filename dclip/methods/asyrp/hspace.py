@@ -146,5 +146,10 @@ class HSpaceEdit(DenoiserEdit):
 
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write dh."""
-        own = {"kind_of_weights": "h-space", "t_edit": self.t_edit}
-        save_weights(path, self.change, {**header, **own})
+        save_change(path, header, self.change, self.t_edit)
+
+
+def save_change(path: Path, header: Mapping[str, Any], change: HChange, t_edit: int) -> None:
+    """Write dh as an edit's file."""
+    own = {"kind_of_weights": "h-space", "t_edit": t_edit}
+    save_weights(path, change, {**header, **own})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, option
@@ -85,12 +86,19 @@ class Asyrp(Learning):
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Learn dh."""
-        from dclip.methods.asyrp.hspace import AsymmetricModel, HSpaceEdit, change_for
+        from dclip.methods.asyrp.hspace import (
+            AsymmetricModel,
+            HSpaceEdit,
+            change_for,
+            save_change,
+        )
         from dclip.methods.diffusionclip.fit import learn
 
         run.model.unet.requires_grad_(False)
         change = change_for(run.model, run.cfg.seed)
-        learn(run, self, starts, AsymmetricModel(run.model, change, self.t_edit), change)
+        write = partial(save_change, change=change, t_edit=self.t_edit)
+        model = AsymmetricModel(run.model, change, self.t_edit)
+        learn(run, self, starts, model, change, write)
         return HSpaceEdit(run.model, change.to(run.device), self.t_edit)
 
     def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import Step, sample
 from dclip.diffusion.schedule import Pair, pairs_down
-from dclip.edits.network import NetworkEdit
+from dclip.edits.named import epoch_file
+from dclip.edits.network import NetworkEdit, save_network
+from dclip.edits.saved import edit_header
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip.loss import EditLoss, edit_loss
@@ -49,7 +52,7 @@ def adapt(run: Run, options: TuningOptions, starts: Mapping[str, Encoded]) -> Ne
         lora.attach(tuned.unet)
     else:
         tuned.unet.requires_grad_(True)
-    learn(run, options, starts, tuned, lora)
+    learn(run, options, starts, tuned, lora, partial(save_network, tuned=tuned, lora=lora))
     tuned.unet.requires_grad_(False)
     tuned.to(run.device)
     if lora is not None:
@@ -64,8 +67,12 @@ def learn(
     starts: Mapping[str, Encoded],
     tuned: DiffusionModel,
     change: nn.Module | None,
+    write: Callable[[Path, Mapping[str, Any]], None],
 ) -> None:
     """Train ``change`` (None: all weights of ``tuned``) with the run's loss.
+
+    Args:
+        write: writes what was learned so far as an edit's file, with its header.
 
     Raises:
         DclipError: no CLIP was built, or the weights are not finite at the end.
@@ -90,7 +97,38 @@ def learn(
         change,
         losses_of_steps(run.model, loss, train, pairs) if options.paired else (),
     )
-    fit(run, options, tuning, validated)
+    keeping = EpochEdits(run, options, write, small=change is not None)
+    fit(run, options, tuning, validated, [keeping])
+
+
+class EpochEdits(L.Callback):
+    """Keeps the edits of epochs, so that ``epoch=N`` can apply them: epochs/epoch_NN.safetensors.
+
+    Args:
+        small: whether an edit is little beside the network: then all are kept unless
+            ``method.keep_epochs`` says how many.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        options: LearningOptions,
+        write: Callable[[Path, Mapping[str, Any]], None],
+        small: bool,
+    ) -> None:
+        self.run, self.write = run, write
+        self.most = options.keep_epochs
+        if self.most is None:
+            self.most = options.epochs if small else 0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Write the edit as it is, and remove the one that is one too many."""
+        record, epoch = self.run.record, trainer.current_epoch + 1
+        if not record.writes or not self.most:
+            return
+        header = {**edit_header(self.run), "epoch": epoch}
+        self.write(epoch_file(record.folder, epoch), header)
+        epoch_file(record.folder, epoch - self.most).unlink(missing_ok=True)
 
 
 @torch.no_grad()
@@ -129,11 +167,17 @@ def _epoch_pictures(run: Run, validation: Encoded) -> Callable[[int, Tensor], di
     return draw
 
 
-def fit(run: Run, options: LearningOptions, tuning: DiffusionClipTuning, validated: bool) -> None:
-    """Lightning's loop around the tuning module."""
+def fit(
+    run: Run,
+    options: LearningOptions,
+    tuning: DiffusionClipTuning,
+    validated: bool,
+    more: Sequence[L.Callback] = (),
+) -> None:
+    """Lightning's loop around the tuning module; ``more`` callbacks come after the checkpoints."""
     settings = run.cfg.trainer
     folder = run.record.folder / "checkpoints"
-    callbacks = checkpointing(folder, validated, options.save_every)
+    callbacks = [*checkpointing(folder, validated, options.save_every), *more]
     if shows_progress(settings):
         callbacks.append(
             FitProgress("fine-tuning", options.epochs * tuning.steps_per_epoch * tuning.updates)

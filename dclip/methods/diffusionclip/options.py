@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from dclip.config import Config, Lora, option
-from dclip.config.options import check_positive
+from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.diffusionclip.settings import LrSchedule
@@ -66,6 +66,9 @@ class Learning(Method):
     s_train: int = 6
     shuffle: bool = True  # every epoch sees the images in a new order
     save_every: int = 1  # epochs between checkpoints
+    # of how many of the last epochs the edits are kept, for epoch=N; null: of all where they are
+    # small (low-rank updates, h-space), else of none
+    keep_epochs: int | None = None
 
     @property
     def paired(self) -> bool:
@@ -81,6 +84,8 @@ class Learning(Method):
             s_train=self.s_train,
             save_every=self.save_every,
         )
+        if self.keep_epochs is not None:
+            check_not_negative("method", keep_epochs=self.keep_epochs)
 
     # ---------------------------------------------------------------------------- the objective
 

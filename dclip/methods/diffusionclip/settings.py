@@ -33,6 +33,7 @@ class LearningOptions(Protocol):
     s_train: int
     shuffle: bool
     save_every: int
+    keep_epochs: int | None
 
     @property
     def paired(self) -> bool:
