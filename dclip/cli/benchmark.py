@@ -89,7 +89,7 @@ def _export(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace) -> int:
     from dclip.cli.metrics import device_named
     from dclip.metrics.benchmark.results import read_results
-    from dclip.metrics.benchmark.score import score
+    from dclip.metrics.benchmark.score import Measures, score
     from dclip.pages.benchmark import write_outcome
 
     if args.bootstrap < 0:
@@ -98,7 +98,8 @@ def _score(args: argparse.Namespace) -> int:
         )
     tasks = tasks_named(args.edits)
     results = read_results(args.folder)
-    outcome = score(results, tasks, args.faces, args.bootstrap, device_named(args.device))
+    measures = Measures.load(device_named(args.device))
+    outcome = score(results, tasks, args.faces, args.bootstrap, measures)
     folder = args.output
     if folder is None:
         folder = Path("outputs") / "benchmark" / results.path.resolve().name

@@ -59,12 +59,23 @@ def summary_of(outcome: Outcome) -> dict[str, object]:
         "edits": _rounded(outcome.edits),
         "pairs": _rounded(outcome.pairs),
         "tasks": tasks,
-        "untouched": {name: _rounded(values) for name, values in known.source.items()},
-        "truth": {name: _rounded(values) for name, values in known.truth.items()},
+        "untouched": _of_tasks(known.source, outcome.tasks),
+        "truth": _of_tasks(known.truth, outcome.tasks),
         "no_results": outcome.absent,
         "left_out": outcome.results.troubles,
         "environment": environment(),
     }
+
+
+def _of_tasks(
+    known: Mapping[str, Values], tasks: Sequence[TaskScores]
+) -> dict[str, dict[str, float | str]]:
+    """What is known of the tasks that were scored."""
+    found = {}
+    for one in tasks:
+        if one.task.name in known:
+            found[one.task.name] = _rounded(known[one.task.name])
+    return found
 
 
 def _rounded(values: Values) -> dict[str, float | str]:
@@ -221,14 +232,15 @@ def _lines(outcome: Outcome, columns: Sequence[str]) -> list[Line]:
             lines.append(Line(mean_named(values, kind), _cells(values, columns), "mean"))
     known = outcome.known
     for name, tasks in (("the untouched source", known.source), ("the truth", known.truth)):
-        if tasks:
-            lines.append(Line(name, _cells(_mean_of(tasks.values()), columns), "absent"))
+        mine = [tasks[one.task.name] for one in outcome.tasks if one.task.name in tasks]
+        if mine:
+            lines.append(Line(name, _cells(mean_of(mine), columns), "absent"))
     for one in outcome.tasks:
         lines.append(Line(one.task.name, _cells(one.values, columns)))
     return lines
 
 
-def _mean_of(tasks: Iterable[Values]) -> dict[str, float | str]:
+def mean_of(tasks: Iterable[Values]) -> dict[str, float | str]:
     """Means over tasks."""
     together: dict[str, list[float]] = {}
     for values in tasks:
@@ -313,10 +325,11 @@ def _sheet(label: str, shown: Edited, places: Sequence[int], scores: Sequence[fl
         picture = with_legend(picture, ERROR_COLORS)
     names = [shown.source.ids[i] for i in index]
     said = ", ".join(f"{name} {score:.2f}" for name, score in zip(names, scores, strict=False))
-    return Picture(f"{label}: {said}" if said else label, data_address(_png(picture), "png"))
+    return Picture(f"{label}: {said}" if said else label, data_address(png_of(picture), "png"))
 
 
-def _png(picture: Image.Image) -> bytes:
+def png_of(picture: Image.Image) -> bytes:
+    """A sheet as a small PNG file."""
     buffer = io.BytesIO()
     picture.quantize(128).save(buffer, "png", optimize=True)
     return buffer.getvalue()

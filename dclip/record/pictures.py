@@ -22,7 +22,10 @@ def _tile(x: Tensor, scale: int) -> Image.Image:
 
 
 def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Image:
-    """Rows of images, each with its label, one column a person. Tensors: [N,3,H,W] in [-1, 1]."""
+    """Rows of images, each with its label, one column a person. Tensors: [N,3,H,W] in [-1, 1].
+
+    A label without a line break is broken at its first space.
+    """
     side = rows[0][1].shape[-1]
     scale = max(1, round(96 / side))
     size, count = side * scale, min(most, len(rows[0][1]))
@@ -31,7 +34,8 @@ def grid_picture(rows: Sequence[tuple[str, Tensor]], most: int = 12) -> Image.Im
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     for y, (label, images) in enumerate(rows):
         middle = y * pitch + size // 2 - 8
-        pen.multiline_text((4, middle), label.replace(" ", "\n", 1), "black", font)
+        broken = label if "\n" in label else label.replace(" ", "\n", 1)
+        pen.multiline_text((4, middle), broken, "black", font)
         for x in range(count):
             canvas.paste(_tile(images[x], scale), (MARGIN + x * pitch, y * pitch))
     return canvas

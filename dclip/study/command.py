@@ -12,6 +12,7 @@ from dclip.study.document import flag, number, read_document, split_args
 from dclip.study.execute import run_study
 from dclip.study.grid import Key, Study, choose_rows, read_study
 from dclip.study.jobs import Folders
+from dclip.study.leaderboard import check_labels, write_leaderboard
 from dclip.study.progress import Progress
 
 Args = Mapping[str, str]
@@ -61,6 +62,8 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     rows = choose_rows(study, args["rows"]) if "rows" in args else None
     planning = flag("dry_run", args)
     collecting = flag("collect", args) and not planning
+    if study.leaderboard:
+        check_labels(study)
     folders = Folders.of(study.name, args.get("output"), bool(settings or seeds))
     _say_where(folders, settings, args)
     progress = Progress(study, folders, collecting)
@@ -78,6 +81,8 @@ def _collect(progress: Progress, study: Study, rows: set[Key] | None, collecting
 
     table = write_table(progress)
     print(f"\n{table.read_text('utf-8')}\nwritten to {progress.folders.table}")
+    if study.leaderboard:
+        _say_leaderboard(progress)
     failed = [one for one in progress.unique(rows) if one.state not in ("finished", "new")]
     for planned in failed:
         print(f"{planned.state}: {planned.labels[0]}: {planned.reason}", file=sys.stderr)
@@ -85,6 +90,12 @@ def _collect(progress: Progress, study: Study, rows: set[Key] | None, collecting
         return 0
     print("the same command runs what is missing or failed", file=sys.stderr)
     return 1
+
+
+def _say_leaderboard(progress: Progress) -> None:
+    board = write_leaderboard(progress)
+    if board is not None:
+        print(f"\n{board.read_text('utf-8')}\nwritten to {board.parent}")
 
 
 def _search(args: Args, settings: Sequence[str]) -> int:

@@ -18,7 +18,8 @@ A study (``conf/study/NAME.yaml``) has these keys:
 * ``paper``, ``ours``: a table of ``experiments/paper.yaml``, and our labels in it;
 * ``split_by``: one table a value of this label;
 * ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, lines: [..]}``;
-* ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}``.
+* ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}``;
+* ``leaderboard``: ``true`` scores all rows as results of ToonFaces-CF, one line a ``method``.
 
 Jobs are runs as any other. They are found again by their configuration, so what is finished is not
 repeated, in this study or in another one. Imports nothing heavy: the jobs do the work.
@@ -47,7 +48,7 @@ GRID_KEYS = {"key", "base", "axes", "average", "adapter", "first"}
 
 TEXT_KEYS = {"title", "about", "paper", "ours", "seeds", "columns", "baseline"}
 
-KEYS = GRID_KEYS | TEXT_KEYS | {"grids", "split_by", "figure", "pictures"}
+KEYS = GRID_KEYS | TEXT_KEYS | {"grids", "split_by", "figure", "pictures", "leaderboard"}
 
 ADAPTER = "adapter"  # name of the run that ``adapter:`` means
 
@@ -119,6 +120,7 @@ class Study:
     split_by: str = ""
     figure: tuple[str, ...] | Scatter | None = ()
     pictures: Pictures | None = None
+    leaderboard: bool = False
     words: tuple[str, ...] = ()
 
     @property
@@ -167,6 +169,7 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
         split_by=content.get("split_by", ""),
         figure=_figure(content.get("figure", ()), path.name),
         pictures=_pictures(content.get("pictures", False), path.name),
+        leaderboard=bool(content.get("leaderboard", False)),
         words=_words(name, more, seeds),
     )
 

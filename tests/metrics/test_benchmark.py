@@ -57,7 +57,7 @@ def write_task(root, task, faces, pictures):
 
 
 def scored(root, tasks=(RED,), faces=FEW, draws=0):
-    return score(read_results(root), tasks, faces, draws, CPU)
+    return score(read_results(root), tasks, faces, draws, Measures.load(CPU))
 
 
 def noise(like, seed=0):

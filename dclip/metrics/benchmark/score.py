@@ -420,13 +420,26 @@ class Outcome:
 
 
 def score(
-    results: Results, tasks: Sequence[Task], faces: int, draws: int, device: torch.device
+    results: Results,
+    tasks: Sequence[Task],
+    faces: int,
+    draws: int,
+    measures: Measures,
+    known: Reference | None = None,
 ) -> Outcome:
-    """Score every task that has results. DclipError where not one picture can be scored."""
+    """Score every task that has results.
+
+    Args:
+        draws: behind the intervals.
+        measures: the networks; several methods share them.
+        known: scores of source and truth that were measured before; more are added.
+
+    Raises:
+        DclipError: not one picture can be scored.
+    """
     scored: list[TaskScores] = []
-    known, absent = Reference(), []
+    known, absent = known or Reference(), []
     with torch.no_grad():
-        measures = Measures.load(device)
         for task in tasks:
             one = None
             if results.has(task):
@@ -435,7 +448,8 @@ def score(
                 absent.append(task.name)
                 continue
             scored.append(one)
-            reference(measures, task, faces, known)
+            if task.name not in known.source:
+                reference(measures, task, faces, known)
     if not scored:
         raise DclipError(_nothing(results, tasks))
     return Outcome(results, scored, known, absent, faces)
