@@ -27,18 +27,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dclip.config import OPTIONS, Config, Encode, FinalStep, Grid, Metrics, Mix, SampleTask
+from dclip.config import (
+    OPTIONS,
+    Carry,
+    Config,
+    Encode,
+    FinalStep,
+    Grid,
+    Metrics,
+    Mix,
+    SampleTask,
+)
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import domain_named
 from dclip.data.folders import find_images
 from dclip.data.images import exact, read_files, save_png
 from dclip.data.pictures import decode
+from dclip.diffusion.carry import states_up, times_down
 from dclip.diffusion.mix import regional
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
+from dclip.edits.carried import WAYS, branches_of, unchanged
 from dclip.edits.edit import Mixture, keep
 from dclip.edits.header import common_steps
 from dclip.edits.named import edit_of_epoch, edits_of
@@ -51,7 +63,7 @@ from dclip.edits.region import (
     where_of,
 )
 from dclip.edits.saved import described, read_edit
-from dclip.encode.invert import encode_splits, noised
+from dclip.encode.invert import encode_splits, noised, straight_states
 from dclip.encode.start import start_of
 from dclip.errors import DclipError
 from dclip.methods.contract import method_of
@@ -303,20 +315,24 @@ def edit(
     options = saved[0].sampler
     regions = [where_of(one.header["edit"], region) for one in saved]
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
-    latents = _encode(model, images, options, seed)
+    source, made = images.to(model.device), _maker(model, images, options, seed)
+    if gamma == 0 and options.carry is not Carry.none:
+        return source
+    beside, weight = options.carry in WAYS, options.carry_weight
 
-    def made(eps_fn: EpsFn) -> Tensor:
-        return _generate(model, eps_fn, latents, options, None, seed)
+    def plainly() -> Tensor:
+        return source if beside else made(model.predict)
 
-    source = images.to(model.device)
     if isinstance(joined, Mixture) and any(regions):
-        return _apart(joined, regions, source, made, gamma)
-    edited, where = made(joined.denoiser(gamma)), regions[0]
+        return _apart(joined, regions, source, made, plainly(), gamma * weight, weight)
+    edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
+        if options.carry is Carry.residual:
+            return unchanged(source, edited, plainly())
         return edited
-    plain, whole = made(model.predict), edited
+    plain, whole = plainly(), edited
     if gamma != 1:
-        whole = made(joined.denoiser(1.0))
+        whole = made(joined.denoiser(weight))
     found = found_region(where, change_of(where, source, whole, plain))
     return acting_in(where, found, source, edited, plain)
 
@@ -326,15 +342,17 @@ def _apart(
     options: Sequence[EditOptions | None],
     source: Tensor,
     made: Callable[[EpsFn], Tensor],
+    plain: Tensor,
     gamma: float,
+    whole: float,
 ) -> Tensor:
     """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs)."""
-    plain, own, regions = made(mixture.original.predict), [], []
+    own, regions = [], []
     for edit, where in zip(mixture.edits, options, strict=True):
         own.append(where or EVERYWHERE)
         region = torch.ones_like(plain[:, :1])
         if where is not None:
-            change = change_of(where, source, made(edit.denoiser(1.0)), plain)
+            change = change_of(where, source, made(edit.denoiser(whole)), plain)
             region = found_region(where, change)
         regions.append(region)
     hard = [(region > 0).float() for region in regions]
@@ -507,6 +525,35 @@ def _generate(
     down, rule = pairs_of(options)[1], solver_of(options, model.info.variance)
     x = latents.to(model.device)
     return denoise(eps_fn, x, down, model.schedule, solver=rule, noise=noise)
+
+
+def _maker(
+    model: DiffusionModel, images: Tensor, options: Sampler, seed: int
+) -> Callable[[EpsFn], Tensor]:
+    """What makes edited images of a denoiser, beside the source's branch where ``options`` say so."""
+    carry = options.carry
+    if carry not in WAYS:
+        latents = _encode(model, images, options, seed)
+        return lambda eps_fn: _generate(model, eps_fn, latents, options, None, seed)
+    start, ids = images.to(model.device), _ids(len(images))
+    if carry.inverts:
+        start = _states(model, images, options, seed)
+
+    def made(eps_fn: EpsFn) -> Tensor:
+        return WAYS[carry](branches_of(options, model, eps_fn, ids, seed), start)
+
+    return made
+
+
+def _states(model: DiffusionModel, images: Tensor, options: Sampler, seed: int) -> Tensor:
+    """The states of the way to the latents, [N,S+1,3,H,W]."""
+    source, (up, down) = images.to(model.device), pairs_of(options)
+    if options.encode is Encode.stochastic:
+        latents = _encode(model, images, options, seed)
+        return straight_states(options, source, latents, model.schedule)
+    model.check_schedule(options.grid)
+    solver, times = inverter_of(options), times_down(down)
+    return states_up(model.predict, source, up, model.schedule, solver, times)
 
 
 def _encode(model: DiffusionModel, images: Tensor, options: Sampler, seed: int) -> Tensor:

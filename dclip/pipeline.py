@@ -10,7 +10,7 @@ from dclip.data.load import fetch_data
 from dclip.edits.confined import confined
 from dclip.edits.edit import apply_edit, keep
 from dclip.edits.roundtrip import present_reconstruction, present_translation
-from dclip.encode.invert import encode, encode_splits, encode_variants
+from dclip.encode.invert import encode, encode_splits, encode_to_edit, encode_variants
 from dclip.encode.source import images_to_edit, images_to_learn, source_images
 from dclip.encode.start import start_of
 from dclip.encode.translate import into_domain
@@ -65,7 +65,7 @@ def translate(run: Run) -> None:
     images = images_to_edit(run).repeat(run.cfg.variants)
     domain = into_domain(run, run.task(config.TranslateTask), images)
     edit = edits_to_apply(run) if run.cfg.edit.adapters else None
-    edited = apply_edit(run, edit, encode(run, domain)) if edit else None
+    edited = apply_edit(run, edit, encode_to_edit(run, domain)) if edit else None
     present_translation(run, images, domain, edited)
 
 

@@ -34,10 +34,11 @@ GUIDED = {  # the code of the report on CLIP-guided sampling
     "guidance.tv": 0,
     "clip.antialias": False,
 }
+CARRY = {"sampler.carry", "sampler.carry_weight", "sampler.carry_noises"}  # beside an edit
 # settings of these groups that are the experiment's, or mean nothing there
 OPEN = {
     "task.name", "task.count", "task.paired", "task.published_pixels",
-    "sampler.s_for", "sampler.encode", "sampler.variance",
+    "sampler.s_for", "sampler.encode", "sampler.variance", *CARRY,
     "guidance.targets", "guidance.weights", "guidance.distractors", "guidance.scale",
     "guidance.cut_min", "guidance.cut_max", "guidance.cap",
     "guidance.travel_start", "guidance.travel_end",
@@ -112,6 +113,9 @@ FINE_TUNED = {  # the published DiffusionCLIP code, as its README calls it
     "sampler.final_step": "to_clean",
     "sampler.grid": "uniform",
     "sampler.encode": "invert",
+    "sampler.carry": "none",
+    "sampler.carry_weight": 1,
+    "sampler.carry_noises": 1,
     "method.objective": "chain",
     "method.batch": 1,
     "method.shuffle": False,
@@ -127,7 +131,7 @@ FINE_TUNED = {  # the published DiffusionCLIP code, as its README calls it
 }
 # settings of these groups that are the edit's or the data's, or mean nothing there
 UNDECIDED = {
-    "sampler.t0", "loss.l1", "loss.id", "method.save_every",
+    "sampler.t0", "loss.l1", "loss.id", "method.save_every", "method.keep_epochs",
     "method.lora.alpha", "method.lora.attention", "method.lora.conv", "method.lora.time",
     "method.lora.decoder_from",
     "clip.name", "clip.heldout", "clip.arch",
@@ -160,6 +164,9 @@ LATENT = {  # the latent optimisation of the published DiffusionCLIP code
     "sampler.final_step": "to_clean",
     "sampler.grid": "uniform",
     "sampler.encode": "invert",
+    "sampler.carry": "none",
+    "sampler.carry_weight": 1,
+    "sampler.carry_noises": 1,
     "guidance.templates": "a",
     "method.s_opt": 6,
     "method.lr": 2e-2,

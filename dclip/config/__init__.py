@@ -29,7 +29,7 @@ from dclip.config.run import (
     WandbLogger,
     WandbMode,
 )
-from dclip.config.sampler import Encode, FinalStep, Grid, SamplerOption
+from dclip.config.sampler import Carry, Encode, FinalStep, Grid, SamplerOption
 from dclip.config.task import (
     DemoTask,
     EditTask,
@@ -48,6 +48,7 @@ __all__ = [
     "OPTIONS",
     "STORE",
     "TEMPLATES",
+    "Carry",
     "Checkpoint",
     "Clip",
     "ClipForm",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import ClassVar
 
-from dclip.config.options import Kind
+from dclip.config.options import Kind, check_positive
 from dclip.errors import need
 
 
@@ -39,6 +39,28 @@ class Encode(StrEnum):
     stochastic = "stochastic"
 
 
+class Carry(StrEnum):
+    """How an edit carries the source along: what the original network would not give back, stays."""
+
+    none = "none"  # it does not: the edit is generated from the source's latent
+    residual = "residual"  # source + (edit - reconstruction)
+    # each step gets what the source's own step lacked there (Direct Inversion, Ju et al. 2024)
+    offset = "offset"
+    # the same along a source noised anew at every t (Huberman-Spiegelglas et al. 2024)
+    noise_maps = "noise_maps"
+    flow = "flow"  # the difference of two flows (FlowEdit, Kulikov et al. 2025)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether it starts from the source's latent; else nothing is inverted."""
+        return self not in (Carry.noise_maps, Carry.flow)
+
+    @property
+    def own_steps(self) -> bool:
+        """Whether its steps are its own, with one network call each, whatever the sampler."""
+        return self is Carry.noise_maps
+
+
 @dataclass
 class SamplerOption(Kind):
     """Timesteps: encode up to ``t0`` (by inversion in ``s_for`` steps), generate in ``s_gen``.
@@ -60,6 +82,10 @@ class SamplerOption(Kind):
     final_step: FinalStep = FinalStep.to_clean
     grid: Grid = Grid.uniform
     encode: Encode = Encode.invert
+    _: KW_ONLY
+    carry: Carry = Carry.none  # how an edit carries the source along
+    carry_weight: float = 1.0  # of the edit, with carry=noise_maps (TurboEdit: 1.5)
+    carry_noises: int = 1  # averaged in every step of carry=flow
 
     def __post_init__(self) -> None:
         need(0 < self.t0 <= 999, f"sampler.t0={self.t0} is outside the schedule; choose 1 to 999")
@@ -69,6 +95,20 @@ class SamplerOption(Kind):
                 f"sampler.{name}={steps} is impossible with sampler.t0={self.t0}; "
                 f"choose 2 to {self.t0 + 1}",
             )
+        self._check_carry()
+
+    def _check_carry(self) -> None:
+        weight, noises, carry = self.carry_weight, self.carry_noises, self.carry
+        check_positive("sampler", carry_weight=weight, carry_noises=noises)
+        need(
+            weight == 1 or carry is Carry.noise_maps,
+            f"sampler.carry_weight={weight} is for sampler.carry=noise_maps, not {carry}; "
+            "with the others gamma makes the change larger",
+        )
+        need(
+            noises == 1 or carry is Carry.flow,
+            f"sampler.carry_noises={noises} is for sampler.carry=flow, not {carry}",
+        )
 
     @property
     def is_random(self) -> bool:
@@ -96,3 +136,17 @@ class SamplerOption(Kind):
     def encoding_calls(self) -> int:
         """Network calls that bring one image to t0, at most: noise costs none."""
         return self.inversion_calls() if self.encode is Encode.invert else 0
+
+    def source_calls(self) -> int:
+        """Network calls before an edit can start on one image: none where nothing is inverted."""
+        return self.encoding_calls() if self.carry.inverts else 0
+
+    def edit_calls(self, networks: int) -> int:
+        """Network calls that edit one image, its source's branch among them.
+
+        Args:
+            networks: that each step of the edit asks.
+        """
+        calls = self.steps_down if self.carry.own_steps else self.generation_calls()
+        branches = networks if self.carry is Carry.none else networks + 1
+        return self.carry_noises * branches * calls

@@ -93,6 +93,19 @@ def regional(
     return eps_fn
 
 
+def side_by_side(eps_fns: Sequence[EpsFn]) -> EpsFn:
+    """Several denoisers at once: x holds a row of each, next to each other, for every image."""
+
+    def eps_fn(x: Tensor, t: Tensor) -> Prediction:
+        terms = []
+        for k, fn in enumerate(eps_fns):
+            rows = torch.arange(k, len(x), len(eps_fns), device=x.device)
+            terms.append(_spread(fn(x[rows], t[rows]), rows, torch.ones_like(x[:, 0, 0, 0])))
+        return reduce(add, terms)
+
+    return eps_fn
+
+
 def _shared(prediction: Prediction, share: Tensor) -> Prediction:
     """A prediction in which each pixel has its own weight."""
     return prediction.map(lambda part: share * part)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from dclip.encode.encoded import Encoded
-from dclip.encode.invert import encode
+from dclip.encode.invert import encode_to_edit
 from dclip.metrics.contract import Scores
 from dclip.metrics.functional import mae, unit
 from dclip.metrics.intervals import add_intervals
@@ -73,7 +73,7 @@ def _compose(run: Run, apply: Apply, start: Encoded, scores: Scores) -> None:
 
 def _again(run: Run, start: Encoded, pixels: Tensor) -> Encoded:
     """Other pictures of the same names, encoded as the first ones were."""
-    return encode(run, Images(pixels, start.ids, start.sources.facts), "pictures again")
+    return encode_to_edit(run, Images(pixels, start.ids, start.sources.facts), "pictures again")
 
 
 def as_saved(images: Tensor) -> Tensor:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +12,8 @@ from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
-from dclip.edits.edit import Edit, Mixture
+from dclip.edits.carried import Carried, carried, carry_down, goes_beside
+from dclip.edits.edit import Edit, Mixture, WrappedEdit
 from dclip.edits.region import (
     acting_apart,
     acting_in,
@@ -27,7 +26,6 @@ from dclip.edits.region import (
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
 from dclip.errors import DclipError
-from dclip.models.unet import DiffusionModel
 from dclip.run import Run
 
 FEW = 8  # images whose pictures are kept, so that another region of them costs nothing
@@ -45,26 +43,22 @@ class KeptPictures:
         key = (start.ids, run.cfg.seed, run.cfg.sampler)
         if len(start) > FEW:
             return {}
-        known = self._start
-        if known is None or known[0] != key or not torch.equal(known[1], start.latents):
-            self._start, self._made = (key, start.latents), {}
+        known, pixels = self._start, start.sources.pixels
+        if known is None or known[0] != key or not torch.equal(known[1], pixels):
+            self._start, self._made = (key, pixels), {}
         return self._made
 
 
-class Confined(Edit):
+class Confined(WrappedEdit):
     """Any edit that can be applied by degrees, within a region; the rest of an image stays.
 
     Where latents have no images behind them (noise), the edit acts everywhere.
     """
 
     def __init__(self, edit: Edit) -> None:
-        self.edit, self.parts = edit, edit.parts
+        super().__init__(edit)
         self._found: tuple[tuple[str, ...], Tensor] | None = None
         self._kept = KeptPictures()
-
-    def denoiser(self, gamma: float) -> EpsFn:
-        """The edit's own, which acts everywhere."""
-        return self.edit.denoiser(gamma)
 
     def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
         """Edited images [N,3,H,W]."""
@@ -100,14 +94,6 @@ class Confined(Edit):
             return None
         return self._found[1][: len(start)]
 
-    def save(self, path: Path, header: Mapping[str, Any]) -> None:
-        """The edit; its header says where it acts."""
-        self.edit.save(path, header)
-
-    def add_to(self, merged: DiffusionModel, weight: float) -> None:
-        """As the edit does."""
-        self.edit.add_to(merged, weight)
-
 
 class ConfinedMixture(Edit):
     """Several edits that are mixed, each in its own region; the rest of an image stays.
@@ -141,12 +127,16 @@ class ConfinedMixture(Edit):
             return self.mixture.strip(run, start, gammas)
         made = self._kept.of(run, start)
         original = self.mixture.original
+        beside = goes_beside(run.cfg)
+        if beside:
+            made[original] = start.images.pixels
         if original not in made:
             made[original] = generate(run, original.predict, start, "without the edits")
         plain, regions = made[original], []
         for edit, options in zip(self.mixture.edits, self.options, strict=True):
             if edit not in made and options.region not in (None, "none"):
-                made[edit] = edit.apply(run, start, 1.0)
+                alone = Carried(edit) if beside else edit
+                made[edit] = alone.apply(run, start, 1.0)
             regions.append(_region_alone(run, options, start, made.get(edit), plain))
         self._found = start.ids, union(regions)
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
@@ -159,16 +149,19 @@ class ConfinedMixture(Edit):
     ) -> Tensor:
         """The mixture [N,K,3,H,W] before it is put into the source."""
         places = {name: place for place, name in enumerate(start.ids)}
-        mixture = self.mixture
+        mixture, weight = self.mixture, run.cfg.sampler.carry_weight
+        degrees = [weight * gamma for gamma in gammas]
         eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
 
         def of_batch(ids: Sequence[str]) -> EpsFn:
             rows = [places[name] for name in ids]
             hard = [(region[rows] > 0).float() for region in regions]
             original = mixture.original.predict
-            return regional(original, eps_fns, mixture.weights, hard, gammas)
+            return regional(original, eps_fns, mixture.weights, hard, degrees)
 
         eps_fn, copies = mixture.denoiser(1.0), len(gammas)
+        if goes_beside(run.cfg):
+            return carry_down(run, eps_fn, start, self.parts, copies, of_batch)
         mixed = generate(run, eps_fn, start, "mixing", self.parts, copies, of_batch)
         return mixed.reshape(len(start), len(gammas), *mixed.shape[-3:])
 
@@ -213,12 +206,14 @@ def region_of(run: Run, options: EditOptions, start: Encoded, change: Tensor) ->
 
 
 def confined(cfg: Config, edit: Edit) -> Edit:
-    """The edit, in its region where there is one: ``edit.region``, or ``edit.regions`` of a mixture.
+    """The edit, carried as ``sampler.carry`` says, in its region where there is one.
 
-    A soup is one network with one change, so it has one region.
+    That is ``edit.region``, or ``edit.regions`` of a mixture. A soup is one network with one change,
+    so it has one region.
     """
     if cfg.edit.each and isinstance(edit, Mixture):
         return ConfinedMixture(edit, cfg.edit.each)
+    edit = carried(cfg, edit)
     if cfg.edit.region in (None, "none"):
         return edit
     return Confined(edit)

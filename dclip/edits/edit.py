@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
-from dclip.diffusion.mix import degree, degrees, mix
+from dclip.diffusion.mix import degree, degrees, mix, side_by_side
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.axioms import measure_axioms
 from dclip.edits.paste import paste_back
@@ -61,7 +61,16 @@ class Edit:
         Raises:
             DclipError: the edit is no denoiser.
         """
-        raise DclipError(f"{self.name} is no denoiser, so it cannot be mixed; apply it by itself")
+        raise DclipError(
+            f"{self.name} is no denoiser, so it cannot be mixed; apply it by itself, with "
+            "sampler.carry=none"
+        )
+
+    def denoisers(self, gammas: Sequence[float]) -> EpsFn:
+        """One denoiser for K degrees of change: x holds K rows an image, next to each other."""
+        if len(gammas) == 1:
+            return self.denoiser(gammas[0])
+        return side_by_side([self.denoiser(gamma) for gamma in gammas])
 
     def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
         """Edited images [N,3,H,W] in about [-1, 1], from latents at ``sampler.t0``."""
@@ -227,14 +236,43 @@ class DenoiserEdit(Edit):
 
     def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
         """Several degrees in one pass."""
-        shares = [self._share(gamma) for gamma in gammas]
-        eps_fn = degrees(self.original.predict, self.tuned, shares)
-        count = len(gammas)
+        eps_fn, count = self._degrees(gammas), len(gammas)
         made = generate(run, eps_fn, start, "degrees of change", self.parts, copies=count)
         return made.reshape(len(start), count, *made.shape[-3:])
 
+    def denoisers(self, gammas: Sequence[float]) -> EpsFn:
+        """Each network sees the rows that need it in one call."""
+        return self.denoiser(gammas[0]) if len(gammas) == 1 else self._degrees(gammas)
+
+    def _degrees(self, gammas: Sequence[float]) -> EpsFn:
+        shares = [self._share(gamma) for gamma in gammas]
+        return degrees(self.original.predict, self.tuned, shares)
+
     def _share(self, gamma: float) -> float:
         return gamma / self.reached if self.reached else 0.0
+
+
+class WrappedEdit(Edit):
+    """Another edit, applied in another way."""
+
+    def __init__(self, edit: Edit) -> None:
+        self.edit, self.parts = edit, edit.parts
+
+    def denoiser(self, gamma: float) -> EpsFn:
+        """The edit's own."""
+        return self.edit.denoiser(gamma)
+
+    def denoisers(self, gammas: Sequence[float]) -> EpsFn:
+        """The edit's own."""
+        return self.edit.denoisers(gammas)
+
+    def save(self, path: Path, header: Mapping[str, Any]) -> None:
+        """The edit; its header says how it is applied."""
+        self.edit.save(path, header)
+
+    def add_to(self, merged: DiffusionModel, weight: float) -> None:
+        """As the edit does."""
+        self.edit.add_to(merged, weight)
 
 
 class Mixture(DenoiserEdit):

@@ -17,8 +17,11 @@ from dclip.models.header import is_ours, read_header, t0_from_name
 REGION = {field.name: field.default for field in fields(Edit) if field.name in REGION_SETTINGS}
 REGION["region"] = "auto"
 
+# how the source is carried along, with the values of older files
+CARRY = {"carry": "none", "carry_weight": 1.0, "carry_noises": 1}
+
 # settings of every sampler that belong to an edit, whatever sampler applies it
-STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode")
+STEPS = ("t0", "s_for", "s_gen", "final_step", "grid", "encode", *CARRY)
 
 
 def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, Any]]:
@@ -70,10 +73,15 @@ def common_steps(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) ->
         DclipError: the edits were made with different ones.
     """
     told, settings = set(told), {}
-    for key in sorted(headers[0]["sampler"], key=lambda key: key != "solver"):
+    names = dict.fromkeys(headers[0]["sampler"])
+    if any("carry" in header["sampler"] for header in headers):
+        names |= CARRY
+    for key in sorted(names, key=lambda key: key != "solver"):
         if key == "eta" or f"sampler.{key}" in told or ("sampler" in told and key not in STEPS):
             continue
-        values = [header["sampler"].get(key) for header in headers]
+        if key in CARRY and "sampler.carry" in told:
+            continue
+        values = [header["sampler"].get(key, CARRY.get(key)) for header in headers]
         if any(value != values[0] for value in values):
             setting = "sampler" if key == "solver" else f"sampler.{key}"
             choices = ", ".join(map(str, values))

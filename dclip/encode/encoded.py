@@ -18,11 +18,16 @@ class Encoded:
         ids: one name an image; the seed of its own random generator.
         latents: float32 [N,3,H,W] ([N,2,3,H,W] for a solver with two states).
         images: what was encoded; None where the latents are noise.
+        states: the images at every timestep of the generation, from t0 to themselves,
+            [N,S+1,3,H,W], where ``sampler.carry`` uses them.
+
+    Where nothing was encoded there are no latents, [0,3,H,W], but images.
     """
 
     ids: tuple[str, ...]
     latents: Tensor
     images: Images | None = None
+    states: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,4 +44,13 @@ class Encoded:
         positions = list(index)
         ids = tuple(self.ids[k] for k in positions)
         images = self.images.take(positions) if self.images is not None else None
-        return Encoded(ids, self.latents[positions], images)
+        states = self.states[positions] if self.states is not None else None
+        latents = self.latents[positions] if len(self.latents) else self.latents
+        return Encoded(ids, latents, images, states)
+
+    def repeat(self, images: Images, count: int) -> Encoded:
+        """``count`` copies of every image next to each other, under the names of ``images``."""
+        states = self.states
+        if states is not None:
+            states = states.repeat_interleave(count, 0)
+        return Encoded(images.ids, self.latents.repeat_interleave(count, 0), images, states)

@@ -28,6 +28,8 @@ def generate(
     denoiser of the images of these names, where it is another for every image.
     """
     cfg, model = run.cfg, run.model
+    if len(start.latents) != len(start):
+        raise ValueError(f"{len(start)} images have no latents: they were not encoded")
     down = pairs_of(cfg.sampler)[1]
     solver = solver_of(cfg.sampler, model.info.variance)
     trajectory = Trajectory(

@@ -88,6 +88,10 @@ class Trajectory(L.LightningModule):
             clip_x0=self.clip_x0,
             on_step=lambda step: self.observe(ids, step),
         )
+        return self.finished(end)
+
+    def finished(self, end: Tensor) -> Tensor:
+        """Rows [N*K,...] as results [N,...], or [N,K,...], on the CPU."""
         end = end.float().cpu().contiguous()
         if self.copies == 1:
             return end

@@ -222,7 +222,8 @@ class Studio:
         run = self.run(cfg)
         with self._lock:
             start = time.perf_counter()
-            note(0.05, f"inverting the picture in {cfg.sampler.s_for} steps")
+            if cfg.sampler.carry.inverts:
+                note(0.05, f"inverting the picture in {cfg.sampler.s_for} steps")
             encoded = encode_variants(run, images)
             several = encoded.sources
             note(0.4, f"generating in {cfg.sampler.s_gen} steps")

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from dclip.config import (
+    Carry,
     Config,
     DemoTask,
     Encode,
@@ -81,6 +82,7 @@ def check(cfg: Config) -> None:
     _check_images(cfg)
     _check_true_region(cfg)
     _check_masks(cfg)
+    _check_carry(cfg)
     if isinstance(cfg.task, SampleTask):
         method_of(cfg).check(cfg)
     else:
@@ -176,7 +178,7 @@ def _check_applied(cfg: Config) -> None:
     need(
         cfg.variants == 1 or edits_randomly(cfg),
         f"variants={cfg.variants} would be the same picture: nothing is random; "
-        "set sampler.eta=1, sampler=ddpm or sampler.encode=stochastic",
+        "set sampler.eta=1, sampler=ddpm, sampler.encode=stochastic or sampler.carry=noise_maps",
     )
 
 
@@ -200,7 +202,8 @@ def edits_randomly(cfg: Config) -> bool:
     """Whether two variants of an image differ."""
     if isinstance(cfg.task, TranslateTask) and cfg.task.rounds > 0:
         return True
-    return cfg.sampler.encode is Encode.stochastic or cfg.sampler.is_random
+    sampler = cfg.sampler
+    return sampler.encode is Encode.stochastic or sampler.is_random or not sampler.carry.inverts
 
 
 def _check_images(cfg: Config) -> None:
@@ -219,6 +222,16 @@ def _check_true_region(cfg: Config) -> None:
         cfg.edit.region != "truth" or known,
         "edit.region=truth needs the true edited pictures, which only ToonFaces knows, for its own "
         "faces and edits; choose edit.region=auto",
+    )
+
+
+def _check_carry(cfg: Config) -> None:
+    """Only an edit has a source's branch beside it."""
+    carry = cfg.sampler.carry
+    need(
+        carry is Carry.none or cfg.task.learns or cfg.task.applies,
+        f"sampler.carry={carry} carries a source beside an edit, for task=finetune, edit, translate "
+        f"or demo, not task={_task(cfg)}; choose sampler.carry=none",
     )
 
 

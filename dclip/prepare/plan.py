@@ -121,21 +121,22 @@ def calls(cfg: Config) -> dict[str, float]:
     task, sampler, images = cfg.task, cfg.sampler, image_counts(cfg)
     if isinstance(task, PretrainTask):
         return {"train": BACKWARD * task.steps * task.batch}
-    invert, generate = sampler.encoding_calls(), sampler.generation_calls()
+    invert, source = sampler.encoding_calls(), sampler.source_calls()
     if isinstance(task, SampleTask):
         work = {"invert": float(images.test * invert)} if task.from_images else {}
         return {**work, **method_of(cfg).cost(cfg, images).calls}
-    both = 1 if cfg.gamma in (0, 1) else 2
+    both = 1 if cfg.gamma * sampler.carry_weight in (0, 1) else 2
     work = {
-        "invert": float(images.test * invert),
-        "edit": float(images.test * generate * both),
+        "invert": float(images.test * source),
+        "edit": float(images.test * sampler.edit_calls(both)),
     }
     if isinstance(task, ReconstructTask):
         return {**work, **_axioms(cfg, images, 9, 10)}
     if isinstance(task, TranslateTask):
         translate = {"translate": float(task.rounds * task.steps * images.test)}
         return {**translate, **work} if cfg.edit.adapters else translate
-    work["edit"] += 2 * len(cfg.degrees) * min(6, images.test) * generate  # the strip
+    strip = 2 * len(cfg.degrees)
+    work["edit"] += min(6, images.test) * sampler.edit_calls(strip) if strip else 0
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
@@ -147,7 +148,7 @@ def _axioms(cfg: Config, images: ImageCounts, inverted: int, generated: int) -> 
     count, sampler = min(cfg.metric.axioms, images.test), cfg.sampler
     if count == 0:
         return {}
-    an_image = inverted * sampler.encoding_calls() + generated * sampler.generation_calls()
+    an_image = inverted * sampler.source_calls() + sampler.edit_calls(generated)
     return {"axioms": float(count * an_image)}
 
 

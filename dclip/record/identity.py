@@ -78,6 +78,9 @@ LATER: dict[str, object] = {
     "loss.keep": 0.0,
     "loss.outside": 0.0,
     "method.paired": False,
+    "sampler.carry": "none",
+    "sampler.carry_weight": 1.0,
+    "sampler.carry_noises": 1,
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}

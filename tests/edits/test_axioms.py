@@ -34,7 +34,7 @@ def encoded(monkeypatch):
         seen.append(images)
         return Encoded(images.ids, images.pixels, images)
 
-    monkeypatch.setattr(axioms, "encode", encode)
+    monkeypatch.setattr(axioms, "encode_to_edit", encode)
     return seen
 
 
