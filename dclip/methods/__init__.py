@@ -2,6 +2,7 @@
 
 from dclip.methods.asyrp import options as asyrp_options
 from dclip.methods.diffusionclip import options as diffusionclip_options
+from dclip.methods.hmean import options as hmean_options
 from dclip.methods.latent import options as latent_options
 from dclip.methods.sampling import guidances
 from dclip.methods.sampling import options as sampling_options
@@ -10,6 +11,7 @@ __all__ = [
     "asyrp_options",
     "diffusionclip_options",
     "guidances",
+    "hmean_options",
     "latent_options",
     "sampling_options",
 ]

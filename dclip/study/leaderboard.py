@@ -20,7 +20,7 @@ from dclip.metrics.benchmark.tasks import TEXTS
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
-from dclip.study.document import QUIET
+from dclip.study.document import QUIET, Settings
 from dclip.study.grid import Job, Study
 from dclip.study.progress import PlannedRun, Progress
 
@@ -110,8 +110,14 @@ def _finished(progress: Progress) -> Iterator[tuple[Job, PlannedRun, Run]]:
 
 
 def command_of(job: Job) -> str:
-    """The command of a job, without what every job of a study is given."""
-    words = [word for word in job.settings if word not in QUIET]
+    """The command of a job, after those of the runs that it builds on: {NAME} is such a run."""
+    commands = [f"{name}: {_typed(settings)}" for name, settings in job.first]
+    return "; ".join([*commands, _typed(job.settings)])
+
+
+def _typed(settings: Settings) -> str:
+    """A command line, without what every job of a study is given."""
+    words = [word for word in settings if word not in QUIET]
     return shlex.join(["python", "run.py", *words])
 
 

@@ -65,7 +65,7 @@ def _groups(channels: int) -> int:
 class ChangedBlock(nn.Module):
     """The network's own middle block, and dh added to what it gives."""
 
-    def __init__(self, block: nn.Module, change: HChange) -> None:
+    def __init__(self, block: nn.Module, change: nn.Module) -> None:
         super().__init__()
         self.block, self.change = block, change
 
@@ -87,7 +87,7 @@ class AsymmetricModel(DiffusionModel):
         t_edit: below this timestep the original's step is made, as it is.
     """
 
-    def __init__(self, original: DiffusionModel, change: HChange, t_edit: int = 0) -> None:
+    def __init__(self, original: DiffusionModel, change: nn.Module, t_edit: int = 0) -> None:
         super().__init__(_with_change(original.unet, change), original.info, original.digest)
         self.original, self.change, self.t_edit = original, change, t_edit
         self.fast = original.fast
@@ -101,7 +101,7 @@ class AsymmetricModel(DiffusionModel):
         return replace(plain, x0_eps=super().predict(x, t).eps)
 
 
-def _with_change(unet: nn.Module, change: HChange) -> nn.Module:
+def _with_change(unet: nn.Module, change: nn.Module) -> nn.Module:
     """The same network, module for module, but for its middle block."""
     changed = copy.copy(unet)
     changed._modules = dict(unet._modules)
@@ -120,6 +120,8 @@ def change_for(model: DiffusionModel, seed: int = 0) -> HChange:
 
 class HSpaceEdit(DenoiserEdit):
     """A learned dh, applied by asymmetric steps."""
+
+    change: nn.Module
 
     def __init__(self, original: DiffusionModel, change: HChange, t_edit: int) -> None:
         change.eval().requires_grad_(False)
@@ -149,7 +151,7 @@ class HSpaceEdit(DenoiserEdit):
         save_change(path, header, self.change, self.t_edit)
 
 
-def save_change(path: Path, header: Mapping[str, Any], change: HChange, t_edit: int) -> None:
+def save_change(path: Path, header: Mapping[str, Any], change: nn.Module, t_edit: int) -> None:
     """Write dh as an edit's file."""
     own = {"kind_of_weights": "h-space", "t_edit": t_edit}
     save_weights(path, change, {**header, **own})

@@ -1,0 +1,1 @@
+"""The supervised direction of h: what labels can do without CLIP."""

@@ -1,0 +1,87 @@
+"""``method=h_mean`` and its settings. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dclip.config import Config, option
+from dclip.config.options import check_not_negative, check_positive
+from dclip.data.domains import truth_of
+from dclip.errors import need
+from dclip.methods.contract import Cost, ImageCounts, Method
+
+if TYPE_CHECKING:
+    from dclip.edits.edit import Edit
+    from dclip.edits.saved import SavedEdit
+    from dclip.encode.encoded import Encoded
+    from dclip.models.networks import Networks
+    from dclip.models.unet import DiffusionModel
+    from dclip.run import Run
+
+
+@option("method", "h_mean")
+@dataclass
+class HMean(Method):
+    """Add to h, the middle of the network, the mean difference that the true edit makes there.
+
+    No CLIP and no gradient: the training images' true edited pictures are known (ToonFaces), both
+    are inverted, and on the way down the means of their h are subtracted, step by step. It is the
+    ceiling of linear edits of h, not a rival: it is shown the answer on training images.
+
+    Attributes:
+        scale: of the difference.
+        t_edit: below this timestep nothing is edited; 0: to the end.
+    """
+
+    merges = False
+
+    scale: float = 1.0
+    t_edit: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive("method", scale=self.scale)
+        check_not_negative("method", t_edit=self.t_edit)
+
+    def check(self, cfg: Config) -> None:
+        """The true pictures must be known, and something must be edited."""
+        truth = truth_of(cfg)
+        need(
+            truth is not None and cfg.input is None,
+            "method=h_mean needs the true edited pictures of its training images, which only "
+            "dataset=toonfaces knows, for its own edits; choose method=asyrp",
+        )
+        t0 = cfg.sampler.t0
+        need(
+            self.t_edit < t0,
+            f"method.t_edit={self.t_edit} leaves nothing to edit below sampler.t0={t0}; "
+            f"choose 0 to {t0 - 1}",
+        )
+
+    def check_networks(self, cfg: Config, networks: Networks) -> None:
+        """The network must have a middle block."""
+        need(
+            "mid_block" in dict(networks.model.unet.named_children()),
+            f"method=h_mean needs a network with a middle block, and checkpoint "
+            f"{networks.model.info.name!r} has none; choose method=diffusionclip",
+        )
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """The true pictures are inverted, too, and both go down once."""
+        sampler = cfg.sampler
+        each = sampler.encoding_calls() + 2 * sampler.generation_calls()
+        return Cost({"adapt": float(images.train * each)}, weights=1)
+
+    def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
+        """Measure the difference."""
+        from dclip.methods.hmean.direction import MeanEdit, measured_change
+
+        change = measured_change(run, starts["train"], self.scale)
+        return MeanEdit(run.model, change, self.t_edit)
+
+    def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:
+        """The difference from its file."""
+        from dclip.methods.hmean.direction import MeanEdit, read_change
+
+        return MeanEdit(model, read_change(saved.path), int(saved.header["t_edit"]))
