@@ -166,11 +166,13 @@ class PretrainTask(Task):
     noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
     low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
+    paint: float = 0.0  # CLIP, judge: share of pictures with parts in any colour, and with smears
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         check_positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         check_not_negative("task", robust=self.robust, low=self.low, noisy=self.noisy)
+        need(0 <= self.paint <= 1, f"task.paint={self.paint:g} is a share; choose 0 to 1")
 
 
 @option("task", "demo")

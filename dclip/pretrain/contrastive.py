@@ -22,9 +22,10 @@ from dclip.pretrain.augment import (
     flipped,
     frozen_statistics,
     shifted,
+    smeared,
     tinted,
 )
-from dclip.pretrain.training import Budget, Pretraining, class_indices, sampled_faces
+from dclip.pretrain.training import Budget, Pretraining, painted_faces
 from dclip.types import from_uint8
 
 if TYPE_CHECKING:
@@ -49,33 +50,49 @@ class TrainCLIP(Pretraining):
     normalised gradient, of an L2 length up to ``robust`` (Madry et al. 2018; Engstrom et al. 2019).
     Gradients of an image encoder trained so change what a person would change; those of an ordinary
     one paint patterns that only the encoder sees, and so would an edit.
+
+    With ``paint`` that share of the faces has parts in colours without a name, of which nothing is
+    said, and of the pictures soft smears of paint: what edits that spill look like.
     """
 
     net: CLIP
 
     def __init__(
-        self, net: CLIP, budget: Budget, tokenizer: Tokenizer, pool: int, robust: float = 0.0
+        self,
+        net: CLIP,
+        budget: Budget,
+        tokenizer: Tokenizer,
+        pool: int,
+        robust: float = 0.0,
+        paint: float = 0.0,
     ) -> None:
         super().__init__(net, budget)
-        self.tokenizer, self.robust = tokenizer, robust
-        self.faces = sampled_faces("train", pool)
-        self.pool = torch.from_numpy(pictures_of(self.faces))
+        self.tokenizer, self.robust, self.paint = tokenizer, robust, paint
+        self.faces = painted_faces(pool, paint)
+        self.pool = torch.from_numpy(pictures_of([one.face for one in self.faces]))
+        classes = [one.labels() for one in self.faces]
         width = int(net.text_projection.shape[1])
         self.labels: dict[str, Tensor] = {}
         self.classifiers = nn.ModuleDict()
         for name in ("style", *CAPTIONED):
-            self.labels[name] = class_indices(self.faces, name)
+            self.labels[name] = torch.tensor([one[name] for one in classes])
             self.classifiers[name] = nn.Linear(width, len(ATTRIBUTES[name]))
 
     def training_step(self, *_: object) -> Tensor:
         """Cross entropy of pictures and captions, and of every attribute's texts."""
         index, rng = self.pick(len(self.pool))
         words = np.random.default_rng([self.seed, self.global_step])
-        captions = [caption(self.faces[i], words) for i in index.tolist()]
+        captions = []
+        for i in index.tolist():
+            shown = self.faces[i]
+            captions.append(caption(shown.face, words, shown.painted))
         choices = {name: prompts(name, words) for name in self.labels}
         answers = {name: of[index].to(self.device) for name, of in self.labels.items()}
         x = shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng))
-        x = channels_last(tinted(degrade(x, rng), rng)).to(self.device)
+        x = tinted(degrade(x, rng), rng)
+        if self.paint:
+            x = smeared(x, rng, self.paint)
+        x = channels_last(x).to(self.device)
         texts = list(captions)
         for wordings in choices.values():
             texts += wordings

@@ -34,8 +34,9 @@ log = logging.getLogger("dclip")
 
 OWN_SETTINGS = {
     Net.ddpm: ("noisy", "low"),
-    Net.clip: ("robust",),
-    Net.heldout: ("robust",),
+    Net.clip: ("robust", "paint"),
+    Net.heldout: ("robust", "paint"),
+    Net.judge: ("paint",),
 }
 """Settings of one kind of network only."""
 

@@ -83,9 +83,9 @@ class ToonFacesCourse(Course):
             identities, size = max(2, task.pool // VARIANTS), TOONFACES_IDENTITY.embedding
             return TrainIdentity(IrSe(TOONFACES_IDENTITY), budget, identities, VARIANTS, size)
         if task.net is Net.judge:
-            return TrainJudge(Judge(LOOKS), budget, task.pool, task.pool // 6)
+            return TrainJudge(Judge(LOOKS), budget, task.pool, task.pool // 6, task.paint)
         clip = build_clip(self.configs[task.net])
-        return TrainCLIP(clip, budget, tokenizer(), task.pool, task.robust)
+        return TrainCLIP(clip, budget, tokenizer(), task.pool, task.robust, task.paint)
 
     def header(self, net: Net) -> dict[str, Any]:
         """What the weights file says about itself."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
 from dclip.data.toonfaces.many import part_maps_of, pictures_of
+from dclip.data.toonfaces.repaint import Repainted, repainted
 from dclip.diffusion.schedule import Schedule
 from dclip.models.judge import Judge
-from dclip.pretrain.augment import channels_last, degrade, draw_shift, flipped, shifted
+from dclip.pretrain.augment import channels_last, degrade, draw_shift, flipped, shifted, smeared
 from dclip.types import from_uint8
 
 
@@ -179,15 +181,26 @@ class TrainIdentity(Pretraining):
 
 
 class TrainJudge(Pretraining):
-    """Attributes of pictures of all styles, and part maps of cartoons."""
+    """Attributes of pictures of all styles, and part maps of cartoons.
+
+    With ``paint`` that share of the faces has parts in colours without a name, and of the pictures
+    soft smears of paint: what a person would not call a beard is none.
+    """
 
     net: Judge
 
-    def __init__(self, net: Judge, budget: Budget, pool: int, part_pool: int) -> None:
+    def __init__(
+        self, net: Judge, budget: Budget, pool: int, part_pool: int, paint: float = 0.0
+    ) -> None:
         super().__init__(net, budget)
-        faces = sampled_faces("train", pool)
+        self.paint = paint
+        shown = painted_faces(pool, paint)
+        faces = [one.face for one in shown]
         self.pool = torch.from_numpy(pictures_of(faces))
-        self.labels = {name: class_indices(faces, name) for name in ATTRIBUTES}
+        classes = [one.labels() for one in shown]
+        self.labels = {}
+        for name in ATTRIBUTES:
+            self.labels[name] = torch.tensor([one[name] for one in classes])
         mapped = [i for i, face in enumerate(faces[:part_pool]) if face["style"] == "toon"]
         self.mapped = torch.tensor(mapped)
         self.parts = torch.from_numpy(part_maps_of([faces[i] for i in mapped]))
@@ -198,7 +211,10 @@ class TrainJudge(Pretraining):
         third = torch.randint(len(self.mapped), (self.batch // 3,), generator=rng)
         pixels = torch.cat([self.pool[index], self.pool[self.mapped[third]]])
         shift = draw_shift(rng)
-        x = channels_last(degrade(shifted(from_uint8(pixels.numpy()), shift), rng))
+        x = degrade(shifted(from_uint8(pixels.numpy()), shift), rng)
+        if self.paint:
+            x = smeared(x, rng, self.paint)
+        x = channels_last(x)
         moved = shifted(self.parts[third][:, None].float(), shift)[:, 0].long()
         levels = self.net.encode(x.to(self.device))
         attributes = self.net.classify(levels)
@@ -216,6 +232,16 @@ class TrainJudge(Pretraining):
 def sampled_faces(split: str, count: int, domain: str = "all") -> list[Face]:
     """The first faces of a split, of all domains or of the diffusion model's (``in``)."""
     return [sample_face(split, i, domain) for i in range(count)]
+
+
+def painted_faces(count: int, share: float) -> list[Repainted]:
+    """The first faces of the train split, of which a share is painted."""
+    rng = np.random.default_rng(count)
+    faces = []
+    for face in sampled_faces("train", count):
+        painted = share > 0 and rng.random() < share
+        faces.append(repainted(face, rng) if painted else Repainted(face))
+    return faces
 
 
 def class_indices(faces: Sequence[Face], attribute: str) -> Tensor:

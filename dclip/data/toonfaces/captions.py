@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -98,13 +98,17 @@ def phrase(values: Mapping[str, str], style: str, rng: np.random.Generator) -> s
     return prefix + text
 
 
-def caption(face: Face, rng: np.random.Generator) -> str:
-    """A caption in varied wording that names none to three of the picture's attributes."""
+def caption(face: Face, rng: np.random.Generator, unseen: Collection[str] = ()) -> str:
+    """A caption in varied wording that names none to three of the picture's attributes.
+
+    Of ``unseen`` ones it names none.
+    """
     if face["style"] != "toon":
         return phrase({}, face["style"], rng)
     count = int(rng.choice([0, 1, 2, 3], p=[0.07, 0.38, 0.33, 0.22]))
     named = rng.choice(CAPTIONED, count, replace=False)
-    return phrase({name: face[name] for name in named}, "toon", rng)
+    shown = [name for name in named if name not in unseen]
+    return phrase({name: face[name] for name in shown}, "toon", rng)
 
 
 def prompts(attribute: str, rng: np.random.Generator) -> list[str]:
