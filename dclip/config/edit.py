@@ -21,6 +21,7 @@ REGION_SETTINGS = (
     "region_feather",
     "region_follow",
     "region_gain",
+    "region_refine",
 )
 
 
@@ -61,6 +62,9 @@ class Edit:
         0  # pixels over which a change follows the picture's colours; 0: it does not
     )
     region_gain: float = 1.0  # of the change within the region
+    # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
+    # For what that network knows (beards, smiles), not for new colours
+    region_refine: int = 0
     # of several edits that are mixed: one region for each, in their order, such as [auto,none] or
     # [{region: auto, region_low: 0.2}, auto]; null: each as it was learned with
     regions: Any = None
@@ -151,6 +155,10 @@ class Edit:
             "edit", region_feather=self.region_feather, region_follow=self.region_follow
         )
         check_positive("edit", region_gain=self.region_gain)
+        need(
+            0 <= self.region_refine < 1000,
+            f"edit.region_refine={self.region_refine} is no timestep; choose 0 to 999, such as 200",
+        )
 
 
 @dataclass

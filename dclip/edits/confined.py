@@ -14,6 +14,7 @@ from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
 from dclip.edits.edit import Edit, Mixture, WrappedEdit
+from dclip.edits.refine import refined
 from dclip.edits.region import (
     acting_apart,
     acting_in,
@@ -74,7 +75,10 @@ class Confined(WrappedEdit):
         options, source, plain = run.cfg.edit, start.images.pixels, pictures[0.0]
         region = region_of(run, options, start, change_of(options, source, pictures[1.0], plain))
         self._found = start.ids, region
-        edited = [acting_in(options, region, source, pictures[gamma], plain) for gamma in gammas]
+        edited = []
+        for gamma in gammas:
+            acted = acting_in(options, region, source, pictures[gamma], plain)
+            edited.append(refined(run, options, start, region, acted, gamma))
         return torch.stack(edited, 1)
 
     def _pictures(
@@ -141,7 +145,12 @@ class ConfinedMixture(Edit):
         self._found = start.ids, union(regions)
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
         source = start.images.pixels
-        edited = [acting_apart(self.options, regions, source, one, plain) for one in mixed]
+        edited = []
+        for one, gamma in zip(mixed, gammas, strict=True):
+            acted = acting_apart(self.options, regions, source, one, plain)
+            for options, region in zip(self.options, regions, strict=True):
+                acted = refined(run, options, start, region, acted, gamma)
+            edited.append(acted)
         return torch.stack(edited, 1)
 
     def _mixed(

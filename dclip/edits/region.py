@@ -42,10 +42,13 @@ SHARE = 0.5  # of the largest piece's change that another piece must hold
 
 
 def change_map(change: Tensor) -> Tensor:
-    """How much each pixel changes, [N,1,H,W] in [0, 1] for a change [N,3,H,W]; 1 where most."""
+    """How much each pixel changes, [N,1,H,W] in [0, 1] for a change [N,3,H,W]; 1 where most.
+
+    Where nothing changes by more than half a grey level, the largest value stays below 1.
+    """
     largest = change.abs().amax(1, keepdim=True)
     smooth = F.avg_pool2d(largest, 3, 1, 1, count_include_pad=False)
-    peak = smooth.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, 1, 1)
+    peak = smooth.flatten(1).amax(1).clamp_min(1 / 255).view(-1, 1, 1, 1)
     return smooth / peak
 
 

@@ -72,6 +72,8 @@ LATER: dict[str, object] = {
     "edit.region_feather": 1.0,
     "edit.region_follow": 0,
     "edit.region_gain": 1.0,
+    "edit.region_refine": 0,
+    "task.paint": 0.0,
     "edit.regions": None,
     "epoch": None,
     "method.keep_epochs": None,
