@@ -80,6 +80,9 @@ class Scorers:
     _features: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(
         default_factory=dict, init=False, repr=False
     )
+    _seen: dict[int, tuple[Tensor, list[dict[str, str]]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
     _directions: dict[Role, Tensor] = field(default_factory=dict, init=False, repr=False)
     _lpips: nn.Module | str | None = field(default=None, init=False, repr=False)
 
@@ -106,8 +109,9 @@ class Scorers:
         return getattr(self, need) is None
 
     def forget(self) -> None:
-        """Drop the features of images."""
+        """Drop what networks have said of images."""
         self._features.clear()
+        self._seen.clear()
 
     # ---------------------------------------------------------------------- what networks see
 
@@ -155,7 +159,12 @@ class Scorers:
         return self.judge.looks
 
     def judged(self, images: Tensor) -> list[dict[str, str]]:
-        """What the judge takes every image for: a value of each attribute."""
+        """What the judge takes every image for: a value of each attribute. It looks once."""
+        if id(images) not in self._seen:
+            self._seen[id(images)] = images, self._look(images)
+        return self._seen[id(images)][1]
+
+    def _look(self, images: Tensor) -> list[dict[str, str]]:
         judge = self.judge
         if judge is None:
             raise _undeclared("judge")

@@ -166,6 +166,14 @@ def test_an_oracle_mask_reaches_its_ceiling(tmp_path, faces):
     assert masked["preservation_accuracy"] == 1
 
 
+def test_the_judge_looks_once_at_a_picture(quick, faces, monkeypatch):
+    judge, looked = quick.scorers.judge, []
+    sees = judge.sees
+    monkeypatch.setattr(judge, "sees", lambda images: looked.append(len(images)) or sees(images))
+    rows = quick.rows(RED, faces["red_hair"])
+    assert looked == [FEW] and {"judge_success", "true_success", "attribute_skin"} <= set(rows)
+
+
 def test_source_and_truth_stand_beside_every_result(tmp_path, faces):
     write_task(tmp_path, RED, faces, faces["red_hair"].truth)
     known = scored(tmp_path).known
