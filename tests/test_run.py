@@ -122,7 +122,11 @@ def test_the_demos_numbers_are_flat_and_finite(demo):
         "seconds_adapt",
         "seconds_invert",
         "seconds_edit",
+        "images_per_s",
+        "gflops",
+        "mfu",
     } <= set(metrics)
+    assert 0 < metrics["mfu"] < 1.5
     assert metrics["images"] == 4
     rows = (demo / "rows.csv").read_text().splitlines()
     assert len(rows) == 1 + 4

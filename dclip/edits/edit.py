@@ -130,7 +130,7 @@ class Edit:
             self._draw_degrees(run, start.take(range(min(STRIP, len(shown)))))
         record.rows(images.ids, scores.rows)
         memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
-        record.metrics({**scores.values, **record.seconds, **memory})
+        record.metrics({**scores.values, **record.seconds, **record.speed, **memory})
         return scores.values
 
     def _draw_degrees(self, run: Run, start: Encoded) -> None:

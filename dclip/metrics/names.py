@@ -81,6 +81,15 @@ COSTS = {
     "peak_memory_mb": "Most memory that the process held.",
 }
 
+SPEEDS = {
+    "images_per_s": "Training images a second while the edit was learned.",
+    "gflops": "Operations of the U-Net a second meanwhile, in 1e9.",
+    "mfu": "The same, as a share of a float32 matrix product's rate on this device.",
+}
+
+for _name, _meaning in SPEEDS.items():
+    register(Quantity(_name, "higher", _meaning))
+
 register(
     Quantity("clipped", "lower", "Share of the samples' values at an end of their range or beyond.")
 )

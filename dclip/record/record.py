@@ -132,6 +132,7 @@ class Record:
         self.wandb: Run | None = None
         self.started = time.time()
         self.seconds: dict[str, float] = {}
+        self.speed: dict[str, float] = {}  # of learning, where something was learned
         self.edits: list[Mapping[str, Any]] = []
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,16 +24,19 @@ from dclip.edits.network import NetworkEdit, save_network
 from dclip.edits.saved import edit_header
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
+from dclip.methods.contract import ImageCounts
 from dclip.methods.diffusionclip.loss import EditLoss, edit_loss
 from dclip.methods.diffusionclip.module import DiffusionClipTuning
 from dclip.methods.diffusionclip.settings import LearningOptions, TuningOptions
 from dclip.metrics.counterfactual import closer
 from dclip.metrics.functional import counterfactual_ratio
 from dclip.models.lora import LowRankUpdates
+from dclip.models.sizes import size_of
 from dclip.models.unet import DiffusionModel
 from dclip.record.curves import CurveLogger
 from dclip.record.pictures import grid_picture
 from dclip.run import Run
+from dclip.runtime.speed import speed
 from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
 from dclip.types import Images
 
@@ -98,7 +102,22 @@ def learn(
         losses_of_steps(run.model, loss, train, pairs) if options.paired else (),
     )
     keeping = EpochEdits(run, options, write, small=change is not None)
+    start = time.perf_counter()
     fit(run, options, tuning, validated, [keeping])
+    if not run.cfg.resume:  # else some of it was learned before
+        run.record.speed = _speed(run, options, starts, time.perf_counter() - start)
+
+
+def _speed(
+    run: Run, options: LearningOptions, starts: Mapping[str, Encoded], seconds: float
+) -> dict[str, float]:
+    """Images a second, and the share of the device that they took."""
+    images = len(starts["train"])
+    counts = ImageCounts(images, len(starts["validation"]), 0)
+    calls = options.cost(run.cfg, counts).calls["fine-tune"]
+    size = size_of(run.cfg)
+    gflop = None if size is None else size.gflop
+    return speed(options.epochs * images, calls, seconds, gflop, run.device)
 
 
 class EpochEdits(L.Callback):

@@ -8,6 +8,7 @@ the objective (``objectives.py``).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,7 @@ class DiffusionClipTuning(L.LightningModule):
         self.options, self.seed, self.pairs = options, seed, list(pairs)
         self.latents, self.draw = latents, draw
         self.threads: BatchThreads | None = None
+        self.epoch_began = 0.0
 
     @property
     def tuned(self) -> torch.nn.Module:
@@ -157,6 +159,15 @@ class DiffusionClipTuning(L.LightningModule):
             with torch.autocast(self.device.type, enabled=False):
                 self.manual_backward(terms["total"])
             yield terms
+
+    def on_train_epoch_start(self) -> None:
+        """Look at the clock."""
+        self.epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        """How many images a second this epoch learned from."""
+        seconds = max(time.perf_counter() - self.epoch_began, 1e-9)
+        self.log("images_per_s", len(self.frozen.loss.images) / seconds)
 
     def on_fit_start(self) -> None:
         """On a CPU, threads share a batch.

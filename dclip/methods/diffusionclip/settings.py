@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from dclip.config import Lora
+from dclip.config import Config, Lora
 
 if TYPE_CHECKING:
     from dclip.diffusion.schedule import Pair
+    from dclip.methods.contract import Cost, ImageCounts
     from dclip.methods.diffusionclip.loss import Terms
     from dclip.methods.diffusionclip.objectives import Work
 
@@ -43,6 +44,10 @@ class LearningOptions(Protocol):
     @property
     def needs_latents(self) -> bool:
         """Whether the objective starts from the latents of the training images."""
+        ...
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """What learning takes."""
         ...
 
     def updates(self, pairs: Sequence[Pair]) -> int:
