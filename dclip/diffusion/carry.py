@@ -105,7 +105,13 @@ class Branches:
 
 @dataclass(frozen=True)
 class MeanStep(Solver):
-    """DDIM's step of eta = 1 without its noise: what edit-friendly noise maps are added to."""
+    """A step of DDIM without its noise: what edit-friendly noise maps are added to.
+
+    Attributes:
+        spread: variance of the noise, as a share of 1 - a'; None: that of eta = 1.
+    """
+
+    spread: float | None = None
 
     def advance(
         self, step: Step, schedule: Schedule, noise: ImageNoise | None, evaluate: Evaluate
@@ -113,7 +119,12 @@ class MeanStep(Solver):
         """x' = sqrt(a') x0 + sqrt(1 - a' - sigma^2) eps."""
         a, a_next = schedule.alpha_bar(step.t), schedule.alpha_bar(step.t_next)
         variance = (1 - a / a_next) * (1 - a_next) / (1 - a)
+        if self.spread is not None:
+            variance = self.spread * (1 - a_next)
         return math.sqrt(a_next) * step.x0 + math.sqrt(max(1 - a_next - variance, 0.0)) * step.eps
+
+
+MEAN_STEP = MeanStep()  # of eta = 1
 
 
 @dataclass(frozen=True)
@@ -179,24 +190,41 @@ def carry_offset(branches: Branches, states: Tensor) -> Tensor:
     return _with_offsets(branches, states, latent, branches.solver)
 
 
-def carry_noise_maps(branches: Branches, source: Tensor) -> Tensor:
+def carry_noise_maps(
+    branches: Branches,
+    source: Tensor,
+    rule: Solver = MEAN_STEP,
+    around: Callable[[Carrying], Solver] | None = None,
+) -> Tensor:
     """Edited images [N*copies,C,H,W] of sources [N,C,H,W]; nothing is inverted.
 
     The noises of different t are independent (unlike those of a diffusion process).
+
+    Args:
+        rule: the step of both branches, without noise.
+        around: what is done beside the edit's steps, if anything.
     """
     noise, states = branches.noise(prefix="carry/"), []
     for t, _ in branches.pairs:
         a = branches.schedule.alpha_bar(t)
         states.append(add_noise(source, noise.like(source), a))
-    return _with_offsets(branches, torch.stack([*states, source], 1), states[0], MeanStep())
+    return _with_offsets(branches, torch.stack([*states, source], 1), states[0], rule, around)
 
 
-def _with_offsets(branches: Branches, states: Tensor, latent: Tensor, solver: Solver) -> Tensor:
+def _with_offsets(
+    branches: Branches,
+    states: Tensor,
+    latent: Tensor,
+    solver: Solver,
+    around: Callable[[Carrying], Solver] | None = None,
+) -> Tensor:
     made = source_steps(branches, states, latent, solver)
     ends = {}
     for k, (t, _) in enumerate(branches.pairs):
         ends[t] = branches.rows(states[:, k + 1]), branches.rows(made[t])
-    return branches.down(branches.rows(latent), branches.edited, Carrying(solver, ends))
+    carrying = Carrying(solver, ends)
+    whole = carrying if around is None else around(carrying)
+    return branches.down(branches.rows(latent), branches.edited, whole)
 
 
 # ---------------------------------------------------------------------------------------- flows

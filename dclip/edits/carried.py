@@ -160,4 +160,6 @@ class Carried(WrappedEdit):
 
 def carried(cfg: Config, edit: Edit) -> Edit:
     """The edit, beside the source's branch where ``sampler.carry`` asks for one."""
-    return edit if cfg.sampler.carry is Carry.none else Carried(edit)
+    if cfg.sampler.carry is Carry.none or edit.carries:
+        return edit
+    return Carried(edit)

@@ -51,9 +51,11 @@ class Edit:
 
     Attributes:
         parts: the networks behind it besides the original model, so that they reach the device.
+        carries: whether it carries its source along by itself.
     """
 
     parts: Sequence[nn.Module] = ()
+    carries: bool = False
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The denoiser at a degree of change: 0 the original model, 1 the edit.
