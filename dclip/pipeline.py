@@ -8,6 +8,7 @@ from pathlib import Path
 from dclip import config
 from dclip.data.load import fetch_data
 from dclip.edits.confined import confined
+from dclip.edits.degree import calibrated
 from dclip.edits.edit import apply_edit, keep
 from dclip.edits.roundtrip import present_reconstruction, present_translation
 from dclip.encode.invert import encode, encode_splits, encode_to_edit, encode_variants
@@ -48,7 +49,8 @@ def finetune(run: Run) -> None:
     method.check_networks(run.cfg, run.networks)
     starts = encode_splits(run, images_to_learn(run), method.needs_latents)
     with run.record.timing("adapt"):
-        edit = confined(run.cfg, method.adapt(run, starts))
+        learned = method.adapt(run, starts)
+    edit = confined(run.cfg, calibrated(run, learned, starts["validation"]))
     keep(run, edit)  # before anything else can fail
     edited = apply_edit(run, edit, starts["test"])
     keep(run, edit, edit.present(run, starts["test"], edited))

@@ -14,6 +14,10 @@ from dclip.errors import choose, need
 REGIONS = ("auto", "quantile", "truth", "none")
 
 
+# how edit.degree=auto measures: on so many validation images, at these degrees
+CALIBRATION_IMAGES = 8
+CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
+
 REGION_SETTINGS = (
     "region",
     "region_low",
@@ -37,6 +41,10 @@ def adapters_of(value: Any) -> list[str]:
         f"edit.adapter={value} must be an edit's file, its run's folder or its name, or a list of these",
     )
     return names
+
+
+def _is_degree(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 3
 
 
 @dataclass
@@ -68,6 +76,10 @@ class Edit:
     # of several edits that are mixed: one region for each, in their order, such as [auto,none] or
     # [{region: auto, region_low: 0.2}, auto]; null: each as it was learned with
     regions: Any = None
+
+    # what gamma = 1 stands for, as a degree of what was learned: a number; auto: measured on
+    # validation images after learning; null: 1 while learning, else as the edit's file says
+    degree: Any = None
 
     @property
     def adapters(self) -> list[str]:
@@ -101,6 +113,10 @@ class Edit:
             )
         self._check_region()
         self._check_regions()
+        need(
+            self.degree in (None, "auto") or _is_degree(self.degree),
+            f"edit.degree={self.degree} is neither auto nor a number above 0, at most 3",
+        )
         need(
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",

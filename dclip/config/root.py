@@ -45,7 +45,7 @@ class Config:
     seed: int = 0
     gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
     # of the strip of degrees; [] for none
-    degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5])
+    degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0])
     variants: int = 1  # of every image, where sampling is stochastic
     # an image or a folder of images: to edit, to translate, or to fine-tune on and edit
     input: str | None = None

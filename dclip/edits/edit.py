@@ -52,10 +52,12 @@ class Edit:
     Attributes:
         parts: the networks behind it besides the original model, so that they reach the device.
         carries: whether it carries its source along by itself.
+        degree: what gamma = 1 stands for, as a degree of what was learned.
     """
 
     parts: Sequence[nn.Module] = ()
     carries: bool = False
+    degree: float = 1.0
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The denoiser at a degree of change: 0 the original model, 1 the edit.
@@ -132,7 +134,9 @@ class Edit:
             self._draw_degrees(run, start.take(range(min(STRIP, len(shown)))))
         record.rows(images.ids, scores.rows)
         memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
-        record.metrics({**scores.values, **record.seconds, **record.speed, **memory})
+        calibration = {"degree": self.degree} if self.degree != 1 else {}
+        costs = {**record.seconds, **record.speed, **memory}
+        record.metrics({**scores.values, **calibration, **costs})
         return scores.values
 
     def _draw_degrees(self, run: Run, start: Encoded) -> None:
@@ -258,7 +262,7 @@ class WrappedEdit(Edit):
     """Another edit, applied in another way."""
 
     def __init__(self, edit: Edit) -> None:
-        self.edit, self.parts = edit, edit.parts
+        self.edit, self.parts, self.degree = edit, edit.parts, edit.degree
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own."""

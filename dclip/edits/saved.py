@@ -53,6 +53,11 @@ class SavedEdit:
         return options
 
     @property
+    def degree(self) -> float:
+        """What gamma = 1 stands for, as a degree of what was learned; 1 where it is not calibrated."""
+        return float(self.header.get("degree", 1.0))
+
+    @property
     def is_foreign(self) -> bool:
         """Whether somebody else published the file."""
         return bool(self.header["kind"] == "foreign edit")
@@ -77,6 +82,7 @@ class SavedEdit:
             "target": edit.get("target", ""),
             "learned": self.learned,
             "epoch": self.header.get("epoch"),
+            "degree": self.degree,
             "command": shlex.join(self.header.get("command") or []),
             "scores": scores,
             "file": str(self.path),
@@ -108,6 +114,8 @@ def described(card: Mapping[str, Any]) -> str:
     parts = []
     if card.get("epoch"):
         parts.append(f"of epoch {card['epoch']}")
+    if card.get("degree", 1.0) != 1:
+        parts.append(f"gamma 1 is degree {card['degree']:.2f} of it")
     if card["learned"]:
         parts.append(f"learned {card['learned']}")
     if card["command"]:

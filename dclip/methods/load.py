@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dclip.config import Config, Mix
 from dclip.edits.confined import confined
+from dclip.edits.degree import at_degree
 from dclip.edits.edit import Edit, Mixture
 from dclip.edits.network import share_beginning, soup
 from dclip.edits.saved import SavedEdit, described, read_edit
@@ -25,7 +26,7 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
     saved = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
-    joined = join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma)
+    joined = join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma, cfg.edit.degree)
     return confined(cfg, joined)
 
 
@@ -39,16 +40,37 @@ def edits_to_apply(run: Run) -> Edit:
 
 
 def join_edits(
-    model: DiffusionModel, saved: Sequence[SavedEdit], options: Mix, t0: int, gamma: float = 1.0
+    model: DiffusionModel,
+    saved: Sequence[SavedEdit],
+    options: Mix,
+    t0: int,
+    gamma: float = 1.0,
+    degree: float | str | None = None,
 ) -> Edit:
-    """Edits of ``model``, mixed or merged as ``options`` say; a soup is merged at ``gamma``."""
+    """Edits of ``model``, mixed or merged as ``options`` say; a soup is merged at ``gamma``.
+
+    ``degree`` is what gamma = 1 stands for in each of them; None or "auto": as its file says.
+    """
     for one in saved:
         one.check_base(model)
     edits = [method_named(one.method).load(one, model) for one in saved]
     if options.soup:
+        edits = _at_degrees(edits, saved, degree)
         weights = [gamma * weight for weight in constant_weights(options.weights, len(edits))]
         return soup(model, edits, weights, gamma)
     original = share_beginning(model, edits)
+    edits = _at_degrees(edits, saved, degree)
     if len(edits) == 1:
         return edits[0]
     return Mixture(original, edits, weights_of(options.weights, len(edits), t0))
+
+
+def _at_degrees(
+    edits: Sequence[Edit], saved: Sequence[SavedEdit], degree: float | str | None
+) -> list[Edit]:
+    """Every edit at the degree that was given for all, else at its own."""
+    calibrated = []
+    for edit, one in zip(edits, saved, strict=True):
+        own = one.degree if degree is None or isinstance(degree, str) else degree
+        calibrated.append(at_degree(edit, own))
+    return calibrated

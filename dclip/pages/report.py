@@ -309,6 +309,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         command=command_of(folder),
         edits=_edits(status),
         verdict=verdict_of(folder),
+        degree=metrics.get("degree"),
         pictures=[picture_of(path) for path in _pictures(folder / "samples")],
         headline=headline(metrics),
         rows=metric_rows(metrics),

@@ -36,6 +36,7 @@ from dclip.config import (
     option_name,
     planned,
 )
+from dclip.config.edit import CALIBRATION_DEGREES, CALIBRATION_IMAGES
 from dclip.data.folders import find_images
 from dclip.data.missing import missing_data
 from dclip.files import write_json
@@ -140,7 +141,17 @@ def calls(cfg: Config) -> dict[str, float]:
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
+        work |= _calibration(cfg, images)
     return {**work, **_axioms(cfg, images, 10, 10 + both + 2)}
+
+
+def _calibration(cfg: Config, images: ImageCounts) -> dict[str, float]:
+    """The pictures of ``edit.degree=auto``: both networks at every degree but 0 and 1."""
+    if cfg.edit.degree != "auto":
+        return {}
+    count = min(CALIBRATION_IMAGES, images.validation)
+    networks = 2 * len(CALIBRATION_DEGREES) - 2
+    return {"calibrate": float(count * networks * cfg.sampler.generation_calls())}
 
 
 def _axioms(cfg: Config, images: ImageCounts, inverted: int, generated: int) -> dict[str, float]:

@@ -76,6 +76,7 @@ LATER: dict[str, object] = {
     "task.paint": 0.0,
     "edit.regions": None,
     "epoch": None,
+    "edit.degree": None,
     "method.keep_epochs": None,
     "loss.keep": 0.0,
     "loss.outside": 0.0,
@@ -83,6 +84,11 @@ LATER: dict[str, object] = {
     "sampler.carry": "none",
     "sampler.carry_weight": 1.0,
     "sampler.carry_noises": 1,
+}
+
+# Defaults of today that older runs were hashed with another value of: pictures only.
+FORMER: dict[str, tuple[object, object]] = {
+    "degrees": ([0.0, 0.5, 1.0, 1.5, 2.0], [0.0, 0.5, 1.0, 1.5]),
 }
 
 # New name -> old name of settings that were moved, for the same purpose: {"task.mix": "mix"}
@@ -103,6 +109,9 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
         owner, last = _owner(result, path)
         if owner is not None and owner.get(last) == value:
             owner.pop(last, None)
+    for path, (today, former) in FORMER.items():
+        if _has(result, path) and result[path] == today:
+            _set(result, path, former)
     return result
 
 

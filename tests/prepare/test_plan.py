@@ -29,13 +29,16 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     found = plan.plan(cfg)
     assert found["unet_calls"] == {
         "invert": 10 * 39,
-        "edit": 5 * 6 + 4 * 5 * 6 * 2,
+        "edit": 5 * 6 + 5 * 5 * 6 * 2,
         "fine-tune": 2 * 6 * 3 * 5,
     }
     assert found["seconds"]["invert"] == pytest.approx(10 * 39 * 497.0 / (2 * 74), rel=0.01)
     cfg.metric.axioms = 3
     up, down = 10, 10 + 1 + 2  # two networks on the way back
     assert plan.plan(cfg)["unet_calls"]["axioms"] == 3 * (up * 39 + down * 6)
+    cfg.edit.degree, cfg.dataset.validation = "auto", 20
+    assert plan.plan(cfg)["unet_calls"]["calibrate"] == 8 * 6 * (1 + 1 + 2 * 3)
+    cfg.edit.degree, cfg.dataset.validation = None, 0
     weights = 113_673_219 * 4 / 1e6
     others = sum(
         TABLE[n].megabytes
