@@ -46,6 +46,8 @@ log = logging.getLogger("dclip")
 COMMANDS = {
     "weights": "cli.weights",
     "metrics": "cli.metrics",
+    "info": "cli.info",
+    "doctor": "cli.doctor",
     "benchmark": "cli.benchmark",
     "report": "study.collect",
     "preference": "pages.preference",

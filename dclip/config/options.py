@@ -13,6 +13,14 @@ from dclip.errors import need
 T = TypeVar("T")
 
 
+def _itself(store: ConfigStore, _: dict[int, object]) -> ConfigStore:
+    return store
+
+
+# Hydra copies the register of all options for every group that --help lists: two seconds. It is
+# the only one of its kind, and nobody changes the copy.
+setattr(ConfigStore, "__deepcopy__", _itself)  # noqa: B010
+
 STORE = ConfigStore.instance()
 OPTIONS: dict[str, dict[str, type]] = {}  # group -> option name -> dataclass
 TEMPLATES = ("none", "a", "imagenet79")

@@ -55,12 +55,13 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
-        "versions": _versions(),
+        "versions": versions(),
         "git": git_revision(),
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the packages that can change numbers."""
     versions = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
