@@ -71,7 +71,7 @@ def read_images(
     if not pixels:
         raise nothing_readable(where, errors)
     if errors:
-        shown = "; ".join(errors[:SHOWN])
+        shown = "; ".join(errors[:SHOWN]).encode("utf-8", "backslashreplace").decode()
         log.warning("skipped %d of %d files: %s", len(errors), len(pictures), shown)
     if align:
         log.info("aligned the faces of %d of %d pictures", len(names), len(pictures))
@@ -124,7 +124,8 @@ def _tell_shortened(names: Mapping[str, str]) -> None:
         log.warning("names that no file could have are shortened (%d):", len(names))
     for number, (name, path) in enumerate(names.items()):
         level = logging.INFO if number < SHOWN else logging.DEBUG
-        log.log(level, "  %s is %s", name, path)
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        log.log(level, "  %s is %s", name, shown)
 
 
 def read_files(path: Path, size: int, align: Align | None = None, setting: str = "input") -> Images:

@@ -185,11 +185,13 @@ def test_a_name_too_long_for_a_file_is_shortened_and_told(tmp_path, caplog, monk
     assert again.ids == images.ids
 
 
-def test_a_name_that_is_no_text_becomes_one(tmp_path):
+def test_a_name_that_is_no_text_becomes_one(tmp_path, caplog):
+    caplog.set_level("DEBUG", "dclip")
     path = tmp_path / os.fsdecode(b"gr\xfcn.png")
     half_and_half().save(tmp_path / "x.png")
     (tmp_path / "x.png").rename(path)
     (name,) = read_files(tmp_path, 16).ids
     assert name == "gr\N{REPLACEMENT CHARACTER}n"
+    assert "is gr\\udcfcn.png" in caplog.text
     data = Folder(root=str(tmp_path), train=1, validation=0, test=1)
     assert len(data.chosen({"test": 1})["test"]) == 1
