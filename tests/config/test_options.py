@@ -8,6 +8,7 @@ from helpers.runs import configure, refusal
 @pytest.mark.parametrize("group", sorted(OPTIONS))
 def test_every_registered_option_is_found_by_its_name(group, photographs):
     needs = {"pretrain": ["task.net=ddpm"], "belm": ["task=reconstruct"]}
+    needs["h_edit"] = ["sampler.carry=noise_maps"]
     needs |= {
         name: ["task=sample"] for name in (*OPTIONS["guidance"], "latent_opt") if name != "none"
     }
