@@ -16,6 +16,7 @@ REGIONS = ("auto", "quantile", "truth", "none")
 
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
+REFINING_STEPS = 8  # of edit.region_refine
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 REGION_SETTINGS = (

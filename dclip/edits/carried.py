@@ -12,7 +12,7 @@ from dclip.config import Carry, Config, SamplerOption
 from dclip.diffusion.carry import Branches, carry_flow, carry_noise_maps, carry_offset
 from dclip.diffusion.options import pairs_of, solver_of, without_noise
 from dclip.diffusion.sampler import EpsFn, Step
-from dclip.edits.edit import Edit, WrappedEdit
+from dclip.edits.edit import Edit, PlacedEdit
 from dclip.edits.region import confine
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
@@ -127,24 +127,13 @@ def carry_down(
     return edited.reshape(len(start), copies, *edited.shape[-3:])
 
 
-class Carried(WrappedEdit):
-    """Any edit that is a denoiser, beside the source's branch.
+class Carried(PlacedEdit):
+    """Any edit that is a denoiser, beside the source's branch."""
 
-    Where latents have no images behind them (noise), there is nothing to carry.
-    """
-
-    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
-        """Edited images [N,3,H,W]."""
-        if start.images is None:
-            return self.edit.apply(run, start, gamma)
-        return self.strip(run, start, [gamma])[:, 0]
-
-    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+    def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
         """Edited images [N,K,3,H,W]. Degree 0 is the source itself, and takes no network."""
-        if start.images is None:
-            return self.edit.strip(run, start, gammas)
         asked = sorted({gamma for gamma in gammas if gamma != 0})
-        pictures = {0.0: start.images.pixels}
+        pictures = {0.0: source}
         if asked:
             pictures |= dict(zip(asked, self._edited(run, start, asked), strict=True))
         return torch.stack([pictures[gamma] for gamma in gammas], 1)

@@ -13,7 +13,7 @@ from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
-from dclip.edits.edit import Edit, Mixture, WrappedEdit
+from dclip.edits.edit import Edit, Mixture, PlacedEdit
 from dclip.edits.refine import refined
 from dclip.edits.region import (
     acting_apart,
@@ -50,29 +50,28 @@ class KeptPictures:
         return self._made
 
 
-class Confined(WrappedEdit):
-    """Any edit that can be applied by degrees, within a region; the rest of an image stays.
-
-    Where latents have no images behind them (noise), the edit acts everywhere.
-    """
+class InRegion(PlacedEdit):
+    """An edit that knows where it acted last."""
 
     def __init__(self, edit: Edit) -> None:
         super().__init__(edit)
         self._found: tuple[tuple[str, ...], Tensor] | None = None
         self._kept = KeptPictures()
 
-    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
-        """Edited images [N,3,H,W]."""
-        if start.images is None:
-            return self.edit.apply(run, start, gamma)
-        return self.strip(run, start, [gamma])[:, 0]
+    def region(self, start: Encoded) -> Tensor | None:
+        """Where these images were edited last, [N,1,H,W]; None if they were not."""
+        if self._found is None or self._found[0][: len(start)] != start.ids:
+            return None
+        return self._found[1][: len(start)]
 
-    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+
+class Confined(InRegion):
+    """Any edit that can be applied by degrees, within a region; the rest of an image stays."""
+
+    def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
         """Edited images [N,K,3,H,W]. The region is that of the whole edit, whatever the degree."""
-        if start.images is None:
-            return self.edit.strip(run, start, gammas)
         pictures = self._pictures(run, start, gammas)
-        options, source, plain = run.cfg.edit, start.images.pixels, pictures[0.0]
+        options, plain = run.cfg.edit, pictures[0.0]
         region = region_of(run, options, start, change_of(options, source, pictures[1.0], plain))
         self._found = start.ids, region
         edited = []
@@ -92,14 +91,8 @@ class Confined(WrappedEdit):
             made.update(zip(asked, strip, strict=True))
         return made
 
-    def region(self, start: Encoded) -> Tensor | None:
-        """The region [N,1,H,W] in which these images were edited last; None if they were not."""
-        if self._found is None or self._found[0][: len(start)] != start.ids:
-            return None
-        return self._found[1][: len(start)]
 
-
-class ConfinedMixture(Edit):
+class ConfinedMixture(InRegion):
     """Several edits that are mixed, each in its own region; the rest of an image stays.
 
     An edit's region is found from the change that it makes alone. In its region, only its denoiser
@@ -111,29 +104,16 @@ class ConfinedMixture(Edit):
     """
 
     def __init__(self, mixture: Mixture, options: Sequence[EditOptions]) -> None:
-        self.mixture, self.options, self.parts = mixture, options, mixture.parts
-        self._found: tuple[tuple[str, ...], Tensor] | None = None
-        self._kept = KeptPictures()
+        super().__init__(mixture)
+        self.mixture, self.options = mixture, options
 
-    def denoiser(self, gamma: float) -> EpsFn:
-        """The mixture's own, which acts everywhere."""
-        return self.mixture.denoiser(gamma)
-
-    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
-        """Edited images [N,3,H,W]."""
-        if start.images is None:
-            return self.mixture.apply(run, start, gamma)
-        return self.strip(run, start, [gamma])[:, 0]
-
-    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+    def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
         """Edited images [N,K,3,H,W]. The regions are those of whole edits, whatever the degree."""
-        if start.images is None:
-            return self.mixture.strip(run, start, gammas)
         made = self._kept.of(run, start)
         original = self.mixture.original
         beside = goes_beside(run.cfg)
         if beside:
-            made[original] = start.images.pixels
+            made[original] = source
         if original not in made:
             made[original] = generate(run, original.predict, start, "without the edits")
         plain, regions = made[original], []
@@ -144,7 +124,6 @@ class ConfinedMixture(Edit):
             regions.append(_region_alone(run, options, start, made.get(edit), plain))
         self._found = start.ids, union(regions)
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
-        source = start.images.pixels
         edited = []
         for one, gamma in zip(mixed, gammas, strict=True):
             acted = acting_apart(self.options, regions, source, one, plain)
@@ -173,12 +152,6 @@ class ConfinedMixture(Edit):
             return carry_down(run, eps_fn, start, self.parts, copies, of_batch)
         mixed = generate(run, eps_fn, start, "mixing", self.parts, copies, of_batch)
         return mixed.reshape(len(start), len(gammas), *mixed.shape[-3:])
-
-    def region(self, start: Encoded) -> Tensor | None:
-        """Where any of the edits acted, [N,1,H,W]; None if these images were not edited last."""
-        if self._found is None or self._found[0][: len(start)] != start.ids:
-            return None
-        return self._found[1][: len(start)]
 
 
 def _region_alone(

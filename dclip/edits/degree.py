@@ -9,7 +9,8 @@ file: gamma = 1 is then the degree d at which
 - the CLIP that only scores sees the words: the median over images of <f(edited) - f(source), u>
   reaches ``REACH`` times the texts' distance, u their unit direction (all others).
 
-Pictures are made at a few degrees (``CALIBRATION_DEGREES``); between these they are interpolated, pixel by pixel.
+Pictures are made at a few degrees (``CALIBRATION_DEGREES``), in the region and refined as they will
+be (``sampler.carry`` aside); between these degrees they are interpolated, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -27,9 +28,8 @@ from dclip.config.edit import CALIBRATION_DEGREES as MEASURED
 from dclip.config.edit import CALIBRATION_IMAGES
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import EpsFn
-from dclip.edits.confined import region_of
-from dclip.edits.edit import Edit
-from dclip.edits.region import acting_in, change_of
+from dclip.edits.confined import Confined
+from dclip.edits.edit import Edit, WrappedEdit
 from dclip.encode.encoded import Encoded
 from dclip.metrics.functional import mae
 from dclip.models.unet import DiffusionModel
@@ -46,15 +46,20 @@ CHOICES = tuple(k / 20 for k in range(4, 41))  # degrees from which one is chose
 REACH = 0.22
 
 
-class AtDegree(Edit):
+class AtDegree(WrappedEdit):
     """An edit whose gamma = 1 stands for another degree of its learned change."""
 
     def __init__(self, edit: Edit, degree: float) -> None:
-        self.edit, self.degree, self.parts = edit, degree, edit.parts
+        super().__init__(edit)
+        self.degree = degree
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's, at its own degree."""
         return self.edit.denoiser(gamma * self.degree)
+
+    def denoisers(self, gammas: Sequence[float]) -> EpsFn:
+        """The edit's, at its own degrees."""
+        return self.edit.denoisers([gamma * self.degree for gamma in gammas])
 
     def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
         """Edited images [N,3,H,W]."""
@@ -71,11 +76,6 @@ class AtDegree(Edit):
     def add_to(self, merged: DiffusionModel, weight: float) -> None:
         """The edit's change, at its own degree."""
         self.edit.add_to(merged, weight * self.degree)
-
-    @property
-    def name(self) -> str:
-        """As the edit's."""
-        return self.edit.name
 
 
 def at_degree(edit: Edit, degree: float) -> Edit:
@@ -105,9 +105,10 @@ def measured_degree(run: Run, edit: Edit, few: Encoded) -> float:
     reach = None if truth is not None else _text_reach(run, few)
     if truth is None and not callable(reach):
         return _uncalibrated(str(reach))
-    strip = edit.strip(run, few, MEASURED)
+    placed = edit if run.cfg.edit.region in (None, "none") else Confined(edit)
+    strip = placed.strip(run, few, MEASURED)
     if truth is not None:
-        distances = [_distance(run, few, strip, truth, degree) for degree in CHOICES]
+        distances = [float(mae(between(strip, degree), truth).mean()) for degree in CHOICES]
         best = min(range(len(CHOICES)), key=lambda k: distances[k])
         log.info(
             "degree %.2f of the learned edit is nearest to the truth, on %d validation images "
@@ -119,7 +120,7 @@ def measured_degree(run: Run, edit: Edit, few: Encoded) -> float:
         )
         return CHOICES[best]
     assert callable(reach)
-    return _where_reached(run, few, strip, reach)
+    return _where_reached(strip, reach)
 
 
 def _uncalibrated(why: str) -> float:
@@ -133,20 +134,6 @@ def between(strip: Tensor, degree: float) -> Tensor:
     place = max(k for k in range(last + 1) if MEASURED[k] <= degree)
     way = (degree - MEASURED[place]) / (MEASURED[place + 1] - MEASURED[place])
     return strip[:, place] + way * (strip[:, place + 1] - strip[:, place])
-
-
-def _confined(run: Run, few: Encoded, strip: Tensor, degree: float) -> Tensor:
-    """Edited pictures at a degree, in the region in force."""
-    options, source = run.cfg.edit, few.sources.pixels
-    edited, plain = between(strip, degree), strip[:, 0]
-    if options.region in (None, "none"):
-        return edited
-    region = region_of(run, options, few, change_of(options, source, edited, plain))
-    return acting_in(options, region, source, edited, plain)
-
-
-def _distance(run: Run, few: Encoded, strip: Tensor, truth: Tensor, degree: float) -> float:
-    return float(mae(_confined(run, few, strip, degree), truth).mean())
 
 
 Reach = Callable[[Tensor], float]  # pictures -> the median change, as a share of what a true one is
@@ -173,9 +160,9 @@ def _text_reach(run: Run, few: Encoded) -> Reach | str:
     return reach
 
 
-def _where_reached(run: Run, few: Encoded, strip: Tensor, reach: Reach) -> float:
+def _where_reached(strip: Tensor, reach: Reach) -> float:
     """The first degree at which CLIP sees enough; where it never does, that with the most."""
-    seen = torch.tensor([[reach(_confined(run, few, strip, degree)) for degree in MEASURED]])
+    seen = torch.tensor([[reach(pictures) for pictures in strip.unbind(1)]])
     values = [float(between(seen, degree)[0]) for degree in CHOICES]
     most = max(range(len(values)), key=lambda k: values[k])
     enough = [k for k, value in enumerate(values) if value >= 1]
@@ -185,7 +172,7 @@ def _where_reached(run: Run, few: Encoded, strip: Tensor, reach: Reach) -> float
         "change, on %d validation images (%.0f %% at 1)",
         CHOICES[best],
         100 * values[best],
-        len(few),
+        len(strip),
         100 * values[CHOICES.index(1.0)],
     )
     return CHOICES[best]

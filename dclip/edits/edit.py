@@ -7,6 +7,7 @@ nothing. An edit that is no denoiser overrides ``apply`` instead, and cannot be 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,34 @@ class WrappedEdit(Edit):
     def add_to(self, merged: DiffusionModel, weight: float) -> None:
         """As the edit does."""
         self.edit.add_to(merged, weight)
+
+    @property
+    def name(self) -> str:
+        """As the edit's."""
+        return self.edit.name
+
+
+class PlacedEdit(WrappedEdit, ABC):
+    """Another edit, whose change is put into the source images.
+
+    Latents with no images behind them (noise) are edited as by the edit itself.
+    """
+
+    def apply(self, run: Run, start: Encoded, gamma: float) -> Tensor:
+        """Edited images [N,3,H,W]."""
+        if start.images is None:
+            return self.edit.apply(run, start, gamma)
+        return self.placed(run, start, start.images.pixels, [gamma])[:, 0]
+
+    def strip(self, run: Run, start: Encoded, gammas: Sequence[float]) -> Tensor:
+        """Edited images [N,K,3,H,W]."""
+        if start.images is None:
+            return self.edit.strip(run, start, gammas)
+        return self.placed(run, start, start.images.pixels, gammas)
+
+    @abstractmethod
+    def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
+        """The sources [N,3,H,W] with the edit in them at K degrees, [N,K,3,H,W]."""
 
 
 class Mixture(DenoiserEdit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.schedule import pairs_down
@@ -11,8 +12,6 @@ from dclip.edits.region import confine
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.run import Run
-
-STEPS = 8
 
 
 def refined(
@@ -32,7 +31,7 @@ def refined(
         return edited
     schedule, noise = run.model.schedule, ImageNoise(start.ids, run.cfg.seed + 3)
     x = add_noise(edited, noise.like(edited), schedule.alpha_bar(t))
-    down = pairs_down(t, min(STEPS, t))
+    down = pairs_down(t, min(REFINING_STEPS, t))
     trajectory = Trajectory(run.model.predict, [run.model], down, schedule)
     clean = run_trajectory(run.cfg.trainer, trajectory, start.ids, x, "refining")
     return confine(edited, clean - edited, region)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dclip.config import Config, PretrainTask
+from dclip.config import Config, Net, PretrainTask
 from dclip.data.domains import domain_of
 from dclip.models import registry
 
@@ -25,10 +25,14 @@ class Size:
 
 
 def size_of(cfg: Config) -> Size | None:
-    """The diffusion model's size; None for a file that the registry does not know."""
+    """The diffusion model's size; None for a file that the registry does not know.
+
+    Also for a training of another network (a CLIP, the judge).
+    """
     name: str | None = cfg.checkpoint.name
     if isinstance(cfg.task, PretrainTask):
-        name = domain_of(cfg.dataset).networks.model
+        trained = cfg.task.net is Net.ddpm
+        name = domain_of(cfg.dataset).networks.model if trained else None
     if name is None:
         return None
     return size_named(name)

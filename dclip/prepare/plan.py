@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip.config import (
+    Carry,
     Config,
     DemoTask,
     PretrainTask,
@@ -36,7 +37,7 @@ from dclip.config import (
     option_name,
     planned,
 )
-from dclip.config.edit import CALIBRATION_DEGREES, CALIBRATION_IMAGES
+from dclip.config.edit import CALIBRATION_DEGREES, CALIBRATION_IMAGES, REFINING_STEPS
 from dclip.data.folders import find_images
 from dclip.data.missing import missing_data
 from dclip.files import write_json
@@ -126,10 +127,10 @@ def calls(cfg: Config) -> dict[str, float]:
     if isinstance(task, SampleTask):
         work = {"invert": float(images.test * invert)} if task.from_images else {}
         return {**work, **method_of(cfg).cost(cfg, images).calls}
-    both = 1 if cfg.gamma * sampler.carry_weight in (0, 1) else 2
+    networks = _networks(cfg)
     work = {
         "invert": float(images.test * source),
-        "edit": float(images.test * sampler.edit_calls(both)),
+        "edit": float(images.test * (sampler.edit_calls(networks) + _refining(cfg, [cfg.gamma]))),
     }
     if isinstance(task, ReconstructTask):
         return {**work, **_axioms(cfg, images, 9, 10)}
@@ -137,12 +138,39 @@ def calls(cfg: Config) -> dict[str, float]:
         translate = {"translate": float(task.rounds * task.steps * images.test)}
         return {**translate, **work} if cfg.edit.adapters else translate
     strip = 2 * len(cfg.degrees)
-    work["edit"] += min(6, images.test) * sampler.edit_calls(strip) if strip else 0
+    if strip:
+        work["edit"] += min(6, images.test) * (
+            sampler.edit_calls(strip) + _refining(cfg, cfg.degrees)
+        )
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
         work |= _calibration(cfg, images)
-    return {**work, **_axioms(cfg, images, 10, 10 + both + 2)}
+    return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
+
+
+def _acts_in_region(cfg: Config) -> bool:
+    return cfg.edit.region not in (None, "none")
+
+
+def _networks(cfg: Config) -> int:
+    """Networks that each step of an edit asks, beside the source's branch where there is one.
+
+    A region is found from the whole edit, and from the picture without it.
+    """
+    degrees = {cfg.gamma * cfg.sampler.carry_weight}
+    if _acts_in_region(cfg) and not isinstance(cfg.task, ReconstructTask):
+        degrees.add(1.0)
+        if cfg.sampler.carry is Carry.none:
+            degrees.add(0.0)
+    return sum(1 if degree in (0, 1) else 2 for degree in degrees)
+
+
+def _refining(cfg: Config, degrees: Sequence[float]) -> int:
+    """Network calls that refine one image at these degrees."""
+    if not _acts_in_region(cfg) or cfg.edit.region_refine == 0:
+        return 0
+    return REFINING_STEPS * sum(degree != 0 for degree in degrees)
 
 
 def _calibration(cfg: Config, images: ImageCounts) -> dict[str, float]:

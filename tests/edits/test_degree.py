@@ -126,17 +126,6 @@ def test_what_is_no_degree_is_refused(degree):
 # ------------------------------------------------------------------------ kept, and then applied
 
 
-@pytest.fixture
-def editing(tiny, nets):
-    def build(adapter, **settings):
-        groups = ("trainer", "logger", "clip", "metric")
-        keep = {k: v for k, v in tiny.items() if k.split(".")[0] in groups}
-        keep |= {"checkpoint.name": nets["model16"], "task": "edit", "edit.adapter": adapter}
-        return configure(*words(keep, **settings))
-
-    return build
-
-
 def with_degree(folder, degree):
     """The edit of a folder with this degree in its header."""
     path = folder / "adapter.safetensors"

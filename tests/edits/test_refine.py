@@ -10,6 +10,7 @@ from dclip.edits.confined import Confined
 from dclip.edits.edit import DenoiserEdit
 from dclip.edits.refine import refined
 from dclip.errors import DclipError
+from dclip.prepare.plan import calls
 from helpers.images import images16
 from helpers.networks import a_run, start_at
 from helpers.runs import configure, words
@@ -52,3 +53,15 @@ def test_what_is_no_edit_is_not_refined_either(run):
 def test_a_timestep_that_does_not_exist_is_refused():
     with pytest.raises(DclipError, match=r"edit.region_refine=1000 .* choose 0 to 999"):
         options(region_refine=1000)
+
+
+def test_a_plan_counts_the_picture_without_the_edit_and_the_refinement(tiny):
+    def edit_calls(**settings):
+        cfg = configure(*words(tiny, dataset__test=5, degrees="[]", **settings))
+        return calls(cfg)["edit"], cfg.sampler.generation_calls()
+
+    everywhere, once = edit_calls(edit__region="none")
+    assert everywhere == 5 * once
+    assert edit_calls(edit__region="auto")[0] == 5 * 2 * once
+    assert edit_calls(edit__region="auto", gamma=0.5)[0] == 5 * 4 * once
+    assert edit_calls(edit__region="auto", edit__region_refine=200)[0] == 5 * (2 * once + 8)

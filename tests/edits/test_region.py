@@ -34,17 +34,6 @@ def red(tiny, nets, tmp_path):
     return write_edit(tmp_path / "red", tiny, nets["model16"], "red_hair", 0.3, **PLAIN)
 
 
-@pytest.fixture
-def editing(tiny, nets):
-    def build(adapter, **settings):
-        groups = ("trainer", "logger", "clip", "metric")
-        keep = {k: v for k, v in tiny.items() if k.split(".")[0] in groups}
-        keep |= {"checkpoint.name": nets["model16"], "task": "edit", "edit.adapter": adapter}
-        return configure(*words(keep, **settings))
-
-    return build
-
-
 # --------------------------------------------------------------------------- finding a region
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dclip.config import Config, option
 from dclip.config.options import check_not_negative
-from dclip.errors import DclipError, need
+from dclip.errors import need
 from dclip.methods.diffusionclip.options import Learning, NetworkCalls
 from dclip.methods.diffusionclip.settings import LrSchedule
 
@@ -23,6 +23,24 @@ if TYPE_CHECKING:
     from dclip.models.networks import Networks
     from dclip.models.unet import DiffusionModel
     from dclip.run import Run
+
+
+def check_t_edit(t_edit: int, t0: int) -> None:
+    """Refuse a timestep from which on nothing is edited at all."""
+    need(
+        t_edit < t0,
+        f"method.t_edit={t_edit} leaves nothing to edit below sampler.t0={t0}; "
+        f"choose 0 to {t0 - 1}",
+    )
+
+
+def check_middle_block(method: str, networks: Networks) -> None:
+    """Refuse a network that has no h."""
+    need(
+        "mid_block" in dict(networks.model.unet.named_children()),
+        f"method={method} needs a network with a middle block, and checkpoint "
+        f"{networks.model.info.name!r} has none; choose method=diffusionclip",
+    )
 
 
 @option("method", "asyrp")
@@ -68,21 +86,12 @@ class Asyrp(Learning):
     def check(self, cfg: Config) -> None:
         """Asymmetric steps are DDIM's; something must be edited."""
         super().check(cfg)
-        t0 = cfg.sampler.t0
-        need(
-            self.t_edit < t0,
-            f"method.t_edit={self.t_edit} leaves nothing to edit below sampler.t0={t0}; "
-            f"choose 0 to {t0 - 1}",
-        )
+        check_t_edit(self.t_edit, cfg.sampler.t0)
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """The network must have a middle block of one kind."""
         super().check_networks(cfg, networks)
-        if getattr(networks.model.unet, "mid_block", None) is None:
-            raise DclipError(
-                f"method=asyrp needs a network with a middle block, and checkpoint "
-                f"{networks.model.info.name!r} has none; choose method=diffusionclip"
-            )
+        check_middle_block("asyrp", networks)
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Learn dh."""

@@ -10,6 +10,7 @@ from dclip.config import Config, option
 from dclip.config.options import check_not_negative, check_positive
 from dclip.data.domains import truth_of
 from dclip.errors import need
+from dclip.methods.asyrp.options import check_middle_block, check_t_edit
 from dclip.methods.contract import Cost, ImageCounts, Method
 
 if TYPE_CHECKING:
@@ -52,20 +53,11 @@ class HMean(Method):
             "method=h_mean needs the true edited pictures of its training images, which only "
             "dataset=toonfaces knows, for its own edits; choose method=asyrp",
         )
-        t0 = cfg.sampler.t0
-        need(
-            self.t_edit < t0,
-            f"method.t_edit={self.t_edit} leaves nothing to edit below sampler.t0={t0}; "
-            f"choose 0 to {t0 - 1}",
-        )
+        check_t_edit(self.t_edit, cfg.sampler.t0)
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """The network must have a middle block."""
-        need(
-            "mid_block" in dict(networks.model.unet.named_children()),
-            f"method=h_mean needs a network with a middle block, and checkpoint "
-            f"{networks.model.info.name!r} has none; choose method=diffusionclip",
-        )
+        check_middle_block("h_mean", networks)
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """The true pictures are inverted, too, and both go down once."""
