@@ -22,7 +22,7 @@ def run(tiny, model):
 
 
 def options(**settings):
-    return EditOptions(name="", source="a", target="b", region="auto", **settings)
+    return EditOptions(**{"name": "", "source": "a", "target": "b", "region": "auto", **settings})
 
 
 def test_only_the_region_is_drawn_anew(run):
@@ -35,11 +35,13 @@ def test_only_the_region_is_drawn_anew(run):
     assert not torch.equal(result[~stays], edited[~stays])
 
 
-def test_at_degree_0_and_at_t_0_nothing_is_refined(run):
+def test_without_a_region_at_degree_0_and_at_t_0_nothing_is_refined(run):
     start = start_at(images16(2))
     edited, everywhere = start.images.pixels, torch.ones(2, 1, 16, 16)
     assert refined(run, options(region_refine=200), start, everywhere, edited, 0.0) is edited
     assert refined(run, options(), start, everywhere, edited, 1.0) is edited
+    acts_everywhere = options(region="none", region_refine=200)
+    assert refined(run, acts_everywhere, start, everywhere, edited, 1.0) is edited
 
 
 def test_what_is_no_edit_is_not_refined_either(run):
