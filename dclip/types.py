@@ -115,6 +115,8 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def from_uint8(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 [N,H,W,3] -> float32 [N,3,H,W] in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def from_uint8(pixels: NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 [N,H,W,3] -> float32 [N,3,H,W] in [-1, 1], on the device that they are on."""
+    if not isinstance(pixels, Tensor):
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

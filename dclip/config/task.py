@@ -166,13 +166,19 @@ class PretrainTask(Task):
     noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
     low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
+    attack_steps: int = 1  # CLIP: into how many steps robust is divided
     paint: float = 0.0  # CLIP, judge: share of pictures with parts in any colour, and with smears
+    partial: float = (
+        0.0  # heldout, judge: share of pictures that are half-made edits, and count as none
+    )
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         check_positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         check_not_negative("task", robust=self.robust, low=self.low, noisy=self.noisy)
-        need(0 <= self.paint <= 1, f"task.paint={self.paint:g} is a share; choose 0 to 1")
+        check_positive("task", attack_steps=self.attack_steps)
+        for name, share in (("paint", self.paint), ("partial", self.partial)):
+            need(0 <= share <= 1, f"task.{name}={share:g} is a share; choose 0 to 1")
 
 
 @option("task", "demo")

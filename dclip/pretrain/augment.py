@@ -1,4 +1,7 @@
-"""How training pictures [N,C,H,W] are varied. All randomness comes from the generator given."""
+"""How training pictures [N,C,H,W] are varied.
+
+All randomness comes from the generator given, which lives on the device of the pictures.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def draw_shift(rng: torch.Generator) -> tuple[int, int]:
-    """A shift of up to 2 px, (right, down)."""
-    dx, dy = torch.randint(-2, 3, (2,), generator=rng).tolist()
-    return dx, dy
+def draw_shift(rng: torch.Generator) -> Tensor:
+    """A shift of up to 2 px, [2]: right, down."""
+    return torch.randint(-2, 3, (2,), generator=rng, device=rng.device)
 
 
-def shifted(x: Tensor, by: tuple[int, int]) -> Tensor:
-    """Pictures moved by up to 2 whole pixels; the border is repeated."""
-    (dx, dy), (h, w) = by, x.shape[-2:]
+def shifted(x: Tensor, by: Tensor) -> Tensor:
+    """Pictures moved by up to 2 whole pixels, right and down; the border is repeated."""
+    h, w = x.shape[-2:]
     padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
-    return padded[..., 2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
+    rows = 2 + by[1] + torch.arange(h, device=x.device)
+    columns = 2 + by[0] + torch.arange(w, device=x.device)
+    return padded.index_select(-2, rows).index_select(-1, columns)
 
 
-def _uniform(x: Tensor, rng: torch.Generator) -> Tensor:
-    """One random number in [0, 1) per picture."""
-    return torch.rand(len(x), 1, 1, 1, generator=rng)
+def uniform(x: Tensor, rng: torch.Generator) -> Tensor:
+    """One random number in [0, 1) per picture, [N,1,1,1]."""
+    return torch.rand(len(x), 1, 1, 1, generator=rng, device=rng.device)
+
+
+def normal_like(x: Tensor, rng: torch.Generator) -> Tensor:
+    """Standard normal numbers in the shape of the pictures."""
+    return torch.randn(x.shape, generator=rng, device=rng.device)
 
 
 def degrade(x: Tensor, rng: torch.Generator, noise: float = 0.15) -> Tensor:
@@ -35,9 +44,9 @@ def degrade(x: Tensor, rng: torch.Generator, noise: float = 0.15) -> Tensor:
     misreads them.
     """
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    x = torch.where(_uniform(x, rng) < 1 / 4, blurred, x)
-    amount = noise * _uniform(x, rng) * (_uniform(x, rng) < 0.5)
-    return x + amount * torch.randn(x.shape, generator=rng)
+    x = torch.where(uniform(x, rng) < 1 / 4, blurred, x)
+    amount = noise * uniform(x, rng) * (uniform(x, rng) < 0.5)
+    return x + amount * normal_like(x, rng)
 
 
 def tinted(x: Tensor, rng: torch.Generator, most: float = 0.2) -> Tensor:
@@ -45,37 +54,58 @@ def tinted(x: Tensor, rng: torch.Generator, most: float = 0.2) -> Tensor:
 
     A network that has seen it does not take a red cast over everything for red hair.
     """
-    corners = 2 * torch.rand(len(x), 3, 3, 3, generator=rng) - 1
+    corners = 2 * torch.rand(len(x), 3, 3, 3, generator=rng, device=rng.device) - 1
     field = F.interpolate(corners, x.shape[-2:], mode="bicubic", align_corners=True)
-    return x + most * _uniform(x, rng) * (_uniform(x, rng) < 0.5) * field
+    return x + most * uniform(x, rng) * (uniform(x, rng) < 0.5) * field
 
 
 SMEARS = 3  # at most, on one picture
 
 
 def smeared(x: Tensor, rng: torch.Generator, share: float = 0.5) -> Tensor:
-    """Pictures, of which a share has one to three soft smears of paint, half transparent or more.
+    """Pictures, of which a share has up to three soft smears of paint, half transparent or more.
 
-    A network that has seen them does not take a dark smear over a chin for a beard.
+    Half of the smears are in any colour, half in one of the picture's own: a network that has seen
+    them does not take a smear in the hair's colour over a chin for a beard.
     """
     h, w = x.shape[-2:]
-    down = torch.arange(h).view(1, 1, h, 1)
-    right = torch.arange(w).view(1, 1, 1, w)
-    touched = _uniform(x, rng) < share
+    down = torch.arange(h, device=x.device).view(1, 1, h, 1)
+    right = torch.arange(w, device=x.device).view(1, 1, 1, w)
+    touched = uniform(x, rng) < share
     for _ in range(SMEARS):
-        center_y, center_x = h * _uniform(x, rng), w * _uniform(x, rng)
-        high, wide = (0.03 + 0.15 * _uniform(x, rng)) * h, (0.03 + 0.15 * _uniform(x, rng)) * w
+        center_y, center_x = h * uniform(x, rng), w * uniform(x, rng)
+        high, wide = (0.03 + 0.15 * uniform(x, rng)) * h, (0.03 + 0.15 * uniform(x, rng)) * w
         far = ((down - center_y) / high).square() + ((right - center_x) / wide).square()
-        strength = 0.5 * _uniform(x, rng) * (_uniform(x, rng) < 2 / 3) * touched
+        strength = 0.5 * uniform(x, rng) * (uniform(x, rng) < 2 / 3) * touched
         cover = strength * torch.exp(-far / 2)
-        color = 2 * torch.rand(len(x), 3, 1, 1, generator=rng) - 1
+        color = 2 * torch.rand(len(x), 3, 1, 1, generator=rng, device=rng.device) - 1
+        color = torch.where(uniform(x, rng) < 0.5, _own_color(x, rng), color)
         x = x + cover * (color - x)
     return x
 
 
+def _own_color(x: Tensor, rng: torch.Generator) -> Tensor:
+    """The colour [N,C,1,1] of one random pixel of every picture."""
+    pixels = x.flatten(2)
+    at = torch.randint(pixels.shape[2], (len(x), 1, 1), generator=rng, device=rng.device)
+    return pixels.gather(2, at.expand(-1, pixels.shape[1], -1)).unsqueeze(-1)
+
+
+PARTLY = 0.4  # a picture that has come so far towards another is still what it was
+
+
+def partly(x: Tensor, other: Tensor, rng: torch.Generator, share: float) -> Tensor:
+    """Pictures, of which a share is blended with another one, up to ``PARTLY`` of the way.
+
+    A network that has seen them does not take a half-made edit for a whole one.
+    """
+    amount = PARTLY * uniform(x, rng) * (uniform(x, rng) < share)
+    return x + amount * (other - x)
+
+
 def flipped(x: Tensor, rng: torch.Generator) -> Tensor:
     """Pictures, each turned left to right with even odds."""
-    return torch.where(_uniform(x, rng) < 0.5, x.flip(-1), x)
+    return torch.where(uniform(x, rng) < 0.5, x.flip(-1), x)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -93,6 +123,27 @@ def adversarial_step(x: Tensor, length: Tensor, loss: Callable[[Tensor], Tensor]
     norms = gradient.flatten(1).norm(dim=1).clamp_min(1e-12)
     step = gradient / norms.view(-1, 1, 1, 1)
     return channels_last((x + length.view(-1, 1, 1, 1) * step).detach())
+
+
+STRIDE = 1.5  # of the steps of an attack, together, in its length
+
+
+def adversarial(
+    x: Tensor, length: Tensor, loss: Callable[[Tensor], Tensor], steps: int = 1
+) -> Tensor:
+    """Pictures moved against ``loss``, none further than its ``length`` [N] (L2).
+
+    Projected gradient steps (Madry et al. 2018); a single one goes the whole way.
+    """
+    if steps == 1:
+        return adversarial_step(x, length, loss)
+    moved = x
+    for _ in range(steps):
+        moved = adversarial_step(moved, STRIDE / steps * length, loss)
+        way = moved - x
+        far = way.flatten(1).norm(dim=1).clamp_min(1e-12)
+        moved = channels_last(x + way * (length / far).clamp(max=1).view(-1, 1, 1, 1))
+    return moved
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.models.checkpoints import load_clip, load_model
 from dclip.models.clip import CIFAR10_CLIP, CIFAR10_HELDOUT_CLIP, build_clip
 from dclip.models.unet import CIFAR10_UNET, DiffusionModel, build_unet
-from dclip.pretrain.contrastive import TrainClassCLIP
+from dclip.pretrain.contrastive import Attack, TrainClassCLIP
 from dclip.pretrain.course import Course, Scored, Subject, samples_of, tokenizer
 from dclip.pretrain.training import Budget, Pretraining, TrainDDPM
 from dclip.types import Images, batches, to_uint8
@@ -51,15 +51,16 @@ class Cifar10Course(Course):
             return TrainDDPM(unet, budget, pool, task.compile, task.noisy, task.low, flips=True)
         truth, size = torch.tensor(classes(images.ids)), config["vision_cfg"]["image_size"]
         clip = build_clip(config)
-        return TrainClassCLIP(clip, budget, tokenizer(), pool, truth, size, task.robust)
+        attack = Attack(task.robust, task.attack_steps)
+        return TrainClassCLIP(clip, budget, tokenizer(), pool, truth, size, attack)
 
-    def score(self, net: Net, path: Path) -> Scored:
+    def score(self, net: Net, path: Path, device: torch.device) -> Scored:
         """How good a network is on test pictures."""
         images = self._images("test")
         with torch.no_grad():
             if net is Net.ddpm:
-                return score_ddpm(path, images)
-            return score_clip(path, images), {}
+                return score_ddpm(path, images, device)
+            return score_clip(path, images, device), {}
 
     def subject(self, task: PretrainTask) -> Subject:
         """What the card says of the pictures."""
@@ -82,14 +83,15 @@ class Cifar10Course(Course):
 QUARTERS = ("0_249", "250_499", "500_749", "750_999")  # of the timesteps
 
 
-def score_ddpm(path: Path, images: Images) -> Scored:
+def score_ddpm(path: Path, images: Images, device: torch.device) -> Scored:
     """Mean squared error of eps over all timesteps and in four parts of them; 64 samples."""
-    model = load_model(str(path))
+    model = load_model(str(path)).to(device)
     errors, steps = [], []
     for part in batches(len(images), 100):
         x, ids = images.pixels[part], images.ids[part]
         t = torch.arange(len(x)) * model.schedule.steps // len(x)
-        errors.append(_eps_errors(model, x, ImageNoise(ids).like(x), t))
+        noise = ImageNoise(ids).like(x)
+        errors.append(_eps_errors(model, x.to(device), noise.to(device), t.to(device)).cpu())
         steps.append(t)
     error, quarter = torch.cat(errors), torch.cat(steps) * 4 // model.schedule.steps
     scores = {"eps_loss": float(error.mean())}
@@ -101,15 +103,16 @@ def score_ddpm(path: Path, images: Images) -> Scored:
 
 def _eps_errors(model: DiffusionModel, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """Mean squared error [N] of the noise that the model predicts at t [N]."""
-    a = model.schedule.alpha_bars.float()[t].view(-1, 1, 1, 1)
+    a = model.schedule.alpha_bars.float().to(t.device)[t].view(-1, 1, 1, 1)
     eps = model.eps(a.sqrt() * x0 + (1 - a).sqrt() * noise, t)
     return (eps - noise).square().mean((1, 2, 3))
 
 
-def score_clip(path: Path, images: Images) -> dict[str, float]:
+def score_clip(path: Path, images: Images, device: torch.device) -> dict[str, float]:
     """Zero-shot accuracy by the classes' bare names and in a sentence; the truth's probability."""
-    clip, truth = load_clip(str(path)), torch.tensor(classes(images.ids))
-    features = torch.cat([clip.image_features(images.pixels[p]) for p in batches(len(images), 100)])
+    clip = load_clip(str(path)).to(device)
+    truth, x = torch.tensor(classes(images.ids)).to(device), images.pixels.to(device)
+    features = torch.cat([clip.image_features(x[part]) for part in batches(len(x), 100)])
     scores = {}
     for name, wording in (("name", "{}"), ("sentence", "a photo of a {}")):
         similarity = features @ clip.text_features(captions(wording)).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,8 @@ from torch import Tensor, nn
 from dclip.data.cifar10 import WORDINGS, captions
 from dclip.data.toonfaces.captions import CAPTIONED, caption, prompts
 from dclip.data.toonfaces.faces import ATTRIBUTES
-from dclip.data.toonfaces.many import pictures_of
 from dclip.pretrain.augment import (
-    adversarial_step,
+    adversarial,
     channels_last,
     degrade,
     draw_shift,
@@ -25,13 +25,26 @@ from dclip.pretrain.augment import (
     smeared,
     tinted,
 )
-from dclip.pretrain.training import Budget, Pretraining, painted_faces
+from dclip.pretrain.training import Budget, Pictures, Pretraining, labels_of, painted_faces
 from dclip.types import from_uint8
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Adversarial pictures: how far they go at most (L2, images in [-1, 1]), in how many steps."""
+
+    length: float = 0.0
+    steps: int = 1
+
+
+NO_ATTACK = Attack()
+
+NAMED = ("style", *CAPTIONED)  # what texts say of a face
 
 # attributes that are many pixels large
 LARGE = ("hair_color", "hair_length", "skin", "style", "clothes_color")
@@ -46,16 +59,19 @@ class TrainCLIP(Pretraining):
     linear classifier an attribute, for both towers, breaks the tie. The classifiers are not
     shipped.
 
-    With ``robust`` > 0 the pictures are first moved against the answers: one step along the
-    normalised gradient, of an L2 length up to ``robust`` (Madry et al. 2018; Engstrom et al. 2019).
+    With ``robust`` the pictures are first moved against the answers, along the normalised gradient,
+    up to an L2 length (Madry et al. 2018; Engstrom et al. 2019).
     Gradients of an image encoder trained so change what a person would change; those of an ordinary
     one paint patterns that only the encoder sees, and so would an edit.
 
     With ``paint`` that share of the faces has parts in colours without a name, of which nothing is
-    said, and of the pictures soft smears of paint: what edits that spill look like.
+    said, and of the pictures soft smears of paint: what edits that spill look like. With ``partial``
+    that share is a half-made edit, and still what it was: for a CLIP that scores, for it makes the
+    first part of an edit's way flat.
     """
 
     net: CLIP
+    labels: Tensor
 
     def __init__(
         self,
@@ -63,41 +79,40 @@ class TrainCLIP(Pretraining):
         budget: Budget,
         tokenizer: Tokenizer,
         pool: int,
-        robust: float = 0.0,
+        robust: Attack = NO_ATTACK,
         paint: float = 0.0,
+        partial: float = 0.0,
     ) -> None:
         super().__init__(net, budget)
         self.tokenizer, self.robust, self.paint = tokenizer, robust, paint
         self.faces = painted_faces(pool, paint)
-        self.pool = torch.from_numpy(pictures_of([one.face for one in self.faces]))
-        classes = [one.labels() for one in self.faces]
+        self.pictures = Pictures([one.face for one in self.faces], partial)
+        self.hold("labels", labels_of(self.faces, NAMED))
         width = int(net.text_projection.shape[1])
-        self.labels: dict[str, Tensor] = {}
         self.classifiers = nn.ModuleDict()
-        for name in ("style", *CAPTIONED):
-            self.labels[name] = torch.tensor([one[name] for one in classes])
+        for name in NAMED:
             self.classifiers[name] = nn.Linear(width, len(ATTRIBUTES[name]))
 
     def training_step(self, *_: object) -> Tensor:
         """Cross entropy of pictures and captions, and of every attribute's texts."""
-        index, rng = self.pick(len(self.pool))
+        index, rng = self.pick(len(self.pictures))
         words = np.random.default_rng([self.seed, self.global_step])
         captions = []
         for i in index.tolist():
             shown = self.faces[i]
             captions.append(caption(shown.face, words, shown.painted))
-        choices = {name: prompts(name, words) for name in self.labels}
-        answers = {name: of[index].to(self.device) for name, of in self.labels.items()}
-        x = shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng))
+        choices = {name: prompts(name, words) for name in NAMED}
+        answers = dict(zip(NAMED, self.taken(self.labels, index).T, strict=True))
+        x = shifted(self.pictures(index, rng), draw_shift(rng))
         x = tinted(degrade(x, rng), rng)
         if self.paint:
             x = smeared(x, rng, self.paint)
-        x = channels_last(x).to(self.device)
+        x = channels_last(x)
         texts = list(captions)
         for wordings in choices.values():
             texts += wordings
         tokens = self.tokenizer(texts).to(self.device)
-        if self.robust:
+        if self.robust.length:
             x = self.attacked(x, tokens[len(captions) :], choices, answers, rng)
         image, text, scale = self.net(x, tokens)
         image, text = image.float(), text.float()
@@ -147,8 +162,9 @@ class TrainCLIP(Pretraining):
         after that way, a hair colour is not. ``tokens``: of the attributes' texts.
         """
         n, tower = len(x), self.net.visual
-        far = (torch.rand(n, generator=rng) < 0.5).to(x)
-        length = self.robust * torch.rand(n, generator=rng).to(x) * (1 + 3 * far)
+        far = (torch.rand(n, generator=rng, device=rng.device) < 0.5).to(x)
+        within = torch.rand(n, generator=rng, device=rng.device)
+        length = self.robust.length * within.to(x) * (1 + 3 * far)
         with torch.no_grad():
             text = self.net.encode_text(tokens, normalize=True)
         sizes = [len(texts) for texts in choices.values()]
@@ -164,7 +180,7 @@ class TrainCLIP(Pretraining):
             return total
 
         with frozen_statistics(tower):
-            return adversarial_step(x, length, loss)
+            return adversarial(x, length, loss, self.robust.steps)
 
 
 def contrastive_loss(logits: Tensor, captions: Sequence[str]) -> Tensor:
@@ -188,6 +204,9 @@ class TrainClassCLIP(Pretraining):
     """
 
     net: CLIP
+    pool: Tensor
+    labels: Tensor
+    tokens: Tensor
 
     def __init__(
         self,
@@ -197,19 +216,21 @@ class TrainClassCLIP(Pretraining):
         pool: Tensor,
         labels: Tensor,
         size: int,
-        robust: float = 0.0,
+        robust: Attack = NO_ATTACK,
     ) -> None:
         super().__init__(net, budget)
-        self.pool, self.labels, self.size, self.robust = pool, labels, size, robust
-        self.tokens = torch.stack([tokenizer(captions(wording)) for wording in WORDINGS])
+        self.size, self.robust = size, robust
+        self.hold("pool", pool)
+        self.hold("labels", labels)
+        self.hold("tokens", torch.stack([tokenizer(captions(wording)) for wording in WORDINGS]))
 
     def training_step(self, *_: object) -> Tensor:
         """Cross entropy of pictures over the classes' captions."""
         index, rng = self.pick(len(self.pool))
-        x = shifted(flipped(from_uint8(self.pool[index].numpy()), rng), draw_shift(rng))
-        x, truth = channels_last(degrade(x, rng)).to(self.device), self.labels[index]
-        truth = truth.to(self.device)
-        tokens = self.tokens[self.global_step % len(self.tokens)].to(self.device)
+        x = flipped(from_uint8(self.taken(self.pool, index)), rng)
+        x = channels_last(degrade(shifted(x, draw_shift(rng)), rng))
+        truth = self.taken(self.labels, index)
+        tokens = self.tokens[self.global_step % len(self.tokens)]
         text = self.net.encode_text(tokens, normalize=True).float()
         scale = self.net.logit_scale.exp()
 
@@ -218,11 +239,11 @@ class TrainClassCLIP(Pretraining):
             image = self.net.encode_image(channels_last(resized), normalize=True)
             return F.cross_entropy(scale * image.float() @ text.T, truth, reduction="sum")
 
-        if self.robust:
+        if self.robust.length:
             with frozen_statistics(self.net.visual):
-                length = self.robust * torch.rand(len(x), generator=rng).to(x)
-                fixed = text.detach(), scale.detach()
-                x = adversarial_step(x, length, lambda moved: loss(moved, *fixed))
+                within = torch.rand(len(x), generator=rng, device=rng.device)
+                length, fixed = self.robust.length * within.to(x), (text.detach(), scale.detach())
+                x = adversarial(x, length, lambda moved: loss(moved, *fixed), self.robust.steps)
         mean = loss(x, text, scale) / len(x)
         self.log("loss", mean, prog_bar=True)
         return mean

@@ -60,8 +60,8 @@ class Course(ABC):
         """The training of a network."""
 
     @abstractmethod
-    def score(self, net: Net, path: Path) -> Scored:
-        """How good the network in a weights file is on the test split."""
+    def score(self, net: Net, path: Path, device: torch.device) -> Scored:
+        """How good the network in a weights file is on the test split, computed on a device."""
 
     @abstractmethod
     def subject(self, task: PretrainTask) -> Subject:
@@ -90,12 +90,14 @@ def tokenizer() -> Tokenizer:
 def samples_of(model: DiffusionModel) -> Image:
     """64 samples from noise, 16 a row."""
     ids = [f"sample_{i:05d}" for i in range(64)]
-    return sheet_picture(torch.cat([_sampled(model, ids[part]) for part in batches(64, 16)]), 16)
+    samples = torch.cat([_sampled(model, ids[part]) for part in batches(64, 16)])
+    return sheet_picture(samples.cpu(), 16)
 
 
 def _sampled(model: DiffusionModel, ids: list[str]) -> Tensor:
     """Samples by 100 ancestral steps, the predicted x0 clamped."""
-    noise = ImageNoise(ids).like(torch.empty(len(ids), 3, model.image_size, model.image_size))
+    size = model.image_size
+    noise = ImageNoise(ids).like(torch.empty(len(ids), 3, size, size, device=model.device))
     steps = ImageNoise(ids, seed=1)
     return sample(
         model.predict,

@@ -28,15 +28,15 @@ from dclip.pretrain.training import Budget, Pretraining
 from dclip.record.curves import CurveLogger
 from dclip.record.machine import environment
 from dclip.record.record import Record
-from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
+from dclip.runtime.trainer import FitProgress, device_of, make_trainer, shows_progress
 
 log = logging.getLogger("dclip")
 
 OWN_SETTINGS = {
     Net.ddpm: ("noisy", "low"),
-    Net.clip: ("robust", "paint"),
-    Net.heldout: ("robust", "paint"),
-    Net.judge: ("paint",),
+    Net.clip: ("robust", "attack_steps", "paint", "partial"),
+    Net.heldout: ("robust", "attack_steps", "paint", "partial"),
+    Net.judge: ("paint", "partial"),
 }
 """Settings of one kind of network only."""
 
@@ -122,7 +122,7 @@ def write_network(
     name = course.file_of(task.net)
     path = record.folder / f"{name}.safetensors"
     save_weights(path, net, course.header(task.net), torch.float16)
-    scores, pictures = course.score(task.net, path)
+    scores, pictures = course.score(task.net, path, device_of(cfg.trainer))
     for stem, picture in pictures.items():
         record.picture(stem, picture)
     card = write_card(

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dclip.config import Net, PretrainTask
@@ -16,24 +18,29 @@ from dclip.data.toonfaces.drawing import versions
 from dclip.data.toonfaces.faces import ATTRIBUTES, PARTS, Face
 from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.many import part_maps_of, pictures_of
+from dclip.data.toonfaces.repaint import Repainted, repainted
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.schedule import pairs_down, pairs_up
 from dclip.metrics.functional import mae, part_agreement
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
-from dclip.models.clip import TOONFACES_CLIP, TOONFACES_HELDOUT_CLIP, build_clip
+from dclip.models.clip import TOONFACES_CLIP, TOONFACES_HELDOUT_CLIP, ClipModel, build_clip
 from dclip.models.identity import TOONFACES_IDENTITY, IrSe
 from dclip.models.judge import Judge
 from dclip.models.unet import TOONFACES_UNET, build_unet
-from dclip.pretrain.contrastive import TrainCLIP
+from dclip.pretrain.augment import adversarial, smeared
+from dclip.pretrain.contrastive import Attack, TrainCLIP
 from dclip.pretrain.course import Course, Scored, Subject, samples_of, tokenizer
 from dclip.pretrain.training import (
+    EDITED,
     Budget,
     Pretraining,
     TrainDDPM,
     TrainIdentity,
     TrainJudge,
     class_indices,
+    edited_faces,
     identity_face,
+    labels_of,
     sampled_faces,
 )
 from dclip.types import batches, from_uint8
@@ -83,9 +90,11 @@ class ToonFacesCourse(Course):
             identities, size = max(2, task.pool // VARIANTS), TOONFACES_IDENTITY.embedding
             return TrainIdentity(IrSe(TOONFACES_IDENTITY), budget, identities, VARIANTS, size)
         if task.net is Net.judge:
-            return TrainJudge(Judge(LOOKS), budget, task.pool, task.pool // 6, task.paint)
+            judge, parts = Judge(LOOKS), task.pool // 6
+            return TrainJudge(judge, budget, task.pool, parts, task.paint, task.partial)
         clip = build_clip(self.configs[task.net])
-        return TrainCLIP(clip, budget, tokenizer(), task.pool, task.robust, task.paint)
+        attack = Attack(task.robust, task.attack_steps)
+        return TrainCLIP(clip, budget, tokenizer(), task.pool, attack, task.paint, task.partial)
 
     def header(self, net: Net) -> dict[str, Any]:
         """What the weights file says about itself."""
@@ -95,10 +104,10 @@ class ToonFacesCourse(Course):
             return {"kind": "judge", "config": {"width": 20}}
         return super().header(net)
 
-    def score(self, net: Net, path: Path) -> Scored:
+    def score(self, net: Net, path: Path, device: torch.device) -> Scored:
         """How good a network is on test faces."""
         with torch.no_grad():
-            return SCORES[net](path)
+            return SCORES[net](path, device)
 
     def subject(self, task: PretrainTask) -> Subject:
         """What the card says of the faces."""
@@ -114,19 +123,20 @@ class ToonFacesCourse(Course):
 # -------------------------------------------------------------------------------------- scores
 
 
-def _test_faces(count: int) -> tuple[list[Face], Tensor]:
+def _test_faces(count: int, device: torch.device) -> tuple[list[Face], Tensor]:
     """Test faces of all domains, and their pictures [N,3,64,64] in [-1, 1]."""
     faces = sampled_faces("test", count)
-    return faces, from_uint8(pictures_of(faces))
+    return faces, from_uint8(pictures_of(faces)).to(device)
 
 
 def _in_batches(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
     return torch.cat([function(x[part]) for part in batches(len(x), size)])
 
 
-def score_ddpm(path: Path) -> Scored:
+def score_ddpm(path: Path, device: torch.device) -> Scored:
     """Round-trip error on 50 test faces at t0 = 500, and 64 samples from noise."""
-    model, x = load_model(str(path)), toonfaces("test", 50).pixels
+    model = load_model(str(path)).to(device)
+    x = toonfaces("test", 50).pixels.to(device)
 
     def along(pairs: Sequence[tuple[int, int]]) -> Callable[[Tensor], Tensor]:
         return lambda start: sample(model.predict, start, pairs, model.schedule)
@@ -175,19 +185,42 @@ ZERO_SHOT: dict[str, dict[str, str]] = {
 }
 
 
-def score_clip(path: Path) -> Scored:
-    """Zero-shot accuracy per attribute on 500 test pictures of all domains."""
-    clip = load_clip(str(path))
-    faces, pixels = _test_faces(500)
+def score_clip(path: Path, device: torch.device) -> Scored:
+    """Zero-shot accuracy per attribute on 500 test pictures of all domains.
+
+    Of the small attributes, also under attack, on the first 200 of those pictures.
+    """
+    clip = load_clip(str(path)).to(device)
+    faces, pixels = _test_faces(500, device)
     features = _in_batches(clip.image_features, pixels, 100)
     scores = {}
     for attribute, names in ZERO_SHOT.items():
         kept = [i for i, face in enumerate(faces) if _shows(face, attribute)]
         texts = clip.text_features(list(names.values()))
         guess = (features[kept] @ texts.T).argmax(1)
-        truth = torch.tensor([list(names).index(faces[i][attribute]) for i in kept])
+        truth = torch.tensor([list(names).index(faces[i][attribute]) for i in kept]).to(device)
         scores[f"zero_shot_{attribute}"] = float((guess == truth).float().mean())
+        if attribute in ATTACKED:
+            first = [i for i in kept if i < 200]
+            moved = _attacked(clip, pixels[first], texts, truth[: len(first)])
+            guess = (clip.image_features(moved) @ texts.T).argmax(1)
+            right = (guess == truth[: len(first)]).float().mean()
+            scores[f"zero_shot_{attribute}_attacked_2"] = float(right)
     return scores, {}
+
+
+ATTACKED = ("beard", "expression")
+
+
+@torch.enable_grad()
+def _attacked(clip: ClipModel, x: Tensor, texts: Tensor, truth: Tensor) -> Tensor:
+    """Pictures moved an L2 length of 2 against their texts, in 5 steps."""
+
+    def loss(moved: Tensor) -> Tensor:
+        logits = 20 * clip.image_features(moved) @ texts.T
+        return F.cross_entropy(logits, truth, reduction="sum")
+
+    return adversarial(x, x.new_full((len(x),), 2.0), loss, steps=5)
 
 
 def _shows(face: Face, attribute: str) -> bool:
@@ -196,13 +229,14 @@ def _shows(face: Face, attribute: str) -> bool:
     return visible and face[attribute] in ZERO_SHOT[attribute]
 
 
-def score_identity(path: Path) -> Scored:
+def score_identity(path: Path, device: torch.device) -> Scored:
     """Verification AUC: 300 test identities, two pictures each, all else drawn anew."""
-    net = load_identity(str(path))
+    net = load_identity(str(path)).to(device)
     embedded = []
     for variant in (0, 1):
         faces = [identity_face("test", i, variant) for i in range(300)]
-        embedded.append(_in_batches(net.features, from_uint8(pictures_of(faces)), 100))
+        pixels = from_uint8(pictures_of(faces)).to(device)
+        embedded.append(_in_batches(net.features, pixels, 100).cpu())
     similarity = embedded[0] @ embedded[1].T
     same, other = similarity.diagonal(), similarity[~torch.eye(300, dtype=torch.bool)]
     above = (same[:, None] > other[None]).float().mean()
@@ -215,24 +249,66 @@ def score_identity(path: Path) -> Scored:
     return scores, {}
 
 
-def score_judge(path: Path) -> Scored:
-    """Accuracy per attribute on 1,000 test pictures of all domains; of parts on 100 cartoons."""
-    judge = load_judge(str(path))
-    faces, pixels = _test_faces(1000)
-    seen = [judge.attributes(pixels[part]) for part in batches(len(faces), 100)]
+def score_judge(path: Path, device: torch.device) -> Scored:
+    """Accuracy per attribute on 1,000 test pictures of all domains; of parts on 100 cartoons.
+
+    Also on 300 of them whose parts have any colour and that are smeared, and on 300 that are
+    half-made edits.
+    """
+    judge = load_judge(str(path)).to(device)
+    faces, pixels = _test_faces(1000, device)
     scores = {}
-    for name in ATTRIBUTES:
-        truth = class_indices(faces, name)
-        guess, known = torch.cat([one[name] for one in seen]), truth >= 0
-        scores[f"accuracy_{name}"] = float((guess[known] == truth[known]).float().mean())
-    cartoons = [i for i, face in enumerate(faces) if face["style"] == "toon"][:100]
-    parts = torch.from_numpy(part_maps_of([faces[i] for i in cartoons])).long()
-    agreement = part_agreement(judge.part_map(pixels[cartoons]), parts)
+    for name, right in _accuracies(judge, pixels, [Repainted(face) for face in faces]).items():
+        scores[f"accuracy_{name}"] = right
+    cartoons = [i for i, face in enumerate(faces) if face["style"] == "toon"][:300]
+    parts = torch.from_numpy(part_maps_of([faces[i] for i in cartoons[:100]])).long()
+    agreement = part_agreement(judge.part_map(pixels[cartoons[:100]]).cpu(), parts)
     scores["accuracy_parts"] = float(agreement.mean())
+    shown = [faces[i] for i in cartoons]
+    scores.update(_painted_scores(judge, shown, device))
+    scores.update(_half_made_scores(judge, shown, device))
     return scores, {}
 
 
-SCORES: dict[Net, Callable[[Path], Scored]] = {
+def _painted_scores(judge: Judge, faces: Sequence[Face], device: torch.device) -> dict[str, float]:
+    """Accuracy on faces whose parts have any colour, smeared: of what is still to be seen."""
+    rng, smears = np.random.default_rng(0), torch.Generator(device).manual_seed(0)
+    painted = [repainted(face, rng) for face in faces]
+    x = from_uint8(pictures_of([one.face for one in painted])).to(device)
+    found = _accuracies(judge, smeared(x, smears, 1.0), painted)
+    return {f"accuracy_painted_{name}": found[name] for name in EDITED}
+
+
+HALF_MADE = 0.35  # of the way to the true edit
+
+
+def _half_made_scores(
+    judge: Judge, faces: Sequence[Face], device: torch.device
+) -> dict[str, float]:
+    """Share of half-made edits that are not taken for whole ones, by what was edited."""
+    edited = edited_faces(faces)
+    x, other = (from_uint8(pictures_of(list(of))).to(device) for of in (faces, edited))
+    seen = judge.attributes(x + HALF_MADE * (other - x))
+    scores = {}
+    for name in EDITED:
+        here = [i for i, face in enumerate(edited) if face[name] != faces[i][name]]
+        right = seen[name][here].cpu() == class_indices([faces[i] for i in here], name)
+        scores[f"unfooled_{name}"] = float(right.float().mean())
+    return scores
+
+
+def _accuracies(judge: Judge, x: Tensor, shown: Sequence[Repainted]) -> dict[str, float]:
+    """Share of the pictures of which the judge reads an attribute rightly, where they show it."""
+    seen = [judge.attributes(x[part]) for part in batches(len(x), 100)]
+    truths = labels_of(shown, tuple(ATTRIBUTES))
+    found = {}
+    for name, truth in zip(ATTRIBUTES, truths.T, strict=True):
+        guess, known = torch.cat([one[name] for one in seen]).cpu(), truth >= 0
+        found[name] = float((guess[known] == truth[known]).float().mean())
+    return found
+
+
+SCORES: dict[Net, Callable[[Path, torch.device], Scored]] = {
     Net.ddpm: score_ddpm,
     Net.clip: score_clip,
     Net.heldout: score_clip,

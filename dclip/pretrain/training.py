@@ -1,7 +1,8 @@
 """Training of networks from nothing: what all trainings share, and all but the CLIPs'.
 
 Every batch is a function of (seed, step) alone, so a resumed training sees the batches it would
-have seen.
+have seen. Pictures and random generators live on the network's device: a GPU draws other random
+numbers than a CPU.
 """
 
 from __future__ import annotations
@@ -17,13 +18,23 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dclip.data.toonfaces.faces import ATTRIBUTES, Face, labels, sample_face
 from dclip.data.toonfaces.many import part_maps_of, pictures_of
 from dclip.data.toonfaces.repaint import Repainted, repainted
 from dclip.diffusion.schedule import Schedule
 from dclip.models.judge import Judge
-from dclip.pretrain.augment import channels_last, degrade, draw_shift, flipped, shifted, smeared
+from dclip.pretrain.augment import (
+    channels_last,
+    degrade,
+    draw_shift,
+    flipped,
+    normal_like,
+    partly,
+    shifted,
+    smeared,
+)
 from dclip.types import from_uint8
 
 
@@ -48,19 +59,28 @@ class Pretraining(L.LightningModule):
         self.ema_decay = ema
         self.ema = copy.deepcopy(net).requires_grad_(False) if ema else None
 
-    def rng(self) -> torch.Generator:
-        """The random generator of the current step."""
-        return torch.Generator().manual_seed(self.seed * 10_000_019 + self.global_step)
+    def hold(self, name: str, values: Tensor) -> None:
+        """Keep a tensor as an attribute that goes where the network goes, and into no file."""
+        self.register_buffer(name, values, persistent=False)
 
     def pick(self, count: int) -> tuple[Tensor, torch.Generator]:
-        """Indices of the current batch among ``count`` pictures, and the generator, to continue."""
-        rng = self.rng()
-        return torch.randint(count, (self.batch,), generator=rng), rng
+        """Indices (on the CPU) of the current batch among ``count`` pictures; the generator."""
+        seed = self.seed * 10_000_019 + self.global_step
+        rng = torch.Generator().manual_seed(seed)
+        index = torch.randint(count, (self.batch,), generator=rng)
+        if self.device.type != "cpu":
+            rng = torch.Generator(self.device).manual_seed(seed)
+        return index, rng
+
+    def taken(self, values: Tensor, index: Tensor) -> Tensor:
+        """Some of the values that were held, without waiting for the device."""
+        return values[index.to(values.device, non_blocking=True)]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; 3 % linear warm-up, then cosine to zero."""
         trained = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=0.01)
+        fused = self.device.type == "cuda"
+        optimizer = torch.optim.AdamW(trained, self.lr, weight_decay=0.01, fused=fused)
         warm = max(1, self.steps // 33)
 
         def factor(step: int) -> float:
@@ -78,9 +98,8 @@ class Pretraining(L.LightningModule):
         if self.ema is None:
             return
         decay = min(self.ema_decay, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for mean, now in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+        move = get_ema_multi_avg_fn(decay)
+        move(list(self.ema.parameters()), list(self.net.parameters()), 0)
 
     def result(self) -> nn.Module:
         """The network to ship: the averaged one where there is one."""
@@ -99,6 +118,10 @@ class TrainDDPM(Pretraining):
     the pictures left to right.
     """
 
+    pool: Tensor
+    alpha_bars: Tensor
+    weights: Tensor
+
     def __init__(
         self,
         net: nn.Module,
@@ -110,9 +133,11 @@ class TrainDDPM(Pretraining):
         flips: bool = False,
     ) -> None:
         super().__init__(net, budget, ema=0.999)
-        self.pool, self.low, self.flips = pool, low, flips
-        self.alpha_bars = Schedule().alpha_bars.float()
-        self.weights = 1 + noisy * ((1 - self.alpha_bars) / self.alpha_bars).clamp(max=100)
+        self.low, self.flips = low, flips
+        alpha_bars = Schedule().alpha_bars.float()
+        self.hold("pool", pool)
+        self.hold("alpha_bars", alpha_bars)
+        self.hold("weights", 1 + noisy * ((1 - alpha_bars) / alpha_bars).clamp(max=100))
         self.call: Callable[..., tuple[Tensor, ...]] = self.net
         if compile_net:
             self.call = torch.compile(self.net)
@@ -120,22 +145,23 @@ class TrainDDPM(Pretraining):
     def training_step(self, *_: object) -> Tensor:
         """Weighted mean squared error of the predicted noise; timesteps are spread evenly."""
         index, rng = self.pick(len(self.pool))
-        x0 = from_uint8(self.pool[index].numpy())
+        x0 = from_uint8(self.taken(self.pool, index))
         if self.flips:
             x0 = flipped(x0, rng)
-        spread = (torch.arange(self.batch) + torch.rand(self.batch, generator=rng)) / self.batch
+        within = torch.rand(self.batch, generator=rng, device=rng.device)
+        spread = (torch.arange(self.batch, device=rng.device) + within) / self.batch
         t = (spread * len(self.alpha_bars)).long()
-        noise = torch.randn(x0.shape, generator=rng)
+        noise = normal_like(x0, rng)
         a = self.alpha_bars[t].view(-1, 1, 1, 1)
         x = channels_last(a.sqrt() * x0 + (1 - a).sqrt() * noise)
-        eps = self.call(x.to(self.device), t.to(self.device), return_dict=False)[0].float()
-        difference = eps - noise.to(self.device)
+        eps = self.call(x, t, return_dict=False)[0].float()
+        difference = eps - noise
         errors = difference.square().mean((1, 2, 3))
         self.log("loss", errors.mean(), prog_bar=True)
         if self.low:
             coarse = F.avg_pool2d(difference, 16).square().mean((1, 2, 3))
             errors = errors + self.low * 16**2 * coarse
-        loss: Tensor = (self.weights[t].to(self.device) * errors).mean()
+        loss: Tensor = (self.weights[t] * errors).mean()
         return loss
 
 
@@ -147,6 +173,10 @@ class TrainIdentity(Pretraining):
     shipped, shows where to look.
     """
 
+    pool: Tensor
+    geometry: Tensor
+    cut: Tensor
+
     def __init__(
         self, net: nn.Module, budget: Budget, identities: int, variants: int, embedding: int
     ) -> None:
@@ -154,10 +184,11 @@ class TrainIdentity(Pretraining):
         faces = []
         for identity in range(identities):
             faces += [identity_face("train", identity, variant) for variant in range(variants)]
-        self.pool, self.variants = torch.from_numpy(pictures_of(faces)), variants
+        self.variants = variants
         geometry = torch.tensor([list(vars(face.geometry).values()) for face in faces])
-        self.geometry = (geometry - geometry.mean(0)) / geometry.std(0)
-        self.cut = class_indices(faces, "cut")
+        self.hold("pool", torch.from_numpy(pictures_of(faces)))
+        self.hold("geometry", (geometry - geometry.mean(0)) / geometry.std(0))
+        self.hold("cut", class_indices(faces, "cut"))
         self.centres = nn.Parameter(0.1 * torch.randn(identities, embedding))
         self.read_geometry = nn.Linear(embedding, geometry.shape[1])
         self.read_cut = nn.Linear(embedding, len(ATTRIBUTES["cut"]))
@@ -166,65 +197,98 @@ class TrainIdentity(Pretraining):
     def training_step(self, *_: object) -> Tensor:
         """Cross entropy over identities, the true angle widened, and the read-outs' errors."""
         index, rng = self.pick(len(self.pool))
-        x = shifted(from_uint8(self.pool[index].numpy()), draw_shift(rng))
+        x = shifted(from_uint8(self.taken(self.pool, index)), draw_shift(rng))
         x = channels_last(degrade(x, rng, 0.1))
         identity = (index // self.variants).to(self.device)
-        embedding = self.net(x.to(self.device)).float()
+        embedding = self.net(x).float()
         cosine = (embedding @ F.normalize(self.centres).T).clamp(-1 + 1e-6, 1 - 1e-6)
         margin = self.margin * min(1.0, self.global_step / self.steps)
         angle = cosine.acos() + margin * F.one_hot(identity, len(self.centres))
         arcface = F.cross_entropy(self.scale * angle.clamp(max=math.pi).cos(), identity)
-        shape = F.mse_loss(self.read_geometry(10 * embedding), self.geometry[index].to(self.device))
-        cut = F.cross_entropy(self.read_cut(10 * embedding), self.cut[index].to(self.device))
+        geometry, cuts = self.taken(self.geometry, index), self.taken(self.cut, index)
+        shape = F.mse_loss(self.read_geometry(10 * embedding), geometry)
+        cut = F.cross_entropy(self.read_cut(10 * embedding), cuts)
         self.log_dict({"loss": arcface, "shape": shape, "cut": cut}, prog_bar=True)
         return arcface + 5 * shape + cut
+
+
+class Pictures(nn.Module):
+    """Pictures of faces, of which a share comes as a half-made edit (``augment.partly``)."""
+
+    pool: Tensor
+    edited: Tensor
+
+    def __init__(self, faces: list[Face], partial: float = 0.0) -> None:
+        super().__init__()
+        self.partial = partial
+        self.register_buffer("pool", torch.from_numpy(pictures_of(faces)), persistent=False)
+        if partial:
+            edited = torch.from_numpy(pictures_of(edited_faces(faces)))
+            self.register_buffer("edited", edited, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def forward(self, index: Tensor, rng: torch.Generator) -> Tensor:
+        """The pictures [N,3,64,64] in [-1, 1] at these positions."""
+        here = index.to(self.pool.device, non_blocking=True)
+        x = from_uint8(self.pool[here])
+        if not self.partial:
+            return x
+        return partly(x, from_uint8(self.edited[here]), rng, self.partial)
 
 
 class TrainJudge(Pretraining):
     """Attributes of pictures of all styles, and part maps of cartoons.
 
     With ``paint`` that share of the faces has parts in colours without a name, and of the pictures
-    soft smears of paint: what a person would not call a beard is none.
+    soft smears of paint; with ``partial`` that share is a half-made edit. What a person would not
+    call a beard is none.
     """
 
     net: Judge
+    labels: Tensor
+    parts: Tensor
 
     def __init__(
-        self, net: Judge, budget: Budget, pool: int, part_pool: int, paint: float = 0.0
+        self,
+        net: Judge,
+        budget: Budget,
+        pool: int,
+        part_pool: int,
+        paint: float = 0.0,
+        partial: float = 0.0,
     ) -> None:
         super().__init__(net, budget)
         self.paint = paint
         shown = painted_faces(pool, paint)
         faces = [one.face for one in shown]
-        self.pool = torch.from_numpy(pictures_of(faces))
-        classes = [one.labels() for one in shown]
-        self.labels = {}
-        for name in ATTRIBUTES:
-            self.labels[name] = torch.tensor([one[name] for one in classes])
+        self.pictures = Pictures(faces, partial)
+        self.hold("labels", labels_of(shown, tuple(ATTRIBUTES)))
         mapped = [i for i, face in enumerate(faces[:part_pool]) if face["style"] == "toon"]
         self.mapped = torch.tensor(mapped)
-        self.parts = torch.from_numpy(part_maps_of([faces[i] for i in mapped]))
+        self.hold("parts", torch.from_numpy(part_maps_of([faces[i] for i in mapped])))
 
     def training_step(self, *_: object) -> Tensor:
         """Cross entropies of every attribute, and of the parts on a third of the batch."""
-        index, rng = self.pick(len(self.pool))
-        third = torch.randint(len(self.mapped), (self.batch // 3,), generator=rng)
-        pixels = torch.cat([self.pool[index], self.pool[self.mapped[third]]])
+        index, rng = self.pick(len(self.pictures))
+        third = index[: self.batch // 3] % len(self.mapped)
         shift = draw_shift(rng)
-        x = degrade(shifted(from_uint8(pixels.numpy()), shift), rng)
+        x = self.pictures(torch.cat([index, self.mapped[third]]), rng)
+        x = degrade(shifted(x, shift), rng)
         if self.paint:
             x = smeared(x, rng, self.paint)
         x = channels_last(x)
-        moved = shifted(self.parts[third][:, None].float(), shift)[:, 0].long()
-        levels = self.net.encode(x.to(self.device))
+        parts_there = self.taken(self.parts, third)
+        moved = shifted(parts_there[:, None].float(), shift)[:, 0].long()
+        levels = self.net.encode(x)
         attributes = self.net.classify(levels)
         parts = self.net.segment([level[self.batch :] for level in levels])
-        losses = []
-        for name, logits in attributes.items():
-            truth = self.labels[name][index].to(self.device)
+        losses, truths = [], self.taken(self.labels, index)
+        for truth, logits in zip(truths.T, attributes.values(), strict=True):
             known = logits[: self.batch].float()
             losses.append(F.cross_entropy(known, truth, ignore_index=-1, label_smoothing=0.02))
-        loss = torch.stack(losses).mean() + F.cross_entropy(parts.float(), moved.to(self.device))
+        loss = torch.stack(losses).mean() + F.cross_entropy(parts.float(), moved)
         self.log("loss", loss, prog_bar=True)
         return loss
 
@@ -242,6 +306,29 @@ def painted_faces(count: int, share: float) -> list[Repainted]:
         painted = share > 0 and rng.random() < share
         faces.append(repainted(face, rng) if painted else Repainted(face))
     return faces
+
+
+EDITED = ("beard", "expression", "hair_color", "hair_length", "skin")
+
+
+def edited_faces(faces: Sequence[Face]) -> list[Face]:
+    """The same faces, each with another value of one attribute (never one that is shown)."""
+    rng = np.random.default_rng(len(faces))
+    edited = []
+    for face in faces:
+        name = EDITED[int(rng.integers(len(EDITED)))]
+        others = [value for value in ATTRIBUTES[name] if value != face[name]]
+        edited.append(face.with_(**{name: others[int(rng.integers(len(others)))]}))
+    return edited
+
+
+def labels_of(faces: Sequence[Repainted], attributes: Sequence[str]) -> Tensor:
+    """Class indices [N, attributes]; -1 where a picture does not show the value."""
+    rows = []
+    for one in faces:
+        classes = one.labels()
+        rows.append([classes[name] for name in attributes])
+    return torch.tensor(rows)
 
 
 def class_indices(faces: Sequence[Face], attribute: str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,18 +75,22 @@ class FitProgress(L.Callback):
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total = what, total
         self.bar = progress_bar(what, total, shown=False)
+        self.read = 0.0
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Show the bar, at the step where training starts or resumes."""
         self.bar = progress_bar(self.what, self.total, trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Advance to the trainer's step and show its losses."""
+        """Advance to the trainer's step; twice a second, show its losses."""
+        self.bar.update(trainer.global_step - self.bar.n)
+        if time.monotonic() - self.read < 0.5:  # reading a loss waits for the device
+            return
+        self.read = time.monotonic()
         losses = {}
         for name, value in trainer.progress_bar_metrics.items():
             losses[name.removeprefix("loss_")] = f"{float(value):.3f}"
         self.bar.set_postfix(losses, refresh=False)
-        self.bar.update(trainer.global_step - self.bar.n)
 
     def on_train_end(self, *_: Any) -> None:
         """Leave the finished bar on the screen."""

@@ -12,7 +12,7 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import needs
 from dclip.pretrain import augment
-from dclip.pretrain.contrastive import TrainClassCLIP
+from dclip.pretrain.contrastive import Attack, TrainClassCLIP
 from dclip.pretrain.training import Budget
 from helpers import layouts
 from helpers.networks import TINY_CLIP
@@ -266,7 +266,38 @@ def test_an_adversarial_step_has_its_length_and_the_direction_of_the_gradient():
     assert not moved.requires_grad
 
 
-@pytest.mark.parametrize("robust", [0.0, 0.5])
+def test_an_attack_of_several_steps_stays_within_its_length_and_does_more():
+    """Against a curved loss, where the gradient at the picture is not the way to go."""
+    random = torch.Generator().manual_seed(0)
+    x, centre = torch.randn(2, 3, 4, 4, generator=random), torch.randn(3, 4, 4, generator=random)
+
+    def loss(y):
+        return (y[:, 0] * (y[:, 1] - centre[1]) * y[:, 2]).flatten(1).sum(1).square().sum()
+
+    length = torch.tensor([1.0, 3.0])
+    once, often = (augment.adversarial(x, length, loss, steps) for steps in (1, 8))
+    assert bool(((often - x).flatten(1).norm(dim=1) <= length + 1e-4).all())
+    assert loss(often) > loss(once) > loss(x)
+
+
+def test_a_half_made_edit_never_goes_further_than_it_may():
+    x, other = torch.zeros(400, 3, 2, 2), torch.ones(400, 3, 2, 2)
+    way = augment.partly(x, other, torch.Generator().manual_seed(0), 0.5)[:, 0, 0, 0]
+    assert 0 < float(way.max()) <= augment.PARTLY
+    assert 150 < int((way == 0).sum()) < 250
+
+
+def test_a_face_that_is_edited_has_another_value_of_one_attribute():
+    from dclip.pretrain.training import EDITED, edited_faces, sampled_faces
+
+    faces = sampled_faces("train", 20)
+    for face, edited in zip(faces, edited_faces(faces), strict=True):
+        differ = [name for name in face if face[name] != edited[name]]
+        assert len(differ) == 1
+        assert differ[0] in EDITED
+
+
+@pytest.mark.parametrize("robust", [Attack(), Attack(0.5), Attack(0.5, 3)])
 def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeypatch):
     """Ten classes that differ in colour: after a short training, most pictures find their name (by chance: one in ten)."""
     from dclip.models.clip import ClipModel, build_clip
