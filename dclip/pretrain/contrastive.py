@@ -60,7 +60,7 @@ class TrainCLIP(Pretraining):
     shipped.
 
     With ``robust`` the pictures are first moved against the answers, along the normalised gradient,
-    up to an L2 length (Madry et al. 2018; Engstrom et al. 2019).
+    up to an L2 length (Madry et al. 2018; Engstrom et al. 2019), less far at the beginning.
     Gradients of an image encoder trained so change what a person would change; those of an ordinary
     one paint patterns that only the encoder sees, and so would an edit.
 
@@ -164,7 +164,7 @@ class TrainCLIP(Pretraining):
         n, tower = len(x), self.net.visual
         far = (torch.rand(n, generator=rng, device=rng.device) < 0.5).to(x)
         within = torch.rand(n, generator=rng, device=rng.device)
-        length = self.robust.length * within.to(x) * (1 + 3 * far)
+        length = self.ramp() * self.robust.length * within.to(x) * (1 + 3 * far)
         with torch.no_grad():
             text = self.net.encode_text(tokens, normalize=True)
         sizes = [len(texts) for texts in choices.values()]
@@ -242,7 +242,8 @@ class TrainClassCLIP(Pretraining):
         if self.robust.length:
             with frozen_statistics(self.net.visual):
                 within = torch.rand(len(x), generator=rng, device=rng.device)
-                length, fixed = self.robust.length * within.to(x), (text.detach(), scale.detach())
+                length = self.ramp() * self.robust.length * within.to(x)
+                fixed = text.detach(), scale.detach()
                 x = adversarial(x, length, lambda moved: loss(moved, *fixed), self.robust.steps)
         mean = loss(x, text, scale) / len(x)
         self.log("loss", mean, prog_bar=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ from dclip.pretrain.augment import (
 )
 from dclip.types import from_uint8
 
+TIMED = 20  # steps
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -56,6 +59,7 @@ class Pretraining(L.LightningModule):
         self.net = net
         self.steps, self.batch = budget.steps, budget.batch
         self.lr, self.seed = budget.lr, budget.seed
+        self.timed = 0.0
         self.ema_decay = ema
         self.ema = copy.deepcopy(net).requires_grad_(False) if ema else None
 
@@ -71,6 +75,10 @@ class Pretraining(L.LightningModule):
         if self.device.type != "cpu":
             rng = torch.Generator(self.device).manual_seed(seed)
         return index, rng
+
+    def ramp(self) -> float:
+        """From 0 at the start to 1 after a fifth of the steps: attacks begin gently."""
+        return min(1.0, 5 * self.global_step / self.steps)
 
     def taken(self, values: Tensor, index: Tensor) -> Tensor:
         """Some of the values that were held, without waiting for the device."""
@@ -94,7 +102,12 @@ class Pretraining(L.LightningModule):
         }
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Move the averaged weights."""
+        """Log the speed now and then; move the averaged weights."""
+        if self.global_step % TIMED == 0:
+            now = time.perf_counter()
+            if self.timed:
+                self.log("images_per_s", self.batch * TIMED / (now - self.timed))
+            self.timed = now
         if self.ema is None:
             return
         decay = min(self.ema_decay, (1 + self.global_step) / (10 + self.global_step))
