@@ -145,13 +145,20 @@ class Net(StrEnum):
     judge = "judge"
 
 
+class Size(StrEnum):
+    """How large a network is trained on CIFAR-10."""
+
+    small = "small"  # for a CPU: 4 to 6 M parameters
+    large = "large"  # for a GPU: 5 to 8 M, with several times the arithmetic
+
+
 @option("task", "pretrain")
 @dataclass
 class PretrainTask(Task):
     """Train a network from nothing and write its model card.
 
-    One of the embedded ToonFaces networks; or, with ``dataset=cifar10``, a small noise predictor (``ddpm``), a small CLIP
-    (``clip``) or one of another architecture that only scores (``heldout``), from ``dataset.train`` pictures.
+    One of the embedded ToonFaces networks; or, with ``dataset=cifar10``, a noise predictor (``ddpm``), a CLIP (``clip``) or one
+    of another architecture that only scores (``heldout``), from ``dataset.train`` pictures.
     """
 
     splits = ("test", "train")
@@ -171,13 +178,19 @@ class PretrainTask(Task):
     partial: float = (
         0.0  # heldout, judge: share of pictures that are half-made edits, and count as none
     )
+    size: Size = Size.small  # CIFAR-10: of the network
+    colors: float = 0.0  # CLIP on CIFAR-10: share of pictures whose middle is painted in a colour that has a name
     publish: bool = False  # also write the weights and the card into the package
 
     def __post_init__(self) -> None:
         check_positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
         check_not_negative("task", robust=self.robust, low=self.low, noisy=self.noisy)
         check_positive("task", attack_steps=self.attack_steps)
-        for name, share in (("paint", self.paint), ("partial", self.partial)):
+        for name, share in (
+            ("paint", self.paint),
+            ("partial", self.partial),
+            ("colors", self.colors),
+        ):
             need(0 <= share <= 1, f"task.{name}={share:g} is a share; choose 0 to 1")
 
 

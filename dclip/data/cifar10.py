@@ -154,9 +154,14 @@ def _arrays(root: Path, train: bool) -> dict[str, Any]:
     return {name: np.asarray(data.data)[labels == k] for k, name in enumerate(CIFAR10)}
 
 
-def captions(wording: str) -> list[str]:
-    """A caption of every class, in the order of ``CIFAR10``: "an airplane", "an automobile" ..."""
-    return [wording.format(name).replace("a a", "an a") for name in CIFAR10]
+def captions(wording: str, things: Sequence[str] = CIFAR10) -> list[str]:
+    """A caption of every thing, by default of every class: "an airplane", "an automobile" ..."""
+    return [_with_article(wording.format(name)) for name in things]
+
+
+def _with_article(text: str) -> str:
+    """English for "a airplane" and "a orange truck"."""
+    return text.replace("a a", "an a").replace("a o", "an o")
 
 
 def classes(ids: Sequence[str]) -> list[int]:

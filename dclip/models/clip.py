@@ -64,6 +64,26 @@ CIFAR10_HELDOUT_CLIP: dict[str, Any] = {
 }
 
 
+# 7.7 M parameters; pictures are seen at three times their size.
+CIFAR10_LARGE_CLIP: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {"layers": [2, 2, 2, 2], "width": 32, "image_size": 96, "head_width": 64},
+    "text_cfg": _TEXT,
+}
+
+# 4.8 M parameters, timm's RegNetY-400MF; at four times their size.
+CIFAR10_LARGE_HELDOUT_CLIP: dict[str, Any] = {
+    "embed_dim": 128,
+    "vision_cfg": {
+        "timm_model_name": "regnety_004",
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 128,
+    },
+    "text_cfg": _TEXT,
+}
+
+
 @runtime_checkable
 class CountsTokens(Protocol):
     """A tokenizer that says how long a text is before it cuts it off."""

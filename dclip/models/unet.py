@@ -45,6 +45,18 @@ CIFAR10_UNET: dict[str, Any] = {
 }
 
 
+# 8.2 M parameters, 16 MB in half precision: as wide everywhere as suits a GPU's matrix units.
+CIFAR10_LARGE_UNET: dict[str, Any] = {
+    "sample_size": 32,
+    "block_out_channels": (128, 128, 128, 128),
+    "layers_per_block": 1,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 32,
+    "attention_head_dim": 64,
+}
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What is known about a checkpoint besides its weights; travels in the safetensors header."""

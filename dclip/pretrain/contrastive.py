@@ -1,4 +1,4 @@
-"""Training of CLIPs from nothing: on captions of ToonFaces, and on pictures of named classes."""
+"""Training of CLIPs from nothing on captions of ToonFaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dclip.data.cifar10 import WORDINGS, captions
 from dclip.data.toonfaces.captions import CAPTIONED, caption, prompts
 from dclip.data.toonfaces.faces import ATTRIBUTES
 from dclip.pretrain.augment import (
@@ -19,14 +18,12 @@ from dclip.pretrain.augment import (
     channels_last,
     degrade,
     draw_shift,
-    flipped,
     frozen_statistics,
     shifted,
     smeared,
     tinted,
 )
 from dclip.pretrain.training import Budget, Pictures, Pretraining, labels_of, painted_faces
-from dclip.types import from_uint8
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -192,59 +189,3 @@ def contrastive_loss(logits: Tensor, captions: Sequence[str]) -> Tensor:
     same = torch.tensor(rows, device=logits.device).float()
     target = same / same.sum(1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-
-
-class TrainClassCLIP(Pretraining):
-    """A CLIP on pictures uint8 [N,H,W,3] that each show one of the named classes of CIFAR-10.
-
-    Captions are the classes' names in varied wording. A batch's captions are one wording of every
-    class, so that each text stands there once: CLIP's cross entropy of pictures over captions,
-    without pairs of one class counted as wrong. The network sees ``size`` x ``size`` pixels, as
-    ``ClipModel`` will show them to it. ``robust`` as for :class:`TrainCLIP`.
-    """
-
-    net: CLIP
-    pool: Tensor
-    labels: Tensor
-    tokens: Tensor
-
-    def __init__(
-        self,
-        net: CLIP,
-        budget: Budget,
-        tokenizer: Tokenizer,
-        pool: Tensor,
-        labels: Tensor,
-        size: int,
-        robust: Attack = NO_ATTACK,
-    ) -> None:
-        super().__init__(net, budget)
-        self.size, self.robust = size, robust
-        self.hold("pool", pool)
-        self.hold("labels", labels)
-        self.hold("tokens", torch.stack([tokenizer(captions(wording)) for wording in WORDINGS]))
-
-    def training_step(self, *_: object) -> Tensor:
-        """Cross entropy of pictures over the classes' captions."""
-        index, rng = self.pick(len(self.pool))
-        x = flipped(from_uint8(self.taken(self.pool, index)), rng)
-        x = channels_last(degrade(shifted(x, draw_shift(rng)), rng))
-        truth = self.taken(self.labels, index)
-        tokens = self.tokens[self.global_step % len(self.tokens)]
-        text = self.net.encode_text(tokens, normalize=True).float()
-        scale = self.net.logit_scale.exp()
-
-        def loss(x: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-            resized = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=True)
-            image = self.net.encode_image(channels_last(resized), normalize=True)
-            return F.cross_entropy(scale * image.float() @ text.T, truth, reduction="sum")
-
-        if self.robust.length:
-            with frozen_statistics(self.net.visual):
-                within = torch.rand(len(x), generator=rng, device=rng.device)
-                length = self.ramp() * self.robust.length * within.to(x)
-                fixed = text.detach(), scale.detach()
-                x = adversarial(x, length, lambda moved: loss(moved, *fixed), self.robust.steps)
-        mean = loss(x, text, scale) / len(x)
-        self.log("loss", mean, prog_bar=True)
-        return mean

@@ -43,7 +43,7 @@ OWN_SETTINGS = {
 
 def train_network(cfg: Config, task: PretrainTask, record: Record) -> None:
     """Train, score, write; with ``task.publish`` into the package too. ``resume=true`` resumes."""
-    course = course_of(cfg)
+    course = course_of(cfg, task)
     torch.manual_seed(cfg.seed)
     module = course.build(task, Budget(task.steps, task.batch, task.lr, cfg.seed))
     if task.start is not None:
@@ -56,10 +56,10 @@ def train_network(cfg: Config, task: PretrainTask, record: Record) -> None:
     write_network(cfg, record, task, course, module.result(), seconds)
 
 
-def course_of(cfg: Config) -> Course:
+def course_of(cfg: Config, task: PretrainTask) -> Course:
     """What is trained on."""
     if isinstance(cfg.dataset, Cifar10):
-        return Cifar10Course(cfg, cfg.dataset)
+        return Cifar10Course(cfg, cfg.dataset, task.size)
     return ToonFacesCourse()
 
 

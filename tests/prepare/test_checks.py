@@ -85,6 +85,11 @@ REFUSALS = [
         ["experiment=pretrain_cifar10_clip", "task.publish=true"],
         "task.publish=true is for the package's own networks",
     ),
+    (
+        ["experiment=pretrain_toonfaces_clip", "task.colors=0.5"],
+        "task.size and task.colors are for dataset=cifar10",
+    ),
+    (["experiment=pretrain_cifar10_clip", "task.colors=2"], "task.colors=2 is a share"),
     (["metric.features=lpips"], "metric.features"),
     (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),
     (["task=sample", "task.count=0"], "task.count=0"),

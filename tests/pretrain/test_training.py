@@ -12,14 +12,15 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.prepare import needs
 from dclip.pretrain import augment
-from dclip.pretrain.contrastive import Attack, TrainClassCLIP
+from dclip.pretrain.classes import TrainClassCLIP
+from dclip.pretrain.contrastive import Attack
 from dclip.pretrain.training import Budget
 from helpers import layouts
 from helpers.networks import TINY_CLIP
 from helpers.runs import ROOT, configure, words
 
 QUICK = {
-    "task.steps": 2, "task.batch": 4, "task.compile": "false", "dataset.train": 12, "dataset.test": 6,
+    "task.size": "small", "task.steps": 2, "task.batch": 4, "task.compile": "false", "dataset.train": 12, "dataset.test": 6,
     "trainer": "cpu", "trainer.progress": "false", "trainer.threads": 1, "logger": "csv",
 }  # fmt: skip
 NETS = ("ddpm", "clip", "heldout")
@@ -61,6 +62,7 @@ def weights(trained, net):
 def test_a_card_says_how_the_network_was_made_and_what_it_is_worth(net, trained, root):
     card = (trained[net] / f"cifar10_{net}.md").read_text("utf-8")
     assert f"python run.py experiment=pretrain_cifar10_{net} task.steps=2 task.batch=4" in card
+    assert "task.size=small" in card
     assert "dataset.train=12" in card
     assert "seed=" in card
     assert re.search(r"- time: \d+ minutes on ", card)
@@ -69,11 +71,29 @@ def test_a_card_says_how_the_network_was_made_and_what_it_is_worth(net, trained,
     assert str(root) not in card
     metrics = read_json(trained[net] / "metrics.json")
     names = {"ddpm": ["eps_loss", "eps_loss_t_750_999"]}.get(
-        net, ["zero_shot_name", "zero_shot_sentence", "p_truth"]
+        net,
+        ["zero_shot_name", "zero_shot_sentence", "p_truth", "painted_color", "painted_class_l2_1"],
     )
     for name in names:
         assert f"| {name} | {metrics[name]:.4f} |" in card
     assert read_json(trained[net] / "status.json")["status"] == "finished"
+
+
+@pytest.mark.parametrize("net", [Net(name) for name in NETS])
+def test_large_networks_fit_16_mb_and_are_of_other_sizes_than_the_small_ones(net):
+    """Nothing is built: parameters without memory."""
+    from dclip.config import Size
+    from dclip.models.clip import build_clip
+    from dclip.models.unet import build_unet
+    from dclip.pretrain.cifar10 import CONFIGS
+
+    counts = {}
+    for size, configs in CONFIGS.items():
+        build = build_unet if net is Net.ddpm else build_clip
+        with torch.device("meta"):
+            counts[size] = sum(p.numel() for p in build(configs[net]).parameters())
+    assert 4e6 < counts[Size.large] < 8.4e6
+    assert counts[Size.large] != counts[Size.small]
 
 
 def test_the_command_on_a_card_composes_to_the_same_training(trained, root):
@@ -318,7 +338,7 @@ def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeyp
     module = TrainClassCLIP(net, budget, tokenizer, pool, labels, 64, robust)
     done: list[int] = []
     monkeypatch.setattr(TrainClassCLIP, "global_step", property(lambda _: len(done)), raising=False)
-    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
     while len(done) < 100:
         optimizer.zero_grad()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dclip.config import Dataset, option
+from dclip.config import Dataset, PretrainTask, Size, option
 from dclip.data.toonfaces.faces import SIZE, Drawing
 from dclip.data.toonfaces.truths import Truth, truth_named
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 
 if TYPE_CHECKING:
     from dclip.types import Images
@@ -45,6 +45,13 @@ class ToonFaces(Dataset):
     def everything(self) -> ToonFaces:
         """All faces, whatever the edit."""
         return replace(self, only_applicable=False)
+
+    def check_training(self, task: PretrainTask) -> None:
+        """Its networks have one size, and their captions colours of their own."""
+        need(
+            task.size is Size.small and not task.colors,
+            "task.size and task.colors are for dataset=cifar10; leave them out",
+        )
 
     def load(self, split: str, size: int) -> Images:
         """The first faces of a split."""
