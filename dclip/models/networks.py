@@ -11,6 +11,7 @@ from dclip.config import Config, Speed
 from dclip.data.domains import domain_of
 from dclip.models.checkpoints import load_clip, load_hinted, load_identity, load_judge, load_parser
 from dclip.models.clip import ClipModel
+from dclip.models.compiled import check_compiler
 from dclip.models.hints import hints_of
 from dclip.models.identity import IdentityModel
 from dclip.models.judge import Judge
@@ -40,12 +41,21 @@ class Networks:
                 yield network
 
 
+def speed_up(model: DiffusionModel, speed: Speed) -> None:
+    """Let a model on a GPU compute as ``trainer.speed`` says."""
+    model.fast = speed is not Speed.exact
+    if speed is Speed.compiled:
+        check_compiler("trainer.speed=compiled")
+        model.compile_blocks()
+
+
 def build_networks(cfg: Config, names: NetworkNames) -> Networks:
     """Load the networks of these names; ``dclip.prepare.networks`` says which a run needs."""
     device = device_of(cfg.trainer)
     model = load_hinted(cfg.checkpoint.name, hints_of(cfg.checkpoint))
     model.check_schedule(cfg.sampler.grid)
-    model.fast = cfg.trainer.speed is Speed.fast and device.type != "cpu"
+    if device.type != "cpu":
+        speed_up(model, cfg.trainer.speed)
     size = domain_of(cfg.dataset).size
     if size not in (None, model.image_size):  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)

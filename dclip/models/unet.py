@@ -13,6 +13,7 @@ from dclip.config import Grid
 from dclip.diffusion.sampler import Prediction
 from dclip.diffusion.schedule import HO, STEPS, Schedule
 from dclip.errors import need
+from dclip.models.compiled import compile_blocks
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
@@ -77,13 +78,14 @@ class DiffusionModel(nn.Module):
 
     Attributes:
         fast: calls without gradient compute in bfloat16 (``trainer.speed=fast``); what comes out is float32 all the same.
+        compiled: the network's residual blocks are compiled (``trainer.speed=compiled``), a copy's too.
         evaluated: how many images went through the network so far.
     """
 
     def __init__(self, unet: nn.Module, info: ModelInfo, digest: str = "") -> None:
         super().__init__()
         self.unet, self.info, self.digest = unet, info, digest
-        self.fast = False
+        self.fast = self.compiled = False
         self.evaluated = 0
 
     @property
@@ -123,6 +125,17 @@ class DiffusionModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def compile_blocks(self) -> None:
+        """Compile the network's residual blocks, each when it is first called."""
+        compile_blocks(self.unet)
+        self.compiled = True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy's blocks are compiled as the original's were; torch's own copy would forget it."""
+        self.__dict__.update(state)
+        if self.compiled:
+            self.compile_blocks()
 
     def output(self, x: Tensor, t: Tensor) -> Tensor:
         """Raw network output [N, C or 2C, H, W] in float32."""

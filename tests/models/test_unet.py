@@ -1,10 +1,11 @@
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 import dclip
-from dclip.config import Grid
+from dclip.config import Grid, Lora, Speed
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of, solver_of
 from dclip.diffusion.sampler import sample
@@ -15,7 +16,9 @@ from dclip.metrics import functional
 from dclip.models.checkpoints import (
     load_model,
 )
-from dclip.models.networks import build_networks
+from dclip.models.compiled import compile_blocks
+from dclip.models.lora import LowRankUpdates
+from dclip.models.networks import build_networks, speed_up
 from dclip.models.saved import model_header, save_weights
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 from dclip.prepare.networks import networks
@@ -116,3 +119,63 @@ def test_steps_are_not_spread_on_a_schedule_that_is_not_the_models(model, grid):
         return
     with pytest.raises(DclipError, match=f"sampler.grid={grid} .*trained on a cosine one"):
         cosine.check_schedule(grid)
+
+
+def test_compiled_blocks_compute_the_same_with_and_without_gradient_and_in_a_copy():
+    """trainer.speed=compiled; torch's tracing is what is tested, without a compiler for speed."""
+    import torch._dynamo
+
+    model, x, t = _tiny_model(), torch.randn(2, 3, 8, 8), torch.tensor([300, 300])
+    exact = model.eps(x, t)
+    exact.square().mean().backward()
+    gradients = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch._dynamo.utils.counters.clear()
+    blocks = compile_blocks(model.unet, backend="aot_eager")
+    model.compiled = True
+    out = model.eps(x, t)
+    out.square().mean().backward()
+    shapes = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert 0 < shapes < blocks  # blocks of one shape share their code
+    torch.testing.assert_close(out, exact)
+    for found, expected in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(found.grad, expected)
+    twin = copy.deepcopy(model)
+    assert twin.compiled
+    assert len(_compiled(twin)) == blocks
+    assert not _compiled(_tiny_model())
+
+
+def test_a_low_rank_update_of_a_compiled_block_comes_and_goes():
+    model, x, t = _tiny_model(), torch.randn(2, 3, 8, 8), torch.tensor([300, 300])
+    compile_blocks(model.unet, backend="eager")
+    lora = LowRankUpdates(model.unet, Lora(rank=2, time=False, decoder_from=1))
+    for update in lora.updates.values():
+        torch.nn.init.normal_(update.up)
+    with torch.no_grad():
+        before = model.eps(x, t)
+        lora.attach(model.unet)
+        during = model.eps(x, t)
+        lora.detach()
+        after = model.eps(x, t)
+    assert float((during - before).abs().max()) > 1e-3
+    assert torch.equal(after, before)
+
+
+def test_a_gpu_without_triton_is_told_what_compiled_needs(monkeypatch):
+    model = _tiny_model()
+    monkeypatch.setattr("dclip.models.compiled.find_spec", lambda name: None)
+    with pytest.raises(DclipError, match=r"trainer\.speed=fast"):
+        speed_up(model, Speed.compiled)
+    speed_up(model, Speed.fast)
+    assert (model.fast, model.compiled) == (True, False)
+
+
+def _tiny_model():
+    torch.manual_seed(0)
+    config = tiny_unet(8)
+    return DiffusionModel(build_unet(config).eval(), ModelInfo("tiny", config))
+
+
+def _compiled(model):
+    return [m for m in model.modules() if m._compiled_call_impl is not None]

@@ -90,7 +90,7 @@ class AsymmetricModel(DiffusionModel):
     def __init__(self, original: DiffusionModel, change: nn.Module, t_edit: int = 0) -> None:
         super().__init__(_with_change(original.unet, change), original.info, original.digest)
         self.original, self.change, self.t_edit = original, change, t_edit
-        self.fast = original.fast
+        self.fast, self.compiled = original.fast, original.compiled
 
     def predict(self, x: Tensor, t: Tensor) -> Prediction:
         """eps of the original, and the noise from which the edited x0 is predicted."""
