@@ -1,5 +1,6 @@
 """The benchmarks: that the transcription computes what dclip does, and that the scripts measure what they say."""
 
+import json
 import runpy
 import time
 
@@ -152,27 +153,56 @@ def test_a_power_law_is_found():
     assert scaling.slope([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
 
 
-def test_the_gpu_benchmark_runs_and_without_a_gpu_says_so(model, clip, capsys):
+def test_the_gpu_benchmark_keeps_what_it_measured_and_says_what_it_did_not(tmp_path, capsys):
+    import gpu
+
+    device, output = torch.device("cpu"), tmp_path / "gpu.json"
+    measuring = gpu.Measuring(gpu.Nets.tiny(device), 1e6, output, {"tiny": True})
+    measuring.found["limits"] = gpu.limits(device, 64)
+    plan = [
+        ("update", 2, "bf16", "channels_last", 1),
+        ("update, LoRA 8", 1, "fp32", "eager", 1),
+        ("edit", 1, "bf16", "compiled", 1),
+        ("guided step", 1, "fp32", "channels_last", 1),
+        (gpu.GRADIENT, 1, "bf16", "compiled", 1),
+        ("no such task", 1, "fp32", "eager", 1),
+        ("inversion, 23 calls", 1, "fp32", "eager", 1e9),
+    ]
+    lines = measuring.run(plan)
+    kept = json.loads(output.read_text("utf-8"))
+    assert [line["part"] for line in kept["lines"]] == [line["part"] for line in lines]
+    assert len(lines) == 5
+    assert list(kept["failed"]) == ["no such task, batch 1, fp32, eager"]
+    assert kept["not_measured"] == ["inversion, 23 calls, batch 1, fp32, eager"]
+    update, _, edit, guided, gradient = lines
+    assert update["images_per_s"] == pytest.approx(1 / update["seconds"])
+    assert update["mfu"] == pytest.approx(
+        update["unet_tflops"] / kept["limits"]["matmul_bf16_tflops"]
+    )
+    assert edit["times_faster"] > 0
+    assert guided["seconds"] < edit["seconds"]
+    assert 0 < gradient["channels_last_bf16"] < 0.3
+    assert capsys.readouterr().out.count("\n") == 6
+
+
+def test_the_gpu_benchmark_knows_every_task_of_its_plan_and_what_is_wanted():
+    import gpu
+
+    names = [f"{task}, batch {batch}, {kind}, {mode}" for task, batch, kind, mode, _ in gpu.PLAN]
+    assert len(set(names)) == len(names)
+    assert {part[0] for part in gpu.PLAN} == {*gpu.TASKS, gpu.GRADIENT}
+    wanted = [part for part, *_ in gpu.GOALS]
+    assert set(wanted) <= set(names)
+    goals = gpu.goals_of([{"part": wanted[0], "seconds": 0.03}])
+    assert [goal["met"] for goal in goals] == [True, None, None, None]
+
+
+def test_the_gpu_benchmark_says_in_one_line_that_there_is_no_gpu(capsys):
     import gpu
 
     if not torch.cuda.is_available():
         assert gpu.main([]) == []
         assert capsys.readouterr().out.count("\n") == 1
-    device = torch.device("cpu")
-    lines = gpu.measure(gpu.Nets(model, clip, None, device), 2, 2)
-    assert {line["task"] for line in lines} == {
-        "fine-tuning step",
-        "fine-tuning step, checkpointed",
-        "inversion of 2 images",
-        "edit",
-    }
-    assert all(line["seconds"] > 0 and line["unet_tflops"] > 0 for line in lines)
-    assert set(gpu.limits(device, 64)) == {
-        "matmul_fp32_tflops",
-        "matmul_tf32_tflops",
-        "matmul_bf16_tflops",
-        "copy_gb_per_s",
-    }
 
 
 def test_the_page_on_scale_is_what_its_script_writes():
