@@ -129,10 +129,10 @@ class Nets:
         identity = IdentityModel(IrSe(TINY_IDENTITY).eval().requires_grad_(False))
         return cls(model.to(device), clip.to(device), identity.to(device), device)
 
-    def images(self, number: int) -> Tensor:
+    def images(self, number: int, seed: int = 0) -> Tensor:
         """Random pictures [N,3,H,W] in [-1, 1]."""
         size = self.model.image_size
-        generator = torch.Generator().manual_seed(number)
+        generator = torch.Generator().manual_seed(seed)
         drawn = torch.rand(number, 3, size, size, generator=generator) * 2 - 1
         return drawn.to(self.device, memory_format=torch.channels_last)
 
@@ -260,9 +260,11 @@ def limits(device: torch.device, size: int = 8192) -> dict[str, float]:
 # --------------------------------------------------------------------------------------- tasks
 
 
-def work_of(nets: Nets, model: DiffusionModel, batch: int, pairs: Sequence[Pair]) -> Work:
+def work_of(
+    nets: Nets, model: DiffusionModel, batch: int, pairs: Sequence[Pair], seed: int = 0
+) -> Work:
     """A batch of random images and latents, with the published loss."""
-    images = nets.images(batch)
+    images = nets.images(batch, seed)
     named = Images(images.cpu(), tuple(str(i) for i in range(batch)))
     direction = nets.directions(1)[0]
     loss = EditLoss.prepare(Loss(), nets.clip, nets.identity, named, direction)
@@ -345,11 +347,11 @@ def guided(nets: Nets, spec: Spec, pairs: Sequence[Pair]) -> Callable[[], None]:
     return run
 
 
-def gradient(nets: Nets, mode: str, name: str, batch: int) -> Tensor:
+def gradient(nets: Nets, mode: str, name: str, batch: int, seed: int) -> Tensor:
     """The whole gradient of the loss of one step's prediction, in float32."""
     model = nets.in_mode(mode)
     model.unet.requires_grad_(True)
-    work = work_of(nets, model, batch, pairs_down(T0, STEPS))
+    work = work_of(nets, model, batch, pairs_down(T0, STEPS), seed)
     with precision(name, nets.device):
         (terms,) = OneStep()(work)
     weights = list(model.unet.parameters())
@@ -359,15 +361,17 @@ def gradient(nets: Nets, mode: str, name: str, batch: int) -> Tensor:
     return torch.cat(present)
 
 
-def gradient_distances(nets: Nets, batch: int) -> dict[str, float]:
-    """How far bf16's gradients are from eager float32's, as shares of its length."""
-    exact = gradient(nets, "channels_last", "fp32", batch)
-    found = {}
-    for mode in ("channels_last", "compiled"):
-        other = gradient(nets, mode, "bf16", batch)
-        found[f"{mode}_bf16"] = float((other - exact).norm() / exact.norm())
-    found["times"] = found["compiled_bf16"] / found["channels_last_bf16"]
-    return found
+def gradient_distances(nets: Nets, batch: int, draws: int = 3) -> dict[str, float]:
+    """How far bf16's gradients are from eager float32's, as shares of its length: means."""
+    nets.compiled.unet.load_state_dict(nets.model.unet.state_dict())  # as both were at first
+    modes = ("channels_last", "compiled")
+    found = dict.fromkeys((f"{mode}_bf16" for mode in modes), 0.0)
+    for seed in range(draws):
+        exact = gradient(nets, "channels_last", "fp32", batch, seed)
+        for mode in modes:
+            other = gradient(nets, mode, "bf16", batch, seed)
+            found[f"{mode}_bf16"] += float((other - exact).norm() / exact.norm()) / draws
+    return {**found, "times": found["compiled_bf16"] / found["channels_last_bf16"]}
 
 
 # --------------------------------------------------------------------------------------- parts
