@@ -28,11 +28,13 @@ def check_compiler(setting: str) -> None:
 
 
 def compile_blocks(net: nn.Module, backend: str = "inductor") -> int:
-    """Let torch compile the residual blocks of a U-Net, each when it is first called; their number.
+    """Let torch compile the residual blocks of a U-Net, and its last normalisation; their number.
 
-    Shapes are fixed: another batch size is compiled anew. Names and values of weights stay.
+    Each is compiled when it is first called. Shapes are fixed: another batch size is compiled anew.
+    Names and values of weights stay.
     """
     import torch._dynamo
+    from diffusers import UNet2DModel
     from diffusers.models.resnet import ResnetBlock2D
 
     from dclip.models.lucidrains import ResBlock
@@ -42,6 +44,8 @@ def compile_blocks(net: nn.Module, backend: str = "inductor") -> int:
     # a low-rank update that is attached or detached later changes the block
     torch._dynamo.config.skip_nnmodule_hook_guards = False
     blocks = [block for block in net.modules() if isinstance(block, ResnetBlock2D | ResBlock)]
+    if isinstance(net, UNet2DModel):
+        blocks.append(net.conv_norm_out)
     for block in blocks:
         block.compile(dynamic=False, backend=backend)
     return len(blocks)
