@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from dclip.errors import DclipError
 from dclip.files import read_json
 from helpers import layouts
-from helpers.experiments import DRAWN, PHOTOGRAPHS, SAMPLING, TRAININGS
+from helpers.experiments import DRAWN, OWN, PHOTOGRAPHS, SAMPLING, TRAININGS
 from helpers.images import read_image
-from helpers.networks import put_on
+from helpers.networks import put_on, write_tiny_model
 from helpers.published_networks import AdmNet, DdimNet, random_net
 from helpers.runs import ROOT, SMALL, configure, run, words
 
@@ -78,6 +78,26 @@ def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, confi
     assert read_json(folder / "status.json")["status"] == "finished"
     assert (folder / "report.html").is_file()
     assert load_file(str(folder / "adapter.safetensors"))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_an_edit_of_cifar10_runs_with_networks_of_ones_own(name, nets, tmp_path):
+    from dclip.pipeline import run as run_pipeline
+
+    model = write_tiny_model(tmp_path / "ddpm.safetensors", 32)
+    named = {"checkpoint.name": model, "clip.name": nets["clip"], "clip.heldout": nets["heldout"]}
+    debug = {**DEBUG, "metric": "none", "sampler.s_gen": 2, "method.s_train": 2}
+    category = configure(*words({"experiment": name, **named})).dataset.category
+    layouts.files(tmp_path / "train" / category, 2, "{:04d}.png", (32, 32))
+    layouts.files(tmp_path / "test" / category, 2, "{:04d}.png", (32, 32))
+    cfg = configure(
+        *words({"experiment": name, **debug, **named, "dataset.root": tmp_path}, output=tmp_path)
+    )
+    folder = run_pipeline(cfg)
+    assert read_json(folder / "status.json")["status"] == "finished"
+    assert load_file(str(folder / "adapter.safetensors"))
+    assert cfg.edit.name == name.removeprefix("cifar10_own_")
+    assert cfg.edit.source == category
 
 
 @pytest.mark.parametrize("name", SAMPLING)

@@ -25,7 +25,12 @@ def _sampling():
 
 SAMPLING = _sampling()
 TRAININGS = _starting("pretrain_")
-OPEN = ["photographs", "pretrain"]  # what others extend; they need more words
+OWN = _starting("cifar10_own_")  # they need networks of one's own
+OPEN = [
+    "photographs",
+    "pretrain",
+    *OWN,
+]  # they need more words; the first two are what others extend
 APPLICATIONS = _starting("apply_", "translate_")
 OF_PICTURES = _starting("single_", "examples")
 TRAINING_FREE = _starting("toonfaces_h_edit")  # tests/methods/test_h_edit.py runs it
