@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEBUG := experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
 export HYDRA_FULL_ERROR ?= 1
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help install demo demo-debug test docs bench check format clean
+.PHONY: help install demo demo-debug test docs dist dist-debug bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -27,7 +28,7 @@ demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, re
 	@echo "Your words:   python run.py experiment=toonfaces recipe=toonfaces_color edit.source=person edit.target='person with blue hair' edit.name=blue_hair"
 
 demo-debug: install ## the demo in seconds, to see that it runs
-	$(BIN)/python run.py experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 dataset.test=4 method.epochs=1 method.s_train=2 sampler.s_for=4 sampler.s_gen=2 logger=csv name=debug
+	$(BIN)/python run.py $(DEBUG)
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
@@ -35,6 +36,17 @@ test: install ## run the tests
 docs: install ## build the documentation as a site that needs no network: site/index.html
 	$(BIN)/python -m mkdocs build --strict --quiet -f docs/mkdocs.yml
 	@echo "Open site/index.html"
+
+dist: install ## build the wheel and the source archive: dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	@echo "Install it anywhere: pip install dist/*.whl"
+
+dist-debug: dist ## the demo in seconds, from the wheel and an empty folder
+	rm -rf build/site build/empty && mkdir -p build/empty
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --target build/site dist/*.whl
+	cd build/empty && PYTHONPATH=$(CURDIR)/build/site $(CURDIR)/$(BIN)/python -m dclip.cli $(DEBUG)
+	cd build/empty && PYTHONPATH=$(CURDIR)/build/site $(CURDIR)/$(BIN)/python -m dclip.cli info
 
 bench: install ## the benchmarks that need no GPU, at small size, about fifteen minutes; results in benchmarks/*.json
 	$(BIN)/python benchmarks/startup.py

@@ -7,7 +7,6 @@ the table also names those that failed or never began.
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from omegaconf import DictConfig
 
 from dclip.files import read_json, write_json
 from dclip.metrics.names import arrow, ordered
+from dclip.runtime.typed import typed
 
 log = logging.getLogger("dclip")
 
@@ -104,8 +104,8 @@ def finish() -> str:
     unfinished = [job for job in jobs if job.state != "finished"]
     for job in unfinished:
         log.warning("%s", ": ".join(filter(None, (job.title, job.state, job.reason))))
-    runs = shlex.quote(str(folder.parent.parent))
-    log.info("all numbers: python run.py report runs=%s sweep=%s", runs, folder.name)
+    report = typed(["report", f"runs={folder.parent.parent}", f"sweep={folder.name}"])
+    log.info("all numbers: %s", report)
     if not unfinished:
         return ""
     return (

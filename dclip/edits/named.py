@@ -13,6 +13,7 @@ from pathlib import Path
 from dclip.config import adapters_of
 from dclip.errors import DclipError
 from dclip.record.runs import Run
+from dclip.runtime.typed import typed
 
 FILE = "adapter.safetensors"
 EPOCHS = "epochs"  # the folder of a run's edits after single epochs
@@ -190,7 +191,7 @@ def _of_name(name: str, output: str, checkpoint: str) -> str:
     if not runs:
         raise DclipError(
             f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under "
-            f"{output}; first learn it, e.g. python run.py edit={name}"
+            f"{output}; first learn it, e.g. {typed([f'edit={name}'])}"
         )
     first = runs[0]
     why = why_aside(first)

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import random
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from dclip.pages.votes import SETTINGS as TALLY_SETTINGS
 from dclip.pages.votes import tally
 from dclip.prepare.words import parse_words
 from dclip.record.runs import Run
+from dclip.runtime.typed import typed
 
 SETTINGS = ("a", "b", "source", "question", "count", "seed", "output")
 QUESTION = "Which of the two pictures do you prefer?"
@@ -65,7 +65,7 @@ def pictures_in(folder: str, setting: str) -> dict[str, Path]:
         pictures = _single(root / "samples")
         reason = (
             "keeps no single pictures, as runs of older versions; apply its edit, give that run: "
-            f"python run.py task=edit edit.adapter={shlex.quote(folder)}"
+            f"{typed(['task=edit', f'edit.adapter={folder}'])}"
         )
     else:
         pictures = {}

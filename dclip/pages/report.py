@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from dclip.metrics.names import arrow, find, interval, ordered
 from dclip.pages.render import picture_of, render
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
+from dclip.runtime.typed import typed
 from dclip.text.known import unknown_words
 
 log = logging.getLogger("dclip")
@@ -295,7 +295,7 @@ def _edits(status: Mapping[str, Any]) -> list[str]:
 def command_of(folder: Path) -> str:
     """The command that made a run; empty where it was not kept."""
     words = Run(folder).command
-    return shlex.join(["python", "run.py", *words]) if words else ""
+    return typed(words) if words else ""
 
 
 def write_report(folder: Path, title: str, subtitle: str = "") -> Path:

@@ -29,6 +29,7 @@ from dclip.record.curves import CurveLogger
 from dclip.record.machine import environment
 from dclip.record.record import Record
 from dclip.runtime.trainer import FitProgress, device_of, make_trainer, shows_progress
+from dclip.runtime.typed import typed
 
 log = logging.getLogger("dclip")
 
@@ -167,4 +168,4 @@ def command_of(cfg: Config, task: PretrainTask, course: Course) -> str:
     for name, value in settings.items():
         if value is not None:
             words.append(f"{name}={value}")
-    return f"python run.py {' '.join(words)} seed={cfg.seed}"
+    return typed([*words, f"seed={cfg.seed}"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from dclip.config import Config, plain
 from dclip.prepare import plan
+from dclip.runtime.typed import typed
 from dclip.study.grid import Key
 from dclip.study.progress import PlannedRun, Progress, missing
 
@@ -101,4 +101,4 @@ def _described(planned: PlannedRun, cost: Cost, lacks: int) -> list[str]:
         line += f"  [{lacks} missing]"
     if planned.reason:
         line += f"  ({planned.reason})"
-    return [line, f"{'':30}{shlex.join(['python', 'run.py', *planned.settings])}"]
+    return [line, f"{'':30}{typed(planned.settings)}"]

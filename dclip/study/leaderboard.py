@@ -6,7 +6,6 @@ Imports nothing heavy; scoring does.
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from dclip.metrics.benchmark.tasks import TEXTS
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
+from dclip.runtime.typed import typed
 from dclip.study.document import QUIET, Settings
 from dclip.study.grid import Job, Study
 from dclip.study.progress import PlannedRun, Progress
@@ -118,7 +118,7 @@ def command_of(job: Job) -> str:
 def _typed(settings: Settings) -> str:
     """A command line, without what every job of a study is given."""
     words = [word for word in settings if word not in QUIET]
-    return shlex.join(["python", "run.py", *words])
+    return typed(words)
 
 
 def _add(entry: Entry, progress: Progress, job: Job, planned: PlannedRun, run: Run) -> None:

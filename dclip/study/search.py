@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +29,7 @@ from dclip.metrics.names import higher_is_better
 from dclip.models import fetch
 from dclip.prepare.compose import configured
 from dclip.record.runs import Run, read_curves
+from dclip.runtime.typed import typed
 from dclip.study.document import (
     QUIET,
     Settings,
@@ -273,8 +273,8 @@ def check(search: Search) -> None:
 
 def command(search: Search, params: Mapping[str, Any]) -> str:
     """The settings of a trial as a command line."""
-    words = ["python", "run.py"]
+    words = []
     for setting in search.settings(params):
         if setting not in QUIET:
             words.append(setting)
-    return shlex.join(words)
+    return typed(words)

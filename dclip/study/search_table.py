@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dclip.record.runs import Run, by_config, find_runs
+from dclip.runtime.typed import typed
 from dclip.study.figures import save_figure
 from dclip.study.search import Search, command
 from dclip.study.tables import (
@@ -115,7 +116,7 @@ def _add_notes(trials: Trials, table: Table, finished: Sequence[Run]) -> None:
     if finished:
         table.note(ran_on(finished))
     table.note(
-        f"search: python run.py study={search.name} trials={search.trials}; "
+        f"search: {typed([f'study={search.name}', f'trials={search.trials}'])}; "
         f"every trial: {' '.join(search.base)}"
     )
 

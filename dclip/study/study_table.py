@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dclip.record.runs import NOT_MEASURED, Run
+from dclip.runtime.typed import typed
 from dclip.study.figures import write_figure
 from dclip.study.grid import Job, Key, Study
 from dclip.study.paper import PaperRow, paper_note, paper_rows, paper_tables
@@ -185,5 +185,5 @@ def _note_origins(progress: Progress, table: Table, kept: Sequence[Row]) -> None
     for origin, count in origins.items():
         table.note(f"{count} rows kept from an earlier table: {origin}")
     first = " ".join(progress.study.jobs[0].settings)
-    command = shlex.join(["python", "run.py", *progress.study.words])
+    command = typed(progress.study.words)
     table.note(f"command: {command}; first job: {first}")
