@@ -64,14 +64,15 @@ class Config:
     command: list[str] = field(default_factory=list)  # the words that were typed; not to be set
 
     def __post_init__(self) -> None:
+        most = 3 * max(1, len(self.edit.adapters))  # mixed edits share gamma
         need(
-            math.isfinite(self.gamma) and 0 <= self.gamma <= 3,
-            f"gamma={self.gamma} is out of range; choose 0 (original) to 3",
+            math.isfinite(self.gamma) and 0 <= self.gamma <= most,
+            f"gamma={self.gamma} is out of range; choose 0 (original) to {most}",
         )
         for gamma in self.degrees:
             need(
-                math.isfinite(gamma) and 0 <= gamma <= 3,
-                f"degrees={self.degrees}: {gamma} is out of range; choose 0 to 3",
+                math.isfinite(gamma) and 0 <= gamma <= most,
+                f"degrees={self.degrees}: {gamma} is out of range; choose 0 to {most}",
             )
         need(
             len(self.degrees) <= 16,

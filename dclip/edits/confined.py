@@ -51,18 +51,28 @@ class KeptPictures:
 
 
 class InRegion(PlacedEdit):
-    """An edit that knows where it acted last."""
+    """An edit that knows where it acted last.
 
-    def __init__(self, edit: Edit) -> None:
+    Args:
+        edit: acts everywhere.
+        kept: what was made of the images before, by the same edits in other regions.
+    """
+
+    def __init__(self, edit: Edit, kept: KeptPictures | None = None) -> None:
         super().__init__(edit)
-        self._found: tuple[tuple[str, ...], Tensor] | None = None
-        self._kept = KeptPictures()
+        self._found: tuple[tuple[str, ...], Sequence[Tensor]] | None = None
+        self._kept = kept or KeptPictures()
 
     def region(self, start: Encoded) -> Tensor | None:
         """Where these images were edited last, [N,1,H,W]; None if they were not."""
+        regions = self.regions(start)
+        return union(regions) if regions else None
+
+    def regions(self, start: Encoded) -> list[Tensor]:
+        """Where each of the edits acted last on these images; empty if they were not edited."""
         if self._found is None or self._found[0][: len(start)] != start.ids:
-            return None
-        return self._found[1][: len(start)]
+            return []
+        return [region[: len(start)] for region in self._found[1]]
 
 
 class Confined(InRegion):
@@ -73,7 +83,7 @@ class Confined(InRegion):
         pictures = self._pictures(run, start, gammas)
         options, plain = run.cfg.edit, pictures[0.0]
         region = region_of(run, options, start, change_of(options, source, pictures[1.0], plain))
-        self._found = start.ids, region
+        self._found = start.ids, [region]
         edited = []
         for gamma in gammas:
             acted = acting_in(options, region, source, pictures[gamma], plain)
@@ -101,10 +111,16 @@ class ConfinedMixture(InRegion):
     Args:
         mixture: the edits and their weights.
         options: where each of them may act.
+        kept: what was made of the images before, by the same edits in other regions.
     """
 
-    def __init__(self, mixture: Mixture, options: Sequence[EditOptions]) -> None:
-        super().__init__(mixture)
+    def __init__(
+        self,
+        mixture: Mixture,
+        options: Sequence[EditOptions],
+        kept: KeptPictures | None = None,
+    ) -> None:
+        super().__init__(mixture, kept)
         self.mixture, self.options = mixture, options
 
     def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
@@ -122,7 +138,7 @@ class ConfinedMixture(InRegion):
                 alone = Carried(edit) if beside else edit
                 made[edit] = alone.apply(run, start, 1.0)
             regions.append(_region_alone(run, options, start, made.get(edit), plain))
-        self._found = start.ids, union(regions)
+        self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
         edited = []
         for one, gamma in zip(mixed, gammas, strict=True):
@@ -187,15 +203,15 @@ def region_of(run: Run, options: EditOptions, start: Encoded, change: Tensor) ->
     return drawn_region(str(options.region), len(start), change.shape[-1])
 
 
-def confined(cfg: Config, edit: Edit) -> Edit:
+def confined(cfg: Config, edit: Edit, kept: KeptPictures | None = None) -> Edit:
     """The edit, carried as ``sampler.carry`` says, in its region where there is one.
 
     That is ``edit.region``, or ``edit.regions`` of a mixture. A soup is one network with one change,
-    so it has one region.
+    so it has one region. ``kept``: what the same edits made before, in other regions or mixtures.
     """
     if cfg.edit.each and isinstance(edit, Mixture):
-        return ConfinedMixture(edit, cfg.edit.each)
+        return ConfinedMixture(edit, cfg.edit.each, kept)
     edit = carried(cfg, edit)
     if cfg.edit.region in (None, "none"):
         return edit
-    return Confined(edit)
+    return Confined(edit, kept)

@@ -89,6 +89,10 @@ class Edit:
         """Where these images were edited, [N,1,H,W] in [0, 1]; None where that is everywhere."""
         return None
 
+    def regions(self, start: Encoded) -> list[Tensor]:
+        """The same for each of several edits; empty where that is everywhere."""
+        return []
+
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write the edit as one safetensors file; ``Method.load`` reads it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dclip.config import Config, Mix
 from dclip.edits.confined import confined
@@ -19,15 +20,39 @@ from dclip.run import Run
 log = logging.getLogger("dclip")
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """Edits of one model, each at its own degree, that can be mixed again and again.
+
+    Attributes:
+        original: the model, perhaps a copy that shares its beginning with the edits.
+        edits: a soup is one.
+    """
+
+    original: DiffusionModel
+    edits: Sequence[Edit]
+
+    def joined(self, options: Mix, t0: int) -> Edit:
+        """The edits as one. DclipError for weights that cannot be."""
+        if len(self.edits) == 1:
+            return self.edits[0]
+        weights = weights_of(options.weights, len(self.edits), t0)
+        return Mixture(self.original, self.edits, weights)
+
+
 def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
     """The edits of ``edit.adapter``, put together as ``mix`` says.
 
     Raises:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
+    return confined(cfg, load_apart(cfg, model).joined(cfg.mix, cfg.sampler.t0))
+
+
+def load_apart(cfg: Config, model: DiffusionModel) -> Loaded:
+    """The edits of ``edit.adapter``, before they are mixed. DclipError as ``load_edits``."""
     saved = [read_edit(name, cfg.sampler.t0) for name in cfg.edit.adapters]
-    joined = join_edits(model, saved, cfg.mix, cfg.sampler.t0, cfg.gamma, cfg.edit.degree)
-    return confined(cfg, joined)
+    return _loaded(model, saved, cfg.mix, cfg.gamma, cfg.edit.degree)
 
 
 def edits_to_apply(run: Run) -> Edit:
@@ -51,18 +76,25 @@ def join_edits(
 
     ``degree`` is what gamma = 1 stands for in each of them; None or "auto": as its file says.
     """
+    return _loaded(model, saved, options, gamma, degree).joined(options, t0)
+
+
+def _loaded(
+    model: DiffusionModel,
+    saved: Sequence[SavedEdit],
+    options: Mix,
+    gamma: float,
+    degree: float | str | None,
+) -> Loaded:
     for one in saved:
         one.check_base(model)
     edits = [method_named(one.method).load(one, model) for one in saved]
     if options.soup:
         edits = _at_degrees(edits, saved, degree)
         weights = [gamma * weight for weight in constant_weights(options.weights, len(edits))]
-        return soup(model, edits, weights, gamma)
+        return Loaded(model, [soup(model, edits, weights, gamma)])
     original = share_beginning(model, edits)
-    edits = _at_degrees(edits, saved, degree)
-    if len(edits) == 1:
-        return edits[0]
-    return Mixture(original, edits, weights_of(options.weights, len(edits), t0))
+    return Loaded(original, _at_degrees(edits, saved, degree))
 
 
 def _at_degrees(

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 from PIL import Image
@@ -25,6 +24,7 @@ from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
 from dclip.diffusion.options import Ddim
+from dclip.edits.confined import KeptPictures, confined
 from dclip.edits.edit import Edit, truth_pixels
 from dclip.edits.header import read_edit_header
 from dclip.edits.named import FILE, edit_of_epoch, ranked, why_aside
@@ -33,11 +33,12 @@ from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
 from dclip.encode.source import foreign_note, images_to_edit
 from dclip.errors import DclipError, need
-from dclip.methods.load import load_edits
+from dclip.methods.load import Loaded, load_apart
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure
 from dclip.models.judge import Judge
 from dclip.models.networks import build_networks
+from dclip.pages.demo_settings import Sliders, low_of, regions_of, set_regions, shares, whole
 from dclip.prepare.adopt import adopt_edit, set_eta
 from dclip.prepare.checks import to_config
 from dclip.prepare.networks import networks
@@ -49,8 +50,8 @@ from dclip.types import Edited, Images, to_uint8
 
 log = logging.getLogger("dclip")
 
-# Ends of the page's sliders.
-MOST_GAMMA, MOST_ETA, MOST_VARIANTS = 2.0, 1.0, 8
+# Ends of the sliders of chance; of the others: ``demo_settings``.
+MOST_ETA, MOST_VARIANTS = 1.0, 8
 
 NO_EDITS = (
     "No edit has been learned for this checkpoint yet: run make demo (about a minute), "
@@ -66,16 +67,25 @@ class Outcome:
 
     Attributes:
         result: the variants [V,3,H,W].
-        degrees: the first of them at each of ``cfg.degrees``, [K,3,H,W]; None where there are none.
         scores: means over the variants; what cannot be computed is ``NAME_absent: reason``.
         seen: what the judge says changed: attribute -> (before, after); None without a judge.
+        regions: where each edit acted on it, [1,H,W] in [0, 1]; empty where that is everywhere.
     """
 
     result: Tensor
-    degrees: Tensor | None
     scores: dict[str, float | str]
     seen: dict[str, tuple[str, str]] | None
     seconds: float
+    regions: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The edits that were chosen last, and what they made of the picture."""
+
+    key: object
+    loaded: Loaded
+    kept: KeptPictures
 
 
 def finished_edits(output: str, digest: str) -> list[str]:
@@ -151,8 +161,9 @@ class Studio:
             SavedEdit(*read_edit_header(path, cfg.sampler.t0)).check_base(self.model)
         self.images = images_to_edit(self.run(self.cfg))
         self._lock = threading.Lock()
-        self._edit: tuple[Any, Edit] | None = None
-        self._strip: tuple[Any, Tensor] | None = None
+        self._chosen: Chosen | None = None
+        self._encoded: tuple[object, Encoded] | None = None
+        self._strip: tuple[object, Tensor] | None = None
 
     @property
     def eta(self) -> float:
@@ -180,21 +191,18 @@ class Studio:
         return foreign_note(self.run(self.cfg), images)
 
     def settings(
-        self, chosen: Sequence[str], gamma: float, eta: float = 0.0, variants: int = 1
+        self, chosen: Sequence[str], sliders: Sliders, eta: float = 0.0, variants: int = 1
     ) -> Config:
         """The settings of ``task=edit`` for this picture. DclipError if it refuses them."""
         need(bool(chosen or self.edits()), NO_EDITS)
         need(bool(chosen), "no edit is chosen; choose one or more")
-        need(
-            0 <= gamma <= MOST_GAMMA,
-            f"gamma={gamma} is out of range; choose 0 (original) to {MOST_GAMMA:g}",
-        )
+        sliders.check()
         edit = replace(self.cfg.edit, adapter=list(chosen))
         mine = replace(
             self.cfg,
             task=EditTask(),
             edit=edit,
-            gamma=float(gamma),
+            gamma=float(sliders.gamma) * self._whole(chosen, sliders),
             variants=int(variants),
             input=None,
             epoch=None,
@@ -202,42 +210,84 @@ class Studio:
         node = OmegaConf.structured(mine)
         adopt_edit(node, self.overrides)
         set_eta(node, float(eta))
+        if len(chosen) > 1 and node.mix.weights is None:
+            node.mix.weights = shares(sliders.weights)
+        set_regions(node, regions_of(to_config(node)), sliders.lows)
         return to_config(node)
+
+    def _whole(self, chosen: Sequence[str], sliders: Sliders) -> float:
+        return whole(self.cfg, len(chosen), sliders.weights)
+
+    def lows(self, chosen: Sequence[str]) -> list[float]:
+        """Where the regions' sliders of these edits stand before they are moved."""
+        return [low_of(own) for own in regions_of(self.settings(chosen, Sliders()))]
 
     def edit(
         self,
         images: Images,
         chosen: Sequence[str],
-        gamma: float = 1.0,
+        sliders: Sliders,
         eta: float = 0.0,
         variants: int = 1,
         note: Note = lambda share, what: None,
     ) -> Outcome:
         """Edit one image.
 
-        What was inverted before is not inverted again, and a strip of degrees is made once.
+        What was inverted before is not inverted again, and in another region the same edits take
+        what they made before.
         DclipError for settings that ``task=edit`` refuses.
         """
-        cfg = self.settings(chosen, gamma, eta, variants)
+        cfg = self.settings(chosen, sliders, eta, variants)
         run = self.run(cfg)
         with self._lock:
             start = time.perf_counter()
             if cfg.sampler.carry.inverts:
                 note(0.05, f"inverting the picture in {cfg.sampler.s_for} steps")
-            encoded = encode_variants(run, images)
-            several = encoded.sources
-            note(0.4, f"generating in {cfg.sampler.s_gen} steps")
+            encoded = self._encode(run, images)
+            note(0.5, f"generating in {cfg.sampler.s_gen} steps")
             edit = self._loaded(cfg)
             result = edit.apply(run, encoded, cfg.gamma)
-            note(0.6, "making the strip of degrees")
-            degrees = self._degrees(run, edit, encoded.take([0]))
+            regions = [region[0] for region in edit.regions(encoded)]
             note(0.9, "measuring")
-            edited = Edited(several, result, truth_pixels(run, encoded))
+            edited = Edited(encoded.sources, result, truth_pixels(run, encoded))
             scores = self._scores(cfg, edited)
             seen = None
             if self.networks.judge is not None:
                 seen = judged(self.networks.judge, images.pixels[0], result[0])
-            return Outcome(result, degrees, scores, seen, time.perf_counter() - start)
+            return Outcome(result, scores, seen, time.perf_counter() - start, regions)
+
+    def strip(
+        self,
+        images: Images,
+        chosen: Sequence[str],
+        sliders: Sliders,
+        eta: float = 0.0,
+        variants: int = 1,
+    ) -> Tensor | None:
+        """One image at each of ``cfg.degrees``, [K,3,H,W]; None where there are none.
+
+        The strip is the same whatever gamma is, and the last one is kept.
+        """
+        cfg = self.settings(chosen, sliders, eta, variants)
+        unit = self._whole(chosen, sliders)
+        degrees = [unit * gamma for gamma in cfg.degrees]
+        if not degrees:
+            return None
+        run, made_of = self.run(cfg), (cfg.edit, cfg.sampler, cfg.variants, cfg.mix)
+        key = (images.ids, _content(images), made_of, degrees, self._merged(cfg))
+        with self._lock:
+            if self._strip is None or self._strip[0] != key:
+                first = self._encode(run, images).take([0])
+                self._strip = key, self._loaded(cfg).strip(run, first, degrees)[0]
+            return self._strip[1]
+
+    def _encode(self, run: Run, images: Images) -> Encoded:
+        """The picture and its variants; the last one is kept."""
+        cfg = run.cfg
+        key = (images.ids, _content(images), cfg.sampler, cfg.variants)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = key, encode_variants(run, images)
+        return self._encoded[1]
 
     def _scores(self, cfg: Config, edited: Edited) -> dict[str, float | str]:
         """The metrics that one image has; it is no distribution."""
@@ -247,22 +297,20 @@ class Studio:
         return measure(edited, metric, scorers, direction, truth_of(cfg)).values
 
     def _loaded(self, cfg: Config) -> Edit:
-        """The chosen edits; the last ones are kept."""
-        gamma = cfg.gamma if cfg.mix.soup else None  # part of a soup's weights
-        key = (cfg.edit.adapters, cfg.sampler.t0, cfg.mix, gamma)
-        if self._edit is None or self._edit[0] != key:
-            self._edit = key, load_edits(cfg, self.model)
-        return self._edit[1]
+        """The chosen edits; the last ones are kept, with what they made."""
+        key = (cfg.edit.adapters, cfg.sampler.t0, cfg.edit.degree, self._merged(cfg))
+        if self._chosen is None or self._chosen.key != key:
+            self._chosen = Chosen(key, load_apart(cfg, self.model), KeptPictures())
+        joined = self._chosen.loaded.joined(cfg.mix, cfg.sampler.t0)
+        return confined(cfg, joined, self._chosen.kept)
 
-    def _degrees(self, run: Run, edit: Edit, start: Encoded) -> Tensor | None:
-        """The strip [K,3,H,W] of one image, whatever gamma is; the last one is kept."""
-        cfg, image = run.cfg, start.sources
-        if not cfg.degrees:
-            return None
-        key = (image.ids, image.pixels.numpy().tobytes(), cfg.edit.adapters, cfg.sampler, cfg.mix)
-        if self._strip is None or self._strip[0] != key:
-            self._strip = key, edit.strip(run, start, cfg.degrees)[0]
-        return self._strip[1]
+    def _merged(self, cfg: Config) -> object:
+        """What the weights of a soup depend on; None where nothing is merged."""
+        return (cfg.mix, cfg.gamma) if cfg.mix.soup else None
+
+
+def _content(images: Images) -> bytes:
+    return images.pixels.numpy().tobytes()
 
 
 def picture(pixels: Tensor) -> Image.Image:

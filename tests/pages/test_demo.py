@@ -19,6 +19,7 @@ from dclip.encode import generate
 from dclip.errors import DclipError
 from dclip.files import write_json
 from dclip.pages import demo
+from dclip.pages.demo_settings import Sliders
 from dclip.prepare import needs
 from helpers.networks import write_edit
 from helpers.runs import ROOT, configure, words
@@ -141,44 +142,141 @@ def test_an_edit_of_another_checkpoint_is_refused_at_the_start(settings, nets, l
 
 def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
     image, chosen = studio.images.take([2]), list(studio.edits().values())
-    outcome = studio.edit(image, chosen, 0.6)
+    outcome = studio.edit(image, chosen, Sliders(0.6, [0.5, 1], [0, 0.2]))
     expected = made_by_task_edit(
-        settings, tmp_path, image, edit__adapter=f"[{','.join(chosen)}]", gamma=0.6
+        settings,
+        tmp_path,
+        image,
+        edit__adapter=f"[{','.join(chosen)}]",
+        edit__regions="[none,{region: auto, region_low: 0.2, region_follow: 6, region_gain: 1.2}]",
+        mix__weights=f"[{0.5 / 1.5},{1 / 1.5}]",
+        gamma=0.6 * 1.5,
     )
     assert np.array_equal(np.asarray(demo.picture(outcome.result[0])), expected)
     assert set(outcome.scores) >= {"s_dir", "id", "mae"}
     assert "kid" not in outcome.scores
 
 
+def test_several_edits_are_whole_at_gamma_1_and_weights_of_0_change_nothing(studio):
+    image, chosen = studio.images.take([2]), list(studio.edits().values())
+    both = studio.settings(chosen, Sliders(1.0))
+    assert (both.gamma, both.mix.weights) == (2.0, None)
+    cfg = studio.settings(chosen, Sliders(1.0, [1.5, 0.5]))
+    assert (cfg.gamma, cfg.mix.weights) == (2.0, [0.75, 0.25])
+    nothing = studio.edit(image, chosen, Sliders(1.0, [0, 0], [0.3, 0.3]))
+    assert nothing.result.equal(image.pixels)
+    most = studio.settings(chosen, Sliders(2.0, [1.5, 1.5]))
+    assert (most.gamma, most.mix.weights) == (6.0, None)  # task=edit takes 3 an edit
+    with pytest.raises(
+        DclipError, match=r"weight 2 is out of range; choose 0 \(without it\) to 1.5"
+    ):
+        studio.edit(image, chosen, Sliders(1.0, [2, 1]))
+    # ratios that were told stay, and so does what gamma means
+    studio.cfg.mix.weights, studio.cfg.gamma = [0.5, 0.5], 1.0
+    try:
+        told = studio.settings(chosen, Sliders(1.0, [1, 0.5]))
+    finally:
+        studio.cfg.mix.weights = None
+    assert (told.gamma, told.mix.weights) == (1.0, [0.5, 0.5])
+
+
 def test_variants_are_those_of_task_edit_too(studio, settings, tmp_path):
     image, adapter = studio.images.take([1]), studio.edits()["smiling"]
-    outcome = studio.edit(image, [adapter], 1.0, eta=1.0, variants=2)
+    outcome = studio.edit(image, [adapter], Sliders(), eta=1.0, variants=2)
     more = {"edit__adapter": adapter, "sampler__eta": 1, "variants": 2}
     expected = made_by_task_edit(settings, tmp_path, image, **more)
     assert np.array_equal(np.asarray(demo.picture(outcome.result[1])), expected)
     assert not np.array_equal(np.asarray(demo.picture(outcome.result[0])), expected)
 
 
-def test_moving_the_slider_neither_inverts_nor_makes_the_strip_again(studio, monkeypatch):
-    walks = []
+@pytest.fixture
+def walks(monkeypatch):
+    """What the networks are asked for, by its name."""
+    done = []
     real = generate.run_trajectory
-    image, chosen = studio.images.take([3]), [studio.edits()["smiling"]]
-    first = studio.edit(image, chosen, 0.5)
 
     def counted(options, trajectory, ids, x, what):
-        walks.append(what)
+        done.append(what)
         return real(options, trajectory, ids, x, what)
 
-    monkeypatch.setattr(generate, "run_trajectory", counted)
-    monkeypatch.setattr("dclip.encode.invert.run_trajectory", counted)
-    second = studio.edit(image, chosen, 1.0)
+    for module in ("encode.generate", "encode.invert", "edits.refine"):
+        monkeypatch.setattr(f"dclip.{module}.run_trajectory", counted)
+    return done
+
+
+def test_moving_gamma_neither_inverts_nor_makes_the_strip_again(studio, walks):
+    image, chosen = studio.images.take([3]), [studio.edits()["red hair"]]
+    first = studio.edit(image, chosen, Sliders(0.5))
+    strip = studio.strip(image, chosen, Sliders(0.5))
+    walks.clear()
+    second = studio.edit(image, chosen, Sliders(1.0))
+    assert studio.strip(image, chosen, Sliders(1.0)) is strip
     assert walks == []  # the strip had it already
     assert not first.result.equal(second.result)
-    assert second.degrees[1].sub(second.result[0]).abs().max() < 1e-4  # degrees=[0,1]
-    studio.edit(image, list(studio.edits().values()), 1.0)
-    assert len(walks) == 5  # without edits, each alone, both, and their strip
-    studio.edit(image, list(studio.edits().values()), 0.7)
-    assert walks[5:] == ["mixing"]
+    assert strip[1].sub(second.result[0]).abs().max() < 1e-4  # degrees=[0,1]
+
+
+@pytest.fixture(scope="module")
+def uneven(tiny, nets, tmp_path_factory):
+    """Files of two edits that change some parts of a picture more than others, and refine nothing."""
+    folder, files = tmp_path_factory.mktemp("uneven"), []
+    for seed in (1, 2):
+        words = {"lora": seed, "method__lora__rank": 2, "edit__region_refine": 0}
+        run = write_edit(folder / str(seed), tiny, nets["model64"], "red_hair", **words)
+        files.append(f"{run}/adapter.safetensors")
+    return files
+
+
+def test_moving_the_region_of_an_edit_asks_no_network(studio, uneven, walks):
+    image, chosen = studio.images.take([3]), uneven[:1]
+    assert studio.lows(chosen) == [0.3]
+    learned = studio.edit(image, chosen, Sliders())
+    same = studio.edit(image, chosen, Sliders(lows=[0.3]))
+    walks.clear()
+    larger = studio.edit(image, chosen, Sliders(lows=[0.05]))
+    smaller = studio.edit(image, chosen, Sliders(lows=[0.9]))
+    assert walks == []
+    assert learned.result.equal(same.result)
+    ordered = [outcome.regions[0].sum() for outcome in (smaller, learned, larger)]
+    assert ordered[0] < ordered[1] < ordered[2]
+    outside = (smaller.regions[0] == 0).expand(3, -1, -1)
+    assert smaller.result[0][outside].equal(image.pixels[0][outside])
+    everywhere = studio.edit(image, chosen, Sliders(lows=[0]))
+    assert everywhere.regions == []
+
+
+def test_moving_a_weight_or_a_region_of_several_edits_only_mixes_again(studio, uneven, walks):
+    image, chosen = studio.images.take([0]), uneven
+    first = studio.edit(image, chosen, Sliders(lows=[0.3, 0.3]))
+    assert walks[-4:] == ["without the edits", "generating", "generating", "mixing"]
+    walks.clear()
+    second = studio.edit(image, chosen, Sliders(lows=[0.9, 0.3]))
+    studio.edit(image, chosen, Sliders(weights=[1, 0.2], lows=[0.9, 0.3]))
+    assert walks == ["mixing", "mixing"]
+    assert len(first.regions) == len(second.regions) == 2
+    assert first.regions[1].equal(second.regions[1])
+    assert first.regions[0].sum() > second.regions[0].sum()
+    studio.edit(image, chosen, Sliders(lows=[0.3, 0]))
+    assert walks[2:] == ["mixing"]
+
+
+def test_an_edit_keeps_its_sliders_and_one_without_is_as_it_was_learned():
+    page = pytest.importorskip("dclip.pages.demo_page")
+    rows = page.rows_for(["a", "b"], [])
+    assert page.rows_for(["b", "c"], rows) == ["a", "b", "c", "", "", ""]
+    full = page.rows_for(list("abcdef"), rows)
+    assert page.rows_for(list("bcdefg"), full) == list("gbcdef")
+    asked = page.asked(["b", "z"], rows, 1.0, 0.0, 2.0, *range(2 * page.MOST_EDITS))
+    assert asked.sliders == Sliders(1.0, [1, 1.0], [7, None])
+    assert page.asked(["b"], rows, 1.0, 0.0, 1, *range(12)).sliders == Sliders(1.0, [], [7])
+
+
+def test_a_soup_has_one_region(studio, uneven, monkeypatch):
+    monkeypatch.setattr(studio.cfg.mix, "soup", True)
+    cfg = studio.settings(uneven, Sliders(1.0, [1, 0.5], [0.2, 0.9]))
+    assert (cfg.edit.region, cfg.edit.region_low, cfg.edit.regions) == ("auto", 0.2, None)
+    outcome = studio.edit(studio.images.take([0]), uneven, Sliders(1.0, [1, 0.5], [0.2, 0.9]))
+    assert len(outcome.regions) == 1
 
 
 def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, tmp_path):
@@ -189,11 +287,11 @@ def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, 
         word for word in words(settings, dataset__test=1) if not word.startswith("sampler.s_gen")
     ]
     studio = demo.Studio(configure("task=demo", *told), told)
-    cfg = studio.settings([path], 1.0)
+    cfg = studio.settings([path], Sliders())
     assert (cfg.sampler.t0, cfg.sampler.s_gen, cfg.edit.name) == (300, 3, "beard")
     studio.overrides += ["sampler.s_gen=2"]
     studio.cfg.sampler.s_gen = 2
-    assert studio.settings([path], 1.0).sampler.s_gen == 2
+    assert studio.settings([path], Sliders()).sampler.s_gen == 2
 
 
 def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
@@ -201,11 +299,11 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
     with pytest.raises(
         DclipError, match=r"^gamma=2.5 is out of range; choose 0 \(original\) to 2$"
     ):
-        studio.edit(image, chosen, 2.5)
+        studio.edit(image, chosen, Sliders(2.5))
     with pytest.raises(DclipError, match="no edit is chosen; choose one or more"):
-        studio.edit(image, [], 1.0)
+        studio.edit(image, [], Sliders())
     with pytest.raises(DclipError, match="variants=2 would be the same picture"):
-        studio.edit(image, chosen, 1.0, variants=2)
+        studio.edit(image, chosen, Sliders(), variants=2)
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
     with pytest.raises(
         DclipError,
@@ -214,7 +312,7 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
         studio.upload(tmp_path / "broken.png")
     monkeypatch.setattr(studio, "edits", dict)
     with pytest.raises(DclipError, match="make demo"):
-        studio.edit(image, [], 1.0)
+        studio.edit(image, [], Sliders())
 
 
 def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
@@ -376,8 +474,19 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     page.says("gamma 1.5, made in")
     more = page.picture("after")
     assert not np.array_equal(whole, more)
-    assert np.array_equal(more, made_by_task_edit(settings, tmp_path, image, gamma=1.5, **adapters))
-    assert len(page.all("#strip img")) == 2
+    # each of two edits is one and a half times what it is alone
+    assert np.array_equal(more, made_by_task_edit(settings, tmp_path, image, gamma=3, **adapters))
+    page.wait.until(lambda _: len(page.all("#strip img")) == len(page.all("#each img")) == 2)
+    assert page.picture("where").shape == (64, 64, 3)
+
+    page.one("#weight1 input[type=range]").send_keys(*[Keys.ARROW_LEFT] * 10)
+    page.one("#region0 input[type=range]").send_keys(Keys.HOME)
+    page.press()
+    page.says("red hair 1, smiling 0.5")
+    files = [studio.edits()[label] for label in ("red hair", "smiling")]
+    sliders = Sliders(1.5, [1, 0.5], [0, studio.lows(files)[1]])
+    expected = demo.picture(studio.edit(image, files, sliders).result[0])
+    assert np.array_equal(page.picture("after"), np.asarray(expected))
     assert "s_dir" in page.text("#scores")
     assert "The judge, which no loss uses, sees" in page.text("#scores")
 
@@ -393,6 +502,7 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     page.says("broken.png cannot be read as an image (not an image); give a PNG, JPEG or WebP file")
     for box in page.all("#edits input[type=checkbox]"):
         box.click()
+    page.wait.until(lambda _: not page.all("#region0 input"))  # the button has moved up
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
     loaded = browser.execute_script(
