@@ -22,6 +22,8 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = (
     "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "docs/**/*.md",
     "docs/*.png",
     "experiments/*/*.md",

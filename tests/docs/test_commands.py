@@ -20,6 +20,8 @@ from helpers.runs import ROOT, SMALL
 PAGES = sorted(
     [
         ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
         ROOT / "benchmarks" / "README.md",
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "experiments").glob("*/README.md"),
