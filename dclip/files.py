@@ -11,6 +11,10 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+# what numpy raises over a file of arrays that is missing or damaged
+UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

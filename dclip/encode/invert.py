@@ -19,7 +19,7 @@ from dclip.diffusion.options import inverter_of, pairs_of
 from dclip.diffusion.schedule import CLEAN, Pair, Schedule
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
-from dclip.files import atomic_save, cache_dir
+from dclip.files import UNREADABLE, atomic_save, cache_dir
 from dclip.models.unet import DiffusionModel
 from dclip.run import Run
 from dclip.runtime import parallel
@@ -183,7 +183,7 @@ def _invert(run: Run, images: Images, what: str, states: bool = False) -> Tensor
 def _read(path: Path) -> Tensor | None:
     try:
         return torch.from_numpy(np.load(io.BytesIO(path.read_bytes())))
-    except (OSError, ValueError, EOFError):
+    except UNREADABLE:
         return None
 
 

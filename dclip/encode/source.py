@@ -19,7 +19,7 @@ from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
 from dclip.encode.trajectory import Trajectory, run_trajectory
-from dclip.files import atomic_save, cache_dir
+from dclip.files import UNREADABLE, atomic_save, cache_dir
 from dclip.models.needed import shown_domain
 from dclip.run import Run
 from dclip.runtime import parallel
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         with np.load(io.BytesIO(path.read_bytes())) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, EOFError):
+    except UNREADABLE:
         return None
 
 

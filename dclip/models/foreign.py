@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dclip.errors import DclipError, need, one_line
+from dclip.models.archive import refuse_bomb
 from dclip.models.folders import parts, weights_file
 from dclip.models.header import is_ours
 from dclip.models.inert import Inert
@@ -164,6 +165,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(file: Path) -> object:
+    refuse_bomb(file)
     try:
         with torch.serialization.safe_globals(_inert(file)):
             content: object = torch.load(file, map_location="cpu", weights_only=True)

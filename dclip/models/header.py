@@ -31,7 +31,16 @@ def read_header(path: Path) -> dict[str, Any]:
         raise DclipError(
             f"{path} was not written by dclip: its header does not say what network it is"
         )
-    document: dict[str, Any] = json.loads(metadata[KEY])
+    return _document(metadata[KEY], path)
+
+
+def _document(text: str, path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise DclipError(f"{path} has a damaged header; fetch or make it again")
     return document
 
 

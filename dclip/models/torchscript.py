@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dclip.errors import DclipError, one_line
+from dclip.models.archive import refuse_bomb
 from dclip.models.inert import Inert
 
 _TYPES = {
@@ -49,12 +50,13 @@ def read_torchscript(file: Path) -> dict[str, Tensor]:
     Raises:
         DclipError: it is damaged, or holds more than modules and tensors.
     """
+    refuse_bomb(file)
     try:
         with zipfile.ZipFile(file) as archive:
             root = next(n for n in archive.namelist() if n.endswith("data.pkl"))[: -len("data.pkl")]
             with archive.open(f"{root}data.pkl") as stream:
                 module = _Modules(stream, archive, root).load()
-    except (zipfile.BadZipFile, pickle.UnpicklingError, StopIteration, EOFError, KeyError) as error:
+    except Exception as error:  # a broken pickle may raise anything
         raise DclipError(
             f"{file} is a TorchScript archive that cannot be read ({one_line(error, 120)}); "
             "fetch it again, or give weights as safetensors"

@@ -31,8 +31,7 @@ class CurveLogger(Logger):
         """Append one line to the run's curves."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         self.record.curve(values, step or 0)
-        if self.record.wandb is not None:
-            self.record.wandb.log({**values, "step": step or 0})
+        self.record.send(lambda online: online.log({**values, "step": step or 0}))
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Nothing to do: the record already holds the configuration."""

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from dclip.config import Config, WandbMode, option_name, plain
 from dclip.files import read_json
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from wandb import Run
 
 log = logging.getLogger("dclip")
@@ -102,6 +104,21 @@ def tags_of(cfg: Config) -> list[str]:
 def card_of(run: Run) -> dict[str, Any]:
     """What a run's status.json says of its W&B run."""
     return {"id": run.id, "mode": "offline" if run.offline else "online", "url": run.url}
+
+
+def send_picture(run: Run, slider: str, picture: Image, name: str) -> None:
+    """Show a picture, among those of its slider."""
+    import wandb
+
+    run.log({f"samples/{slider}": wandb.Image(picture, caption=name)})
+
+
+def send_rows(run: Run, table: Mapping[str, Sequence[float | str]]) -> None:
+    """Show columns of equal length as a table."""
+    import wandb
+
+    lines = list(zip(*table.values(), strict=True))
+    run.log({"rows": wandb.Table(columns=list(table), data=lines)})
 
 
 def send_files(run: Run, folder: Path) -> None:

@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from dclip.config import Config, plain
-from dclip.errors import DclipError
+from dclip.errors import DclipError, one_line
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
-from dclip.record.online import card_of, finish_wandb, start_wandb
+from dclip.record.online import card_of, finish_wandb, send_picture, send_rows, start_wandb
 from dclip.record.processes import alive, this_process
 from dclip.runtime import parallel
 from dclip.runtime.signals import stop_reason
@@ -130,7 +130,8 @@ class Record:
         self.folder, self.cfg, self.resumed = folder, cfg, resumed
         self.writes = parallel.rank() == 0
         self.wandb: Run | None = None
-        self.started = time.time()
+        self.silent = False  # whether W&B's trouble was said
+        self.started = time.monotonic()  # clocks are set back
         self.seconds: dict[str, float] = {}
         self.speed: dict[str, float] = {}  # of learning, where something was learned
         self.edits: list[Mapping[str, Any]] = []
@@ -159,7 +160,7 @@ class Record:
             return
         content: dict[str, Any] = {
             "status": state,
-            "seconds": round(time.time() - self.started, 2),
+            "seconds": round(time.monotonic() - self.started, 2),
             **more,
             "command": self.cfg.command,
             "variant": self.cfg.variant,
@@ -190,11 +191,7 @@ class Record:
         path = self.folder / "samples" / f"{name}.png"
         if self.writes:
             atomic_save(path, picture.save)
-            if self.wandb is not None:
-                import wandb
-
-                shown = wandb.Image(picture, caption=name)
-                self.wandb.log({f"samples/{slider or name}": shown})
+            self.send(lambda online: send_picture(online, slider or name, picture, name))
         return path
 
     def animation(self, name: str, frames: Sequence[Image], seconds: float = 0.25) -> None:
@@ -219,8 +216,7 @@ class Record:
             if isinstance(value, float):
                 rounded[name] = round(value, 6)
         write_json(self.folder / "metrics.json", rounded)
-        if self.wandb is not None:
-            self.wandb.summary.update(rounded)
+        self.send(lambda online: online.summary.update(rounded))
 
     def rows(self, ids: tuple[str, ...], columns: Mapping[str, list[float]]) -> None:
         """Write rows.csv: one line an image."""
@@ -228,11 +224,20 @@ class Record:
             return
         table: dict[str, Sequence[float | str]] = {"image": ids, **columns}
         write_rows(self.folder / "rows.csv", table)
-        if self.wandb is not None:
-            import wandb
+        self.send(lambda online: send_rows(online, table))
 
-            lines = list(zip(*table.values(), strict=True))
-            self.wandb.log({"rows": wandb.Table(columns=list(table), data=lines)})
+    def send(self, what: Callable[[Run], object]) -> None:
+        """Give W&B something, if it listens. Where it fails, that is said once, and the run goes on."""
+        if self.wandb is None:
+            return
+        try:
+            what(self.wandb)
+        except Exception as error:  # whatever W&B's trouble is, the run is worth more
+            if not self.silent:
+                log.warning(
+                    "W&B refused something (%s); the run's folder has it", one_line(error, 120)
+                )
+            self.silent = True
 
 
 # ---------------------------------------------------------------------------- beginning and end

@@ -1,4 +1,6 @@
 import logging
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -228,3 +230,30 @@ def test_batches_cover_everything_once():
             range(count)
         )
         assert all(len(range(count)[part]) <= size for part in batches(count, size))
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width, height, *chunks):
+    """A PNG of a few bytes that says it is this large."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(bytes(100)))
+    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bomb(50_000, 50_000),
+        bomb(2**31 - 1, 2**31 - 1),
+        bomb(8, 8, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26)))),
+    ],
+)
+def test_a_picture_that_unpacks_to_gigabytes_is_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(content)
+    with pytest.raises(DclipError, match="cannot be read as an image") as caught:
+        read_image(path, 8)
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,8 @@
 import inspect
 import json
 import pickle
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from dclip.models import foreign
 from dclip.models.checkpoints import load_model
 from dclip.models.recognise import recognise
 from dclip.models.scheduler import KNOWN
+from dclip.models.torchscript import read_torchscript
 from helpers.published_networks import Evil, built, difference
 
 # ---------------------------------------------------------------------------------------------------- files
@@ -490,3 +493,21 @@ def test_ours_are_told_from_foreign_ones(nets, folder, tmp_path):
     damaged = tmp_path / "ours.safetensors"
     damaged.write_bytes(nets["model16"].read_bytes()[:-3])
     assert not foreign.is_foreign(damaged)  # load_model says what is wrong with it
+
+
+@pytest.mark.parametrize("extra", [{}, {"evil/constants.pkl": b""}])
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, extra):
+    path = tmp_path / "net.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {"evil/data.pkl": b"\x80\x02}.", **extra}.items():
+            archive.writestr(name, content)
+        with archive.open("evil/data/0", "w") as stream:
+            for _ in range(100):
+                stream.write(bytes(2**20))
+    read = read_torchscript if extra else foreign.read_foreign
+    tracemalloc.start()
+    with pytest.raises(DclipError, match=r"0\.1 MB and would unpack to 105 MB"):
+        read(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**22

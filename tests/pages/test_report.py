@@ -1,6 +1,11 @@
 """A run's numbers as its page and the console show them."""
 
-from dclip.pages.report import headline, metric_rows, text_table
+import json
+
+from PIL import Image
+
+from dclip.files import write_json
+from dclip.pages.report import headline, metric_rows, text_table, write_report
 
 METRICS = {
     "mae": 0.03125,
@@ -57,3 +62,21 @@ def test_kid_is_never_shown_without_its_interval():
     assert rows["kid_10_free"] == "1.5 [1, 2]"
     assert not any(name.endswith(("_low", "_high")) for name in rows)
     assert "0.5000 [-0.25, 0.75]" in text_table({**kid, **free})
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+def test_texts_and_names_of_a_run_are_text_on_its_page(tmp_path):
+    names = (f"{HOSTILE.replace('/', '_')}.png", "before_after.png")
+    (tmp_path / "samples").mkdir()
+    for name in names:
+        Image.new("RGB", (4, 4)).save(tmp_path / "samples" / name)
+    (tmp_path / "config.yaml").write_text(f"edit: {{target: {HOSTILE}}}\n")
+    write_json(tmp_path / "status.json", {"status": HOSTILE, "reason": HOSTILE,
+                                          "command": [f"edit.target={HOSTILE}"]})  # fmt: skip
+    write_json(tmp_path / "metrics.json", {"closer": 0.5, "id_absent": HOSTILE, HOSTILE: 1.0})
+    (tmp_path / "curves.jsonl").write_text(json.dumps({"step": 1, HOSTILE: 1.0}) + "\n")
+    page = write_report(tmp_path, HOSTILE, HOSTILE).read_text("utf-8")
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page and "<img src=x" not in page

@@ -148,3 +148,25 @@ def test_offline_the_line_that_uploads_it_is_said(tmp_path):
     assert said, done.stderr
     folder = said[1].strip("'")
     assert Path(folder).is_dir() and f"{done.stdout.strip()}/wandb/offline-run-" in folder
+
+
+class Gone(Fake):
+    """A W&B run whose process has died."""
+
+    def log(self, values):
+        raise BrokenPipeError("the service is gone")
+
+    log_artifact = finish = log
+
+
+def test_a_run_goes_on_when_wandb_dies_in_the_middle(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr(wandb, "init", lambda **told: Gone(**told))
+    with recording(configure(*RUN, f"output={tmp_path}")) as record:
+        for step in range(3):
+            CurveLogger(record).log_metrics({"loss": 1.0}, step)
+        record.picture("epoch_01", Image.new("RGB", (4, 4)))
+        record.rows(("a",), {"mae": [0.5]})
+    assert caplog.text.count("W&B refused something (the service is gone)") == 1
+    assert Run(record.folder).status["status"] == "finished"
+    assert len((record.folder / "curves.jsonl").read_text().splitlines()) == 3
+    assert (record.folder / "rows.csv").is_file()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from dclip.data.toonfaces import drawing
 from dclip.data.toonfaces.faces import Face
-from dclip.files import atomic_save, cache_dir
+from dclip.files import UNREADABLE, atomic_save, cache_dir
 
 CHUNK = 250
 # fewer are drawn here and now: processes cost seconds to start, and need a guarded main module
@@ -49,8 +49,8 @@ def _cached(
     if len(faces) < PARALLEL_FROM:
         return draw(faces)
     path = cache_dir() / "toonfaces" / f"{_drawing_key(faces, draw.__name__)}.npy"
-    if path.is_file():
-        cached: Pictures = np.load(path)
+    cached = _read(path)
+    if cached is not None:
         return cached
     chunks = [faces[i : i + CHUNK] for i in range(0, len(faces), CHUNK)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -65,6 +65,15 @@ def _cached(
 
     atomic_save(path, write)
     return pictures
+
+
+def _read(path: Path) -> Pictures | None:
+    """Pictures that were drawn before; None where there are none, or the file is damaged."""
+    try:
+        cached: Pictures = np.load(path)
+    except UNREADABLE:
+        return None
+    return cached
 
 
 def _drawing_key(faces: list[Face], kind: str) -> str:

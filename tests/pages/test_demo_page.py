@@ -1,0 +1,41 @@
+"""What the page's server gives away."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+gr = pytest.importorskip("gradio")
+
+from dclip.pages.demo_page import free_port, launch  # noqa: E402
+from helpers.runs import ROOT  # noqa: E402
+
+PATHS = ("/etc/passwd", f"{ROOT}/pyproject.toml", "pyproject.toml", "../../../etc/passwd",
+         "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "/proc/self/environ")  # fmt: skip
+DOORS = ("/gradio_api/file={}", "/file={}", "/static/{}", "/assets/{}", "/theme.css/../{}")
+
+
+@pytest.fixture(scope="module")
+def address():
+    with gr.Blocks() as blocks:
+        gr.Textbox()
+    blocks = launch(blocks, "127.0.0.1", free_port("127.0.0.1"))
+    yield blocks.local_url.rstrip("/")
+    blocks.close(verbose=False)
+
+
+def test_no_path_leads_out_of_the_pages_folder(address):
+    given = []
+    for door in DOORS:
+        for path in PATHS:
+            try:
+                with urllib.request.urlopen(address + door.format(path), timeout=10) as answer:
+                    given.append((door, path, answer.read(200)))
+            except urllib.error.HTTPError as error:
+                assert error.code in (400, 403, 404, 405), (door, path, error.code)
+    assert not given
+
+
+def test_the_page_itself_is_given(address):
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        assert answer.status == 200
