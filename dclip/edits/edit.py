@@ -10,6 +10,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,11 +55,13 @@ class Edit:
         parts: the networks behind it besides the original model, so that they reach the device.
         carries: whether it carries its source along by itself.
         degree: what gamma = 1 stands for, as a degree of what was learned.
+        measured: other numbers of the edit itself, which a run reports.
     """
 
     parts: Sequence[nn.Module] = ()
     carries: bool = False
     degree: float = 1.0
+    measured: Mapping[str, float] = MappingProxyType({})
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The denoiser at a degree of change: 0 the original model, 1 the edit.
@@ -141,7 +144,7 @@ class Edit:
         memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
         calibration = {"degree": self.degree} if self.degree != 1 else {}
         costs = {**record.seconds, **record.speed, **memory}
-        record.metrics({**scores.values, **calibration, **costs})
+        record.metrics({**scores.values, **calibration, **self.measured, **costs})
         return scores.values
 
     def _draw_degrees(self, run: Run, start: Encoded) -> None:
@@ -267,7 +270,8 @@ class WrappedEdit(Edit):
     """Another edit, applied in another way."""
 
     def __init__(self, edit: Edit) -> None:
-        self.edit, self.parts, self.degree = edit, edit.parts, edit.degree
+        self.edit, self.parts = edit, edit.parts
+        self.degree, self.measured = edit.degree, edit.measured
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own."""

@@ -83,6 +83,7 @@ LATER: dict[str, object] = {
     "loss.keep": 0.0,
     "loss.outside": 0.0,
     "method.paired": False,
+    "method.t_edit_distance": 0.33,
     "sampler.carry": "none",
     "sampler.carry_weight": 1.0,
     "sampler.carry_noises": 1,

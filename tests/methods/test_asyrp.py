@@ -15,8 +15,10 @@ from dclip.diffusion.schedule import pairs_down
 from dclip.edits.saved import edit_header, read_edit
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
+from dclip.methods.asyrp import interval
 from dclip.methods.asyrp.hspace import AsymmetricModel, HChange, HSpaceEdit, change_for
 from dclip.methods.load import join_edits
+from dclip.metrics.scorers import Scorers
 from dclip.record.record import Record
 from helpers.images import images16
 from helpers.networks import a_run, write_edit
@@ -151,6 +153,68 @@ def test_it_mixes_with_a_fine_tuning_but_has_no_weights_to_merge(learned, nets, 
 def test_what_would_edit_nothing_is_refused():
     with pytest.raises(DclipError, match=r"method\.t_edit=500 leaves nothing to edit"):
         configure("experiment=toonfaces_beard", "method=asyrp", "method.t_edit=500")
+
+
+@pytest.fixture
+def measuring(monkeypatch, model, nets, tiny):
+    """t_edit of a run at a threshold, and the distances that it saw; the distance is a pixel's."""
+    seen = []
+
+    def distance(a, b):
+        seen.append(float((a - b).abs().mean()))
+        return seen[-1]
+
+    monkeypatch.setattr(interval, "distance_of", lambda networks: ("a test's", distance))
+    cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"], "sampler.s_for": 8}))
+    run = a_run(cfg, model)
+    return lambda threshold: interval.measured_t_edit(run, images16(2), threshold), seen
+
+
+def test_the_edit_ends_where_the_predicted_picture_is_far_enough(measuring):
+    measured, seen = measuring
+    with pytest.raises(DclipError, match=r"t_edit=auto: below sampler.t0=\d+ .* nothing would be"):
+        measured(1e6)
+    assert len(seen) > 3
+    first, middle = measured(1e-9), measured(sorted(seen)[len(seen) // 2])
+    assert 0 < first < middle < 500
+
+
+def test_the_threshold_shrinks_with_the_likeness_of_the_texts(model, clip, nets, tiny):
+    cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
+    source, target = clip.text_features([cfg.edit.source, cfg.edit.target])
+    expected = max(0.0, float(source @ target / source.norm() / target.norm()))
+    run = a_run(cfg, model, clip=clip)
+    assert interval._likeness(run, images16(1)) == pytest.approx(expected, abs=1e-5)
+    assert interval._likeness(a_run(cfg, model), images16(1)) == 1.0
+
+
+def test_a_measured_t_edit_is_learned_with_stored_and_reported(learned, monkeypatch, tmp_path):
+    monkeypatch.setattr(interval, "measured_t_edit", lambda run, images, threshold: 200)
+    method = replace(learned.cfg.method, t_edit="auto")
+    run = replace(learned.run, cfg=replace(learned.cfg, method=method))
+    few = learned.start.take([0, 1])
+    starts = {"train": learned.start, "validation": few, "test": learned.start}
+    edit = method.adapt(run, starts)
+    run.record.seconds["seconds_adapt"] = 1.0
+    edit.save(tmp_path / "edit.safetensors", edit_header(run))
+    saved = read_edit(str(tmp_path / "edit.safetensors"))
+    assert (saved.header["t_edit"], saved.header["method"]["t_edit"]) == (200, "auto")
+    again = join_edits(run.model, [saved], Mix(), 500)
+    assert again.measured == {"t_edit": 200}
+    plain = again.denoiser(1.0)(*x_and_t(t=100))
+    assert torch.equal(plain.x0_eps, plain.eps)
+
+
+def test_auto_needs_a_distance_and_validation_images(model, nets, tiny, monkeypatch):
+    monkeypatch.setattr(Scorers, "perceptual_distance", lambda self, a, b: "not on disk")
+    cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
+    run = a_run(cfg, model)
+    with pytest.raises(DclipError, match=r"needs LPIPS \(not on disk\), or an identity network"):
+        interval.distance_of(run.networks)
+    with pytest.raises(DclipError, match="measured on validation images, and there are none"):
+        interval.measured_t_edit(run, images16(1).take([]), 0.33)
+    with pytest.raises(DclipError, match=r"method.t_edit=soon is neither auto nor a timestep"):
+        configure("experiment=toonfaces_beard", "method.t_edit=soon")
 
 
 def test_steps_that_no_asymmetric_prediction_can_make_are_refused(model):

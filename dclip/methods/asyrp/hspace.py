@@ -126,6 +126,7 @@ class HSpaceEdit(DenoiserEdit):
     def __init__(self, original: DiffusionModel, change: HChange, t_edit: int) -> None:
         change.eval().requires_grad_(False)
         self.change, self.t_edit = change, t_edit
+        self.measured = {"t_edit": t_edit} if t_edit else {}
         self.model = AsymmetricModel(original, change, t_edit)
         super().__init__(original, self.model.predict, (self.model,))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dclip.config import Config, option
-from dclip.config.options import check_not_negative
+from dclip.config.options import check_positive
 from dclip.errors import need
 from dclip.methods.diffusionclip.options import Learning, NetworkCalls
 from dclip.methods.diffusionclip.settings import LrSchedule
@@ -34,6 +34,10 @@ def check_t_edit(t_edit: int, t0: int) -> None:
     )
 
 
+def _is_timestep(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def check_middle_block(method: str, networks: Networks) -> None:
     """Refuse a network that has no h."""
     need(
@@ -53,7 +57,10 @@ class Asyrp(Learning):
     seen (red hair, green skin) does not come at all.
 
     Attributes:
-        t_edit: below this timestep nothing is edited; 0: to the end.
+        t_edit: below this timestep nothing is edited; 0: to the end; auto: where the predicted
+            pictures are ``t_edit_distance`` from their sources, the paper's rule.
+        t_edit_distance: in LPIPS (times the cosine of the texts); for another distance, which is
+            used where LPIPS' weights are not on disk, it must be found anew.
         paired: each step is compared with what the original predicts there, as in the paper.
     """
 
@@ -62,12 +69,17 @@ class Asyrp(Learning):
     epochs: int = 16
     lr: float = 4e-3
     lr_schedule: LrSchedule = LrSchedule.cosine
-    t_edit: int = 0
+    t_edit: Any = 0
+    t_edit_distance: float = 0.33
     paired: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative("method", t_edit=self.t_edit)
+        need(
+            self.t_edit == "auto" or _is_timestep(self.t_edit),
+            f"method.t_edit={self.t_edit} is neither auto nor a timestep (0: to the end)",
+        )
+        check_positive("method", t_edit_distance=self.t_edit_distance)
 
     def __call__(self, work: Work) -> Iterator[Terms]:
         """One update a step, on its predicted x0."""
@@ -86,12 +98,17 @@ class Asyrp(Learning):
     def check(self, cfg: Config) -> None:
         """Asymmetric steps are DDIM's; something must be edited."""
         super().check(cfg)
-        check_t_edit(self.t_edit, cfg.sampler.t0)
+        if self.t_edit != "auto":
+            check_t_edit(self.t_edit, cfg.sampler.t0)
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """The network must have a middle block of one kind."""
         super().check_networks(cfg, networks)
         check_middle_block("asyrp", networks)
+        if self.t_edit == "auto":
+            from dclip.methods.asyrp.interval import distance_of
+
+            distance_of(networks)  # refuses where there is none
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Learn dh."""
@@ -104,11 +121,20 @@ class Asyrp(Learning):
         from dclip.methods.diffusionclip.fit import learn
 
         run.model.unet.requires_grad_(False)
+        t_edit = self._t_edit(run, starts)
         change = change_for(run.model, run.cfg.seed)
-        write = partial(save_change, change=change, t_edit=self.t_edit)
-        model = AsymmetricModel(run.model, change, self.t_edit)
+        write = partial(save_change, change=change, t_edit=t_edit)
+        model = AsymmetricModel(run.model, change, t_edit)
         learn(run, self, starts, model, change, write)
-        return HSpaceEdit(run.model, change.to(run.device), self.t_edit)
+        return HSpaceEdit(run.model, change.to(run.device), t_edit)
+
+    def _t_edit(self, run: Run, starts: Mapping[str, Encoded]) -> int:
+        """As it was given, or measured."""
+        if self.t_edit != "auto":
+            return int(self.t_edit)
+        from dclip.methods.asyrp.interval import measured_t_edit
+
+        return measured_t_edit(run, starts["validation"].sources, self.t_edit_distance)
 
     def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:
         """dh from its file."""
