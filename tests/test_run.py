@@ -78,6 +78,7 @@ def test_the_demo_leaves_everything_behind(demo):
         assert Image.open(demo / "samples" / f"{name}.png").size[0] > 64
     edited = {path.name for path in (demo / "samples").glob("image_*.png")}
     assert {path.name for path in (demo / "sources").iterdir()} == edited and len(edited) == 4
+    assert {path.name for path in (demo / "truth").iterdir()} == edited
     assert (demo / "adapter.safetensors").is_file()
     assert (demo / "checkpoints" / "best.ckpt").is_file()
     assert not list(demo.resolve().rglob(".*"))
@@ -146,15 +147,14 @@ def test_the_demos_status_says_finished_and_on_what_machine(demo):
 def test_the_report_needs_no_other_file(demo):
     page = (demo / "report.html").read_text("utf-8")
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//|file:)""", page)
-    assert not re.search(
-        r"<script|@import|url\((?!#)", page
-    )  # url(#...) points into the page itself
+    assert not re.search(r"<script[^>]*src|<link|@import|url\((?!#)", page)
+    assert "default-src 'none'" in page  # and the browser would not fetch any
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) >= 3
     assert all(re.match(r"data:image/(png|gif);base64,", s) for s in sources)
     for part in ("person with red hair", "judge_success", "finished", "s_train", "error_map"):
         assert part in page
-    assert "of the pictures are closer to the truth" in page[: page.index("<h2>Pictures</h2>")]
+    assert "of the pictures are closer to the truth" in page[: page.index("<h2>Every picture</h2>")]
     numbers = page[page.index("<h2>Numbers</h2>") :]
     assert 0 < numbers.index("closer") < numbers.index("counterfactual_ratio")
     assert numbers.index("counterfactual_ratio") < numbers.index("judge_success")

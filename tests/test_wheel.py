@@ -12,7 +12,8 @@ from helpers.runs import ROOT
 
 NEEDED = ("dclip/py.typed", "dclip/conf/config.yaml", "dclip/weights/toonfaces.safetensors",
           "dclip/weights/toonfaces_merges.txt.gz", "dclip/models/weights.yaml",
-          "dclip/pages/templates/report.html")  # fmt: skip
+          "dclip/pages/templates/report.html", "dclip/pages/templates/report.js",
+          "dclip/pages/templates/plot.svg")  # fmt: skip
 OUTSIDE = """
 import dclip.prepare.paths as paths
 from dclip.models.registry import package_folder

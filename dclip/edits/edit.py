@@ -35,13 +35,13 @@ from dclip.metrics.suite import measure
 from dclip.models.unet import DiffusionModel
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture, overlaid, sheet_picture
+from dclip.record.runs import SOURCES, TRUTHS
 from dclip.run import Run
 from dclip.text.direction import direction_of
 from dclip.types import Edited
 
 SHOWN = 12  # images of the grid before and after
 KEPT = 100  # test images of a fine-tuning, and sources of any run, that are kept as files
-SOURCES = "sources"  # the folder of a run's pictures before the edit
 STRIP = 6  # images of the strip of degrees
 CLIPPED = 0.25  # share of values that an edit may clip unsaid
 
@@ -134,6 +134,7 @@ class Edit:
             rows.append(("where it acts", overlaid(images.pixels, region)))
         if edited.truth is not None:
             rows.append(("the truth", edited.truth))
+            save_beside(run, TRUTHS, images.ids, edited.truth)
         record.picture("before_after", grid_picture(rows))
         errors = error_picture(edited, cfg.edit.name or "edited")
         if errors is not None:
@@ -189,9 +190,8 @@ def _save(run: Run, start: Encoded, result: Tensor) -> None:
     if run.cfg.task.learns and not run.cfg.input:
         count = min(count, KEPT)
     save_pictures(run, start.ids[:count], result[:count])
-    if run.record.writes:
-        few = start.sources.take(range(min(count, KEPT)))
-        save_pngs(few.pixels, few.ids, run.record.folder / SOURCES)
+    few = start.sources.take(range(min(count, KEPT)))
+    save_beside(run, SOURCES, few.ids, few.pixels)
 
 
 def _warn_of_clipping(start: Encoded, result: Tensor, gamma: float) -> None:
@@ -207,6 +207,12 @@ def _warn_of_clipping(start: Encoded, result: Tensor, gamma: float) -> None:
             100 * more,
             gamma,
         )
+
+
+def save_beside(run: Run, folder: str, ids: Sequence[str], pictures: Tensor) -> None:
+    """The first pictures as they were before, or as they truly look edited: the report shows them."""
+    if run.record.writes:
+        save_pngs(pictures[:KEPT], ids[:KEPT], run.record.folder / folder)
 
 
 def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:

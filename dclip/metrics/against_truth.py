@@ -34,6 +34,8 @@ def _pictures(edited: Edited) -> tuple[Tensor, Tensor, Tensor]:
     needs=("true_pictures",),
     switch="pixels",
     details=lambda choices, domain: "nearer: by mean absolute difference over pixels and channels",
+    untouched=0,
+    truth=1,
 )
 def closer(edited: Edited, scorers: Scorers) -> Tensor:
     """Is it better than doing nothing?"""
@@ -52,6 +54,8 @@ def closer(edited: Edited, scorers: Scorers) -> Tensor:
         "mean absolute difference to the truth: mean over the edited pictures, "
         "divided by the mean over the real ones"
     ),
+    untouched=1,
+    truth=0,
 )
 def counterfactual_ratio(edited: Edited, scorers: Scorers) -> Scores:
     """A ratio of means, with both distances per image."""
@@ -75,6 +79,7 @@ def counterfactual_ratio(edited: Edited, scorers: Scorers) -> Scores:
     "Share of pictures that show the edit to the judge and are nearer to the truth than the source.",
     needs=("true_pictures", "judge", "goal"),
     switch="judge",
+    untouched=0,
 )
 def true_success(edited: Edited, scorers: Scorers) -> Tensor:
     """What the judge believes, and the truth confirms."""
@@ -94,6 +99,8 @@ def true_success(edited: Edited, scorers: Scorers) -> Tensor:
     details=lambda choices, domain: (
         "<made change, true change> / |true change|^2 of pixels in [0, 1] (TEA)"
     ),
+    untouched=0,
+    truth=1,
 )
 def effectiveness(edited: Edited, scorers: Scorers) -> Tensor:
     """Too weak, or enough?"""
@@ -112,6 +119,8 @@ def effectiveness(edited: Edited, scorers: Scorers) -> Tensor:
         "length of the made change's part that is orthogonal to the true change, over the length "
         "of the true change (TEA)"
     ),
+    untouched=0,
+    truth=0,
 )
 def amplification(edited: Edited, scorers: Scorers) -> Tensor:
     """What was spilled."""
@@ -133,6 +142,7 @@ def _agreement(edited: Edited) -> Agreement:
     needs=("true_pictures",),
     switch="pixels",
     details=lambda choices, domain: f"pixels where truth and real picture differ; {WITHIN}",
+    truth=1,
 )
 def edit_accuracy(edited: Edited, scorers: Scorers) -> Tensor:
     """What should change, and has."""
@@ -146,6 +156,8 @@ def edit_accuracy(edited: Edited, scorers: Scorers) -> Tensor:
     needs=("true_pictures",),
     switch="pixels",
     details=lambda choices, domain: f"pixels where truth and real picture are equal; {WITHIN}",
+    untouched=1,
+    truth=1,
 )
 def preservation_accuracy(edited: Edited, scorers: Scorers) -> Tensor:
     """What should stay, and has."""
@@ -161,6 +173,7 @@ def preservation_accuracy(edited: Edited, scorers: Scorers) -> Tensor:
     details=lambda choices, domain: (
         f"right ones that should change / (those that should change + wrong others); {WITHIN}"
     ),
+    truth=1,
 )
 def edit_iou(edited: Edited, scorers: Scorers) -> Tensor:
     """Both in one number: intersection over union."""

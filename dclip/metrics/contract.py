@@ -96,12 +96,16 @@ class Quantity:
     Attributes:
         better: which way is better, ``higher`` or ``lower``.
         meaning: one plain sentence, for reports and documentation.
+        untouched: what the pictures before the edit score; None where that is not plain.
+        truth: what the true edited pictures score; None where that is not plain.
     """
 
     name: str
     better: Better
     meaning: str
     module: str = "dclip"
+    untouched: float | None = None
+    truth: float | None = None
 
     @property
     def arrow(self) -> str:
@@ -187,6 +191,8 @@ def metric(
     readers: Iterable[ReaderName] = ("edits", "folders"),
     switch: Switch = "",
     details: Details | None = None,
+    untouched: float | None = None,
+    truth: float | None = None,
 ) -> Callable[[Compute], Compute]:
     """Make a function a metric. The arguments are the attributes of :class:`Metric`.
 
@@ -201,6 +207,8 @@ def metric(
                 better,
                 meaning,
                 compute.__module__,
+                untouched,
+                truth,
                 compute=compute,
                 needs=tuple(needs),
                 readers=tuple(readers),

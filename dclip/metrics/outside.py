@@ -33,6 +33,7 @@ def _pictures(edited: Edited) -> tuple[Tensor, Tensor, Tensor]:
     "Share of pixels whose colour has changed noticeably.",
     switch="pixels",
     details=lambda choices, domain: "CIE76 above 2, which is just noticeable",
+    untouched=0,
 )
 def changed_pixels(edited: Edited, scorers: Scorers) -> Tensor:
     """How much of the picture is another."""

@@ -43,6 +43,7 @@ def _s_dir_details(choices: Choices, domain: str) -> str:
     needs=("direction", "clip"),
     switch="clip",
     details=_s_dir_details,
+    untouched=0,
 )
 def s_dir(edited: Edited, scorers: Scorers) -> Tensor:
     """S_dir (DiffusionCLIP, Eq. 30)."""
@@ -56,6 +57,7 @@ def s_dir(edited: Edited, scorers: Scorers) -> Tensor:
     needs=("direction", "heldout"),
     readers=("edits",),
     switch="clip",
+    untouched=0,
 )
 def s_dir_heldout(edited: Edited, scorers: Scorers) -> Tensor:
     """S_dir by the CLIP that only scores."""
@@ -78,6 +80,7 @@ def _id_details(choices: Choices, domain: str) -> str:
     needs=("identity",),
     switch="identity",
     details=_id_details,
+    untouched=1,
 )
 def identity(edited: Edited, scorers: Scorers) -> Tensor:
     """ID: is it still the same person?"""
@@ -98,6 +101,7 @@ def _sc_details(choices: Choices, domain: str) -> str:
     needs=("parts",),
     switch="parts",
     details=_sc_details,
+    untouched=1,
 )
 def segmentation_consistency(edited: Edited, scorers: Scorers) -> Tensor:
     """SC (DiffusionCLIP, Supplement D.3)."""
@@ -132,6 +136,7 @@ def clip_text(edited: Edited, scorers: Scorers) -> Tensor:
     "Mean absolute change of the pixels, in [0, 1].",
     switch="pixels",
     details=lambda choices, domain: "mean absolute difference over pixels and channels",
+    untouched=0,
 )
 def mae(edited: Edited, scorers: Scorers) -> Tensor:
     """Mean absolute error against the source."""
@@ -147,6 +152,7 @@ def mae(edited: Edited, scorers: Scorers) -> Tensor:
     readers=("folders",),
     switch="pixels",
     details=lambda choices, domain: "mean squared difference over pixels and channels",
+    untouched=0,
 )
 def mse(edited: Edited, scorers: Scorers) -> Tensor:
     """Mean squared error against the source."""
@@ -167,6 +173,7 @@ PSNR_OVER = {
     "Peak signal-to-noise ratio of the edited picture against its source, in dB.",
     switch="pixels",
     details=lambda choices, domain: f"RGB, peak 1, at most 100 dB; {PSNR_OVER[choices.psnr_over]}",
+    untouched=100,
 )
 def psnr(edited: Edited, scorers: Scorers) -> Tensor:
     """PSNR against the source."""
@@ -189,6 +196,7 @@ SSIM_RANGE = {
     details=lambda choices, domain: (
         f"RGB, mean over channels; {WINDOW}; borders mirrored; {SSIM_RANGE[choices.ssim_range]}"
     ),
+    untouched=1,
 )
 def ssim(edited: Edited, scorers: Scorers) -> Tensor:
     """SSIM against the source."""
@@ -208,6 +216,7 @@ def ssim(edited: Edited, scorers: Scorers) -> Tensor:
         f"Y = 0.299 R + 0.587 G + 0.114 B, not rounded; {WINDOW}; only where the window fits; "
         "data range 1"
     ),
+    untouched=1,
 )
 def ssim_luma(edited: Edited, scorers: Scorers) -> Tensor:
     """SSIM of the brightness, without borders."""
@@ -225,6 +234,7 @@ def ssim_luma(edited: Edited, scorers: Scorers) -> Tensor:
     details=lambda choices, domain: (
         f"version 0.1, {choices.lpips_trunk} trunk, pictures in [-1, 1]"
     ),
+    untouched=0,
 )
 def lpips(edited: Edited, scorers: Scorers) -> Tensor | str:
     """LPIPS against the source."""

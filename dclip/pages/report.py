@@ -5,7 +5,6 @@ It is a pure function of the files in the run's folder.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,19 @@ from dclip.data.domains import words_of
 from dclip.edits.saved import described
 from dclip.files import atomic_save, read_json
 from dclip.methods.contract import method_of
+from dclip.metrics.counterfactual import ERROR_COLORS
 from dclip.metrics.names import arrow, find, interval, ordered
+from dclip.pages.faces import faces_of
+from dclip.pages.plots import plots_of, svg_of
 from dclip.pages.render import picture_of, render
+from dclip.pages.settings import changed
+from dclip.pages.summary import answer, costs, next_steps
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
 from dclip.runtime.typed import typed
 from dclip.text.known import unknown_words
 
 log = logging.getLogger("dclip")
-
-Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 
 # ------------------------------------------------------------ numbers
@@ -40,6 +42,8 @@ class MetricRow:
     value: str
     meaning: str = ""
     absent: bool = False
+    untouched: str = ""
+    truth: str = ""
 
 
 def _number(value: object) -> str:
@@ -62,10 +66,17 @@ def _metric_row(name: str, metrics: Mapping[str, Any]) -> MetricRow:
     if name not in metrics:
         reason = f"not measured: {metrics[f'{name}_absent']}"
         return MetricRow(name, arrow(name), "–", reason, absent=True)
-    quantity = find(name)
-    meaning = "" if quantity is None else quantity.meaning
     value = _number(metrics[name]) + _interval(name, metrics)
-    return MetricRow(name, arrow(name), value, meaning)
+    quantity = find(name)
+    if quantity is None:
+        return MetricRow(name, arrow(name), value)
+    untouched, truth = _level(quantity.untouched), _level(quantity.truth)
+    return MetricRow(name, quantity.arrow, value, quantity.meaning, False, untouched, truth)
+
+
+def _level(value: float | None) -> str:
+    """What untouched or true pictures score, where that is plain."""
+    return "" if value is None else f"{value:g}"
 
 
 def _is_bound(column: str, metrics: Mapping[str, Any]) -> bool:
@@ -216,34 +227,10 @@ def text_table(metrics: Mapping[str, Any]) -> str:
 # ------------------------------------------------------------ pictures and curves
 
 
-def curve_svg(curves: Curves, names: Sequence[str], title: str) -> str:
-    """Line plot of the named curves as inline SVG; empty if there are none."""
-    plotted = [name for name in names if len(curves.get(name, ())) > 1]
-    if not plotted:
-        return ""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
-    axes = figure.subplots()
-    for name in plotted:
-        steps, values = zip(*curves[name], strict=True)
-        axes.plot(steps, values, label=name, linewidth=1.3)
-    axes.set(title=title, xlabel="optimiser step")
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
-
-
 def _curves(folder: Path) -> list[str]:
     """The plots of a training."""
     curves = read_curves(folder / "curves.jsonl")
-    plots = []
-    for prefix, title in (("loss_", "training loss"), ("val_", "validation loss")):
-        names = [name for name in curves if name.startswith(prefix)]
-        plots.append(curve_svg(curves, names, title))
+    plots = [svg_of(curves, plot) for plot in plots_of(curves)]
     return [plot for plot in plots if plot]
 
 
@@ -252,7 +239,7 @@ PICTURES = {"before_after": 0, "error_map": 1}  # those that come first
 
 def _order(path: Path) -> tuple[int, str]:
     """Before and after first, then what is wrong with it, epochs last."""
-    if path.stem.startswith("epoch_"):
+    if _is_epoch(path):
         return 3, path.stem
     return PICTURES.get(path.stem, 2), path.stem
 
@@ -264,6 +251,11 @@ def _pictures(folder: Path) -> list[Path]:
         if path.suffix in (".png", ".gif") and not path.stem.startswith("image_"):
             pictures.append(path)
     return pictures
+
+
+def _is_epoch(path: Path) -> bool:
+    """Whether a sheet shows the validation images after an epoch."""
+    return path.stem.startswith("epoch_")
 
 
 # ------------------------------------------------------------ the page
@@ -302,18 +294,26 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     """Write ``report.html`` from the files of a run folder; returns its path."""
     config = folder / "config.yaml"
     metrics, status = read_json(folder / "metrics.json"), read_json(folder / "status.json")
+    sheets, warning = _pictures(folder / "samples"), verdict_of(folder)
     page = render(
         "report.html",
         title=title,
         subtitle=subtitle,
         command=command_of(folder),
         edits=_edits(status),
-        verdict=verdict_of(folder),
+        answer=answer(metrics, bool(warning), Run(folder).state if status else "finished"),
+        warning=warning,
         degree=metrics.get("degree"),
-        pictures=[picture_of(path) for path in _pictures(folder / "samples")],
+        faces=faces_of(folder),
+        colors=ERROR_COLORS,
+        pictures=[picture_of(path) for path in sheets if not _is_epoch(path)],
+        epochs=[picture_of(path) for path in sheets if _is_epoch(path)],
         headline=headline(metrics),
+        costs=costs(metrics, status),
+        steps=next_steps(folder, bool(warning)),
         rows=metric_rows(metrics),
         curves=_curves(folder),
+        changed=changed(config),
         config=config.read_text("utf-8") if config.is_file() else "",
         status=status,
     )

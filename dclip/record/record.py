@@ -6,7 +6,8 @@ outputs/<name>/<date>_<time>_<hash>/
     metrics.json     flat, final; a metric that could not be computed is NAME_absent: reason
     rows.csv         one line an image, one column a metric
     curves.jsonl     one line a logged step
-    samples/*.png    pictures; image_NAME.png is one that was edited, sources/ has it before
+    samples/*.png    pictures; image_NAME.png is one that was edited, sources/ has it before,
+                     and truth/ as it truly looks edited, where that is known
     checkpoints/     last.ckpt (to resume from) and best.ckpt
     report.html      one self-contained page
 """

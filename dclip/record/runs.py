@@ -23,6 +23,8 @@ from dclip.record.identity import canonical
 from dclip.record.processes import alive
 
 DEPTH = 4  # folders below which runs are looked for
+SOURCES = "sources"  # the folder of a run's pictures before the edit
+TRUTHS = "truth"  # the folder of what they truly look like edited
 NOT_MEASURED = "not measured"  # why a metric is absent where a run gives no reason
 
 

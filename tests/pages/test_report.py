@@ -1,11 +1,29 @@
-"""A run's numbers as its page and the console show them."""
+"""A run's numbers as its page and the console show them, and the page itself."""
 
 import json
+import re
+from html.parser import HTMLParser
 
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
-from dclip.files import write_json
+from dclip.config import plain
+from dclip.data.images import save_pngs
+from dclip.files import write_json, write_rows
+from dclip.metrics.contract import METRICS as QUANTITIES
+from dclip.metrics.contract import Metric, Scores
+from dclip.metrics.scorers import Scorers
+from dclip.pages.faces import DISTANCE, faces_of
+from dclip.pages.plots import Plot, plots_of, svg_of
 from dclip.pages.report import headline, metric_rows, text_table, write_report
+from dclip.pages.settings import changed
+from dclip.pages.summary import answer, costs, duration, next_steps
+from dclip.types import Edited
+from helpers.images import images16
+from helpers.runs import configure
 
 METRICS = {
     "mae": 0.03125,
@@ -80,3 +98,239 @@ def test_texts_and_names_of_a_run_are_text_on_its_page(tmp_path):
     page = write_report(tmp_path, HOSTILE, HOSTILE).read_text("utf-8")
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page and "<img src=x" not in page
+
+
+# ------------------------------------------------------------ the verdict in one sentence
+
+NEARER = {"counterfactual_ratio": 0.74, "images": 32}
+
+
+def between(name, low, high):
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "mood", "short", "part"),
+    [
+        (NEARER | between("counterfactual_ratio", 0.68, 0.8), "good", "It worked",
+         "the 32 edited pictures come 26 % nearer to the true pictures than the untouched ones "
+         "(95 % interval 20 % to 32 %)."),
+        (NEARER | between("counterfactual_ratio", 0.6, 1.1), "open", "Undecided", "0.60 to 1.10"),
+        ({"counterfactual_ratio": 1.3, "images": 1}, "bad", "It did not work", "1 edited picture "),
+        ({"s_dir_heldout": 0.3, "s_dir": 0.5} | between("s_dir_heldout", 0.2, 0.4), "good",
+         "The edit shows", "by 0.30 (95 % interval 0.20 to 0.40)"),
+        ({"s_dir": -0.1}, "bad", "The edit does not show", "the CLIP that guided"),
+        ({"p_target_heldout": 0.81, "count": 8}, "good", "The samples show the words", "81 %"),
+        ({"psnr": 52.4, "images": 2}, "open", "Finished", "PSNR of 52.4 dB"),
+        ({}, "open", "Finished", "below"),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_a_sentence_with_its_interval(metrics, mood, short, part):
+    said = answer(metrics)
+    assert (said.mood, said.short) == (mood, short) and part in said.words
+
+
+def test_a_good_verdict_is_doubted_where_something_speaks_against_it():
+    assert answer(NEARER, doubt=True).short == "It worked in part"
+    assert answer({"counterfactual_ratio": 1.3}, doubt=True).short == "It did not work"
+    assert "resume=true" in answer({}, state="killed").words
+
+
+def test_what_a_run_cost_is_said_as_people_say_it():
+    status = {"seconds": 3720, "environment": {"gpu": None, "cpus": 2}}
+    said = {fact.name: fact.value for fact in costs({"seconds_adapt": 20.04, "mfu": 0.82}, status)}
+    assert said["whole run"] == "62 min" and said["learning"] == "20 s"
+    assert said["to run on"] == "2 CPU cores" and "82 %" in said.values()
+    assert [duration(s) for s in (0.014, 99.6, 7500)] == ["0.014 s", "100 s", "2 h 5 min"]
+    assert costs({}, {}) == []
+
+
+# ------------------------------------------------------------ untouched and truth
+
+
+def scored(metric, edited):
+    """The mean of a metric that needs no network."""
+    scores = Scores()
+    scores.take(metric.name, metric.compute(edited, Scorers()))
+    return scores.values[metric.name]
+
+
+def of_pixels():
+    """The metrics that need no network."""
+    found = []
+    for metric in QUANTITIES.values():
+        if isinstance(metric, Metric) and set(metric.needs) <= {"true_pictures"}:
+            found.append(metric)
+    return [m for m in found if m.name != "lpips" and (m.untouched, m.truth) != (None, None)]
+
+
+@pytest.mark.parametrize("metric", of_pixels(), ids=lambda metric: metric.name)
+def test_what_untouched_and_true_pictures_score_is_what_the_metric_measures(metric):
+    source, truth = images16(3), images16(3, seed=1).pixels
+    if metric.untouched is not None:
+        untouched = scored(metric, Edited(source, source.pixels, truth))
+        assert untouched == pytest.approx(metric.untouched, abs=1e-5)
+    if metric.truth is not None:
+        assert scored(metric, Edited(source, truth, truth)) == pytest.approx(metric.truth, abs=1e-5)
+
+
+def test_every_score_has_an_axis_of_its_own_with_both_lines():
+    curves = {
+        "loss_total": [(0, 2.0), (1, 1.5)],
+        "loss_id": [(0, 0.5), (1, 0.25)],
+        "val_id": [(0, 0.5), (1, 0.25)],  # a term of the loss, not the metric of this name
+        "val_counterfactual_ratio": [(0, 1.5), (1, 0.5)],
+        "lr": [(0, 1e-3), (1, 1e-4)],
+        "images_per_s": [(1, 3.0)],
+    }
+    plots = {plot.title: plot for plot in plots_of(curves)}
+    assert plots["validation loss by term"].names == ["val_id"]
+    score = plots["counterfactual_ratio, validation images"]
+    assert score.levels == {"untouched": 1, "truth": 0}
+    drawn = svg_of(curves, score)
+    assert drawn.count("<polyline") == 3 and drawn.count("stroke-dasharray") == 4
+    assert "learning rate" in svg_of(curves, plots["learning rate"])
+    assert svg_of(curves, plots["training images a second"]) == ""  # one point is no curve
+
+
+def test_curves_of_any_values_can_be_drawn():
+    for values in ([0.0, 0.0], [1e-9, 1e9], [-3.0, float("nan"), -3.0], list(range(5000))):
+        drawn = svg_of({"a<b": list(enumerate(values))}, Plot("t", ["a<b"], {}))
+        places = re.findall(r"[\d.]+,[\d.]+", drawn)
+        assert 2 <= len(places) < 700 and "nan" not in drawn and "<b" not in drawn
+
+
+# ------------------------------------------------------------ the page
+
+
+class Page(HTMLParser):
+    """What a browser would find: tags with their attributes, texts, and what scripts hold."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.inside, self.texts = [], [], {}
+        self.feed(path.read_text("utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.inside:
+            while self.inside.pop() != tag:
+                pass
+
+    def handle_data(self, data):
+        tag = self.inside[-1] if self.inside else ""
+        self.texts.setdefault(tag, []).append(data)
+
+    def of_class(self, name):
+        return [(tag, a) for tag, a in self.tags if name in (a.get("class") or "").split()]
+
+    @property
+    def data(self):
+        return json.loads(self.texts["script"][0])
+
+
+EVIL = "<img src=x onerror=alert(1)>&</script>\"'"
+
+
+def write_run(folder, ids, truth=True, **status):
+    """A run's folder, as far as its page needs it."""
+    images = images16(len(ids))
+    after, true = images16(len(ids), seed=1).pixels, images16(len(ids), seed=2).pixels
+    save_pngs(after, ids, folder / "samples")
+    save_pngs(images.pixels, ids, folder / "sources")
+    if truth:
+        save_pngs(true, ids, folder / "truth")
+    distance = [0.5 + k for k in range(len(ids))]
+    rows = {"image": ids, "mae": distance[::-1], "closer": [1.0] * len(ids)}
+    if truth:
+        rows |= {"truth_distance": distance, "truth_distance_untouched": [2.0] * len(ids)}
+    write_rows(folder / "rows.csv", rows)
+    write_json(folder / "metrics.json", {"mae": 0.5, "images": len(ids)})
+    write_json(folder / "status.json", {"status": "finished", **status})
+    return folder
+
+
+def test_pictures_are_shown_with_truth_errors_and_numbers(tmp_path):
+    write_run(tmp_path, ["c", "a", "b"])
+    faces = faces_of(tmp_path)
+    assert [face.id for face in faces.faces] == ["c", "a", "b"]  # as in rows.csv
+    assert [view.label for view in faces.faces[0].views] == ["before", "after", "truth", "errors"]
+    assert faces.judged_by == DISTANCE == faces.orders[0].name
+    assert [(name, face.id) for name, face in faces.chosen] == [
+        ("best", "c"), ("median", "a"), ("worst", "b"),
+    ]  # fmt: skip
+    assert {order.name: order.higher for order in faces.orders} == {
+        DISTANCE: False, "mae": False, "truth_distance": False,
+    }  # fmt: skip
+    page = Page(write_report(tmp_path, "a run"))
+    assert len(page.of_class("face")) == 3 and len(page.of_class("answer")) == 1
+    first = page.data["faces"][0]
+    assert first["numbers"][0] == [DISTANCE, 0.25]
+    assert first["views"][0] == ["before", None] and first["views"][3][1].startswith("data:image/")
+
+
+def test_ids_texts_and_commands_cannot_become_part_of_the_page(tmp_path):
+    evil = EVIL.replace("/", "_")
+    command = [f"edit.target={EVIL}", "a=b"]
+    folder = write_run(tmp_path, [evil, "b", "c"], command=command)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "samples" / f"{evil}.png")
+    OmegaConf.save({"edit": {"target": EVIL}}, folder / "config.yaml")
+    page = Page(write_report(folder, EVIL, EVIL))
+    assert not [tag for tag, a in page.tags if "onerror" in a or a.get("src") == "x"]
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert page.data["faces"][0]["id"] == evil
+    assert EVIL in "".join(page.texts["h1"]) and EVIL in "".join(page.texts["pre"])
+
+
+def test_a_run_of_an_older_version_has_its_page(tmp_path):
+    old = write_run(tmp_path / "old", ["a", "b", "c"], truth=False)
+    views = faces_of(old).faces[0].views
+    assert [view.label for view in views] == ["before", "after", "change"]
+    for path in (old / "sources").iterdir():
+        path.unlink()
+    (old / "rows.csv").unlink()
+    page = Page(write_report(old, "old"))
+    assert len(page.of_class("face")) == 3 and len(page.of_class("chosen")) == 2
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    assert not Page(write_report(bare, "bare")).of_class("face")
+
+
+def test_damaged_and_large_pictures_do_no_harm(tmp_path):
+    folder = write_run(tmp_path, ["a", "b"])
+    (folder / "samples" / "image_a.png").write_bytes(b"no picture")
+    save_pngs(torch.zeros(1, 3, 600, 300), ["b"], folder / "samples")
+    (only,) = faces_of(folder).faces
+    assert only.id == "b" and [view.label for view in only.views] == ["before", "after"]
+    assert only.views[1].address.startswith("data:image/webp")
+
+
+def test_of_very_many_pictures_the_first_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr("dclip.pages.faces.MOST", 3)
+    folder = write_run(tmp_path, [f"{k:03}" for k in range(5)])
+    assert (len(faces_of(folder).faces), faces_of(folder).count) == (3, 5)
+    assert "The first 3 of 5" in write_report(folder, "many").read_text("utf-8")
+
+
+def test_settings_that_differ_from_the_default_come_first(tmp_path):
+    cfg = configure("experiment=toonfaces_red_hair", "method.lr=0.5", "output=here")
+    OmegaConf.save(OmegaConf.create(plain(cfg)), tmp_path / "config.yaml")
+    found = {setting.name: setting for setting in changed(tmp_path / "config.yaml")}
+    assert found["method.lr"].value == "0.5" and 0 < float(found["method.lr"].default) < 0.1
+    assert "output" not in found and "seed" not in found
+    assert changed(tmp_path / "none.yaml") == []
+
+
+def test_what_was_learned_is_applied_by_the_commands_that_the_page_says(tmp_path):
+    folder = write_run(tmp_path / "my runs", ["a"], command=["edit=red_hair", "method.epochs=3"])
+    assert next_steps(folder, learn_more=True) == []  # nothing was learned
+    OmegaConf.save({"method": {"epochs": 3}}, folder / "config.yaml")
+    (folder / "adapter.safetensors").write_bytes(b"")
+    commands = [step.command for step in next_steps(folder, learn_more=True)]
+    assert commands[0].endswith("edit=red_hair method.epochs=6")
+    assert f"'edit.adapter={folder}' input=your_picture.png" in commands[1]
+    assert not any("epoch=1" in command for command in commands)
+    assert not any("method.epochs" in step.command for step in next_steps(folder, False))

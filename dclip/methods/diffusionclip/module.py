@@ -147,6 +147,7 @@ class DiffusionClipTuning(L.LightningModule):
             mean = torch.stack([terms[name] for terms in updates]).mean()
             self.log(f"loss_{name}", mean, prog_bar=name == "total")
         schedulers: Any = self.lr_schedulers()
+        self.log("lr", schedulers.get_last_lr()[0])
         schedulers.step()
 
     def _gradients(self, work: Work) -> Iterator[Terms]:

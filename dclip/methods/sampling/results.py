@@ -15,6 +15,7 @@ from dclip.config import Config
 from dclip.data.domains import domain_of, true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.data.load import load_images
+from dclip.edits.edit import save_beside
 from dclip.encode.encoded import Encoded
 from dclip.encode.source import scored_region
 from dclip.files import atomic_save
@@ -28,6 +29,7 @@ from dclip.metrics.suite import Scores, measure
 from dclip.record.machine import peak_memory_mb
 from dclip.record.pictures import grid_picture, sheet_picture, trace_picture
 from dclip.record.record import Record
+from dclip.record.runs import SOURCES, TRUTHS
 from dclip.run import Run
 from dclip.text.prompts import Prompt, attributes_of
 from dclip.types import Edited, Images
@@ -125,6 +127,9 @@ def edit_scores(run: Run, prompts: ReadPrompts, images: Images, result: Tensor) 
     known = truth if images.facts else None
     region = scored_region(cfg, images)
     edited = Edited(images, result, true_images(images, known), region)
+    save_beside(run, SOURCES, images.ids, images.pixels)
+    if edited.truth is not None:
+        save_beside(run, TRUTHS, images.ids, edited.truth)
     errors = error_picture(edited, "guided")
     if errors is not None:
         run.record.picture("error_map", errors)
