@@ -415,7 +415,7 @@ def _results(studio: Studio) -> Results:
         elem_id="each",
         columns=MOST_EDITS,
         format="png",
-        height=150,
+        height=190,
         object_fit="contain",
         allow_preview=False,
         visible=False,
