@@ -21,7 +21,7 @@ from dclip.pages.faces import faces_of
 from dclip.pages.plots import plots_of, svg_of
 from dclip.pages.render import picture_of, render
 from dclip.pages.settings import changed
-from dclip.pages.summary import answer, costs, next_steps
+from dclip.pages.summary import Answer, answer, costs, next_steps
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
 from dclip.runtime.typed import typed
@@ -279,6 +279,13 @@ def verdict_of(folder: Path) -> str:
     return verdict(metrics, _unknown_words(run), whole, str(run.setting("clip.name")))
 
 
+def answer_of(folder: Path) -> Answer:
+    """Whether a run worked, in one sentence."""
+    run = Run(folder)
+    state = run.state if run.status else "finished"
+    return answer(run.metrics, bool(verdict_of(folder)), state)
+
+
 def _edits(status: Mapping[str, Any]) -> list[str]:
     """The edits that a run applied, a line each."""
     return [described(card) for card in status.get("edits", [])]
@@ -301,7 +308,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         subtitle=subtitle,
         command=command_of(folder),
         edits=_edits(status),
-        answer=answer(metrics, bool(warning), Run(folder).state if status else "finished"),
+        answer=answer_of(folder),
         warning=warning,
         degree=metrics.get("degree"),
         faces=faces_of(folder),
@@ -331,6 +338,8 @@ def finish_report(record: Record) -> Path:
     title = cfg.name or method_of(cfg).title(cfg)
     page = write_report(folder, title, f"dclip · seed {cfg.seed} · {folder.name}")
     metrics = read_json(folder / "metrics.json")
-    lines = [text_table(metrics), verdict_of(folder), f"report: {page}"]
+    said = answer_of(folder)
+    sentence = f"{said.short}: {said.words}"
+    lines = [text_table(metrics), sentence, verdict_of(folder), f"report: {page}"]
     log.info("%s", "\n".join(filter(None, lines)))
     return page

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -334,3 +335,50 @@ def test_what_was_learned_is_applied_by_the_commands_that_the_page_says(tmp_path
     assert f"'edit.adapter={folder}' input=your_picture.png" in commands[1]
     assert not any("epoch=1" in command for command in commands)
     assert not any("method.epochs" in step.command for step in next_steps(folder, False))
+
+
+# ------------------------------------------------------------ in a browser
+
+
+@pytest.fixture
+def browser():
+    """Headless Chromium, as narrow as a phone."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
+        options.add_argument(f"--{word}")
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    yield opened
+    opened.quit()
+
+
+SHOWN = "return [...document.querySelectorAll('.face')].map(tile => tile.dataset.face)"
+SHEETS = "return [...document.querySelectorAll('.epoch')].map(sheet => sheet.hidden)"
+ENLARGED = "return document.querySelector('dialog[open] h3')?.textContent || ''"
+
+
+def test_on_a_phone_pictures_are_sorted_and_enlarged_and_epochs_slide(browser, tmp_path):
+    folder = write_run(tmp_path, ["b", "a", "c"])
+    for epoch in (1, 2):
+        sheet = Image.new("RGB", (900, 60), "red")
+        sheet.save(folder / "samples" / f"epoch_{epoch:02d}.png")
+    browser.get(write_report(folder, "a run", 200 * "long ").as_uri())
+    find, do = browser.find_element, browser.execute_script
+    assert do(SHOWN) == ["0", "1", "2"] and do(SHEETS) == [True, False]
+    find("id", "turn").click()
+    assert do(SHOWN) == ["2", "1", "0"] and find("id", "turn").text == "worst first"
+    find("css selector", "#order option:nth-child(2)").click()  # mae falls where the distance grows
+    assert do(SHOWN) == ["0", "1", "2"]
+    find("id", "epoch").send_keys("\ue012")  # arrow to the left
+    assert do(SHEETS) == [False, True]
+    find("class name", "face").click()
+    assert do(ENLARGED) == "b" and len(browser.find_elements("css selector", "dialog img")) == 4
+    browser.switch_to.active_element.send_keys("\ue014")  # arrow to the right
+    assert do(ENLARGED) == "a"
+    assert do("return document.documentElement.scrollWidth") <= 390
