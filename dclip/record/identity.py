@@ -74,6 +74,8 @@ LATER: dict[str, object] = {
     "edit.region_gain": 1.0,
     "edit.region_refine": 0,
     "task.paint": 0.0,
+    "task.partial": 0.0,
+    "task.attack_steps": 1,
     "task.size": "small",
     "task.colors": 0.0,
     "edit.regions": None,
