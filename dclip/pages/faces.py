@@ -28,7 +28,7 @@ from dclip.types import to_uint8
 MOST = 120  # pictures that a page shows one by one
 SIDE = 256  # pixels: larger pictures are shown smaller
 LOSSLESS = 96  # pixels: up to this size a picture is shown bit by bit
-TILE = ("before", "after")  # what the grid shows of every picture
+TILE = ("before", "after", "picture")  # what the grid shows of every picture
 GAIN = 3  # how much stronger a change is drawn than it is
 
 # By what pictures are ordered at first: how near the truth, else what a CLIP sees, else what is left.
@@ -237,11 +237,10 @@ def _change(after: Pixels, before: Pixels) -> Pixels:
 
 def views_of(after: Pixels, before: Pixels | None, truth: Pixels | None) -> list[View]:
     """What is shown of one picture; of other sizes than the edited one nothing is compared."""
-    views = []
-    if before is not None:
-        views.append(View("before", _address(before)))
-    views.append(View("after", _address(after)))
-    if before is None or before.shape != after.shape:
+    if before is None:
+        return [View("picture", _address(after))]
+    views = [View("before", _address(before)), View("after", _address(after))]
+    if before.shape != after.shape:
         return views
     if truth is None or truth.shape != after.shape:
         return [*views, View("change", _address(_change(after, before)))]

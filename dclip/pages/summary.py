@@ -22,7 +22,7 @@ class Answer:
     """The verdict in one sentence.
 
     Attributes:
-        mood: ``good``, ``open`` or ``bad``.
+        mood: ``good``, ``open``, ``bad``, or ``plain`` where nothing is judged.
     """
 
     mood: str
@@ -44,8 +44,8 @@ def answer(metrics: Metrics, doubt: bool = False, state: str = "finished") -> An
         if said is not None:
             return _doubted(said) if doubt else said
     if state == "running":
-        return Answer("open", "Running", "its numbers are not there yet.")
-    return Answer("open", "Finished", "its numbers and pictures are below.")
+        return Answer("plain", "Running", "its numbers are not there yet.")
+    return Answer("plain", "Finished", "its numbers and pictures are below.")
 
 
 def _doubted(said: Answer) -> Answer:
@@ -128,7 +128,7 @@ def _round_trip(metrics: Metrics) -> Answer | None:
         return None
     bounds = _bounds("psnr", metrics, "{:.1f} dB".format)
     words = f"the {_pictures(metrics, '')} are as they were up to a PSNR of {value:.1f} dB{bounds}."
-    return Answer("open", "Finished", words)
+    return Answer("plain", "Finished", words)
 
 
 def _percent(share: float) -> str:

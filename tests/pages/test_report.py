@@ -122,8 +122,8 @@ def between(name, low, high):
          "The edit shows", "by 0.30 (95 % interval 0.20 to 0.40)"),
         ({"s_dir": -0.1}, "bad", "The edit does not show", "the CLIP that guided"),
         ({"p_target_heldout": 0.81, "count": 8}, "good", "The samples show the words", "81 %"),
-        ({"psnr": 52.4, "images": 2}, "open", "Finished", "PSNR of 52.4 dB"),
-        ({}, "open", "Finished", "below"),
+        ({"psnr": 52.4, "images": 2}, "plain", "Finished", "PSNR of 52.4 dB"),
+        ({}, "plain", "Finished", "below"),
     ],
 )  # fmt: skip
 def test_the_verdict_is_a_sentence_with_its_interval(metrics, mood, short, part):
@@ -292,9 +292,11 @@ def test_a_run_of_an_older_version_has_its_page(tmp_path):
     assert [view.label for view in views] == ["before", "after", "change"]
     for path in (old / "sources").iterdir():
         path.unlink()
+    assert len(Page(write_report(old, "samples")).of_class("chosen")) == 1  # three in a row
     (old / "rows.csv").unlink()
     page = Page(write_report(old, "old"))
     assert len(page.of_class("face")) == 3 and len(page.of_class("chosen")) == 2
+    assert [view.label for view in faces_of(old).faces[0].views] == ["picture"]
     bare = tmp_path / "bare"
     bare.mkdir()
     assert not Page(write_report(bare, "bare")).of_class("face")
