@@ -25,6 +25,11 @@ def main(words: Sequence[str]) -> int:
     of a grid also ``[seeds=0,1] [rows=LABEL,LABEL]``, of a search (``tune_NAME``) ``[trials=N]``.
     """
     args, settings = split_args(words)
+    for word in settings:
+        if word.startswith("plan="):
+            raise DclipError(
+                f"{word} is for one run; what a study would run and cost: dry_run=true"
+            )
     if "space" in read_document(args["study"])[1]:
         return _search(args, settings)
     return _grid(args, settings)

@@ -737,6 +737,7 @@ def test_without_weights_nothing_starts_and_one_message_says_why(fake, tmp_path,
         (["study=toonfaces_table1", "workers=0"], "workers=0"),
         (["study=toonfaces_table1", "seeds=a"], "seeds=a"),
         (["study=toonfaces_table1", "dry_run=yes"], "dry_run=yes"),
+        (["study=toonfaces_table1", "plan=true"], "plan=true is for one run"),
         (["study=toonfaces_table1", "+a=1"], "+a=1"),
         (
             ["study=toonfaces_table1", "dataset.tset=1", "dry_run=true"],
