@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from helpers.runs import ROOT
@@ -61,3 +63,10 @@ def test_an_unpacked_wheel_finds_its_files_and_quotes_its_own_command(wheel, tmp
     package = tmp_path / "site" / "dclip"
     assert (conf, weights) == (str(package / "conf"), str(package / "weights"))
     assert command == "dclip edit=red_hair"
+
+
+def test_a_source_archive_holds_what_its_studies_and_tests_read(tmp_path):
+    (path,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"experiments/paper.yaml", "experiments/applications/inputs/before/0.png"} <= names

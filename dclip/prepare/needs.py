@@ -105,6 +105,9 @@ def _check_name(setting: str, name: str | None, kind: str) -> None:
         if name and Path(name).expanduser().exists():
             return
         choices = ", ".join(known.name for known in registry.TABLE.values() if known.kind == kind)
+        need(
+            bool(name), f"{setting} is not set; name a weights file ({setting}=FILE) or: {choices}"
+        )
         raise DclipError(f"{setting}={name} is neither a file nor a known name; known: {choices}")
     if entry.kind != kind:
         raise DclipError(

@@ -215,6 +215,14 @@ def test_auto_needs_a_distance_and_validation_images(model, nets, tiny, monkeypa
         interval.measured_t_edit(run, images16(1).take([]), 0.33)
     with pytest.raises(DclipError, match=r"method.t_edit=soon is neither auto nor a timestep"):
         configure("experiment=toonfaces_beard", "method.t_edit=soon")
+    with pytest.raises(DclipError, match="measured on validation images, and there are none"):
+        configure("experiment=toonfaces_beard", "method.t_edit=auto", "dataset.validation=0")
+
+
+def test_auto_needs_a_timestep_to_measure_at(measuring, monkeypatch):
+    monkeypatch.setattr(interval, "_distances", lambda run, x, distance: [])
+    with pytest.raises(DclipError, match=r"no timestep above 0 .* choose more steps"):
+        measuring[0](0.33)
 
 
 def test_steps_that_no_asymmetric_prediction_can_make_are_refused(model):

@@ -89,6 +89,10 @@ REFUSALS = [
         ["experiment=pretrain_toonfaces_clip", "task.colors=0.5"],
         "task.size and task.colors are for dataset=cifar10",
     ),
+    (
+        ["experiment=pretrain_toonfaces_judge", "task.pool=5"],
+        "task.pool=5 is too small for task.net=judge; choose 6 or more",
+    ),
     (["experiment=pretrain_cifar10_clip", "task.colors=2"], "task.colors=2 is a share"),
     (["metric.features=lpips"], "metric.features"),
     (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),

@@ -106,6 +106,10 @@ def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(phot
             ["checkpoint.name=celeba"],
             "checkpoint.name=celeba is neither a file nor a known name; known: toonfaces, celeba_hq",
         ),
+        (
+            ["experiment=cifar10_own_blue_car"],
+            "checkpoint.name is not set; name a weights file (checkpoint.name=FILE) or: toonfaces",
+        ),
         (["clip.name=openai_vit_b_16x"], "clip.name=openai_vit_b_16x is neither"),
         (
             ["clip.heldout=arcface"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dclip.config import Dataset, PretrainTask, Size, option
+from dclip.config import Dataset, Net, PretrainTask, Size, option
 from dclip.data.toonfaces.faces import SIZE, Drawing
 from dclip.data.toonfaces.truths import Truth, truth_named
 from dclip.errors import DclipError, need
@@ -51,6 +51,10 @@ class ToonFaces(Dataset):
         need(
             task.size is Size.small and not task.colors,
             "task.size and task.colors are for dataset=cifar10; leave them out",
+        )
+        need(
+            task.net is not Net.judge or task.pool >= 6,
+            f"task.pool={task.pool} is too small for task.net=judge; choose 6 or more",
         )
 
     def load(self, split: str, size: int) -> Images:

@@ -95,6 +95,12 @@ def measured_t_edit(run: Run, images: Images, threshold: float) -> int:
                 goal,
             )
             return t
+    need(
+        bool(reached),
+        f"method.t_edit=auto has no timestep above 0 to measure at with sampler.s_for="
+        f"{run.cfg.sampler.s_for} and sampler.s_gen={run.cfg.sampler.s_gen}; choose more steps, or "
+        "give method.t_edit a timestep (0: to the end)",
+    )
     t, most = reached[-1]
     raise DclipError(
         f"method.t_edit=auto: below sampler.t0={run.cfg.sampler.t0} the predicted pictures come "

@@ -100,6 +100,12 @@ class Asyrp(Learning):
         super().check(cfg)
         if self.t_edit != "auto":
             check_t_edit(self.t_edit, cfg.sampler.t0)
+            return
+        need(
+            cfg.dataset.validation > 0,
+            "method.t_edit=auto is measured on validation images, and there are none; "
+            "choose dataset.validation=4 or more, or give method.t_edit a timestep",
+        )
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """The network must have a middle block of one kind."""
