@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -176,7 +177,7 @@ class PretrainTask(Task):
     attack_steps: int = 1  # CLIP: into how many steps robust is divided
     paint: float = 0.0  # CLIP, judge: share of pictures with parts in any colour, and with smears
     partial: float = (
-        0.0  # heldout, judge: share of pictures that are half-made edits, and count as none
+        0.0  # CLIP, judge: share of pictures that are half-made edits, and count as none
     )
     size: Size = Size.small  # CIFAR-10: of the network
     colors: float = 0.0  # CLIP on CIFAR-10: share of pictures whose middle is painted in a colour that has a name
@@ -192,6 +193,19 @@ class PretrainTask(Task):
             ("colors", self.colors),
         ):
             need(0 <= share <= 1, f"task.{name}={share:g} is a share; choose 0 to 1")
+        need(
+            self.attack_steps == 1 or self.robust > 0,
+            f"task.attack_steps={self.attack_steps} divides task.robust, which is 0; set task.robust too",
+        )
+
+    def check_used(self, **nets: Sequence[Net]) -> None:
+        """DclipError for a setting, by name, that is not 0 though none of its networks is trained."""
+        for name, users in nets.items():
+            value = getattr(self, name)
+            need(
+                not value or self.net in users,
+                f"task.{name}={value:g} does nothing to task.net={self.net.value}; leave it out",
+            )
 
 
 @option("task", "demo")

@@ -93,6 +93,12 @@ class Cifar10(Photographs):
             f"task.net={task.net.value} learns the attributes of ToonFaces; "
             "with dataset=cifar10 choose ddpm, clip or heldout",
         )
+        clips = (Net.clip, Net.heldout)
+        task.check_used(low=(Net.ddpm,), robust=clips, colors=clips)
+        need(
+            not task.paint and not task.partial,
+            "task.paint and task.partial are for dataset=toonfaces; leave them out",
+        )
         need(
             task.net is Net.ddpm or self.category is None,
             f"dataset.category={self.category} leaves CLIP a single caption, "

@@ -99,8 +99,10 @@ def _by_clip(metrics: Metrics) -> Answer | None:
             f"by {value:.2f}{bounds}; 0 is not at all, 1 exactly. The true pictures are not known, "
             "so look at these."
         )
-        low, _ = interval(name, metrics) or (value, value)
-        if low > 0:
+        bound = interval(name, metrics)
+        if bound is None:
+            return Answer("open", "Too few pictures to say", words)
+        if bound[0] > 0:
             return Answer("good", "The edit shows", words)
         return Answer("bad", "The edit does not show", words)
     return None
@@ -116,6 +118,8 @@ def _by_words(metrics: Metrics) -> Answer | None:
         f"a CLIP that only scores gives the words a probability of {100 * value:.0f} % on the "
         f"{_pictures(metrics, '')}{bounds}."
     )
+    if metrics.get("clip_calls") == 0 and "optimiser_steps" not in metrics:
+        return Answer("plain", "Finished", f"nothing guided; {words}")
     if value >= 0.5:
         return Answer("good", "The samples show the words", words)
     return Answer("bad", "Most samples do not show the words", words)

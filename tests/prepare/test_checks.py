@@ -93,6 +93,18 @@ REFUSALS = [
         ["experiment=pretrain_toonfaces_judge", "task.pool=5"],
         "task.pool=5 is too small for task.net=judge; choose 6 or more",
     ),
+    (
+        ["experiment=pretrain_toonfaces_clip", "task.attack_steps=3"],
+        "task.attack_steps=3 divides task.robust, which is 0",
+    ),
+    (
+        ["experiment=pretrain_toonfaces_ddpm", "task.robust=1"],
+        "task.robust=1 does nothing to task.net=ddpm; leave it out",
+    ),
+    (
+        ["experiment=pretrain_cifar10_clip", "task.paint=0.5"],
+        "task.paint and task.partial are for dataset=toonfaces",
+    ),
     (["experiment=pretrain_cifar10_clip", "task.colors=2"], "task.colors=2 is a share"),
     (["metric.features=lpips"], "metric.features"),
     (["task=pretrain", "task.net=ddpm", "task.lr=-1"], "task.lr=-1"),

@@ -52,6 +52,9 @@ class ToonFaces(Dataset):
             task.size is Size.small and not task.colors,
             "task.size and task.colors are for dataset=cifar10; leave them out",
         )
+        clips = (Net.clip, Net.heldout)
+        judged = (*clips, Net.judge)
+        task.check_used(low=(Net.ddpm,), robust=clips, paint=judged, partial=judged)
         need(
             task.net is not Net.judge or task.pool >= 6,
             f"task.pool={task.pool} is too small for task.net=judge; choose 6 or more",
