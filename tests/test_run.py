@@ -388,7 +388,7 @@ def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
         net, load_clip
     )
     monkeypatch.setitem(
-        toonfaces.SCORES, net, lambda path: ({"parameters": 1.0 if load(str(path)) else 0.0}, {})
+        toonfaces.SCORES, net, lambda path, _: ({"parameters": 1.0 if load(str(path)) else 0.0}, {})
     )
     settings = {
         "task.steps": 2,

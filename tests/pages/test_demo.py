@@ -450,6 +450,11 @@ class Page:
         )
 
 
+def same(one, other):
+    """Equal pictures, but for the rounding of other numbers of threads."""
+    return np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
 def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
@@ -475,7 +480,7 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     more = page.picture("after")
     assert not np.array_equal(whole, more)
     # each of two edits is one and a half times what it is alone
-    assert np.array_equal(more, made_by_task_edit(settings, tmp_path, image, gamma=3, **adapters))
+    assert same(more, made_by_task_edit(settings, tmp_path, image, gamma=3, **adapters))
     page.wait.until(lambda _: len(page.all("#strip img")) == len(page.all("#each img")) == 2)
     assert page.picture("where").shape == (64, 64, 3)
 
@@ -486,7 +491,7 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     files = [studio.edits()[label] for label in ("red hair", "smiling")]
     sliders = Sliders(1.5, [1, 0.5], [0, studio.lows(files)[1]])
     expected = demo.picture(studio.edit(image, files, sliders).result[0])
-    assert np.array_equal(page.picture("after"), np.asarray(expected))
+    assert same(page.picture("after"), np.asarray(expected))
     assert "s_dir" in page.text("#scores")
     assert "The judge, which no loss uses, sees" in page.text("#scores")
 
