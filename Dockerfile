@@ -1,6 +1,6 @@
 # On a CPU:  docker build -t dclip .
-#            docker run --rm -v "$PWD/outputs:/work/outputs" dclip
-# On a GPU:  docker run --rm --gpus all -v "$PWD/outputs:/work/outputs" dclip
+#            docker run --rm -v "$PWD/outputs:/dclip/outputs" dclip
+# On a GPU:  docker run --rm --gpus all -v "$PWD/outputs:/dclip/outputs" dclip
 #            Torch brings CUDA's libraries; the host needs NVIDIA's driver and container toolkit. Another
 #            base with Python 3.11 or 3.12: docker build --build-arg BASE=IMAGE -t dclip .
 # Any other command: docker run ... dclip experiment=toonfaces_zombie
@@ -11,6 +11,6 @@ COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY conf conf
 COPY dclip dclip
 RUN python -m pip install --no-cache-dir . -c constraints.txt && rm -rf /src
-WORKDIR /work
+WORKDIR /dclip
 ENTRYPOINT ["dclip"]
 CMD ["experiment=toonfaces_red_hair", "preset=quick", "logger=csv"]

@@ -19,6 +19,7 @@ from dclip.models import fetch, registry
 from dclip.prepare import plan
 from dclip.prepare.compose import configured
 from dclip.prepare.paths import CONF
+from dclip.runtime.durations import duration
 
 OLDEST_PYTHON = (3, 11)
 DISK_GB = 2.0  # free where runs are written, for a few runs and their checkpoints
@@ -124,4 +125,4 @@ def _verdict(blocked: bool, missing: Sequence[str]) -> str:
 def _time(contents: dict[str, Any]) -> str:
     if not contents["seconds"]:
         return "unknown"
-    return plan.duration(sum(contents["seconds"].values()))
+    return duration(sum(contents["seconds"].values()))

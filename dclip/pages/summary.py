@@ -10,6 +10,7 @@ from typing import Any
 from dclip.edits.named import EPOCHS, FILE
 from dclip.metrics.names import interval
 from dclip.record.runs import Run
+from dclip.runtime.durations import duration
 from dclip.runtime.typed import typed
 
 Metrics = Mapping[str, Any]
@@ -200,18 +201,6 @@ def costs(metrics: Metrics, status: Mapping[str, Any]) -> list[Fact]:
     if machine:
         facts.append(Fact("to run on", machine))
     return facts
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _machine(status: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ from dclip.models.sizes import MOST_IMAGES, WORKING, Size, size_of
 from dclip.prepare import needs
 from dclip.record.identity import config_hash, run_name
 from dclip.record.online import wandb_mode
+from dclip.runtime.durations import duration
 from dclip.text.known import warn_of_words
 
 CPU_GFLOPS = 74.0  # a thread
@@ -291,15 +292,6 @@ def _network(cfg: Config, required: Sequence[needs.Need]) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------- for people
-
-
-def duration(seconds: float) -> str:
-    """A length of time, roughly."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def text(plan: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dclip.config import Config, plain
 from dclip.prepare import plan
+from dclip.runtime.durations import duration
 from dclip.runtime.typed import typed
 from dclip.study.grid import Key
 from dclip.study.progress import PlannedRun, Progress, missing
@@ -74,7 +75,7 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
             if cost.seconds is not None:
                 known.append(cost.seconds)
         lines += _described(planned, cost, len(lacks))
-    total = plan.duration(sum(known)) if known or not unfinished else "?"
+    total = duration(sum(known)) if known or not unfinished else "?"
     assert runs[0].cfg is not None
     device = plan.device_of(runs[0].cfg)
     lines += [
@@ -89,12 +90,12 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
 
 
 def _described(planned: PlannedRun, cost: Cost, lacks: int) -> list[str]:
-    duration, memory = "?", "?"
+    took, memory = "?", "?"
     if cost.seconds is not None:
-        duration = plan.duration(cost.seconds)
+        took = duration(cost.seconds)
     if cost.memory_mb is not None:
         memory = f"{cost.memory_mb / 1e3:.1f} GB"
-    line = f"  {planned.state:9} {duration:>7} {memory:>8}  {planned.labels[0]}"
+    line = f"  {planned.state:9} {took:>10} {memory:>8}  {planned.labels[0]}"
     if len(planned.labels) > 1:
         line += f" (and {len(planned.labels) - 1} more)"
     if lacks:

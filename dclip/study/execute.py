@@ -10,7 +10,7 @@ from threading import Event
 from filelock import Timeout
 
 from dclip.models import fetch
-from dclip.prepare import plan
+from dclip.runtime.durations import duration
 from dclip.study.grid import Key
 from dclip.study.jobs import JobRunner, run_parallel
 from dclip.study.progress import PlannedRun, Progress, refuse, unobtainable
@@ -76,7 +76,7 @@ def _run_all(progress: Progress, runs: Sequence[PlannedRun], workers: int, say: 
         run_parallel(work, workers, runner.stop)
     finally:
         progress.write()
-    say(f"{len(runs)} jobs in {plan.duration(time.monotonic() - started)}")
+    say(f"{len(runs)} jobs in {duration(time.monotonic() - started)}")
 
 
 def _run_one(
@@ -97,6 +97,6 @@ def _run_one(
         assert settings is not None
         planned.state, planned.reason = runner.run(settings, planned.digest)
         reason = f": {planned.reason}" if planned.reason else ""
-        say(f"{title} {planned.state} after {plan.duration(time.monotonic() - started)}{reason}")
+        say(f"{title} {planned.state} after {duration(time.monotonic() - started)}{reason}")
     finally:
         lock.release()

@@ -19,6 +19,7 @@ from dclip.prepare.compose import configured
 from dclip.record.identity import config_hash
 from dclip.record.processes import alive, this_process
 from dclip.record.runs import Run
+from dclip.runtime.durations import duration
 from dclip.study.document import Settings
 from dclip.study.jobs import End, Folders, JobRunner, run_parallel
 from dclip.study.search import Search
@@ -143,8 +144,8 @@ class Worker:
             finally:
                 if result == "stopped":
                     self.trials.leave(trial.number, trial.params)
-            duration = plan.duration(time.monotonic() - started)
-            self.say(f"trial {trial.number}: {result} after {duration}")
+            took = duration(time.monotonic() - started)
+            self.say(f"trial {trial.number}: {result} after {took}")
 
     def _do(self, trial: Trial) -> str:
         """Run a trial and tell Optuna its result; returns it in words."""
@@ -216,7 +217,7 @@ def dry_run(trials: Trials) -> str:
     search, done = trials.search, len(trials.counted())
     cfg = configured(search.settings(search.corner))
     seconds = plan.plan(cfg)["seconds"]
-    each = plan.duration(sum(seconds.values())) if seconds else "?"
+    each = duration(sum(seconds.values())) if seconds else "?"
     goal = f"{'maximize' if search.maximize else 'minimize'} {search.goal}"
     if search.prune and search.by_epoch:
         goal += ", trials that are worse than half of the others at an epoch end there"

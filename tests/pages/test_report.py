@@ -21,7 +21,8 @@ from dclip.pages.faces import DISTANCE, faces_of
 from dclip.pages.plots import Plot, plots_of, svg_of
 from dclip.pages.report import headline, metric_rows, text_table, write_report
 from dclip.pages.settings import changed
-from dclip.pages.summary import answer, costs, duration, next_steps
+from dclip.pages.summary import answer, costs, next_steps
+from dclip.runtime.durations import duration
 from dclip.types import Edited
 from helpers.images import images16
 from helpers.runs import configure
