@@ -100,7 +100,7 @@ def subset_kid(kernels: Kernels, size: int, subsets: int = 100) -> tuple[float, 
     return float(values.mean()), float(values.std(correction=0))
 
 
-def _interval(values: Tensor) -> tuple[float, float]:
+def middle(values: Tensor) -> tuple[float, float]:
     """Middle 95 % of values [K].
 
     A draw that holds one sample only has no pairs and no value (nan), and does not count.
@@ -124,21 +124,21 @@ def kid_interval(kernels: Kernels, draws: int = 500) -> tuple[float, float]:
     for k in range(draws):
         real = _counts(m, random)
         values[k] = kid(kernels, real, _counts(n, random))
-    return _interval(values)
+    return middle(values)
 
 
 def mean_interval(values: Tensor, draws: int = 500) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of values [N], over samples; those that are nan are left out."""
-    return _interval(values.double()[_picks(len(values), draws)].nanmean(1))
+    return middle(values.double()[bootstrap_picks(len(values), draws)].nanmean(1))
 
 
 def ratio_interval(above: Tensor, below: Tensor, draws: int = 500) -> tuple[float, float]:
     """95 % bootstrap interval of the ratio of two means, of values [N] and [N] of the same samples."""
-    picks = _picks(len(above), draws)
-    return _interval(above.double()[picks].mean(1) / below.double()[picks].mean(1))
+    picks = bootstrap_picks(len(above), draws)
+    return middle(above.double()[picks].mean(1) / below.double()[picks].mean(1))
 
 
-def _picks(count: int, draws: int) -> Tensor:
+def bootstrap_picks(count: int, draws: int) -> Tensor:
     """The samples of every draw [draws, count]."""
     random = torch.Generator().manual_seed(SEED)
     return torch.randint(count, (draws, count), generator=random)

@@ -80,6 +80,7 @@ class Faces:
         count: how many pictures the run edited.
         chosen: the best, the median and the worst by the first order; empty of fewer than three.
         judged_by: the first order's name.
+        tile: the views that the grid shows of every picture.
     """
 
     faces: Sequence[Face]
@@ -87,6 +88,7 @@ class Faces:
     count: int
     chosen: Sequence[tuple[str, Face]]
     judged_by: str
+    tile: Sequence[str] = TILE
 
     @property
     def has_errors(self) -> bool:
@@ -106,7 +108,7 @@ class Faces:
         for face in self.faces:
             views = []
             for view in face.views:
-                views.append([view.label, None if view.label in TILE else view.address])
+                views.append([view.label, None if view.label in self.tile else view.address])
             numbers = list(face.numbers.items())
             faces.append({"id": face.id, "file": face.file, "views": views, "numbers": numbers})
         return {"faces": faces, "orders": [asdict(order) for order in self.orders]}
@@ -145,8 +147,8 @@ def _with_distance(numbers: dict[str, float | None]) -> dict[str, float | None]:
     return {DISTANCE: round(distance / untouched, 6), **numbers}
 
 
-def _higher(name: str) -> bool | None:
-    """Which way is better."""
+def better_of(name: str) -> bool | None:
+    """Whether more of a picture's number is better; None where that is not known."""
     if name in (DISTANCE, "truth_distance"):
         return False
     return higher_is_better(name)
@@ -163,7 +165,7 @@ def orders_of(faces: Sequence[Face]) -> list[Order]:
     for name in listed:
         values = {face.numbers.get(name) for face in faces}
         if len(values - {None}) > 1:
-            orders.append(Order(name, _higher(name)))
+            orders.append(Order(name, better_of(name)))
     return orders
 
 
@@ -195,7 +197,7 @@ def best_median_worst(
 # ------------------------------------------------------------ pictures
 
 
-def _pixels(path: Path) -> Pixels | None:
+def pixels_of(path: Path) -> Pixels | None:
     """A picture's pixels; None where it is missing or damaged."""
     try:
         with Image.open(path) as picture:
@@ -204,12 +206,16 @@ def _pixels(path: Path) -> Pixels | None:
         return None
 
 
-def _address(pixels: Pixels, sharp: bool = False) -> str:
-    """A picture as an address: small ones and maps bit by bit, others as WebP."""
+def address_of(pixels: Pixels, sharp: bool = False, side: int = SIDE) -> str:
+    """A picture as an address: small ones and maps bit by bit, others as WebP.
+
+    Args:
+        side: pixels; larger pictures are made smaller.
+    """
     picture = Image.fromarray(pixels)
-    if max(picture.size) > SIDE:
+    if max(picture.size) > side:
         way = Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS
-        picture.thumbnail((SIDE, SIDE), way)
+        picture.thumbnail((side, side), way)
     kind = "png" if sharp or max(picture.size) <= LOSSLESS else "webp"
     content = io.BytesIO()
     picture.save(content, kind, quality=88)
@@ -228,7 +234,7 @@ def _tensor(pixels: Pixels) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-def _change(after: Pixels, before: Pixels) -> Pixels:
+def change_of(after: Pixels, before: Pixels) -> Pixels:
     """What an edit has changed, on white; drawn stronger than it is."""
     difference = np.abs(after.astype(np.int16) - before.astype(np.int16))
     pixels: Pixels = (255 - np.clip(GAIN * difference, 0, 255)).astype(np.uint8)
@@ -238,14 +244,14 @@ def _change(after: Pixels, before: Pixels) -> Pixels:
 def views_of(after: Pixels, before: Pixels | None, truth: Pixels | None) -> list[View]:
     """What is shown of one picture; of other sizes than the edited one nothing is compared."""
     if before is None:
-        return [View("picture", _address(after))]
-    views = [View("before", _address(before)), View("after", _address(after))]
+        return [View("picture", address_of(after))]
+    views = [View("before", address_of(before)), View("after", address_of(after))]
     if before.shape != after.shape:
         return views
     if truth is None or truth.shape != after.shape:
-        return [*views, View("change", _address(_change(after, before)))]
-    errors = _address(_errors(after, before, truth), sharp=True)
-    return [*views, View("truth", _address(truth)), View("errors", errors)]
+        return [*views, View("change", address_of(change_of(after, before)))]
+    errors = address_of(_errors(after, before, truth), sharp=True)
+    return [*views, View("truth", address_of(truth)), View("errors", errors)]
 
 
 # ------------------------------------------------------------ all of it
@@ -254,14 +260,14 @@ def views_of(after: Pixels, before: Pixels | None, truth: Pixels | None) -> list
 def faces_of(folder: Path) -> Faces:
     """The pictures of a run that are shown one by one, at most ``MOST``."""
     rows = rows_of(folder)
-    files = sorted((folder / "samples").glob("image_*.png"), key=_listed(rows))
-    faces = []
+    files, faces = files_of(folder), []
     for file in files[:MOST]:
-        after = _pixels(file)
+        after = pixels_of(file)
         if after is None:
             continue
-        before, truth = _pixels(folder / SOURCES / file.name), _pixels(folder / TRUTHS / file.name)
-        name = _id_of(file)
+        before = pixels_of(folder / SOURCES / file.name)
+        truth = pixels_of(folder / TRUTHS / file.name)
+        name = id_of(file)
         views = views_of(after, before, truth)
         faces.append(Face(name, views, rows.get(name, {}), f"samples/{file.name}"))
     orders = orders_of(faces)
@@ -269,7 +275,12 @@ def faces_of(folder: Path) -> Faces:
     return Faces(faces, orders, max(len(files), len(rows)), chosen, judged_by)
 
 
-def _id_of(file: Path) -> str:
+def files_of(folder: Path) -> list[Path]:
+    """The edited pictures of a run: in the order of rows.csv, then by name."""
+    return sorted((folder / "samples").glob("image_*.png"), key=_listed(rows_of(folder)))
+
+
+def id_of(file: Path) -> str:
     """A picture's id, as text: a file's name may be bytes that are none."""
     name = file.stem.removeprefix("image_")
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -278,4 +289,4 @@ def _id_of(file: Path) -> str:
 def _listed(rows: Mapping[str, object]) -> Callable[[Path], tuple[int, str]]:
     """The order of files: as in rows.csv, then by name."""
     places = {name: place for place, name in enumerate(rows)}
-    return lambda file: (places.get(_id_of(file), len(places)), file.name)
+    return lambda file: (places.get(id_of(file), len(places)), file.name)

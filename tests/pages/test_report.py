@@ -13,7 +13,7 @@ from PIL import Image
 
 from dclip.config import plain
 from dclip.data.images import save_pngs
-from dclip.files import write_json, write_rows
+from dclip.files import write_json
 from dclip.metrics.contract import METRICS as QUANTITIES
 from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.scorers import Scorers
@@ -25,6 +25,7 @@ from dclip.pages.summary import answer, costs, next_steps
 from dclip.runtime.durations import duration
 from dclip.types import Edited
 from helpers.images import images16
+from helpers.run_folders import write_run
 from helpers.runs import configure
 
 METRICS = {
@@ -238,24 +239,6 @@ class Page(HTMLParser):
 
 
 EVIL = "<img src=x onerror=alert(1)>&</script>\"'"
-
-
-def write_run(folder, ids, truth=True, **status):
-    """A run's folder, as far as its page needs it."""
-    images = images16(len(ids))
-    after, true = images16(len(ids), seed=1).pixels, images16(len(ids), seed=2).pixels
-    save_pngs(after, ids, folder / "samples")
-    save_pngs(images.pixels, ids, folder / "sources")
-    if truth:
-        save_pngs(true, ids, folder / "truth")
-    distance = [0.5 + k for k in range(len(ids))]
-    rows = {"image": ids, "mae": distance[::-1], "closer": [1.0] * len(ids)}
-    if truth:
-        rows |= {"truth_distance": distance, "truth_distance_untouched": [2.0] * len(ids)}
-    write_rows(folder / "rows.csv", rows)
-    write_json(folder / "metrics.json", {"mae": 0.5, "images": len(ids)})
-    write_json(folder / "status.json", {"status": "finished", **status})
-    return folder
 
 
 def test_pictures_are_shown_with_truth_errors_and_numbers(tmp_path):

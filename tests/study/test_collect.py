@@ -16,6 +16,7 @@ from dclip.data.images import save_png
 from dclip.errors import DclipError
 from dclip.record import identity
 from dclip.study import collect, figures
+from dclip.study.differences import differing, tails
 from dclip.study.tables import Cell, Row, Table
 from helpers.odd_files import half_and_half
 from helpers.runs import configure
@@ -67,7 +68,7 @@ def test_runs_become_rows_of_the_settings_that_differ(runs, tmp_path, capsys):
         "failed: ValueError: no" in page and "failed: OSError: disk" in page and "other" not in page
     )
     html = (tmp_path / "report.html").read_text("utf-8")
-    assert html.count("data:image/png;base64,") == 3  # the plot, and a picture a row
+    assert html.count("data:image/png;base64,") == 4  # the plot, and a picture a finished run
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:|//|file:)""", html)
     assert (tmp_path / "figure.png").is_file() and "written to" in capsys.readouterr().out
 
@@ -89,11 +90,12 @@ def test_a_repeated_configuration_counts_once(runs):
 
 def test_as_few_settings_as_tell_runs_apart():
     one = {"edit.name": "a", "edit.target": "x", "lr": "1"}
-    assert collect.differing([one, {**one, "edit.name": "b", "edit.target": "y"}]) == ["edit.name"]
-    assert collect.differing(
-        [one, {**one, "lr": "2"}, {**one, "edit.name": "b", "edit.target": "y"}]
-    ) == ["edit.name", "lr"]
-    assert collect.differing([one, one]) == []
+    assert differing([one, {**one, "edit.name": "b", "edit.target": "y"}]) == ["edit.name"]
+    assert differing([one, {**one, "lr": "2"}, {**one, "edit.name": "b", "edit.target": "y"}]) == [
+        "edit.name",
+        "lr",
+    ]
+    assert differing([one, one]) == []
 
 
 @pytest.mark.parametrize(
@@ -197,4 +199,4 @@ def test_a_figure_is_drawn_only_where_it_can_be_read(runs, mixed, tmp_path):
     ],
 )
 def test_paths_are_shown_by_the_ends_that_tell_them_apart(labels, shown):
-    assert set(collect.tails(labels).values()) == shown
+    assert set(tails(labels).values()) == shown
