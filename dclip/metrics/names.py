@@ -91,6 +91,13 @@ for _name, _meaning in SPEEDS.items():
     register(Quantity(_name, "higher", _meaning))
 
 register(
+    Quantity(
+        "p_target_path",
+        "higher",
+        "Probability of the prompts to the CLIP that guides, mean over the guided steps: how soon.",
+    )
+)
+register(
     Quantity("clipped", "lower", "Share of the samples' values at an end of their range or beyond.")
 )
 

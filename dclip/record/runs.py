@@ -89,16 +89,26 @@ class Run:
     @cached_property
     def rows(self) -> dict[str, list[float]]:
         """rows.csv: one value an image, by metric."""
+        columns = {}
+        for name, values in self._table.items():
+            if name != "image":
+                columns[name] = list(map(float, values))
+        return columns
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The names of the images of ``rows``; variants of one end in ``_v1``, ``_v2``."""
+        return self._table.get("image", [])
+
+    @cached_property
+    def _table(self) -> dict[str, list[str]]:
+        """rows.csv as it is, by column."""
         path = self.folder / "rows.csv"
         if not path.is_file():
             return {}
         with path.open(newline="", encoding="utf-8") as stream:
             head, *lines = list(csv.reader(stream))
-        columns = {}
-        for k, name in enumerate(head):
-            if name != "image":
-                columns[name] = [float(line[k]) for line in lines]
-        return columns
+        return {name: [line[k] for line in lines] for k, name in enumerate(head)}
 
     def setting(self, path: str) -> float | str | None:
         """A setting by its dotted name; None where there is none."""

@@ -88,6 +88,8 @@ def _collect(progress: Progress, study: Study, rows: set[Key] | None, collecting
     print(f"\n{table.read_text('utf-8')}\nwritten to {progress.folders.table}")
     if study.leaderboard:
         _say_leaderboard(progress)
+    if study.claims:
+        _say_claims(progress)
     failed = [one for one in progress.unique(rows) if one.state not in ("finished", "new")]
     for planned in failed:
         print(f"{planned.state}: {planned.labels[0]}: {planned.reason}", file=sys.stderr)
@@ -101,6 +103,14 @@ def _say_leaderboard(progress: Progress) -> None:
     board = write_leaderboard(progress)
     if board is not None:
         print(f"\n{board.read_text('utf-8')}\nwritten to {board.parent}")
+
+
+def _say_claims(progress: Progress) -> None:
+    from dclip.study.claims_table import write_claims
+
+    path = write_claims(progress)
+    if path is not None:
+        print(f"\n{path.read_text('utf-8')}\nwritten to {path.parent}")
 
 
 def _search(args: Args, settings: Sequence[str]) -> int:

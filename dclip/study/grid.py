@@ -19,7 +19,11 @@ A study (``conf/study/NAME.yaml``) has these keys:
 * ``split_by``: one table a value of this label;
 * ``figure``: columns to draw, ``false``, or ``{x: COLUMN, y: COLUMN, panels: LABEL, lines: [..]}``;
 * ``pictures``: ``true``, or ``{of: before_after or samples, each: LABEL}``;
-* ``leaderboard``: ``true`` scores all rows as results of ToonFaces-CF, one line a ``method``.
+* ``leaderboard``: ``true`` scores all rows as results of ToonFaces-CF, one line a ``method``;
+* ``claims``: sentences of a paper that rows confirm or refute. Each has a ``claim`` (the sentence),
+  its ``source``, the labels of the ``rows`` of which it speaks and of those (or the number) they
+  are compared ``against``, a ``metric``, and what is ``expected`` of it: ``more``, ``less``, or
+  within a ``margin`` ``no_less``, ``no_more`` or the ``same``; ``of``: labels of both.
 
 Jobs are runs as any other. They are found again by their configuration, so what is finished is not
 repeated, in this study or in another one. Imports nothing heavy: the jobs do the work.
@@ -34,6 +38,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dclip.errors import DclipError
+from dclip.study.claims import Claim, check_claims, read_claims
+from dclip.study.claims import Key as Key
 from dclip.study.document import (
     QUIET,
     Settings,
@@ -48,11 +54,9 @@ GRID_KEYS = {"key", "base", "axes", "average", "adapter", "first"}
 
 TEXT_KEYS = {"title", "about", "paper", "ours", "seeds", "columns", "baseline"}
 
-KEYS = GRID_KEYS | TEXT_KEYS | {"grids", "split_by", "figure", "pictures", "leaderboard"}
+KEYS = GRID_KEYS | TEXT_KEYS | {"grids", "split_by", "figure", "pictures", "leaderboard", "claims"}
 
 ADAPTER = "adapter"  # name of the run that ``adapter:`` means
-
-Key = tuple[tuple[str, str], ...]  # names and labels of a row, in order
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Study:
     figure: tuple[str, ...] | Scatter | None = ()
     pictures: Pictures | None = None
     leaderboard: bool = False
+    claims: tuple[Claim, ...] = ()
     words: tuple[str, ...] = ()
 
     @property
@@ -157,7 +162,7 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
         jobs += _jobs(
             {**grid, "first": {**first, **grid.get("first", {})}}, base, tuple(more), every
         )
-    return Study(
+    study = Study(
         name=path.stem,
         title=content["title"],
         jobs=tuple(jobs),
@@ -170,8 +175,11 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
         figure=_figure(content.get("figure", ()), path.name),
         pictures=_pictures(content.get("pictures", False), path.name),
         leaderboard=bool(content.get("leaderboard", False)),
+        claims=read_claims(content.get("claims", []), path.name),
         words=_words(name, more, seeds),
     )
+    check_claims(study.claims, study.rows)
+    return study
 
 
 def _words(name: str, more: Sequence[str], seeds: Sequence[int]) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def test_a_guided_run_leaves_pictures_traces_and_numbers(tiny, tmp_path, few):
         assert Image.open(folder / "samples" / f"{name}.png").size[0] > 64
     metrics = read_json(folder / "metrics.json")
     assert 0 <= metrics["clipped"] <= 1
+    assert 0 < metrics["p_target_path"] < 1
     for name in ("p_target_guide", "p_target_heldout", "judge_success", "kid_2", "fid"):
         assert math.isfinite(metrics[name]), name
         assert math.isfinite(metrics[f"{name}_free"]), name

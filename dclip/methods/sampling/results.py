@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -65,10 +66,16 @@ def present(
     record.picture("sheet", sheet_picture(outcome.final))
     if len(outcome.rows) > 1:
         record.picture("before_after", grid_picture(outcome.rows))
+    seen: dict[str, float] = {}
     if outcome.drawn is not None:
         record.picture("film", grid_picture(outcome.drawn.film.rows(), most=SHOWN))
-        write_traces(record, trace_rows(prompts, outcome.drawn), prompts.prompts)
+        guided = bool(outcome.drawn.trace.sums)
+        traces = trace_rows(prompts, outcome.drawn)
+        write_traces(record, traces, prompts.prompts)
+        if guided:
+            seen["p_target_path"] = mean(row["mean"] for row in traces if row["target"])
     values, rows = _all_scores(run, prompts, start, outcome)
+    values |= seen
     record.rows(start.ids, rows)
     costs = _costs(outcome, len(start), record.seconds)
     values = {**values, "clipped": float(clipped(outcome.final).mean())}
