@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dclip.config import Config, plain
+from dclip.edits.named import FILE, epoch_file
 from dclip.files import read_json, write_json
 from dclip.prepare import needs
 from dclip.prepare.checks import is_random
@@ -220,14 +221,18 @@ def used_files(settings: Sequence[str], places: Mapping[str, Path]) -> list[Path
 
 
 def _write_standin(cfg: Config, folder: Path) -> None:
-    """A folder with what checks look at in a finished run's: an edit's header, without weights."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A folder with what checks look at in a finished run's: headers of edits, without weights."""
     settings = plain(cfg)
     document = {"kind": "edit", **{key: settings[key] for key in HEADER}}
     tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
     header = {"__metadata__": {"dclip": json.dumps(document)}, "x": tensor}
     head = json.dumps(header).encode()
-    (folder / "adapter.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(4))
+    content = len(head).to_bytes(8, "little") + head + bytes(4)
+    epochs = settings["method"].get("epochs", 0)
+    files = [folder / FILE, *(epoch_file(folder, k) for k in range(1, epochs + 1))]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
 
 
 # --------------------------------------------------------------------------- what is missing
