@@ -20,7 +20,6 @@ from dclip.methods.load import edits_to_apply
 from dclip.models.networks import build_networks
 from dclip.pages.report import finish_report
 from dclip.prepare.networks import networks
-from dclip.pretrain.run import train_network
 from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
@@ -35,6 +34,8 @@ def run(cfg: config.Config) -> Path:
         fetch_data(cfg)
         warn_of_words(cfg)
         if isinstance(cfg.task, config.PretrainTask):
+            from dclip.pretrain.run import train_network  # with Lightning, which takes seconds
+
             train_network(cfg, cfg.task, record)
         else:
             built = build_networks(cfg, networks(cfg))

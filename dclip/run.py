@@ -11,7 +11,7 @@ from dclip.config import Config, Task
 from dclip.models.networks import Networks
 from dclip.models.unet import DiffusionModel
 from dclip.record.record import Record
-from dclip.runtime.trainer import device_of
+from dclip.runtime.device import device_of
 
 T = TypeVar("T", bound=Task)
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from dclip.config import Dataset
 from dclip.data.pools import aliases
@@ -128,6 +127,8 @@ def _widened(picture: Image.Image, pad: NDArray[np.int64], blur: float) -> Image
     along = np.minimum(rows / top, (height - 1 - rows) / bottom)
     # 1 at the outer border, 0 where the picture begins, negative inside
     outside = (1 - np.minimum(across, along))[..., None]
+    from scipy.ndimage import gaussian_filter
+
     pixels += (gaussian_filter(pixels, (blur, blur, 0)) - pixels) * np.clip(3 * outside + 1, 0, 1)
     pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(outside, 0, 1)
     return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))

@@ -80,9 +80,8 @@ class CarriedTrajectory(Trajectory):
         super().__init__(*args, **more)
         self.model, self.options = model, options
 
-    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
-        """(ids, what the branches start from) -> edited images [N,3,H,W], or [N,K,3,H,W]."""
-        ids, start = batch
+    def carried(self, ids: Sequence[str], start: Tensor) -> Tensor:
+        """What the branches start from -> edited images [N,3,H,W], or [N,K,3,H,W]."""
         branches = branches_of(
             self.options,
             self.model,

@@ -138,9 +138,8 @@ class StatesUp(Trajectory):
         super().__init__(*args, **options)
         self.times = times_down(down)
 
-    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
-        """(ids, images [N,3,H,W]) -> states on the CPU."""
-        ids, x = batch
+    def carried(self, ids: Sequence[str], x: Tensor) -> Tensor:
+        """Images [N,3,H,W] -> states on the CPU."""
         states = states_up(
             self.eps_fn,
             x.contiguous(memory_format=torch.channels_last),

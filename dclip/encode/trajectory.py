@@ -1,14 +1,11 @@
-"""Inversion and generation of many images as a LightningModule: batches, devices and progress come with it."""
+"""Inversion and generation of many images: in batches, on the run's device, with progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dclip.config import Trainer
 from dclip.diffusion.noise import ImageNoise
@@ -17,13 +14,14 @@ from dclip.diffusion.schedule import Pair, Schedule
 from dclip.models.memory import fitting_batch
 from dclip.models.unet import DiffusionModel
 from dclip.runtime import parallel
-from dclip.runtime.trainer import device_of, make_trainer, progress_bar, shows_progress
+from dclip.runtime.device import device_of
+from dclip.runtime.progress import progress_bar, shows_progress
 
 
-class Trajectory(L.LightningModule):
-    """Carries images or latents through timestep pairs; ``predict_step`` does one batch.
+class Trajectory:
+    """Carries images or latents through timestep pairs; ``carried`` does one batch.
 
-    ``parts`` are the networks behind ``eps_fn``, so that Lightning can move them to the device.
+    ``parts`` are the networks behind ``eps_fn``, on the device where it computes.
     ``of_batch`` makes the denoiser of the images of these names, where images differ in theirs.
     With ``copies`` K > 1, every image has K rows next to each other, with the same noise; results
     are [N,K,3,H,W].
@@ -43,9 +41,8 @@ class Trajectory(L.LightningModule):
         copies: int = 1,
         of_batch: Callable[[Sequence[str]], EpsFn] | None = None,
     ) -> None:
-        super().__init__()
         self.of_batch = of_batch
-        self.parts = torch.nn.ModuleList(parts)
+        self.parts = torch.nn.ModuleList(parts).eval()
         self.eps_fn = eps_fn
         self.pairs = list(pairs)
         self.noise_schedule = schedule
@@ -70,9 +67,8 @@ class Trajectory(L.LightningModule):
         if self.on_step is not None:
             self.on_step(step)
 
-    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
-        """(ids, x [N,3,H,W]) -> x at the end of the pairs, on the CPU."""
-        ids, x = batch
+    def carried(self, ids: Sequence[str], x: Tensor) -> Tensor:
+        """x [N,3,H,W] of these images at the end of the pairs, on the CPU."""
         x = x.repeat_interleave(self.copies, 0)
         if x.ndim == 4:  # a solver with two states takes [N,2,3,H,W]
             x = x.contiguous(memory_format=torch.channels_last)
@@ -106,15 +102,22 @@ def run_trajectory(
     batch = max(fitting // trajectory.copies, 1)
     mine = parallel.share(len(ids))
     groups = [mine[i : i + batch] for i in range(0, len(mine), batch)]
-    items: list[Any] = [([ids[k] for k in group], x[group]) for group in groups]
-    loader: DataLoader[Any] = DataLoader(items, batch_size=None)  # type: ignore[arg-type]
-    total = len(items) * trajectory.steps
+    total = len(groups) * trajectory.steps
+    parts = []
+    trajectory.parts.to(device_of(options))
     with progress_bar(what, total, shown=shows_progress(options)) as bar:
         trajectory.on_step = lambda _: bar.update()
-        trainer = make_trainer(options, inference_mode=not trajectory.needs_gradient)
-        done = trainer.predict(trajectory, loader) or []
-    part = torch.cat([d for d in done if isinstance(d, Tensor)]) if done else x[:0]
+        for group in groups:
+            parts.append(_carry(options, trajectory, [ids[k] for k in group], x[group]))
+    part = torch.cat(parts) if parts else x[:0]
     return parallel.gather(part, len(ids))
+
+
+def _carry(options: Trainer, trajectory: Trajectory, ids: Sequence[str], x: Tensor) -> Tensor:
+    """One batch, on the run's device."""
+    frozen = torch.no_grad() if trajectory.needs_gradient else torch.inference_mode()
+    with frozen:
+        return trajectory.carried(ids, x.to(device_of(options)))
 
 
 def _fitting_batch(options: Trainer, trajectory: Trajectory) -> int:

@@ -7,6 +7,7 @@ whatever ``sampler`` says: its eta is the edit's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,9 +35,8 @@ class Rounds(Trajectory):
         """Steps of one batch, for the progress bar."""
         return self.rounds * len(self.pairs)
 
-    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
-        """(ids, images [N,3,H,W]) -> images of the domain in [-1, 1], on the CPU."""
-        ids, x = batch
+    def carried(self, ids: Sequence[str], x: Tensor) -> Tensor:
+        """Images [N,3,H,W] -> images of the domain in [-1, 1], on the CPU."""
         noise = ImageNoise([f"translate/{name}" for name in ids], self.seed)
         a = self.noise_schedule.alpha_bar(self.pairs[0][0])
         for _round in range(self.rounds):

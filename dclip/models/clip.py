@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dclip.errors import DclipError, one_line
+from dclip.runtime.imports import lightly
 
 # The small CLIPs of ToonFaces. 1,536 of OpenAI's byte-pair merges still encode any text.
 MERGES = 1536
@@ -246,7 +247,8 @@ def build_clip(config: dict[str, Any]) -> nn.Module:
         DclipError: for CoCa, for text towers of transformers, and for settings that open_clip does
             not know.
     """
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+    with lightly():
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
     vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
     if text.get("hf_model_name") is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dclip.models.sizes import MOST_IMAGES, WORKING
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
+from dclip.runtime.imports import lightly
 
 
 @dataclass
@@ -55,6 +56,7 @@ def kept_mb(net: nn.Module) -> float:
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
+        lightly(),  # where there are no numbers, torch asks the compiler to stay out
         saved_for_backward(net.parameters()) as saved,
     ):
         x = torch.zeros(1, channels, size, size, device="meta")

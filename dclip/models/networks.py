@@ -18,7 +18,7 @@ from dclip.models.judge import Judge
 from dclip.models.needed import NetworkNames
 from dclip.models.parser import Parser
 from dclip.models.unet import DiffusionModel
-from dclip.runtime.trainer import device_of
+from dclip.runtime.device import device_of
 
 
 @dataclass

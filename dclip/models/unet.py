@@ -14,6 +14,7 @@ from dclip.diffusion.sampler import Prediction
 from dclip.diffusion.schedule import HO, STEPS, Schedule
 from dclip.errors import need
 from dclip.models.compiled import compile_blocks
+from dclip.runtime.imports import lightly
 
 VARIANCES = ("fixed_small", "fixed_large", "learned_range")
 
@@ -207,8 +208,9 @@ def build_unet(config: dict[str, Any]) -> nn.Module:
 
 
 def _diffusers(settings: dict[str, Any]) -> nn.Module:
-    from diffusers import UNet2DModel
-    from diffusers.models.attention_processor import Attention
+    with lightly():
+        from diffusers import UNet2DModel
+        from diffusers.models.attention_processor import Attention
 
     heads = settings.pop("attention_heads", None)
     unet: nn.Module = UNet2DModel(**settings)

@@ -28,7 +28,9 @@ from dclip.pretrain.training import Budget, Pretraining
 from dclip.record.curves import CurveLogger
 from dclip.record.machine import environment
 from dclip.record.record import Record
-from dclip.runtime.trainer import FitProgress, device_of, make_trainer, shows_progress
+from dclip.runtime.device import device_of
+from dclip.runtime.progress import shows_progress
+from dclip.runtime.trainer import FitProgress, make_trainer
 from dclip.runtime.typed import typed
 
 log = logging.getLogger("dclip")

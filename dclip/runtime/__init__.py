@@ -1,1 +1,1 @@
-"""What a run computes on: device, Lightning's trainer, processes."""
+"""What a run computes on: device, Lightning's trainer, progress, processes."""

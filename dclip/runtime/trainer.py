@@ -1,72 +1,27 @@
-"""Where a run computes: its device, Lightning's trainer, progress bars."""
+"""Lightning's trainer. Its import takes seconds, so only modules that train import this one."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from tqdm import tqdm
 
 from dclip.config import Trainer
 from dclip.files import atomic_save
 from dclip.runtime import parallel
+from dclip.runtime.device import device_of
+from dclip.runtime.progress import progress_bar
 from dclip.runtime.quiet import quiet
 
 log = logging.getLogger("dclip")
 
-if TYPE_CHECKING:
-    Bar = tqdm[Any]
-else:
-    Bar = tqdm
-
-
-def device_of(options: Trainer) -> torch.device:
-    """The device that ``trainer.accelerator`` names."""
-    name = options.accelerator
-    if name in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", parallel.rank() % torch.cuda.device_count())
-    if name in ("mps", "auto") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
 # ------------------------------------------------------------------------------------- progress
-
-
-class LoggedBar(Bar):
-    """A bar that leaves its last line in run.log, too."""
-
-    def close(self) -> None:
-        """End the bar."""
-        if not self.disable:
-            log.debug("%s", self)
-        super().close()
-
-
-def progress_bar(what: str, total: int, initial: int = 0, shown: bool = True) -> Any:
-    """A progress bar. Where nobody watches (a log file), it prints a line every ten seconds."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    return LoggedBar(
-        total=total,
-        initial=initial,
-        desc=what,
-        disable=not shown,
-        mininterval=interval,
-        ncols=100,
-        file=sys.stderr,
-    )
-
-
-def shows_progress(options: Trainer) -> bool:
-    """Whether this process draws progress bars."""
-    return options.progress and parallel.rank() == 0
 
 
 class FitProgress(L.Callback):
@@ -130,11 +85,6 @@ class QuietTrainer(L.Trainer):
         with quiet():
             super().fit(*args, **options)
 
-    def predict(self, *args: Any, **options: Any) -> Any:
-        """As Lightning's."""
-        with quiet():
-            return super().predict(*args, **options)
-
 
 def make_trainer(trainer: Trainer, **options: Any) -> L.Trainer:
     """A trainer for the run's device.
@@ -155,7 +105,6 @@ def make_trainer(trainer: Trainer, **options: Any) -> L.Trainer:
         "enable_model_summary": False,
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
-        "inference_mode": True,
         "plugins": plugins,
     }
     callbacks = [EpochLog(), *options.pop("callbacks", [])]

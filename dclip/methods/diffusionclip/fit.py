@@ -36,8 +36,9 @@ from dclip.models.unet import DiffusionModel
 from dclip.record.curves import CurveLogger
 from dclip.record.pictures import grid_picture
 from dclip.run import Run
+from dclip.runtime.progress import shows_progress
 from dclip.runtime.speed import speed
-from dclip.runtime.trainer import FitProgress, make_trainer, shows_progress
+from dclip.runtime.trainer import FitProgress, make_trainer
 from dclip.types import Images
 
 log = logging.getLogger("dclip")

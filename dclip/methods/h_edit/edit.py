@@ -137,9 +137,8 @@ class RewardedTrajectory(Trajectory):
         )
         self.run, self.options, self.losses = run, options, losses
 
-    def predict_step(self, batch: tuple[list[str], Tensor], *_: Any) -> Tensor:
-        """(ids, sources [N,3,H,W]) -> edited images, on the CPU."""
-        ids, source = batch
+    def carried(self, ids: Sequence[str], source: Tensor) -> Tensor:
+        """Sources [N,3,H,W] -> edited images, on the CPU."""
         run, options = self.run, self.options
         branches = branches_of(
             run.cfg.sampler,
@@ -220,9 +219,7 @@ class RewardedEdit(Edit):
             parts += [part for part in (loss.clip, loss.identity) if part is not None]
         trajectory = RewardedTrajectory(run, self.options, losses, parts)
         pixels = start.sources.pixels
-        edited = run_trajectory(run.cfg.trainer, trajectory, start.ids, pixels, "editing")
-        trajectory.parts.to(run.device)  # Lightning takes networks off the device when it is done
-        return edited
+        return run_trajectory(run.cfg.trainer, trajectory, start.ids, pixels, "editing")
 
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write the header, which says all."""

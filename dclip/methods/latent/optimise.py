@@ -40,7 +40,7 @@ from dclip.models.unet import DiffusionModel
 from dclip.record.record import Record
 from dclip.run import Run
 from dclip.runtime import parallel
-from dclip.runtime.trainer import progress_bar, shows_progress
+from dclip.runtime.progress import progress_bar, shows_progress
 from dclip.types import batches
 
 LEAST = 1e-4  # a loss has got better if it fell by this much

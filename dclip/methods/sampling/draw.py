@@ -102,7 +102,8 @@ class GuidedTrajectory(Trajectory):
             return self.eps_fn, self.solver
         source = None
         if self.sources:
-            source = torch.stack([self.sources[name] for name in ids]).to(self.device)
+            device = next(self.parts.parameters()).device
+            source = torch.stack([self.sources[name] for name in ids]).to(device)
         eps_fn = self.guide(self.eps_fn, Context(ids, source), self.trace.observe)
         o = self.guide.options
         if o.time_travel == 0:
@@ -162,7 +163,6 @@ def draw(
     what = "sampling under guidance" if guide else "sampling"
     with run.record.timing(name):
         images = run_trajectory(cfg.trainer, trajectory, start.ids, start.latents, what)
-    trajectory.parts.to(run.device)  # Lightning takes networks off the device when it is done
     if not bool(torch.isfinite(images).all()):
         remedy = "lower guidance.scale" if guide else "set task.clip_x0=true"
         raise DclipError(f"the samples are not finite; {remedy}")
