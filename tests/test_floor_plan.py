@@ -4,15 +4,23 @@ import pytest
 
 import house
 
-GRAPH = house.import_graph(house.parse())
+
+@pytest.fixture(scope="module")
+def graph():
+    return house.import_graph(house.parse())
 
 
-def test_imports_run_down():
-    assert house.upward(GRAPH) == ["dclip -> dclip.api"]  # the package's own face is lazy
+@pytest.fixture(scope="module")
+def figures():
+    return house.figures()
 
 
-def test_there_is_no_import_circle():
-    assert house.circles(GRAPH) == []
+def test_imports_run_down(graph):
+    assert house.upward(graph) == ["dclip -> dclip.api"]  # the package's own face is lazy
+
+
+def test_there_is_no_import_circle(graph):
+    assert house.circles(graph) == []
 
 
 def test_the_top_is_seen_at_a_glance():
@@ -20,12 +28,9 @@ def test_the_top_is_seen_at_a_glance():
     assert set(house.entries()) <= set(house.FLOORS.split())
 
 
-FIGURES = house.figures()
-
-
 @pytest.mark.parametrize("name", house.LIMITS)
-def test_a_line_says_one_thing(name):
-    assert FIGURES[name] <= house.LIMITS[name]
+def test_a_line_says_one_thing(name, figures):
+    assert figures[name] <= house.LIMITS[name]
 
 
 @pytest.mark.parametrize(

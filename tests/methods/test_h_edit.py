@@ -166,7 +166,7 @@ def test_a_run_keeps_it_and_it_is_applied_again(settings, tmp_path, clip, model,
     more = {"output": tmp_path, "dataset.test": 2, "degrees": "[]", "metric.axioms": 1}
     folder = do(configure(*words({**settings, **more}, **OFF)))
     scores = read_json(folder / "metrics.json")
-    assert scores["seconds_invert"] < 2 and scores["composition_1"] == 0
+    assert scores["composition_1"] == 0
     groups = {k: v for k, v in settings.items() if k.split(".")[0] in ("clip", "metric", "trainer")}
     again = configure(
         *words({**groups, "task": "edit", "edit.adapter": folder, "logger": "csv"}),

@@ -5,10 +5,7 @@ import urllib.request
 
 import pytest
 
-gr = pytest.importorskip("gradio")
-
-from dclip.pages.demo_page import free_port, launch  # noqa: E402
-from helpers.runs import ROOT  # noqa: E402
+from helpers.runs import ROOT
 
 PATHS = ("/etc/passwd", f"{ROOT}/pyproject.toml", "pyproject.toml", "../../../etc/passwd",
          "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "/proc/self/environ")  # fmt: skip
@@ -17,6 +14,9 @@ DOORS = ("/gradio_api/file={}", "/file={}", "/static/{}", "/assets/{}", "/theme.
 
 @pytest.fixture(scope="module")
 def address():
+    gr = pytest.importorskip("gradio")
+    from dclip.pages.demo_page import free_port, launch
+
     with gr.Blocks() as blocks:
         gr.Textbox()
     blocks = launch(blocks, "127.0.0.1", free_port("127.0.0.1"))

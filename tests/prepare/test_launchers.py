@@ -73,9 +73,10 @@ def test_every_job_of_a_sweep_has_a_folder_and_only_settings_make_a_difference(b
 
 def test_joblib_gives_the_same_numbers(basic, tiny, tmp_path):
     """Two workers start two jobs of one configuration in one second: they get two folders."""
-    done = command(*sweep(tiny, tmp_path, "note=a,b", "hydra/launcher=joblib"), cwd=tmp_path)
+    given = ["-m", *small(tiny, tmp_path), "sampler.t0=300", "note=a,b", "hydra/launcher=joblib"]
+    done = command(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert numbers(tmp_path, FOUR) == basic
+    assert numbers(tmp_path, FOUR[:2]) == {key: basic[key] for key in FOUR[:2]}
 
 
 def until(found, process, seconds=120):
