@@ -5,7 +5,7 @@ DEBUG := experiment=toonfaces_red_hair dataset.train=4 dataset.validation=2 data
 export HYDRA_FULL_ERROR ?= 1
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: help install demo demo-debug test docs dist dist-debug bench check format clean
+.PHONY: help install demo demo-debug test test-slow docs dist dist-debug bench check format clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -32,6 +32,9 @@ demo-debug: install ## the demo in seconds, to see that it runs
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+test-slow: install ## run what make test leaves out: twenty kills at random moments, a study of a hundred jobs
+	$(BIN)/python -m pytest -m slow
 
 docs: install ## build the documentation as a site that needs no network: site/index.html
 	$(BIN)/python -m mkdocs build --strict --quiet -f docs/mkdocs.yml

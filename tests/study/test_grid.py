@@ -396,22 +396,25 @@ def test_failed_jobs_are_shown_with_their_reason_and_run_again(fake, capsys):
     assert not any(r["state"] for r in fake.table())
 
 
-def test_five_killed_jobs_are_finished_by_the_same_command(fake, tmp_path):
-    grid = GRID.replace("[300, 400]", "[300, 400, 500, 600]")
+@pytest.mark.parametrize(
+    "times", [range(300, 700, 100), pytest.param(range(300, 800, 10), marks=pytest.mark.slow)]
+)  # times two
+def test_five_killed_jobs_are_finished_by_the_same_command(times, fake, tmp_path):
+    grid, jobs = GRID.replace("[300, 400]", str(list(times))), 2 * len(times)
     (fake.control / "die").write_text(
         "sampler.t0=300\nsampler.t0=400\nsampler.t0=500 sampler.s_for=4 sampler.s_gen=2"
     )
     assert fake(grid) == 1
     rows = fake.table()
     assert [r["state"] for r in rows].count("killed") == 5
-    assert sum(bool(r["mae"]) for r in rows) == 3
+    assert sum(bool(r["mae"]) for r in rows) == jobs - 5
     assert "its process was killed" in (tmp_path / "out" / "table.md").read_text("utf-8")
     (fake.control / "die").unlink()
     assert fake(grid) == 0
-    assert len(fake.started()) == 8 + 5
+    assert len(fake.started()) == jobs + 5
     assert sum("resume=true" in line for line in fake.started()) == 5
     folders = list((tmp_path / "out" / "runs").glob("*/*/status.json"))
-    assert len(folders) == 8  # the killed ones went on in their folders
+    assert len(folders) == jobs  # the killed ones went on in their folders
     interrupted = fake.table()
     (tmp_path / "out").rename(tmp_path / "before")
     assert fake(grid) == 0
