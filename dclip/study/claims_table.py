@@ -133,8 +133,15 @@ def _cells(finding: Finding) -> list[str]:
         claim.metric,
         _difference(finding),
         SIGNS[claim.expected].format(claim.margin),
-        f"**{finding.verdict}**",
+        _verdict(finding),
     ]
+
+
+def _verdict(finding: Finding) -> str:
+    """Its word; where the runs are not there to say, why."""
+    if finding.why_open:
+        return f"{finding.verdict}: {finding.why_open}"
+    return f"**{finding.verdict}**"
 
 
 def compared(claim: Claim) -> str:
