@@ -69,7 +69,7 @@ class Side:
     @property
     def verdict(self) -> Answer:
         """Whether it worked."""
-        return answer(self.run.metrics, state=self.run.state)
+        return answer(self.run.metrics)
 
 
 @dataclass(frozen=True)

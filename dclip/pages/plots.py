@@ -13,7 +13,12 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 
 INK = "#808080"  # is read on white and on black
 TOTAL = "total"
-NAMES = {"lr": "learning rate", "images_per_s": "training images a second"}
+NAMES = {
+    "lr": "learning rate",
+    "images_per_s": "training images a second",
+    "mfu": "share of the device's matrix-product rate (MFU)",
+    "loss": "training loss",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ def plots_of(curves: Curves) -> list[Plot]:
     """Losses by term, then every score by itself, then the learning rate and the speed."""
     terms = {name.removeprefix("loss_") for name in curves if name.startswith("loss_")}
     losses, scores, others = [], [], []
+    if "loss" in curves:  # of a pretraining
+        losses.append(Plot(NAMES["loss"], ["loss"], {}))
     for prefix, title in (("loss_", "training loss"), ("val_", "validation loss")):
         names = [f"{prefix}{term}" for term in sorted(terms) if f"{prefix}{term}" in curves]
         total = [name for name in names if name == f"{prefix}{TOTAL}"]
@@ -45,6 +52,15 @@ def plots_of(curves: Curves) -> list[Plot]:
         elif kind not in ("val", "loss"):
             others.append(Plot(NAMES.get(name, name), [name], {}))
     return [*losses, *scores, *others]
+
+
+def with_mfu(curves: Curves, metrics: Mapping[str, object]) -> Curves:
+    """The curves, and how much of the device was used: as the images a second, which cost the same."""
+    share, rate = metrics.get("mfu"), metrics.get("images_per_s")
+    if not isinstance(share, float) or not isinstance(rate, float) or "images_per_s" not in curves:
+        return curves
+    used = [(step, share * speed / rate) for step, speed in curves["images_per_s"]]
+    return {**curves, "mfu": used}
 
 
 def _levels(score: str) -> dict[str, float]:

@@ -17,11 +17,14 @@ from dclip.files import atomic_save, read_json
 from dclip.methods.contract import method_of
 from dclip.metrics.counterfactual import ERROR_COLORS
 from dclip.metrics.names import arrow, find, interval, ordered
+from dclip.pages.degrees import STEM, Strip, strip_of
 from dclip.pages.faces import faces_of
-from dclip.pages.plots import plots_of, svg_of
+from dclip.pages.plots import plots_of, svg_of, with_mfu
 from dclip.pages.render import picture_of, render
 from dclip.pages.settings import changed
 from dclip.pages.summary import Answer, answer, costs, next_steps
+from dclip.pages.trained import beside_shipped, is_training, trained
+from dclip.pages.unfinished import last_lines, resuming, unfinished
 from dclip.record.record import Record
 from dclip.record.runs import Run, read_curves
 from dclip.runtime.typed import typed
@@ -229,7 +232,7 @@ def text_table(metrics: Mapping[str, Any]) -> str:
 
 def _curves(folder: Path) -> list[str]:
     """The plots of a training."""
-    curves = read_curves(folder / "curves.jsonl")
+    curves = with_mfu(read_curves(folder / "curves.jsonl"), read_json(folder / "metrics.json"))
     plots = [svg_of(curves, plot) for plot in plots_of(curves)]
     return [plot for plot in plots if plot]
 
@@ -258,6 +261,11 @@ def _is_epoch(path: Path) -> bool:
     return path.stem.startswith("epoch_")
 
 
+def _stands_alone(path: Path, strip: Strip | None) -> bool:
+    """Whether a sheet is shown by itself, and not under a slider."""
+    return not _is_epoch(path) and (strip is None or path.stem != STEM)
+
+
 # ------------------------------------------------------------ the page
 
 
@@ -282,8 +290,18 @@ def verdict_of(folder: Path) -> str:
 def answer_of(folder: Path) -> Answer:
     """Whether a run worked, in one sentence."""
     run = Run(folder)
-    state = run.state if run.status else "finished"
-    return answer(run.metrics, bool(verdict_of(folder)), state)
+    if not ended_well(run):
+        return unfinished(run)
+    if is_training(run) and run.state == "finished":
+        return trained(run)
+    return answer(
+        run.metrics, bool(verdict_of(folder)), run.state == "running" and bool(run.status)
+    )
+
+
+def ended_well(run: Run) -> bool:
+    """Whether a run is finished, or is at work; of a folder without a status nothing bad is known."""
+    return not run.status or run.state in ("finished", "running")
 
 
 def _edits(status: Mapping[str, Any]) -> list[str]:
@@ -301,7 +319,9 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
     """Write ``report.html`` from the files of a run folder; returns its path."""
     config = folder / "config.yaml"
     metrics, status = read_json(folder / "metrics.json"), read_json(folder / "status.json")
+    run, strip = Run(folder), strip_of(folder)
     sheets, warning = _pictures(folder / "samples"), verdict_of(folder)
+    steps = next_steps(folder, bool(warning)) if ended_well(run) else resuming(run)
     page = render(
         "report.html",
         title=title,
@@ -313,11 +333,14 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         degree=metrics.get("degree"),
         faces=faces_of(folder),
         colors=ERROR_COLORS,
-        pictures=[picture_of(path) for path in sheets if not _is_epoch(path)],
+        strip=strip,
+        beside=beside_shipped(run),
+        log_end="" if ended_well(run) else last_lines(run),
+        pictures=[picture_of(path) for path in sheets if _stands_alone(path, strip)],
         epochs=[picture_of(path) for path in sheets if _is_epoch(path)],
         headline=headline(metrics),
         costs=costs(metrics, status),
-        steps=next_steps(folder, bool(warning)),
+        steps=steps,
         rows=metric_rows(metrics),
         curves=_curves(folder),
         changed=changed(config),
@@ -330,7 +353,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
 
 
 def finish_report(record: Record) -> Path:
-    """Write a finished run's page, and say its numbers and where the page is.
+    """Write a run's page; say its numbers, unless it failed, and where the page is.
 
     It comes last, so that the page shows the run's final status.
     """
@@ -338,6 +361,9 @@ def finish_report(record: Record) -> Path:
     title = cfg.name or method_of(cfg).title(cfg)
     page = write_report(folder, title, f"dclip · seed {cfg.seed} · {folder.name}")
     metrics = read_json(folder / "metrics.json")
+    if not ended_well(Run(folder)):
+        log.info("what happened, and how to go on: %s", page)
+        return page
     said = answer_of(folder)
     sentence = f"{said.short}: {said.words}"
     lines = [text_table(metrics), sentence, verdict_of(folder), f"report: {page}"]

@@ -31,20 +31,18 @@ class Answer:
     words: str
 
 
-def answer(metrics: Metrics, doubt: bool = False, state: str = "finished") -> Answer:
+def answer(metrics: Metrics, doubt: bool = False, running: bool = False) -> Answer:
     """Whether a run worked and how well, with the 95 % interval.
 
     Args:
         doubt: whether something else speaks against it (``report.verdict``).
-        state: how the run ended.
+        running: whether it is still at work.
     """
-    if state not in ("finished", "running"):
-        return Answer("bad", "Not finished", f"the run is {state}; repeat it with resume=true.")
     for say in (_by_truth, _by_clip, _by_words, _round_trip):
         said = say(metrics)
         if said is not None:
             return _doubted(said) if doubt else said
-    if state == "running":
+    if running:
         return Answer("plain", "Running", "its numbers are not there yet.")
     return Answer("plain", "Finished", "its numbers and pictures are below.")
 

@@ -9,7 +9,7 @@ outputs/<name>/<date>_<time>_<hash>/
     samples/*.png    pictures; image_NAME.png is one that was edited, sources/ has it before,
                      and truth/ as it truly looks edited, where that is known
     checkpoints/     last.ckpt (to resume from) and best.ckpt
-    report.html      one self-contained page
+    report.html      one self-contained page, also of a run that failed or was stopped
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Record:
         self.folder, self.cfg, self.resumed = folder, cfg, resumed
         self.writes = parallel.rank() == 0
         self.wandb: Run | None = None
+        self.stage = ""  # the verb that it is at; "after VERB" between two of them
         self.silent = False  # whether W&B's trouble was said
         self.started = time.monotonic()  # clocks are set back
         self.seconds: dict[str, float] = {}
@@ -147,8 +148,9 @@ class Record:
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
         """Measure the wall time of a verb: ``seconds_NAME``."""
-        start = time.perf_counter()
+        start, self.stage = time.perf_counter(), name
         yield
+        self.stage = f"after {name}"
         self.seconds[f"seconds_{name}"] = round(time.perf_counter() - start, 3)
 
     def applies(self, edits: Sequence[Mapping[str, Any]]) -> None:
@@ -273,7 +275,8 @@ def recording(cfg: Config, report: Callable[[Record], object] | None = None) -> 
     """Open a run's record; close it as finished, or as failed with the reason.
 
     Args:
-        report: called once the run is finished, before its log and W&B's run are closed.
+        report: called once the run has ended in whatever way, before its log and W&B's run are
+            closed.
     """
     place = make_folder(cfg) if parallel.rank() == 0 else (Path(), False)
     folder, resumed = parallel.all_gather_objects(place)[0]
@@ -285,9 +288,14 @@ def recording(cfg: Config, report: Callable[[Record], object] | None = None) -> 
         try:
             yield record
         except BaseException as error:
-            with suppress(OSError):  # a full disk must not hide the first error
+            try:
                 _fail(record, error)
-            _close(record, 1)
+                if report is not None and record.writes:
+                    report(record)
+            except Exception as trouble:  # a full disk, for one, must not hide the first error
+                log.debug("%s: %s", type(trouble).__name__, trouble)
+            finally:
+                _close(record, 1)
             raise
         _free(record)
         record.status("finished")
@@ -319,7 +327,7 @@ def _fail(record: Record, error: BaseException) -> None:
     state, reason = "failed", f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt | SystemExit):
         state, reason = "stopped", stop_reason(error)
-    record.status(state, reason=reason)
+    record.status(state, reason=reason, stage=record.stage)
     log.debug("%s: %s", state, reason)
 
 

@@ -1,5 +1,8 @@
 """Folders of runs as their pages read them: files only."""
 
+from omegaconf import OmegaConf
+from PIL import Image
+
 from dclip.data.images import save_pngs
 from dclip.files import write_json, write_rows
 from helpers.images import images16
@@ -21,3 +24,11 @@ def write_run(folder, ids, truth=True, **status):
     write_json(folder / "metrics.json", {"mae": 0.5, "images": len(ids)})
     write_json(folder / "status.json", {"status": "finished", **status})
     return folder
+
+
+def write_strip(folder, gammas, rows=None):
+    """A strip of degrees, with its settings: a row of 10 pixels for the sources and each degree."""
+    height = 10 * ((len(gammas) if rows is None else rows) + 1)
+    (folder / "samples").mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (600, height), "blue").save(folder / "samples" / "degree_of_change.png")
+    OmegaConf.save({"degrees": gammas}, folder / "config.yaml")

@@ -18,14 +18,14 @@ from dclip.metrics.contract import METRICS as QUANTITIES
 from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.scorers import Scorers
 from dclip.pages.faces import DISTANCE, faces_of
-from dclip.pages.plots import Plot, plots_of, svg_of
+from dclip.pages.plots import Plot, plots_of, svg_of, with_mfu
 from dclip.pages.report import headline, metric_rows, text_table, write_report
 from dclip.pages.settings import changed
 from dclip.pages.summary import answer, costs, next_steps
 from dclip.runtime.durations import duration
 from dclip.types import Edited
 from helpers.images import images16
-from helpers.run_folders import write_run
+from helpers.run_folders import write_run, write_strip
 from helpers.runs import configure
 
 METRICS = {
@@ -139,7 +139,7 @@ def test_the_verdict_is_a_sentence_with_its_interval(metrics, mood, short, part)
 def test_a_good_verdict_is_doubted_where_something_speaks_against_it():
     assert answer(NEARER, doubt=True).short == "It worked in part"
     assert answer({"counterfactual_ratio": 1.3}, doubt=True).short == "It did not work"
-    assert "resume=true" in answer({}, state="killed").words
+    assert answer({}, running=True).short == "Running"
 
 
 def test_what_a_run_cost_is_said_as_people_say_it():
@@ -188,6 +188,7 @@ def test_every_score_has_an_axis_of_its_own_with_both_lines():
         "val_counterfactual_ratio": [(0, 1.5), (1, 0.5)],
         "lr": [(0, 1e-3), (1, 1e-4)],
         "images_per_s": [(1, 3.0)],
+        "loss": [(0, 2.0), (1, 1.0)],
     }
     plots = {plot.title: plot for plot in plots_of(curves)}
     assert plots["validation loss by term"].names == ["val_id"]
@@ -197,6 +198,14 @@ def test_every_score_has_an_axis_of_its_own_with_both_lines():
     assert drawn.count("<polyline") == 3 and drawn.count("stroke-dasharray") == 4
     assert "learning rate" in svg_of(curves, plots["learning rate"])
     assert svg_of(curves, plots["training images a second"]) == ""  # one point is no curve
+    assert svg_of(curves, plots["training loss"]).count("<polyline") == 1  # of a pretraining
+
+
+def test_how_much_of_the_device_was_used_follows_the_images_a_second():
+    curves = {"images_per_s": [(1, 2.0), (2, 4.0)]}
+    used = with_mfu(curves, {"mfu": 0.3, "images_per_s": 3.0})["mfu"]
+    assert used == [(1, pytest.approx(0.2)), (2, pytest.approx(0.4))]
+    assert with_mfu(curves, {"images_per_s": 3.0}) is curves
 
 
 def test_curves_of_any_values_can_be_drawn():
@@ -347,6 +356,7 @@ def browser():
     opened.quit()
 
 
+STRIP = "return getComputedStyle(document.querySelector('.strip .row:last-child img')).transform"
 SHOWN = "return [...document.querySelectorAll('.face')].map(tile => tile.dataset.face)"
 SHEETS = "return [...document.querySelectorAll('.epoch')].map(sheet => sheet.hidden)"
 ENLARGED = "return document.querySelector('dialog[open] h3')?.textContent || ''"
@@ -357,6 +367,7 @@ def test_on_a_phone_pictures_are_sorted_and_enlarged_and_epochs_slide(browser, t
     for epoch in (1, 2):
         sheet = Image.new("RGB", (900, 60), "red")
         sheet.save(folder / "samples" / f"epoch_{epoch:02d}.png")
+    write_strip(folder, [0.0, 1.0])
     browser.get(write_report(folder, "a run", 200 * "long ").as_uri())
     find, do = browser.find_element, browser.execute_script
     assert do(SHOWN) == ["0", "1", "2"] and do(SHEETS) == [True, False]
@@ -366,6 +377,9 @@ def test_on_a_phone_pictures_are_sorted_and_enlarged_and_epochs_slide(browser, t
     assert do(SHOWN) == ["0", "1", "2"]
     find("id", "epoch").send_keys("\ue012")  # arrow to the left
     assert do(SHEETS) == [False, True]
+    first = do(STRIP)
+    find("id", "degree").send_keys("\ue012")
+    assert find("id", "gamma").text == "0" and do(STRIP) != first
     find("class name", "face").click()
     assert do(ENLARGED) == "b" and len(browser.find_elements("css selector", "dialog img")) == 4
     browser.switch_to.active_element.send_keys("\ue014")  # arrow to the right

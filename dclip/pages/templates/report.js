@@ -12,6 +12,22 @@
   };
   if (slider) { slider.addEventListener("input", move); move(); }
 
+  const degree = one("#degree"), strip = one(".strip");
+  if (degree) {
+    const gammas = degree.dataset.gammas.split(" ").map(Number);
+    const picture = one(".strip .row:last-child img");
+    const turn = () => {
+      strip.classList.toggle("whole", one("#all").checked);
+      degree.disabled = one("#all").checked;
+      one("#gamma").textContent = gammas[degree.value];
+      picture.style.setProperty("--row", Number(degree.value) + 1);
+    };
+    degree.addEventListener("input", turn);
+    one("#all").addEventListener("change", turn);
+    strip.classList.add("sliding");
+    turn();
+  }
+
   const grid = one("#grid");
   if (!grid) return;
   const { faces, orders } = JSON.parse(one("#data").textContent);
