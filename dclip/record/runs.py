@@ -199,7 +199,8 @@ def _folders(folder: Path, depth: int) -> Iterable[Path]:
         yield folder
     elif depth and folder.is_dir():
         for child in sorted(folder.iterdir()):
-            if child.is_dir() and not child.is_symlink():
+            hidden = child.name.startswith(".")
+            if child.is_dir() and not child.is_symlink() and not hidden:
                 yield from _folders(child, depth - 1)
 
 

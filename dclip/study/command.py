@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dclip.errors import DclipError
-from dclip.study import search
+from dclip.study import jobs_page, search
 from dclip.study.cost import dry_run
 from dclip.study.document import flag, number, read_document, split_args
 from dclip.study.execute import run_study
@@ -14,6 +14,8 @@ from dclip.study.grid import Key, Study, choose_rows, read_study
 from dclip.study.jobs import Folders
 from dclip.study.leaderboard import check_labels, write_leaderboard
 from dclip.study.progress import Progress
+from dclip.study.snapshot import has_changed
+from dclip.study.watch import Watch, watch_for
 
 Args = Mapping[str, str]
 
@@ -21,7 +23,8 @@ Args = Mapping[str, str]
 def main(words: Sequence[str]) -> int:
     """Run a study or a search; the exit code.
 
-    ``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [setting=value ...]``;
+    ``study=NAME [dry_run=true] [collect=true] [output=DIR] [workers=N] [fail_fast=N]
+    [setting=value ...]``;
     of a grid also ``[seeds=0,1] [rows=LABEL,LABEL]``, of a search (``tune_NAME``) ``[trials=N]``.
     """
     args, settings = split_args(words)
@@ -53,6 +56,21 @@ def _workers(args: Args) -> int:
     return number("workers", args.get("workers", "1"), 1)
 
 
+def _fail_fast(args: Args) -> int:
+    return number("fail_fast", args["fail_fast"], 1) if "fail_fast" in args else 0
+
+
+def _watch(folders: Folders, title: str, columns: Iterable[str]) -> Watch:
+    """What shows the jobs while they run; says where the page is, and whether the code has changed."""
+    if has_changed(folders.runs):
+        _say(
+            "the code has changed since this study was last run; what is finished stays as it is "
+            f"(delete {folders.runs} to run all of it again)"
+        )
+    _say(f"page: {folders.runs / jobs_page.NAME}")
+    return watch_for(jobs_page.page_of(folders.runs, title, columns))
+
+
 def _grid(args: Args, settings: Sequence[str]) -> int:
     name = args["study"]
     if "trials" in args:
@@ -75,8 +93,10 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     if planning:
         print(dry_run(progress, rows))
         return 0
+    workers, fail_fast = _workers(args), _fail_fast(args)
     if not collecting:
-        run_study(progress, _workers(args), _say, rows)
+        watch = _watch(folders, study.title, study.columns.values())
+        run_study(progress, workers, watch, rows, fail_fast)
     return _collect(progress, study, rows, collecting)
 
 
@@ -132,7 +152,8 @@ def _search(args: Args, settings: Sequence[str]) -> int:
         print(running.dry_run(trials))
         return 0
     if not flag("collect", args):
-        running.run_search(trials, _workers(args), _say)
+        watch = _watch(folders, wanted.title, wanted.columns.values())
+        running.run_search(trials, _workers(args), watch, _fail_fast(args))
     from dclip.study.search_table import write_table
 
     table = write_table(trials)

@@ -97,7 +97,9 @@ def number(name: str, value: str, least: int) -> int:
 
 def split_args(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The arguments of the study itself, and the settings that are added to all of its jobs."""
-    names = ("study", "dry_run", "collect", "output", "workers", "seeds", "trials", "rows")
+    names = (
+        "study", "dry_run", "collect", "output", "workers", "seeds", "trials", "rows", "fail_fast",
+    )  # fmt: skip
     args: dict[str, str] = {}
     settings = []
     for word in words:

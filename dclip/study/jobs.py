@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
-from dclip.prepare.paths import CONF, PACKAGE
+from dclip.prepare.paths import CONF
 from dclip.prepare.quoting import quoted
 from dclip.record.runs import Run, by_config, find_runs
 from dclip.study.document import Settings
+from dclip.study.snapshot import frozen
 
 POLL = 0.5  # seconds between two looks at a job
 PATIENCE = 60.0  # seconds that a run has to stop when it is asked to
@@ -76,10 +77,10 @@ class Folders:
         return folder / f"{digest}.log"
 
 
-def program() -> list[str]:
-    """The command that starts a job: this checkout's run.py, or the installed package."""
-    script = PACKAGE.parent / "run.py"
-    if script.is_file():
+def program(runs: Path) -> list[str]:
+    """The command that starts a job: a copy of this checkout's code, or the installed package."""
+    script = frozen(runs)
+    if script is not None:
         return [sys.executable, str(script)]
     return [sys.executable, "-m", "dclip.cli"]
 
@@ -102,6 +103,7 @@ class JobRunner:
 
     def __init__(self, folders: Folders, sweep: str, stop: Event) -> None:
         self.folders, self.sweep, self.stop = folders, sweep, stop
+        self.program = program(folders.runs)
 
     def find(self, digest: str) -> Run | None:
         """The run of a configuration in this study's folder."""
@@ -129,7 +131,7 @@ class JobRunner:
         if run and run.state == "running":
             return self._watch(None, digest, hopeless) if follow else End("running")
         command = [
-            *program(),
+            *self.program,
             *settings,
             f"output={quoted(self.folders.runs.resolve())}",
             f"sweep={self.sweep}",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ from dclip.record.runs import Run
 from dclip.runtime.durations import duration
 from dclip.study.document import Settings
 from dclip.study.jobs import End, Folders, JobRunner, run_parallel
+from dclip.study.jobs_page import shown_of
 from dclip.study.search import Search
+from dclip.study.watch import Watch
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 RANDOM = 8  # trials that are drawn at random before the search learns from them
 BEFORE_PRUNING = 5  # finished trials before any is stopped early
 WARM_UP = 1  # epochs before which no trial is stopped
-
-Say = Callable[[str], None]
 
 
 class Trials:
@@ -123,31 +123,53 @@ class Trials:
 # ----------------------------------------------------------------------------------- running
 
 
-class Worker:
-    """Runs trials, one after the other, until there are enough or the search is stopped."""
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended, with its value or the reason."""
 
-    def __init__(self, trials: Trials, say: Say, stop: Event) -> None:
-        self.trials, self.search, self.say = trials, trials.search, say
+    state: str
+    detail: str = ""
+    run: Run | None = None
+
+
+class Worker:
+    """Runs trials, one after the other, until there are enough or the search is stopped.
+
+    Args:
+        enough: whether no other trial is to start.
+    """
+
+    def __init__(
+        self, trials: Trials, watch: Watch, stop: Event, enough: Callable[[], bool]
+    ) -> None:
+        self.trials, self.search, self.watch = trials, trials.search, watch
         self.runner = JobRunner(trials.folders, trials.search.name, stop)
+        self.enough = enough
 
     def __call__(self) -> None:
         """Take the next trial until there is none."""
-        while not self.runner.stop.is_set():
+        while not self.runner.stop.is_set() and not self.enough():
             trial = self.trials.next()
             if trial is None:
                 return
-            started = time.monotonic()
-            self.say(f"trial {trial.number}: {' '.join(self.search.chosen(trial.params))}")
-            result = "stopped"
+            title = f"trial {trial.number}:"
+            label = f"{title} {' '.join(self.search.chosen(trial.params))}"
+            self.watch.start(label)
+            result = Result("stopped")
             try:
                 result = self._do(trial)
             finally:
-                if result == "stopped":
+                if result.state == "stopped":
                     self.trials.leave(trial.number, trial.params)
-            took = duration(time.monotonic() - started)
-            self.say(f"trial {trial.number}: {result} after {took}")
+                shown = shown_of(result.run, self.columns, self.trials.folders.runs)
+                self.watch.end(label, title, result.state, result.detail, shown)
 
-    def _do(self, trial: Trial) -> str:
+    @property
+    def columns(self) -> list[str]:
+        """What the page shows of a trial."""
+        return list(self.search.columns.values())
+
+    def _do(self, trial: Trial) -> Result:
         """Run a trial and tell Optuna its result; returns it in words."""
         settings = self.search.settings(trial.params)
         try:
@@ -164,20 +186,20 @@ class Worker:
             value = self.search.value(run) if run else None
             if value is not None:
                 tell(trial, value)
-                return f"{self.search.goal} {value:.4g}"
+                return Result("finished", f"{self.search.goal} {value:.4g}", run)
             absent = run.why_absent(self.search.goal) if run else "its run is gone"
             return self._fail(trial, f"{self.search.goal}: {absent}")
         if end.state == "given up":
             tell(trial, state=states.PRUNED)
-            return f"given up at {end.reason}"
+            return Result("given up", f"at {end.reason}")
         if end.state == "stopped" and self.runner.stop.is_set():
-            return end.state
+            return Result("stopped")
         return self._fail(trial, end.reason)
 
-    def _fail(self, trial: Trial, reason: str) -> str:
+    def _fail(self, trial: Trial, reason: str) -> Result:
         trial.set_user_attr("reason", reason)
         self.trials.study.tell(trial, state=self.trials.states.FAIL)
-        return f"failed: {reason}"
+        return Result("failed", reason)
 
     def _run(self, trial: Trial, settings: Settings, digest: str) -> End:
         if not self.search.by_epoch:
@@ -206,10 +228,28 @@ class Reporter:
         return ""
 
 
-def run_search(trials: Trials, workers: int, say: Say) -> None:
-    """Run trials, ``workers`` at a time, until there are enough."""
+def run_search(trials: Trials, workers: int, watch: Watch, fail_fast: int = 0) -> None:
+    """Run trials, ``workers`` at a time, until there are enough.
+
+    Args:
+        watch: is told what happens.
+        fail_fast: after so many failed trials no other is started; 0: all are.
+    """
     stop = Event()
-    run_parallel([Worker(trials, say, stop) for _ in range(workers)], workers, stop)
+    watch.workers = workers
+
+    def enough() -> bool:
+        return 0 < fail_fast <= watch.counts().get("failed", 0)
+
+    with watch.watching():
+        work = [Worker(trials, watch, stop, enough) for _ in range(workers)]
+        run_parallel(work, workers, stop)
+        left = trials.search.trials - len(trials.counted())
+        if enough() and left > 0:
+            watch.note = (
+                f"fail_fast={fail_fast}: {left} trials were not started, because {fail_fast} failed"
+            )
+            watch.say(watch.note)
 
 
 def dry_run(trials: Trials) -> str:

@@ -31,6 +31,7 @@ from dclip.study import cost, document, execute, jobs, paper, progress, sheets, 
 from dclip.study.grid import Pictures, choose_rows, read_study
 from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
+from dclip.study.watch import Watch
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
@@ -143,7 +144,8 @@ class FakeJob:
 def fake(tmp_path, monkeypatch):
     """A function that runs a study file in a folder of its own, with played jobs."""
     monkeypatch.setattr(FakeJob, "control", tmp_path)
-    monkeypatch.setattr(jobs, "program", lambda: ["job"])
+    monkeypatch.setattr(jobs, "program", lambda _: ["job"])
+    monkeypatch.setattr(cli, "has_changed", lambda _: False)
     monkeypatch.setattr(jobs.subprocess, "Popen", FakeJob)
     monkeypatch.setattr(progress, "configured", configured)
     monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
@@ -396,6 +398,18 @@ def test_failed_jobs_are_shown_with_their_reason_and_run_again(fake, capsys):
     assert not any(r["state"] for r in fake.table())
 
 
+def test_after_some_failed_jobs_no_other_is_started_if_so_wished(fake, capsys):
+    (fake.control / "fail").write_text("sampler.t0=300")
+    assert fake(GRID, "fail_fast=1") == 1
+    assert len(fake.started()) == 1
+    said = "fail_fast=1: 3 jobs were not started, because 1 failed"
+    assert said in capsys.readouterr().out
+    page = (fake.control / "out" / "runs" / "study.html").read_text("utf-8")
+    assert said in page and 'http-equiv="refresh"' not in page
+    assert fake(GRID, "fail_fast=3") == 1
+    assert "not started" not in capsys.readouterr().out  # only two can fail
+
+
 @pytest.mark.parametrize(
     "times", [range(300, 700, 100), pytest.param(range(300, 800, 10), marks=pytest.mark.slow)]
 )  # times two
@@ -429,7 +443,8 @@ def test_two_commands_at_once_share_the_jobs(fake, tmp_path, monkeypatch):
         for _ in range(2)
     ]
     threads = [
-        threading.Thread(target=execute.run_study, args=(one, 2, lambda _: None)) for one in both
+        threading.Thread(target=execute.run_study, args=(one, 2, Watch(lambda _: None)))
+        for one in both
     ]
     for thread in threads:
         thread.start()
@@ -625,7 +640,7 @@ def test_rows_of_the_published_table_stay_until_they_are_run_again(fake, tmp_pat
     Image.new("RGB", (8, 500)).save(folders.table / "pictures.png")
     planned = Progress(study, folders)
     rows = {row for row in study.rows if row[1][1] == "(4, 2)"}
-    execute.run_study(planned, 1, lambda _: None, rows)
+    execute.run_study(planned, 1, Watch(lambda _: None), rows)
     table = study_table.study_table(planned)
     cells = {tuple(row.key.values()): (row.cells["mae"].value, row.seeds) for row in table.rows}
     assert cells["300", "(4, 2)"] == (pytest.approx(0.2998), 1)  # made anew

@@ -119,7 +119,8 @@ DRAWN = search_table.figure
 def search(tmp_path, monkeypatch):
     """A function that runs a search with played trials in a folder of its own."""
     monkeypatch.setattr(FakeJob, "begun", [])
-    monkeypatch.setattr(jobs, "program", lambda: ["job"])
+    monkeypatch.setattr(jobs, "program", lambda _: ["job"])
+    monkeypatch.setattr(cli, "has_changed", lambda _: False)
     monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
     monkeypatch.setattr(jobs.subprocess, "Popen", FakeJob)
     monkeypatch.setattr(searching, "configured", configured)
@@ -243,6 +244,13 @@ def test_a_failed_trial_is_shown_with_its_reason_and_not_repeated(search, monkey
     before = len(FakeJob.begun)
     search()
     assert len(FakeJob.begun) == before
+
+
+def test_after_some_failed_trials_no_other_is_started_if_so_wished(search, monkeypatch, capsys):
+    monkeypatch.setattr(FakeJob, "fails", "sampler")  # all of them
+    search("fail_fast=2")
+    assert len(FakeJob.begun) == 2
+    assert "fail_fast=2: 6 trials were not started, because 2 failed" in capsys.readouterr().out
 
 
 def test_settings_that_are_impossible_only_together_fail_once(search, monkeypatch):

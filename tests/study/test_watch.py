@@ -1,0 +1,117 @@
+"""Jobs while they run: lines, a table in a terminal, a page that refreshes itself, a copy of the code."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from dclip.files import write_json
+from dclip.record.machine import git_revision
+from dclip.record.runs import Run, find_runs
+from dclip.study import snapshot
+from dclip.study.jobs_page import NAME, page_of, shown_of
+from dclip.study.watch import LiveWatch, Shown, Watch, watch_for
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("LINES", "7")
+    return io.StringIO()
+
+
+def test_every_event_is_a_line_where_there_is_no_terminal(capsys):
+    watch = watch_for()
+    assert type(watch) is Watch
+    with watch.watching():
+        watch.start("t0=300", "[1/2]")
+        watch.end("t0=300", "[1/2]", "failed", "no such thing")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "[1/2] t0=300"
+    assert second.startswith("[1/2] failed after 0") and second.endswith(": no such thing")
+
+
+def test_in_a_terminal_a_table_is_drawn_over_the_last_one(terminal):
+    watch = LiveWatch(stream=terminal)
+    with watch.watching():
+        for k in range(6):
+            watch.plan(f"job {k}")
+        watch.start("job 4", "[1/6]")
+        watch.say("a line above the table")
+        watch.end("job 4", "[1/6]", "failed", "a reason that is longer than the terminal is wide")
+    shown = terminal.getvalue().split("\x1b[J")[-1].splitlines()
+    assert shown[0].startswith("failed") and max(map(len, shown)) < 40
+    assert shown[-2:] == ["and 2 more", "1 failed, 5 waiting"] and len(shown) == 6
+    above = terminal.getvalue().split("a line above the table")[0]
+    assert above.count("\x1b[") >= 2  # what was drawn is wiped before
+
+
+def test_what_is_left_is_estimated_from_the_jobs_that_have_ended(monkeypatch):
+    watch = Watch(lambda _: None)
+    watch.workers = 2
+    assert watch.left() == ""
+    for k in range(5):
+        watch.plan(str(k), "finished" if k == 4 else "waiting")
+    watch.start("0")
+    watch.lines["0"].began -= 60
+    watch.end("0", "", "finished")
+    assert watch.left() == "90 s" and watch.summary() == "2 finished, 3 waiting, about 90 s left"
+
+
+def test_the_page_refreshes_itself_while_jobs_run_and_shows_what_they_found(tmp_path):
+    run = Run(tmp_path / "runs" / "a")
+    write_json(run.folder / "metrics.json", {"mae": 0.123456})
+    (run.folder / "report.html").write_text("")
+    shown = shown_of(run, ["mae", "lpips"], tmp_path / "runs")
+    assert shown == Shown({"mae": "0.1235"}, "a/report.html")
+    watch = Watch(lambda _: None, page_of(tmp_path / "runs", "A <study>", ["mae", "lpips"]))
+    with watch.watching():
+        watch.start("t0=<300>")
+        page = (tmp_path / "runs" / NAME).read_text("utf-8")
+        assert 'http-equiv="refresh" content="10"' in page and "1 running" in page
+        watch.end("t0=<300>", "", "finished", shown=shown)
+    page = (tmp_path / "runs" / NAME).read_text("utf-8")
+    assert "refresh" not in page and "0.1235" in page and 'href="a/report.html"' in page
+    assert "t0=&lt;300&gt;" in page and "A &lt;study&gt;" in page and "mae ↓" in page
+
+
+def test_jobs_run_from_a_copy_of_the_code(tmp_path):
+    script = snapshot.frozen(tmp_path)
+    assert script.parent.parent == tmp_path / ".code" and snapshot.frozen(tmp_path) == script
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from dclip.prepare import paths; "
+    program += "from dclip.record.machine import git_revision; "
+    program += "print(paths.PACKAGE, paths.CONF, git_revision(), sep=chr(10))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(script.parent)],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    package, conf, *revision = done.stdout.splitlines()
+    assert (package, conf) == (str(script.parent / "dclip"), str(script.parent / "conf"))
+    assert revision == [git_revision()]
+    assert (script.parent / "dclip" / "weights" / "toonfaces.safetensors").is_file()
+    write_json(tmp_path / ".code" / "x" / "status.json", {})
+    assert find_runs([tmp_path]) == []  # it is not searched for runs
+
+
+def test_other_code_than_last_time_is_noticed_once(tmp_path, monkeypatch):
+    found = iter(["a", "a", "b", "b"])
+    monkeypatch.setattr(snapshot, "digest", lambda: next(found))
+    assert [snapshot.has_changed(tmp_path) for _ in range(4)] == [False, False, True, False]
+
+
+def test_the_code_s_digest_changes_with_the_code(monkeypatch, tmp_path):
+    (tmp_path / "dclip").mkdir()
+    for name in ("run.py", "dclip/a.py"):
+        (tmp_path / name).write_text("1")
+    (tmp_path / "conf").mkdir()
+    monkeypatch.setattr(snapshot, "PACKAGE", tmp_path / "dclip")
+    monkeypatch.setattr(snapshot, "CONF", tmp_path / "conf")
+    first = snapshot.digest()
+    (tmp_path / "dclip" / "weights").mkdir()
+    (tmp_path / "dclip" / "weights" / "x").write_text("1")
+    assert snapshot.digest() == first
+    (tmp_path / "conf" / "x.yaml").write_text("1")
+    assert snapshot.digest() != first
+    (tmp_path / "run.py").unlink()
+    assert snapshot.script() is None
