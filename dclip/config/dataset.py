@@ -87,6 +87,11 @@ class Dataset:
     def download(self) -> None:
         """Fetch what is not on disk."""
 
+    @property
+    def to_download(self) -> str:
+        """What :meth:`download` would fetch, how much and whereto; empty where all is on disk."""
+        return ""
+
     def missing(self, downloads: bool = False) -> list[str]:
         """One line for everything not on disk; with ``downloads``, for what cannot be fetched."""
         return []

@@ -73,6 +73,13 @@ class Cifar10(Photographs):
         if not self.pools():
             fetch(Path(self.root))
 
+    @property
+    def to_download(self) -> str:
+        """The archive, unless the images are there."""
+        if not self.missing():
+            return ""
+        return f"CIFAR-10, 170 MB from {self.SOURCE}, into dataset.root={self.root}"
+
     def pools(self) -> Pools:
         """Its own format, or a folder of each class."""
         batches = train_and_test(self._batches("train"), self._batches("test"))

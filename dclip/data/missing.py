@@ -54,6 +54,14 @@ def missing_data(cfg: Config) -> list[str]:
     return lines
 
 
+def data_to_fetch(cfg: Config) -> str:
+    """The data that this run would fetch; empty where it needs none, or all is on disk."""
+    data = cfg.dataset
+    if not images_needed(cfg) or not data.downloads or cfg.offline:
+        return ""
+    return data.to_download
+
+
 def check_data(cfg: Config) -> None:
     """Refuse a run whose images are too few, or do not go with its other settings."""
     data, counts = cfg.dataset, images_needed(cfg)

@@ -39,7 +39,7 @@ from dclip.config import (
 )
 from dclip.config.edit import CALIBRATION_DEGREES, CALIBRATION_IMAGES, REFINING_STEPS
 from dclip.data.folders import find_images
-from dclip.data.missing import missing_data
+from dclip.data.missing import data_to_fetch, missing_data
 from dclip.files import write_json
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
 from dclip.models import fetch, registry
@@ -239,6 +239,7 @@ def plan(cfg: Config) -> dict[str, Any]:
         "fetch_mb": round(sum(one.megabytes for one in required), 1),
         "may_not_fetch": fetch.offline_reason(cfg.offline),
         "data": missing_data(cfg),
+        "data_to_fetch": data_to_fetch(cfg),
         "network": _network(cfg, required),
         "unet_calls": {part: round(count) for part, count in work.items()},
         "seconds": seconds,
@@ -305,6 +306,8 @@ def text(plan: Mapping[str, Any]) -> str:
             lines.append(f"  {verb:9} {item['name']}: {size}; {item['licence']}; {item['why']}")
     for line in plan["data"]:
         lines.append(f"  data      {line}")
+    if plan["data_to_fetch"]:
+        lines.append(f"  fetch     {plan['data_to_fetch']}")
     lines += _fetch_lines(plan)
     lines.append(f"  network   {', '.join(plan['network']) or 'no calls'}")
     lines += _time_lines(plan)
@@ -318,7 +321,7 @@ def _fetch_lines(plan: Mapping[str, Any]) -> list[str]:
         if plan["may_not_fetch"]:
             line += f"; but nothing may be fetched ({plan['may_not_fetch']})"
         return [line]
-    return [] if plan["data"] else ["  fetch     nothing"]
+    return [] if plan["data"] or plan["data_to_fetch"] else ["  fetch     nothing"]
 
 
 def _time_lines(plan: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dclip.config import Config, plain
+from dclip.data.missing import data_to_fetch
 from dclip.prepare import plan
 from dclip.runtime.durations import duration
 from dclip.runtime.typed import typed
@@ -64,12 +65,14 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
     runs = progress.unique(rows)
     lines = [progress.study.title, ""]
     absent: dict[str, None] = {}
+    fetched: dict[str, None] = {}
     known: list[float] = []  # seconds
     unfinished = 0
     for planned, cost in zip(runs, costs(runs), strict=True):
         assert planned.cfg is not None
         lacks = missing(planned.cfg)
         absent |= dict.fromkeys(lacks)
+        fetched |= dict.fromkeys(filter(None, [data_to_fetch(planned.cfg)]))
         if planned.state != "finished":
             unfinished += 1
             if cost.seconds is not None:
@@ -82,7 +85,8 @@ def dry_run(progress: Progress, rows: set[Key] | None = None) -> str:
         "",
         f"  {len(runs)} jobs, {len(runs) - unfinished} finished; the others about "
         f"{total} on {device.name} (estimated from {device.basis}), one after the other",
-        *map("  missing   {}".format, absent or ["nothing"]),
+        *map("  missing   {}".format, absent or ([] if fetched else ["nothing"])),
+        *map("  fetch     {} (by the first job that needs it)".format, fetched),
         f"  runs      {progress.folders.runs}",
         f"  table     {progress.folders.table}",
     ]

@@ -725,6 +725,15 @@ def test_a_dry_run_lists_jobs_costs_and_what_is_missing_and_runs_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_says_which_data_would_be_fetched(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["study=cifar10_table4", "dry_run=true", "rows=300"]) == 0
+    page = capsys.readouterr().out
+    assert page.count("fetch     CIFAR-10, 170 MB") == 1 and "into dataset.root=" in page
+    assert cli.main(["study=cifar10_table4", "dry_run=true", "rows=300", "offline=true"]) == 0
+    assert "missing   data: Cifar10: dataset.root=" in capsys.readouterr().out
+
+
 def test_an_inversion_that_jobs_share_is_counted_once(fake, tmp_path):
     inverting = GRID.replace(", sampler.encode=stochastic", "")
     (tmp_path / "mine.yaml").write_text(inverting, "utf-8")
