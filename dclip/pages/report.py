@@ -362,7 +362,7 @@ def finish_report(record: Record) -> Path:
     page = write_report(folder, title, f"dclip · seed {cfg.seed} · {folder.name}")
     metrics = read_json(folder / "metrics.json")
     if not ended_well(Run(folder)):
-        log.info("what happened, and how to go on: %s", page)
+        log.debug("what happened, and how to go on: %s", page)
         return page
     said = answer_of(folder)
     sentence = f"{said.short}: {said.words}"
