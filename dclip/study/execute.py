@@ -67,7 +67,7 @@ class Limit:
     @property
     def reached(self) -> bool:
         """Whether no other job is to start."""
-        return 0 < self.most <= self.watch.counts().get("failed", 0)
+        return 0 < self.most <= self.watch.failures
 
     def note(self) -> str:
         """What must be said at the end; empty where no job was left out."""

@@ -239,7 +239,7 @@ def run_search(trials: Trials, workers: int, watch: Watch, fail_fast: int = 0) -
     watch.workers = workers
 
     def enough() -> bool:
-        return 0 < fail_fast <= watch.counts().get("failed", 0)
+        return 0 < fail_fast <= watch.failures
 
     with watch.watching():
         work = [Worker(trials, watch, stop, enough) for _ in range(workers)]

@@ -119,6 +119,12 @@ class Watch:
         states = [line.state for line in self.lines.values()]
         return {state: states.count(state) for state in ORDER if state in states}
 
+    @property
+    def failures(self) -> int:
+        """How many jobs failed, or whose process was killed."""
+        counts = self.counts()
+        return counts.get("failed", 0) + counts.get("killed", 0)
+
     def left(self) -> str:
         """How long the jobs that wait will take, as those took that have ended; empty if unknown."""
         took = [line.seconds for line in self.lines.values() if line.seconds is not None]
