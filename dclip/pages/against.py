@@ -205,7 +205,7 @@ def faces_of(a: Run, b: Run, names: Sequence[str], rows: tuple[Rows, Rows]) -> F
             faces.append(Face(face, views, apart, f"samples/{name}"))
     orders = _orders(faces)
     chosen, judged_by = best_median_worst(faces, orders)
-    titles = {"best": "for B", "median": "between", "worst": "for A"}
+    titles = {"best": "for B", "median": "median", "worst": "for A"}
     chosen = [(titles[title], face) for title, face in chosen]
     return Faces(faces, orders, len(names), chosen, judged_by, TILE)
 
