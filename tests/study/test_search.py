@@ -22,6 +22,7 @@ from dclip.study import jobs, search_table
 from dclip.study import search as searching
 from dclip.study import trials as running
 from dclip.study.jobs import Folders
+from dclip.study.watch import Watch
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
 
@@ -222,7 +223,7 @@ def test_two_commands_and_several_workers_share_the_trials(search, tmp_path, mon
     found = searching.read_search(str(tmp_path / "mine.yaml"))
     both = [running.Trials(found, Folders.of("mine", "out", False)) for _ in range(2)]
     threads = [
-        threading.Thread(target=running.run_search, args=(trials, 2, lambda _: None))
+        threading.Thread(target=running.run_search, args=(trials, 2, Watch(lambda _: None)))
         for trials in both
     ]
     for thread in threads:
