@@ -51,8 +51,9 @@ from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.schedule import check_steps
 from dclip.edits.carried import WAYS, branches_of, unchanged
-from dclip.edits.edit import Mixture, keep
+from dclip.edits.edit import Edit, Mixture, keep
 from dclip.edits.header import common_steps
+from dclip.edits.located import located
 from dclip.edits.named import edit_of_epoch, edits_of
 from dclip.edits.region import (
     EVERYWHERE,
@@ -62,7 +63,8 @@ from dclip.edits.region import (
     found_region,
     where_of,
 )
-from dclip.edits.saved import described, read_edit
+from dclip.edits.saved import SavedEdit, described, read_edit
+from dclip.edits.seen import seen_region
 from dclip.encode.invert import encode_splits, noised, straight_states
 from dclip.encode.start import start_of
 from dclip.errors import DclipError
@@ -71,6 +73,7 @@ from dclip.methods.load import join_edits
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure as measure_edit
 from dclip.models.checkpoints import load_clip, load_model
+from dclip.models.needed import clip_of
 from dclip.models.networks import build_networks
 from dclip.models.unet import DiffusionModel
 from dclip.prepare.compose import configured
@@ -78,6 +81,7 @@ from dclip.prepare.needs import obtain
 from dclip.prepare.networks import networks
 from dclip.record.record import Record, recording
 from dclip.run import Run
+from dclip.text.direction import feature_direction
 from dclip.text.known import warn_of_words
 from dclip.text.lengths import check_texts
 from dclip.types import Edited, Images
@@ -239,7 +243,7 @@ def finetune(images: Tensor, source: str, target: str, *settings: str) -> Path:
         starts = encode_splits(run, splits, method.needs_latents)
         with record.timing("adapt"):
             edit = method.adapt(run, starts)
-        keep(run, edit)
+        keep(run, located(run, edit, starts))
         record.metrics(record.seconds)
     return record.folder
 
@@ -290,7 +294,7 @@ def edit(
         output: where edits are looked for by their names.
         epoch: the edits as they were after this epoch of their runs (1 is the first); None: the
             last.
-        region: where they may act: "auto", "quantile" or "none" (everywhere); None: each as it was
+        region: where they may act: "auto", "quantile", "clip" or "none" (everywhere); None: each as it was
             learned with, a soup as the first of its edits. Outside, images stay as they are, bit for
             bit.
 
@@ -324,7 +328,7 @@ def edit(
         return source if beside else made(model.predict)
 
     if isinstance(joined, Mixture) and any(regions):
-        return _apart(joined, regions, source, made, plainly(), gamma * weight, weight)
+        return _apart(joined, saved, regions, source, made, plainly(), gamma * weight, weight)
     edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
         if options.carry is Carry.residual:
@@ -333,12 +337,28 @@ def edit(
     plain, whole = plainly(), edited
     if gamma != 1:
         whole = made(joined.denoiser(weight))
-    found = found_region(where, change_of(where, source, whole, plain))
+    change = change_of(where, source, whole, plain)
+    found = _found(where, saved[0], joined, source, change)
     return acting_in(where, found, source, edited, plain)
+
+
+def _found(
+    where: EditOptions, saved: SavedEdit, edit: Edit, source: Tensor, change: Tensor
+) -> Tensor:
+    """The region [N,1,H,W] of an edit's change, found as it was learned with."""
+    if where.region != "clip":
+        return found_region(where, change, edit.usual_change)
+    options = saved.header["clip"]
+    clip = load_clip(clip_of(options["name"]), options["antialias"], options.get("arch"))
+    clip.to(source.device)
+    templates = saved.header["loss"]["templates"]
+    direction = feature_direction((where.source, where.target), clip, templates)
+    return seen_region(clip, direction, source, change, where.region_share)
 
 
 def _apart(
     mixture: Mixture,
+    saved: Sequence[SavedEdit],
     options: Sequence[EditOptions | None],
     source: Tensor,
     made: Callable[[EpsFn], Tensor],
@@ -348,12 +368,12 @@ def _apart(
 ) -> Tensor:
     """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs)."""
     own, regions = [], []
-    for edit, where in zip(mixture.edits, options, strict=True):
+    for edit, one, where in zip(mixture.edits, saved, options, strict=True):
         own.append(where or EVERYWHERE)
         region = torch.ones_like(plain[:, :1])
         if where is not None:
             change = change_of(where, source, made(edit.denoiser(whole)), plain)
-            region = found_region(where, change)
+            region = _found(where, one, edit, source, change)
         regions.append(region)
     hard = [(region > 0).float() for region in regions]
     eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]

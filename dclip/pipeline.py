@@ -10,6 +10,7 @@ from dclip.data.load import fetch_data
 from dclip.edits.confined import confined
 from dclip.edits.degree import calibrated
 from dclip.edits.edit import apply_edit, keep
+from dclip.edits.located import located
 from dclip.edits.roundtrip import present_reconstruction, present_translation
 from dclip.encode.invert import encode, encode_splits, encode_to_edit, encode_variants
 from dclip.encode.source import images_to_edit, images_to_learn, source_images
@@ -51,7 +52,8 @@ def finetune(run: Run) -> None:
     starts = encode_splits(run, images_to_learn(run), method.needs_latents)
     with run.record.timing("adapt"):
         learned = method.adapt(run, starts)
-    edit = confined(run.cfg, calibrated(run, learned, starts["validation"]))
+    placed = located(run, learned, starts)
+    edit = confined(run.cfg, calibrated(run, placed, starts["validation"]))
     keep(run, edit)  # before anything else can fail
     edited = apply_edit(run, edit, starts["test"])
     keep(run, edit, edit.present(run, starts["test"], edited))

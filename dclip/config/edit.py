@@ -11,11 +11,13 @@ from omegaconf import MISSING
 from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import choose, need
 
-REGIONS = ("auto", "quantile", "truth", "none")
+FOUND = ("auto", "quantile", "clip")  # regions that are found in each picture
+REGIONS = (*FOUND, "truth", "none")
 
 
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
+PRIOR_IMAGES = 16  # of edit.region_prior
 REFINING_STEPS = 8  # of edit.region_refine
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -27,6 +29,8 @@ REGION_SETTINGS = (
     "region_follow",
     "region_gain",
     "region_refine",
+    "region_prior",
+    "region_share",
 )
 
 
@@ -61,8 +65,8 @@ class Edit:
 
     # what must stay, in words, where loss.keep is above 0; null: what the domain says
     keep: list[str] | None = None
-    # where the edit may act: auto, quantile, truth (ToonFaces), none, or a picture whose white
-    # parts may change; null: as the edit was learned with, else none
+    # where the edit may act: auto, quantile, clip, truth (ToonFaces), none, or a picture whose
+    # white parts may change; null: as the edit was learned with, else none
     region: str | None = None
     region_low: float = 0.3  # of the largest change: parts of the region that touch its core
     region_high: float = 0.5  # its core
@@ -74,6 +78,11 @@ class Edit:
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
     # For what that network knows (beards, smiles), not for new colours
     region_refine: int = 0
+    # how much of what CLIP sees of the edit must be left in the region that clip finds
+    region_share: float = 0.9
+    # of auto and quantile: how much where the edit usually acts decides, beside each picture's own
+    # change: 0 not at all, 1 alone. For pictures that are aligned, such as faces
+    region_prior: float = 0.0
     # of several edits that are mixed: one region for each, in their order, such as [auto,none] or
     # [{region: auto, region_low: 0.2}, auto]; null: each as it was learned with
     regions: Any = None
@@ -103,6 +112,11 @@ class Edit:
             )
             chosen.append(replace(self, regions=None, **settings))
         return chosen
+
+    @property
+    def asks_clip(self) -> bool:
+        """Whether CLIP says where an edit acts."""
+        return any(own.region == "clip" for own in [self, *self.each])
 
     def __post_init__(self) -> None:
         adapters_of(self.adapter)
@@ -151,8 +165,8 @@ class Edit:
         )
         for own in self.each:
             need(
-                own.region in (None, "none", "auto", "quantile"),
-                f"edit.regions has {own.region}; of several edits each has auto, quantile or none, "
+                own.region in (None, "none", *FOUND),
+                f"edit.regions has {own.region}; of several edits each has {', '.join(FOUND)} or none, "
                 "and all of them may share edit.region=truth or FILE",
             )
 
@@ -175,6 +189,15 @@ class Edit:
         need(
             0 <= self.region_refine < 1000,
             f"edit.region_refine={self.region_refine} is no timestep; choose 0 to 999, such as 200",
+        )
+        need(
+            0 <= self.region_prior <= 1,
+            f"edit.region_prior={self.region_prior} is a share; choose 0 (each picture by itself) "
+            "to 1 (all alike)",
+        )
+        need(
+            0 < self.region_share <= 1,
+            f"edit.region_share={self.region_share} is a share; choose above 0 to 1 (all of it)",
         )
 
 

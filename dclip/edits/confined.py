@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dclip.config import Config
+from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.mix import regional
@@ -24,10 +25,13 @@ from dclip.edits.region import (
     true_region,
     union,
 )
+from dclip.edits.seen import seen_region
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
 from dclip.errors import DclipError
 from dclip.run import Run
+from dclip.text.direction import direction_of, feature_direction
+from dclip.types import Images
 
 FEW = 8  # images whose pictures are kept, so that another region of them costs nothing
 
@@ -82,7 +86,8 @@ class Confined(InRegion):
         """Edited images [N,K,3,H,W]. The region is that of the whole edit, whatever the degree."""
         pictures = self._pictures(run, start, gammas)
         options, plain = run.cfg.edit, pictures[0.0]
-        region = region_of(run, options, start, change_of(options, source, pictures[1.0], plain))
+        change = change_of(options, source, pictures[1.0], plain)
+        region = region_of(run, options, start, change, self.edit)
         self._found = start.ids, [region]
         edited = []
         for gamma in gammas:
@@ -137,7 +142,7 @@ class ConfinedMixture(InRegion):
             if edit not in made and options.region not in (None, "none"):
                 alone = Carried(edit) if beside else edit
                 made[edit] = alone.apply(run, start, 1.0)
-            regions.append(_region_alone(run, options, start, made.get(edit), plain))
+            regions.append(_region_alone(run, options, start, edit, made.get(edit), plain))
         self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
         edited = []
@@ -171,27 +176,42 @@ class ConfinedMixture(InRegion):
 
 
 def _region_alone(
-    run: Run, options: EditOptions, start: Encoded, alone: Tensor | None, plain: Tensor
+    run: Run,
+    options: EditOptions,
+    start: Encoded,
+    edit: Edit,
+    alone: Tensor | None,
+    plain: Tensor,
 ) -> Tensor:
     """The region of one of several edits, from the picture that it makes alone."""
     if alone is None or options.region in (None, "none"):
         return torch.ones_like(plain[:, :1])
-    return region_of(run, options, start, change_of(options, start.sources.pixels, alone, plain))
+    change = change_of(options, start.sources.pixels, alone, plain)
+    return region_of(run, options, start, change, edit)
 
 
-def region_of(run: Run, options: EditOptions, start: Encoded, change: Tensor) -> Tensor:
+def region_of(
+    run: Run,
+    options: EditOptions,
+    start: Encoded,
+    change: Tensor,
+    edit: Edit | None = None,
+) -> Tensor:
     """Where an edit may act, as ``edit.region`` says: [N,1,H,W] in [0, 1].
 
     Args:
         options: its region.
         change: of the whole edit (gamma = 1), [N,3,H,W].
+        edit: whose change it is, where it knows more than the run: its texts, where it usually acts.
 
     Raises:
         DclipError: ``edit.region`` is the truth, and that is not known, or no picture.
     """
     source = start.sources
-    if options.region in ("auto", "quantile"):
-        return found_region(options, change)
+    if options.region == "clip":
+        return _clips_region(run, options, source, change, edit)
+    if options.region in FOUND:
+        return found_region(options, change, edit.usual_change if edit else None)
     if options.region == "truth":
         truth = true_images(source, truth_of(run.cfg))
         if truth is None:
@@ -201,6 +221,19 @@ def region_of(run: Run, options: EditOptions, start: Encoded, change: Tensor) ->
             )
         return true_region(source.pixels, truth, options.region_feather)
     return drawn_region(str(options.region), len(start), change.shape[-1])
+
+
+def _clips_region(
+    run: Run, options: EditOptions, source: Images, change: Tensor, edit: Edit | None
+) -> Tensor:
+    """The region of ``edit.region=clip``."""
+    clip = run.networks.clip
+    if clip is None:
+        raise DclipError("edit.region=clip asks CLIP, and there is none; choose edit.region=auto")
+    clip.to(run.device)  # Lightning takes networks off the device when it is done
+    texts = (edit.texts if edit else None) or direction_of(run.cfg, source)
+    direction = feature_direction(texts, clip, run.cfg.loss.templates)
+    return seen_region(clip, direction, source.pixels, change, options.region_share)
 
 
 def confined(cfg: Config, edit: Edit, kept: KeptPictures | None = None) -> Edit:

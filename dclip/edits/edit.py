@@ -20,6 +20,7 @@ from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.diffusion.mix import degree, degrees, mix, side_by_side
 from dclip.diffusion.sampler import EpsFn
+from dclip.edits import usual
 from dclip.edits.axioms import measure_axioms
 from dclip.edits.paste import paste_back
 from dclip.edits.saved import FILE, edit_header
@@ -55,12 +56,16 @@ class Edit:
         parts: the networks behind it besides the original model, so that they reach the device.
         carries: whether it carries its source along by itself.
         degree: what gamma = 1 stands for, as a degree of what was learned.
+        usual_change: how much it usually changes each pixel, [1,1,S,S] in [0, 1]; None: unknown.
+        texts: before and after, of a saved edit; None: those of the run.
         measured: other numbers of the edit itself, which a run reports.
     """
 
     parts: Sequence[nn.Module] = ()
     carries: bool = False
     degree: float = 1.0
+    usual_change: Tensor | None = None
+    texts: tuple[str, str] | None = None
     measured: Mapping[str, float] = MappingProxyType({})
 
     def denoiser(self, gamma: float) -> EpsFn:
@@ -162,7 +167,8 @@ class Edit:
 def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) -> None:
     """Write the run's edit into its folder, with what it is worth once that is known."""
     if run.record.writes:
-        edit.save(run.record.folder / FILE, edit_header(run, scores))
+        header = {**edit_header(run, scores), **usual.written(edit.usual_change)}
+        edit.save(run.record.folder / FILE, header)
 
 
 def apply_edit(run: Run, edit: Edit, start: Encoded) -> Tensor:
@@ -278,6 +284,7 @@ class WrappedEdit(Edit):
     def __init__(self, edit: Edit) -> None:
         self.edit, self.parts = edit, edit.parts
         self.degree, self.measured = edit.degree, edit.measured
+        self.usual_change, self.texts = edit.usual_change, edit.texts
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own."""

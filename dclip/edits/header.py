@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dclip.config.edit import REGION_SETTINGS, Edit
+from dclip.config.edit import FOUND, REGION_SETTINGS, Edit
 from dclip.diffusion.options import written_settings
 from dclip.errors import DclipError
 from dclip.models.header import is_ours, read_header, t0_from_name
@@ -122,7 +122,7 @@ def _regions(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
 def _own_region(edit: dict[str, Any], told: set[str]) -> dict[str, Any]:
     """An edit's region; one that was given as a picture was for its own images only."""
     region = edit.get("region")
-    own: dict[str, Any] = {"region": region if region in ("auto", "quantile") else "none"}
+    own: dict[str, Any] = {"region": region if region in FOUND else "none"}
     for key, default in REGION.items():
         if key != "region" and f"edit.{key}" not in told:
             own[key] = edit.get(key, default)
@@ -134,7 +134,7 @@ def _region(edits: Sequence[dict[str, Any]], told: set[str]) -> dict[str, Any]:
 
     One that was given as a picture was for its own images only.
     """
-    if any(edit.get("region") not in ("auto", "quantile") for edit in edits):
+    if any(edit.get("region") not in FOUND for edit in edits):
         return {}
     settings = {}
     for key, default in REGION.items():

@@ -15,13 +15,15 @@ d        how much a pixel changes: the largest channel of abs(c), smoothed over
 ``auto``: all of d above ``region_low`` that hangs together with some of it above ``region_high``
 (hysteresis, as in Canny's edges), so that faint parts of a beard stay with it and faint spots
 elsewhere go. Of the pieces, those stay that hold at least half as much change as the largest.
-``quantile``: the same where the core is the top share of pixels. A picture: its grey
-values. ``truth``: where the true picture differs, on ToonFaces.
+``quantile``: the same where the core is the top share of pixels. With ``region_prior``, d is in
+part, or all, where the edit usually acts (usual.py). ``clip``: what CLIP needs to see the edit
+(seen.py). A picture: its grey values. ``truth``: where the true picture differs, on ToonFaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
 from dclip.edits.header import REGION
@@ -117,6 +120,16 @@ def followed(change: Tensor, source: Tensor, radius: int) -> Tensor:
     return following
 
 
+def with_prior(d: Tensor, usual: Tensor, share: float) -> Tensor:
+    """Maps of change d [N,1,H,W] with a share of the usual one u [1,1,S,S]: d^(1-share) u^share.
+
+    The largest value of each is 1 again.
+    """
+    u = F.interpolate(usual.to(d), d.shape[-2:], mode="bilinear", align_corners=False)
+    joint = d.pow(1 - share) * u.pow(share)
+    return joint / joint.flatten(1).amax(1).clamp_min(1e-6).view(-1, 1, 1, 1)
+
+
 def change_of(options: EditOptions, source: Tensor, edited: Tensor, plain: Tensor) -> Tensor:
     """The change [N,3,H,W] between images without and with the edit."""
     change = edited - plain
@@ -125,10 +138,16 @@ def change_of(options: EditOptions, source: Tensor, edited: Tensor, plain: Tenso
     return change
 
 
-def found_region(options: EditOptions, change: Tensor) -> Tensor:
-    """The region of ``auto`` or ``quantile``, [N,1,H,W], from a whole edit's change."""
-    regions = []
-    for d in change_map(change)[:, 0]:
+def found_region(options: EditOptions, change: Tensor, usual: Tensor | None = None) -> Tensor:
+    """The region of ``auto`` or ``quantile``, [N,1,H,W], from a whole edit's change.
+
+    Args:
+        usual: how much the edit usually changes each pixel, [1,1,S,S] in [0, 1].
+    """
+    regions, maps = [], change_map(change)
+    if usual is not None and options.region_prior > 0:
+        maps = with_prior(maps, usual, options.region_prior)
+    for d in maps[:, 0]:
         low, high = options.region_low, options.region_high
         if options.region == "quantile":
             high = float(d.flatten().quantile(QUANTILE))
@@ -138,7 +157,7 @@ def found_region(options: EditOptions, change: Tensor) -> Tensor:
 
 
 def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | None:
-    """The options of ``auto`` or ``quantile`` as an edit's header holds them; None for everywhere.
+    """The options of a region that is found, as an edit's header holds them; None for everywhere.
 
     Args:
         learned: the ``edit`` of a header.
@@ -150,12 +169,11 @@ def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | No
     name = region or learned.get("region") or "none"
     if name == "none":
         return None
-    if name not in ("auto", "quantile"):
-        raise DclipError(
-            f"region={name} does not exist here{choose(name, ('auto', 'quantile', 'none'))}"
-        )
+    if name not in FOUND:
+        raise DclipError(f"region={name} does not exist here{choose(name, (*FOUND, 'none'))}")
     known = {key: learned[key] for key in REGION if key in learned and key != "region"}
-    return EditOptions(source="before", target="after", region=name, **known)
+    texts = {key: learned[key] for key in ("source", "target") if learned.get(key)}
+    return replace(EVERYWHERE, region=name, **known, **texts)
 
 
 def true_region(source: Tensor, truth: Tensor, feather: float) -> Tensor:

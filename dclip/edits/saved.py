@@ -15,7 +15,9 @@ from torch import Tensor
 
 from dclip.config import option_name, plain
 from dclip.diffusion.options import Sampler, sampler_named
+from dclip.edits import usual
 from dclip.edits.header import read_edit_header
+from dclip.edits.named import EPOCHS
 from dclip.edits.named import FILE as FILE
 from dclip.errors import DclipError
 from dclip.models.header import read_header
@@ -56,6 +58,25 @@ class SavedEdit:
     def degree(self) -> float:
         """What gamma = 1 stands for, as a degree of what was learned; 1 where it is not calibrated."""
         return float(self.header.get("degree", 1.0))
+
+    @property
+    def texts(self) -> tuple[str, str] | None:
+        """Before and after; None where it was learned from examples, or does not say."""
+        edit = self.header["edit"]
+        if edit.get("examples") or not edit.get("target"):
+            return None
+        return edit["source"], edit["target"]
+
+    @property
+    def usual_change(self) -> Tensor | None:
+        """How much it usually changes each pixel, [1,1,S,S]; None: unknown.
+
+        One of an epoch acts where the finished edit does, if that is there.
+        """
+        finished = self.path.parent.parent / FILE
+        if self.path.parent.name == EPOCHS and finished.is_file():
+            return usual.read(read_header(finished))
+        return usual.read(self.header)
 
     @property
     def is_foreign(self) -> bool:

@@ -88,13 +88,19 @@ def _loaded(
 ) -> Loaded:
     for one in saved:
         one.check_base(model)
-    edits = [method_named(one.method).load(one, model) for one in saved]
+    edits = [_load(one, model) for one in saved]
     if options.soup:
         edits = _at_degrees(edits, saved, degree)
         weights = [gamma * weight for weight in constant_weights(options.weights, len(edits))]
         return Loaded(model, [soup(model, edits, weights, gamma)])
     original = share_beginning(model, edits)
     return Loaded(original, _at_degrees(edits, saved, degree))
+
+
+def _load(saved: SavedEdit, model: DiffusionModel) -> Edit:
+    edit = method_named(saved.method).load(saved, model)
+    edit.usual_change, edit.texts = saved.usual_change, saved.texts
+    return edit
 
 
 def _at_degrees(

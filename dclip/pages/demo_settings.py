@@ -6,8 +6,9 @@ slider    settings
 gamma     ``gamma``: the slider times the sum of the weights
 weight    ``mix.weights``: the edit's share of that sum, so that weight 1 at gamma = 1
           is the whole edit, however many others there are
-region    ``edit.region_low``, 0: ``edit.region=none``; of several edits in
-          ``edit.regions``. A slider that was not moved leaves all as it was learned.
+region    ``edit.region_low``, with ``edit.region=clip`` 1 - ``edit.region_share``, 0:
+          ``edit.region=none``; of several edits in ``edit.regions``. A slider that was not
+          moved leaves all as it was learned.
 ========  ============================================================================
 """
 
@@ -70,6 +71,8 @@ def regions_of(cfg: Config) -> list[EditOptions]:
 
 def low_of(own: EditOptions) -> float:
     """Where the region's slider stands."""
+    if own.region == "clip":
+        return round(1 - own.region_share, 2)
     return 0.0 if own.region in (None, "none") else own.region_low
 
 
@@ -92,6 +95,8 @@ def _moved(own: EditOptions, low: float | None) -> EditOptions:
         return own
     if low == 0:
         return replace(own, region="none", regions=None)
+    if own.region == "clip":
+        return replace(own, region_share=1 - low, regions=None)
     high = max(own.region_high, low)
     return replace(own, region="auto", region_low=low, region_high=high, regions=None)
 

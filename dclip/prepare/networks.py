@@ -56,6 +56,8 @@ def _editing_roles(cfg: Config) -> set[str]:
         roles |= method_of(cfg).needs(cfg)
     if edits and metric.clip:
         roles |= {"clip", "heldout"}
+    if edits and cfg.edit.asks_clip:
+        roles.add("clip")
     if edits or isinstance(cfg.task, ReconstructTask | TranslateTask):
         roles |= _measuring_roles(cfg)
     return roles

@@ -37,7 +37,12 @@ from dclip.config import (
     option_name,
     planned,
 )
-from dclip.config.edit import CALIBRATION_DEGREES, CALIBRATION_IMAGES, REFINING_STEPS
+from dclip.config.edit import (
+    CALIBRATION_DEGREES,
+    CALIBRATION_IMAGES,
+    PRIOR_IMAGES,
+    REFINING_STEPS,
+)
 from dclip.data.folders import find_images
 from dclip.data.missing import data_to_fetch, missing_data
 from dclip.files import write_json
@@ -146,7 +151,7 @@ def calls(cfg: Config) -> dict[str, float]:
     if task.learns:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
-        work |= _calibration(cfg, images)
+        work |= _calibration(cfg, images) | _location(cfg, images)
     return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
 
 
@@ -181,6 +186,14 @@ def _calibration(cfg: Config, images: ImageCounts) -> dict[str, float]:
     count = min(CALIBRATION_IMAGES, images.validation)
     networks = 2 * len(CALIBRATION_DEGREES) - 2
     return {"calibrate": float(count * networks * cfg.sampler.generation_calls())}
+
+
+def _location(cfg: Config, images: ImageCounts) -> dict[str, float]:
+    """The pictures of ``edit.region_prior``: of the edit, and without it."""
+    if cfg.edit.region_prior == 0 or cfg.edit.region not in ("auto", "quantile"):
+        return {}
+    count = min(PRIOR_IMAGES, images.train)
+    return {"locate": float(2 * count * cfg.sampler.generation_calls())}
 
 
 def _axioms(cfg: Config, images: ImageCounts, inverted: int, generated: int) -> dict[str, float]:

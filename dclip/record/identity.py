@@ -73,6 +73,8 @@ LATER: dict[str, object] = {
     "edit.region_follow": 0,
     "edit.region_gain": 1.0,
     "edit.region_refine": 0,
+    "edit.region_prior": 0.0,
+    "edit.region_share": 0.9,
     "task.paint": 0.0,
     "task.partial": 0.0,
     "task.attack_steps": 1,

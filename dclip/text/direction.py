@@ -39,6 +39,18 @@ def direction_of(cfg: Config, images: Images) -> Direction:
 
 
 @torch.no_grad()
+def feature_direction(direction: Direction, clip: ClipModel, templates: str = "none") -> Tensor:
+    """The direction as CLIP sees it, a unit vector [D]. DclipError if it sees no difference."""
+    if callable(direction):
+        return direction(clip)
+    forms = losses.templates(templates)
+    try:
+        return losses.text_direction(clip.text_features, *direction, forms)
+    except ValueError as error:
+        raise DclipError(str(error)) from error
+
+
+@torch.no_grad()
 def _between(before: Tensor, after: Tensor, examples: str, clip: ClipModel) -> Tensor:
     """Unit direction [D] from images [N,3,H,W] to others [M,3,H,W]. DclipError if there is none."""
     device = clip.mean.device

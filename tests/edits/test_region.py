@@ -22,7 +22,11 @@ from helpers.images import images16
 from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, words
 
-PLAIN = {"edit__region_follow": 0, "edit__region_gain": 1}  # the change as it is
+PLAIN = {
+    "edit__region_follow": 0,
+    "edit__region_gain": 1,
+    "edit__region_low": 0.3,
+}  # the change as it is
 
 
 def options(region="auto", **more):
@@ -228,6 +232,8 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
         ({"edit__region_follow": -2}, "edit.region_follow=-2"),
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
+        ({"edit__region_prior": 1.5}, "edit.region_prior=1.5 is a share"),
+        ({"edit__region_share": 0}, "edit.region_share=0.0 is a share"),
         ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),
         ({"edit__regions": "[auto,none]"}, "edit.regions has 2 regions for 1 edits"),
         ({"edit__regions": "[{low: 3}]"}, "edit.regions[0] has low; choose region, region_low"),
@@ -264,7 +270,7 @@ def test_the_notebook_keeps_the_source_outside_of_the_region(model, tiny, nets, 
     import dclip
 
     narrow = {"edit__region": "auto", "edit__region_low": 0.7, "edit__region_high": 0.8}
-    path = write_edit(tmp_path / "e", tiny, nets["model16"], "red_hair", 0.3, **narrow, **PLAIN)
+    path = write_edit(tmp_path / "e", tiny, nets["model16"], "red_hair", 0.3, **PLAIN | narrow)
     x = images16(3).pixels
     everywhere, where = dclip.edit(model, x, path, region="none"), dclip.edit(model, x, path)
     kept = (where == x).all(1).float().mean()

@@ -1,0 +1,98 @@
+"""Where an edit usually acts."""
+
+import pytest
+import torch
+
+import dclip
+from dclip.edits.region import with_prior
+from dclip.edits.saved import read_edit
+from dclip.edits.usual import mean_map, read, written
+from dclip.errors import DclipError
+from dclip.methods.load import load_edits
+from dclip.models.checkpoints import load_model
+from dclip.types import Images
+from helpers.networks import a_run, start_at
+from helpers.runs import run, words
+
+PRIOR = {"edit.region": "auto", "edit.region_prior": 1, "edit.region_follow": 0}
+
+
+def test_the_usual_change_decides_by_its_share():
+    d, usual = torch.rand(2, 1, 8, 8), torch.rand(1, 1, 8, 8)
+    d = d / d.flatten(1).amax(1).view(-1, 1, 1, 1)
+    usual = usual / usual.max()
+    assert torch.allclose(with_prior(d, usual, 0.0), d)
+    assert torch.allclose(with_prior(d, usual, 1.0), usual.expand_as(d))
+    half = (d * usual).sqrt()
+    assert torch.allclose(
+        with_prior(d, usual, 0.5), half / half.flatten(1).amax(1).view(-1, 1, 1, 1)
+    )
+
+
+def test_a_map_is_written_into_a_header_and_read_back():
+    for side in (16, 128):
+        usual = mean_map(torch.rand(3, 3, side, side))
+        assert usual.shape == (1, 1, min(side, 64), min(side, 64))
+        assert torch.equal(read(written(usual)), usual)
+    assert written(None) == {} and read({}) is None
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"side": 4, "values": "?"}, {"side": 9, "values": "eJxjYAAAAAQAAQ=="}, 3]
+)
+def test_a_broken_map_is_said_in_one_line(entry):
+    with pytest.raises(DclipError, match="does not say where it usually acts") as caught:
+        read({"usual_change": entry})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def learned(tiny, tmp_path_factory):
+    more = {"dataset.train": 4, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
+    place = {"output": tmp_path_factory.mktemp("usual"), "degrees": "[]"}
+    return run(*words({**tiny, **PRIOR, **more, **place, "method.epochs": 2}))
+
+
+@pytest.fixture(scope="module")
+def model(nets):
+    return load_model(str(nets["model64"]))
+
+
+def pictures(count):
+    pixels = torch.rand(count, 3, 64, 64) - 0.5
+    return Images(pixels, tuple(map(str, range(count))))
+
+
+def regions_of(cfg, model):
+    start = start_at(pictures(3))
+    edit = load_edits(cfg, model)
+    edit.apply(a_run(cfg, model), start, 1.0)
+    return edit.region(start)
+
+
+def test_a_run_measures_it_and_all_pictures_share_the_region(editing, learned, model, nets):
+    base = {"checkpoint__name": nets["model64"]}
+    usual = read_edit(str(learned)).usual_change
+    assert usual is not None and float(usual.max()) == 1
+    regions = regions_of(editing(learned, **base), model)
+    assert torch.equal(regions[0], regions[1]) and float(regions.mean()) > 0
+    own = regions_of(editing(learned, edit__region_prior=0, **base), model)
+    assert not torch.equal(own[0], own[1])
+
+
+def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
+    epoch = read_edit(f"{learned}/epochs/epoch_01.safetensors")
+    assert torch.equal(epoch.usual_change, read_edit(str(learned)).usual_change)
+
+
+def test_the_notebook_uses_it_too(learned, model):
+    pixels = pictures(2).pixels
+    changed = (dclip.edit(model, pixels, str(learned)) != pixels).any(1)
+    assert 0 < float(changed.float().mean()) < 1
+
+
+def test_too_few_images_do_not_say_it(tiny, tmp_path):
+    more = {"dataset.train": 2, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
+    folder = run(*words({**tiny, **PRIOR, **more, "output": tmp_path, "degrees": "[]"}))
+    assert read_edit(str(folder)).usual_change is None
+    assert "2 images do not say where" in (folder / "run.log").read_text("utf-8")
