@@ -23,7 +23,7 @@ demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, re
 	@echo "Look at:      outputs/latest/report.html (pictures, curves, numbers)"
 	@echo "Then type:    source $(BIN)/activate"
 	@echo "Half of it:   python run.py task=edit edit.adapter=red_hair gamma=0.5"
-	@echo "Try edits:    python run.py task=demo                          (a local page, Ctrl-C ends it)"
+	@echo "In a browser: python run.py task=demo                          (apply edits, learn more; Ctrl-C ends it)"
 	@echo "Another one:  python run.py experiment=toonfaces_zombie"
 	@echo "Your words:   python run.py experiment=toonfaces recipe=toonfaces_color edit.source=person edit.target='person with blue hair' edit.name=blue_hair"
 

@@ -439,7 +439,7 @@ def _carry_out(cfg: Config) -> Path | None:
         return None
     obtain([cfg])
     if isinstance(cfg.task, DemoTask):
-        from dclip.pages.demo_page import serve
+        from dclip.pages.server import serve
 
         serve(cfg)
         return None

@@ -43,7 +43,8 @@ class Config:
     # which epoch's edit is applied, of the runs of edit.adapter; 1 is the first, null: the last
     epoch: int | None = None
     seed: int = 0
-    gamma: float = 1.0  # degree of change: 0 the original model, 1 the fine-tuned one
+    # degree of change: 0 the original model, 1 the fine-tuned one, -1 as far to the other side
+    gamma: float = 1.0
     # of the strip of degrees; [] for none
     degrees: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0])
     variants: int = 1  # of every image, where sampling is stochastic
@@ -66,13 +67,14 @@ class Config:
     def __post_init__(self) -> None:
         most = 3 * max(1, len(self.edit.adapters))  # mixed edits share gamma
         need(
-            math.isfinite(self.gamma) and 0 <= self.gamma <= most,
-            f"gamma={self.gamma} is out of range; choose 0 (original) to {most}",
+            math.isfinite(self.gamma) and -most <= self.gamma <= most,
+            f"gamma={self.gamma} is out of range; choose {-most} to {most}: 0 is the original, 1 "
+            "the whole edit, -1 its opposite",
         )
         for gamma in self.degrees:
             need(
-                math.isfinite(gamma) and 0 <= gamma <= most,
-                f"degrees={self.degrees}: {gamma} is out of range; choose 0 to {most}",
+                math.isfinite(gamma) and -most <= gamma <= most,
+                f"degrees={self.degrees}: {gamma} is out of range; choose {-most} to {most}",
             )
         need(
             len(self.degrees) <= 16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -211,13 +212,27 @@ class PretrainTask(Task):
 @option("task", "demo")
 @dataclass
 class DemoTask(Task):
-    """A local page to try edits on: ``edit.adapter``'s, else those of every finished run under ``output``."""
+    """A local page to try, learn and draw on.
+
+    It offers ``edit.adapter``'s edits, else those of every finished run under ``output``.
+    """
 
     splits = ("test",)
     applies = True
     takes_input = True
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # 0.0.0.0: other machines too, with a password
     port: int = 0  # 0: any that is free
+    password: str = ""  # empty: the variable DCLIP_PASSWORD, which no list of processes shows
+
+    @property
+    def secret(self) -> str:
+        """The password of the page; empty where it asks for none."""
+        return self.password or os.environ.get("DCLIP_PASSWORD", "")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can open the page."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
 
     def __post_init__(self) -> None:
         need(

@@ -1,4 +1,4 @@
-"""``task=demo``: a local page to try edits on.
+"""``task=demo``: the part of a local page that edits pictures.
 
 Pick a picture or upload one, choose edits, move a slider, see what becomes of it. :class:`Studio`
 does the work and knows nothing of the page, which ``dclip.pages.demo_page`` lays out. Every picture
@@ -23,11 +23,13 @@ from dclip.config import Config, EditTask
 from dclip.data.align import aligner
 from dclip.data.domains import truth_of
 from dclip.data.images import read_images
+from dclip.data.pictures import decode
 from dclip.diffusion.options import Ddim
 from dclip.edits.confined import KeptPictures, confined
 from dclip.edits.edit import Edit, truth_pixels
 from dclip.edits.header import read_edit_header
 from dclip.edits.named import FILE, edit_of_epoch, ranked, why_aside
+from dclip.edits.paste import pasted
 from dclip.edits.saved import SavedEdit
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_variants
@@ -54,8 +56,8 @@ log = logging.getLogger("dclip")
 MOST_ETA, MOST_VARIANTS = 1.0, 8
 
 NO_EDITS = (
-    "No edit has been learned for this checkpoint yet: run make demo (about a minute), "
-    "then load this page again."
+    "No edit has been learned for this checkpoint yet: open Learn an edit, or run make demo "
+    "(about a minute) and load this page again."
 )
 
 Note = Callable[[float, str], object]  # how far (0 to 1), what is being done
@@ -160,6 +162,7 @@ class Studio:
         for path in cfg.edit.adapters:
             SavedEdit(*read_edit_header(path, cfg.sampler.t0)).check_base(self.model)
         self.images = images_to_edit(self.run(self.cfg))
+        self.learned: Callable[[], list[Path]] = list  # files of edits that the page has learned
         self._lock = threading.Lock()
         self._chosen: Chosen | None = None
         self._encoded: tuple[object, Encoded] | None = None
@@ -176,8 +179,15 @@ class Studio:
         return Run(cfg, self.networks, self.record)
 
     def edits(self) -> dict[str, str]:
-        """The edits there are, by label: those of ``edit.adapter``, else all that were learned."""
-        paths = self.cfg.edit.adapters or finished_edits(self.cfg.output, self.model.digest)
+        """The edits there are, by label: those of ``edit.adapter``, else all that were learned.
+
+        What the page itself has learned is among them.
+        """
+        paths = finished_edits(self.cfg.output, self.model.digest)
+        given = self.cfg.edit.adapters
+        if given:
+            taught = {str(file) for file in self.learned()}
+            paths = [*given, *(path for path in paths if path in taught)]
         return labelled(of_epoch(paths, self.cfg.epoch))
 
     def upload(self, path: Path) -> Images:
@@ -185,6 +195,17 @@ class Studio:
         data = BytesIO(path.read_bytes())
         files = [(path.name, lambda: data)]
         return read_images(files, self.model.image_size, "upload", aligner(self.cfg.dataset))
+
+    def full_size(self, images: Images, result: Tensor, original: str) -> Image.Image:
+        """An edited picture [3,H,W] at the size of the uploaded file; without one, as it is.
+
+        Where nothing was changed, the pixels are the file's. A face that was turned before it was
+        edited cannot be put back, and has the model's size.
+        """
+        if not original or self.cfg.dataset.align:
+            return picture(result)
+        file = Path(original)
+        return pasted(decode(file, file.name), images.pixels[0], result.cpu())
 
     def note_on(self, images: Images) -> str:
         """What to say of pictures that are none of the model's kind; else empty."""

@@ -26,7 +26,7 @@ from dclip.config.edit import Edit as EditOptions
 from dclip.errors import need
 
 # Ends of the page's sliders.
-MOST_GAMMA, MOST_WEIGHT, MOST_LOW = 2.0, 1.5, 0.95
+LEAST_GAMMA, MOST_GAMMA, MOST_WEIGHT, MOST_LOW = -1.0, 2.0, 1.5, 0.95
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Sliders:
     """Where the sliders are.
 
     Attributes:
-        gamma: of all edits, 0 to ``MOST_GAMMA``.
+        gamma: of all edits, ``LEAST_GAMMA`` to ``MOST_GAMMA``.
         weights: one an edit, 0 to ``MOST_WEIGHT``; empty: 1 each.
         lows: one ``edit.region_low`` an edit (a soup uses the first), 0: everywhere, None: as it
             was learned; empty: all as they were learned.
@@ -47,8 +47,9 @@ class Sliders:
     def check(self) -> None:
         """Refuse what the page cannot show. DclipError in one line."""
         need(
-            0 <= self.gamma <= MOST_GAMMA,
-            f"gamma={self.gamma} is out of range; choose 0 (original) to {MOST_GAMMA:g}",
+            LEAST_GAMMA <= self.gamma <= MOST_GAMMA,
+            f"gamma={self.gamma} is out of range; choose {LEAST_GAMMA:g} (the opposite) to "
+            f"{MOST_GAMMA:g}, 0 is the original",
         )
         for weight in self.weights:
             need(

@@ -140,8 +140,9 @@ def _check_edits(cfg: Config) -> None:
             f"trainer.devices={devices} is too many for a page; set trainer.devices=1",
         )
         need(
-            cfg.gamma <= 2,
-            f"gamma={cfg.gamma} is out of range for task=demo; choose 0 (original) to 2",
+            -1 <= cfg.gamma <= 2,
+            f"gamma={cfg.gamma} is out of range for task=demo; choose -1 (the opposite) to 2, "
+            "0 is the original",
         )
     elif task.applies:
         _check_applied(cfg)

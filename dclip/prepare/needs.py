@@ -196,12 +196,25 @@ def obtain(cfgs: Sequence[Config]) -> None:
         raise MissingFilesError(message(weights, data, reason))
 
 
+SHORTEST_PASSWORD = 8  # letters
+
+
 def check_page(task: DemoTask) -> None:
     """Refuse a page that cannot be opened.
 
     Raises:
-        DclipError: Gradio is missing, or the port is in use.
+        DclipError: Gradio is missing, the port is in use, or others may come without a password.
     """
+    need(
+        task.is_local or bool(task.secret),
+        f"task.host={task.host} lets other machines in; set a password, best as the variable "
+        "DCLIP_PASSWORD (or task.password=...), or leave task.host out",
+    )
+    need(
+        not task.secret or len(task.secret) >= SHORTEST_PASSWORD,
+        f"the password of the page has {len(task.secret)} letters; choose one of "
+        f"{SHORTEST_PASSWORD} or more (DCLIP_PASSWORD or task.password=)",
+    )
     need(
         find_spec("gradio") is not None,
         "task=demo needs Gradio, which is not installed: pip install 'dclip[demo]', "

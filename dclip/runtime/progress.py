@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,13 @@ class LoggedBar(Bar):
 
 
 def progress_bar(what: str, total: int, initial: int = 0, shown: bool = True) -> Any:
-    """A progress bar. Where nobody watches (a log file), it prints a line every ten seconds."""
-    interval = 0.1 if sys.stderr.isatty() else 10.0
+    """A progress bar. Where nobody watches (a log file), it prints a line every ten seconds.
+
+    A program that reads it says in ``DCLIP_PROGRESS`` how many seconds it wants instead.
+    """
+    interval = float(os.environ.get("DCLIP_PROGRESS", 10.0))
+    if sys.stderr.isatty():
+        interval = 0.1
     return LoggedBar(
         total=total,
         initial=initial,

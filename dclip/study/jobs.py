@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,11 +19,11 @@ from filelock import FileLock
 from dclip.prepare.paths import CONF
 from dclip.prepare.quoting import quoted
 from dclip.record.runs import Run, by_config, find_runs
+from dclip.runtime.child import end, program
 from dclip.study.document import Settings
 from dclip.study.snapshot import frozen
 
 POLL = 0.5  # seconds between two looks at a job
-PATIENCE = 60.0  # seconds that a run has to stop when it is asked to
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,6 @@ class Folders:
         return folder / f"{digest}.log"
 
 
-def program(runs: Path) -> list[str]:
-    """The command that starts a job: a copy of this checkout's code, or the installed package."""
-    script = frozen(runs)
-    if script is not None:
-        return [sys.executable, str(script)]
-    return [sys.executable, "-m", "dclip.cli"]
-
-
 # ------------------------------------------------------------------------------- running one
 
 
@@ -103,7 +94,7 @@ class JobRunner:
 
     def __init__(self, folders: Folders, sweep: str, stop: Event) -> None:
         self.folders, self.sweep, self.stop = folders, sweep, stop
-        self.program = program(folders.runs)
+        self.program = program(frozen(folders.runs))
 
     def find(self, digest: str) -> Run | None:
         """The run of a configuration in this study's folder."""
@@ -213,12 +204,7 @@ def end_run(process: subprocess.Popen[bytes] | None, run: Run | None) -> None:
             with suppress(OSError):
                 os.kill(int(run.status["pid"]), signal.SIGTERM)
         return
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    end(process)
 
 
 # --------------------------------------------------------------------------- running several

@@ -51,14 +51,19 @@ def texts_of(cfg: Config) -> list[str]:
 
 def warn_of_words(cfg: Config) -> None:
     """Log a warning about words of the run's texts that its CLIP was never shown."""
-    known = words_of(cfg.clip.name)
-    if not known:
-        return
+    note = words_note(texts_of(cfg), cfg.clip.name)
+    if note:
+        log.warning("%s", note)
+
+
+def words_note(texts: Iterable[str], clip: str) -> str:
+    """What to say of words that a CLIP was never shown; empty where there are none."""
+    known = words_of(clip)
     unknown: dict[str, None] = {}
-    for text in texts_of(cfg):
-        unknown |= dict.fromkeys(unknown_words(text, known))
-    if unknown:
-        log.warning("%s", _message(list(unknown), known, cfg.clip.name))
+    for text in texts:
+        if known:
+            unknown |= dict.fromkeys(unknown_words(text, known))
+    return _message(list(unknown), known, clip) if unknown else ""
 
 
 def _message(unknown: Sequence[str], known: frozenset[str], clip: str) -> str:

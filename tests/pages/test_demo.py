@@ -1,14 +1,11 @@
 """The page of task=demo: what it does without a browser, and then in a real one."""
 
-import io
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 
 import numpy as np
 import pytest
@@ -21,6 +18,7 @@ from dclip.files import write_json
 from dclip.pages import demo
 from dclip.pages.demo_settings import Sliders
 from dclip.prepare import needs
+from helpers.browser import Page, open_browser
 from helpers.networks import write_edit
 from helpers.runs import ROOT, configure, words
 
@@ -261,7 +259,7 @@ def test_moving_a_weight_or_a_region_of_several_edits_only_mixes_again(studio, u
 
 
 def test_an_edit_keeps_its_sliders_and_one_without_is_as_it_was_learned():
-    page = pytest.importorskip("dclip.pages.demo_page")
+    page = pytest.importorskip("dclip.pages.demo_actions")
     rows = page.rows_for(["a", "b"], [])
     assert page.rows_for(["b", "c"], rows) == ["a", "b", "c", "", "", ""]
     full = page.rows_for(list("abcdef"), rows)
@@ -297,7 +295,8 @@ def test_steps_are_those_of_the_edit_unless_told(settings, learned, tiny, nets, 
 def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
     image, chosen = studio.images.take([0]), list(studio.edits().values())
     with pytest.raises(
-        DclipError, match=r"^gamma=2.5 is out of range; choose 0 \(original\) to 2$"
+        DclipError,
+        match=r"^gamma=2.5 is out of range; choose -1 \(the opposite\) to 2, 0 is the original$",
     ):
         studio.edit(image, chosen, Sliders(2.5))
     with pytest.raises(DclipError, match="no edit is chosen; choose one or more"):
@@ -334,6 +333,12 @@ def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
         match=r"^task=demo needs Gradio, which is not installed: pip install 'dclip\[demo\]'",
     ):
         needs.obtain([cfg])
+    open_to_all = configure("task=demo", *words(settings, task__host="0.0.0.0"))
+    with pytest.raises(DclipError, match=r"task.host=0.0.0.0 lets other machines in; set a pass"):
+        needs.check_page(open_to_all.task)
+    monkeypatch.setenv("DCLIP_PASSWORD", "short")
+    with pytest.raises(DclipError, match="has 5 letters; choose one of 8 or more"):
+        needs.check_page(open_to_all.task)
     with pytest.raises(DclipError, match=r"task.port=70000 is no port"):
         configure("task=demo", *words(settings, task__port=70000))
     with pytest.raises(DclipError, match=r"gamma=2.5 is out of range for task=demo"):
@@ -355,23 +360,7 @@ def test_the_judge_says_what_changed():
 
 @pytest.fixture
 def browser(tmp_path):
-    """Headless Chromium."""
-    program, driver = (
-        shutil.which("chromium") or shutil.which("google-chrome"),
-        shutil.which("chromedriver"),
-    )
-    if not (program and driver):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="no driver of browsers: pip install selenium"
-    )
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-                 "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1280,1000"):  # fmt: skip
-        options.add_argument(f"--{word}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened = open_browser(tmp_path / "profile")
     yield opened
     opened.quit()
 
@@ -405,54 +394,33 @@ def served(settings, tmp_path):
     assert "REACHED OUT" not in "".join(said), "".join(said)
 
 
-class Page:
-    """The page as a person uses it."""
-
-    def __init__(self, browser, address):
-        from selenium.webdriver.common.by import By
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 90)
-        browser.get(address)
-
-    def all(self, selector):
-        return self.browser.find_elements(self.css, selector)
-
-    def one(self, selector):
-        return self.wait.until(lambda _: self.all(selector))[0]
-
-    def text(self, selector):
-        return self.browser.execute_script(
-            "return document.querySelector(arguments[0])?.innerText || ''", selector
-        )
-
-    def says(self, words):
-        self.wait.until(
-            lambda _: words in self.text("#note"),
-            f"{words!r} is not on the page: {self.text('#note')}",
-        )
-
-    def source(self, place):
-        return self.browser.execute_script(
-            "return document.querySelector(arguments[0])?.src || ''", f"#{place} img"
-        )
-
-    def picture(self, place):
-        with urllib.request.urlopen(self.source(place), timeout=20) as stream:
-            return np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
-
-    def press(self):
-        """Edit, and wait for another picture than the one before."""
-        before = self.source("after")
-        self.one("#button").click()
-        self.wait.until(
-            lambda _: self.source("after") not in ("", before), f"no picture: {self.text('#note')}"
-        )
-
-
 def same(one, other):
     """Equal pictures, but for the rounding of other numbers of threads."""
     return np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
+def learn_one_more(page):
+    """On a phone: what cannot be learned is said; what is learned is offered, used, and on disk."""
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    page.tab("Learn an edit")
+    page.click("#learn")
+    page.says("say what it shall be", "#learn_note")
+    page.fill("target", "person with <b>grey</b> hair")
+    page.fill("name", "Grey hair")
+    page.click("#learn")
+    page.says("the name of the edit is grey_hair", "#learn_note")
+    page.wait.until(lambda _: page.sources("epochs"))
+    page.says("finished", "#work")
+    page.says("is in the list now", "#result")
+    page.says("person → person with <b>grey</b> hair", "#cards")
+    assert page.do("return document.documentElement.scrollWidth") <= 390
+    page.click("#use")
+    chosen = "#edits label:has(input:checked)"
+    page.wait.until(lambda _: page.text(chosen).strip() == "grey hair")
+    page.press()
+    page.says("gamma 1.5, made in")
+    assert page.do("return document.documentElement.scrollWidth") <= 390
 
 
 def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
@@ -469,15 +437,15 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     boxes[1].click()
     page.press()
     page.says("gamma 1, made in")
-    whole = page.picture("after")
+    whole = page.after()
     adapters = {"edit__adapter": f"[{','.join(studio.edits().values())}]"}
     image = studio.images.take([2])
-    assert np.array_equal(page.picture("before"), np.asarray(demo.picture(image.pixels[0])))
+    assert np.array_equal(page.picture("compare"), np.asarray(demo.picture(image.pixels[0])))
     slider = page.one("#gamma input[type=range]")
     slider.send_keys(*[Keys.ARROW_RIGHT] * 10)
     page.press()
     page.says("gamma 1.5, made in")
-    more = page.picture("after")
+    more = page.after()
     assert not np.array_equal(whole, more)
     # each of two edits is one and a half times what it is alone
     assert same(more, made_by_task_edit(settings, tmp_path, image, gamma=3, **adapters))
@@ -491,18 +459,22 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     files = [studio.edits()[label] for label in ("red hair", "smiling")]
     sliders = Sliders(1.5, [1, 0.5], [0, studio.lows(files)[1]])
     expected = demo.picture(studio.edit(image, files, sliders).result[0])
-    assert same(page.picture("after"), np.asarray(expected))
+    assert same(page.after(), np.asarray(expected))
     assert "s_dir" in page.text("#scores")
     assert "The judge, which no loss uses, sees" in page.text("#scores")
 
     Image.fromarray(whole).resize((90, 70)).save(tmp_path / "mine.png")
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
     upload = page.one("input[type=file]")
-    before = page.source("before")
+    before = page.sources("compare")
     upload.send_keys(str(tmp_path / "mine.png"))
     page.says("uploaded mine.png")
-    assert page.source("before") != before
+    assert page.sources("compare") != before
     page.press()
+    page.says("gamma")
+    assert "Download (90 x 70)" in page.text("#download")
+    [link] = page.all("#download a, a#download")
+    assert page.fetch(link.get_attribute("href")).shape == (70, 90, 3)
     page.one("input[type=file]").send_keys(str(tmp_path / "broken.png"))
     page.says("broken.png cannot be read as an image (not an image); give a PNG, JPEG or WebP file")
     for box in page.all("#edits input[type=checkbox]"):
@@ -510,6 +482,7 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     page.wait.until(lambda _: not page.all("#region0 input"))  # the button has moved up
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
+    learn_one_more(page)
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )

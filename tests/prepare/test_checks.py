@@ -61,7 +61,7 @@ REFUSALS = [
     (["trainer.precision=16"], "trainer.precision"),
     (["logger.wandb=perhaps"], "logger.wandb"),
     (["gamma=3.5"], "gamma=3.5"),
-    (["gamma=-0.1"], "gamma=-0.1"),
+    (["gamma=-3.1"], "gamma=-3.1"),
     (["gamma=nan"], "gamma=nan"),
     (["seed=-1"], "seed=-1"),
     (["seed=one"], "seed"),

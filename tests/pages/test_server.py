@@ -1,6 +1,7 @@
 """What the page's server gives away."""
 
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -15,7 +16,7 @@ DOORS = ("/gradio_api/file={}", "/file={}", "/static/{}", "/assets/{}", "/theme.
 @pytest.fixture(scope="module")
 def address():
     gr = pytest.importorskip("gradio")
-    from dclip.pages.demo_page import free_port, launch
+    from dclip.pages.server import free_port, launch
 
     with gr.Blocks() as blocks:
         gr.Textbox()
@@ -34,6 +35,33 @@ def test_no_path_leads_out_of_the_pages_folder(address):
             except urllib.error.HTTPError as error:
                 assert error.code in (400, 403, 404, 405), (door, path, error.code)
     assert not given
+
+
+def test_who_does_not_know_the_password_stays_outside():
+    gr = pytest.importorskip("gradio")
+    from dclip.pages.server import free_port, launch
+
+    with gr.Blocks() as blocks:
+        gr.Textbox()
+    blocks = launch(blocks, "127.0.0.1", free_port("127.0.0.1"), "open sesame")
+    address = blocks.local_url.rstrip("/")
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{address}/config", timeout=10)
+        for word, status in (("sesame", 400), ("open sesame", 200)):
+            form = urllib.parse.urlencode({"username": "me", "password": word}).encode()
+            assert answered(f"{address}/login", form) == status
+    finally:
+        blocks.close(verbose=False)
+
+
+def answered(address, form):
+    """The status of a form that is sent."""
+    try:
+        with urllib.request.urlopen(address, form, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def test_the_page_itself_is_given(address):

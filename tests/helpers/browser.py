@@ -1,0 +1,116 @@
+"""Headless Chromium for tests of pages, and the page as a person uses it."""
+
+import io
+import shutil
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FLAGS = (
+    "headless=new",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "disable-dev-shm-usage",
+    "window-size=1280,1000",
+)
+
+
+def open_browser(profile):
+    """A browser that keeps what it stores in ``profile``; the test is skipped where there is none."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (program and driver):
+        pytest.skip("no browser: apt-get install chromium chromium-driver")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="no driver of browsers: pip install selenium"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={profile}")
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+class Page:
+    """The page of task=demo as a person uses it."""
+
+    def __init__(self, browser, address):
+        from selenium.webdriver.common.by import By
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 120)
+        self.do = browser.execute_script
+        browser.get(address)
+
+    def all(self, selector):
+        return self.browser.find_elements(self.css, selector)
+
+    def one(self, selector):
+        return self.wait.until(lambda _: self.all(selector), f"no {selector}")[0]
+
+    def text(self, selector):
+        return self.do("return document.querySelector(arguments[0])?.innerText || ''", selector)
+
+    def says(self, words, place="#note"):
+        self.wait.until(
+            lambda _: words in self.text(place),
+            f"{words!r} is not on the page: {self.text(place)}",
+        )
+
+    def click(self, selector):
+        """Click what may be scrolled away."""
+        element = self.one(selector)
+        self.do("arguments[0].scrollIntoView({block: 'center'})", element)
+        self.do("arguments[0].click()", element)
+
+    def tab(self, title):
+        """Open a part of the page."""
+        script = (
+            "for (const tab of document.querySelectorAll('[role=tab]'))"
+            " if (tab.innerText.trim() === arguments[0]) { tab.click(); return true }"
+        )
+        self.wait.until(lambda _: self.do(script, title), f"no tab {title}")
+
+    def fill(self, box, text):
+        """Type into a text box, in place of what is there."""
+        field = self.wait.until(
+            lambda _: [e for e in self.all(f"#{box} textarea, #{box} input") if e.is_displayed()],
+            f"no box {box}",
+        )[0]
+        field.clear()
+        field.send_keys(text)
+
+    def sources(self, place):
+        return self.do(
+            "return [...document.querySelectorAll(arguments[0])].map(img => img.src)",
+            f"#{place} img",
+        )
+
+    def fetch(self, address):
+        """A picture of the page, and its file's size."""
+        with urllib.request.urlopen(address, timeout=20) as stream:
+            return np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
+
+    def picture(self, place, number=0):
+        return self.fetch(self.sources(place)[number])
+
+    def after(self):
+        """The edited picture: the right one of the two that are compared."""
+        return self.picture("compare", 1)
+
+    def press(self):
+        """Edit, and wait for another picture than the one before."""
+        before = self.sources("compare")
+        self.one("#button").click()
+        self.wait.until(
+            lambda _: len(now := self.sources("compare")) == 2 and now[1:] != before[1:],
+            f"no picture: {self.text('#note')}",
+        )
