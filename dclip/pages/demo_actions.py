@@ -286,7 +286,8 @@ class Actions:
         file = folder / f"{images.ids[0]}_edited.png"
         whole.save(file)
         label = f"Download ({whole.width} x {whole.height})"
-        return gr.update(value=str(file), label=label, visible=True)
+        update: Update = gr.update(value=str(file), label=label, visible=True)
+        return update
 
     def strip(
         self,

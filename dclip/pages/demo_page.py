@@ -15,11 +15,14 @@ from dclip.pages.demo import MOST_ETA, MOST_VARIANTS, Studio, picture
 from dclip.pages.demo_actions import MOST_EDITS, Actions, note_html, pictures
 from dclip.pages.demo_settings import LEAST_GAMMA, MOST_GAMMA, MOST_LOW, MOST_WEIGHT
 from dclip.pages.draw import Drawer
-from dclip.pages.draw_page import Drawings, draw_parts
+from dclip.pages.draw_page import Drawings, DrawParts, draw_parts
 from dclip.pages.draw_page import listen as listen_to_drawing
 from dclip.pages.learn import Teacher
 from dclip.pages.learn_page import LearnParts, Lessons, learn_parts, listen
 from dclip.pages.queue import JobQueue
+from dclip.pages.work import Look
+
+PACE = 1.5  # seconds between two looks at the runs
 
 # ------------------------------------------------------------ what is on the page
 
@@ -198,9 +201,11 @@ def page(studio: Studio, overrides: Sequence[str], queue: JobQueue) -> gr.Blocks
         cards = gr.HTML(elem_id="cards")
         actions = Actions(studio)
         found = _listen(blocks, actions, choices, results, cards)
-        timer = gr.Timer(1.0)  # the page looks how its runs go
-        _watch(actions, Lessons(teacher, queue), parts, tabs, found, timer)
-        listen_to_drawing(drawn, Drawings(Drawer(studio.cfg, overrides), queue), timer)
+        lessons, drawings = Lessons(teacher, queue), Drawings(Drawer(studio.cfg, overrides), queue)
+        known, taught = _watch(lessons, parts, drawings, drawn)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
+        known.change(actions.find, [*found.inputs, taught], found.outputs, **quiet)
+        parts.use.click(lambda: gr.Tabs(selected="edit"), None, tabs, **quiet)
     return blocks
 
 
@@ -253,19 +258,29 @@ def _listen(
 
 
 def _watch(
-    actions: Actions,
-    lessons: Lessons,
-    parts: LearnParts,
-    tabs: gr.Tabs,
-    found: Found,
-    timer: gr.Timer,
-) -> None:
-    """What happens while something is learned, and once it is."""
-    key, seen = gr.BrowserState(""), gr.State(None)  # the browser's last job, and how it was shown
-    known, taught = gr.State(0), gr.State("")  # how many edits the page had learned, and its own
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
-    listen(parts, lessons, key)
-    timer.tick(lessons.watch, [key, seen], [seen, *parts.watched], **quiet)
-    timer.tick(lessons.news, [key, known], [known, taught], **quiet)
-    known.change(actions.find, [*found.inputs, taught], found.outputs, **quiet)
-    parts.use.click(lambda: gr.Tabs(selected="edit"), None, tabs, **quiet)
+    lessons: Lessons, parts: LearnParts, drawings: Drawings, drawn: DrawParts
+) -> tuple[gr.State, gr.State]:
+    """What happens while something is learned or drawn: now and then the page looks how it goes.
+
+    Returns how many edits the page has learned, and the file of this browser's last one.
+    """
+    learning, seen = gr.BrowserState(""), gr.State(None)  # the last job, and how it was shown
+    drawing, drawn_seen = gr.State(""), gr.State(None)
+    known, taught = gr.State(0), gr.State("")
+    listen(parts, lessons, learning)
+    listen_to_drawing(drawn, drawings, drawing)
+
+    def glance(
+        learnt: str | None, before: Look | None, count: int, sketch: str, earlier: Look | None
+    ) -> list[object]:
+        learned = [*lessons.watch(learnt, before), *lessons.news(learnt, count)]
+        return [*learned, *drawings.watch(sketch, earlier)]
+
+    gr.Timer(PACE).tick(
+        glance,
+        [learning, seen, known, drawing, drawn_seen],
+        [seen, *parts.watched, known, taught, drawn_seen, *drawn.watched],
+        show_progress="hidden",
+        queue=False,
+    )
+    return known, taught

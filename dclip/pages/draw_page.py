@@ -16,6 +16,7 @@ from dclip.pages.draw import MOST, Drawer
 from dclip.pages.queue import JobQueue, State
 from dclip.pages.work import Look, Shown, look_at, only_one, pictures_at, shown, work_html
 
+HERE = '<p class="small">Here the samples will appear, and how they came out of noise.</p>'
 START = "say what to draw, then press Draw; CLIP guides every step by the words"
 
 
@@ -54,7 +55,7 @@ def draw_parts() -> DrawParts:
                 draw = gr.Button("Draw", variant="primary", elem_id="draw", min_width=90)
                 stop = gr.Button("Stop", visible=False, elem_id="draw_stop", min_width=90)
         with gr.Column(scale=7):
-            work = gr.HTML(elem_id="draw_work")
+            work = gr.HTML(HERE, elem_id="draw_work")
             samples = gr.Gallery(
                 label="samples",
                 elem_id="samples",
@@ -127,11 +128,9 @@ def samples_of(look: Look) -> list[Shown]:
     return [(picture, f"{number}") for number, (picture, _) in enumerate(pictures, 1)]
 
 
-def listen(parts: DrawParts, drawings: Drawings, timer: gr.Timer) -> None:
-    """What happens when this part of the page is used."""
-    key, seen = gr.State(""), gr.State(None)
+def listen(parts: DrawParts, drawings: Drawings, key: gr.State) -> None:
+    """What happens when this part of the page is used. ``key``: of the browser's last job."""
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     for event in (parts.draw.click, parts.text.submit):
         event(drawings.start, [key, parts.text, parts.count], [key, parts.note], **quiet)
     parts.stop.click(drawings.stop, key, None, **quiet)
-    timer.tick(drawings.watch, [key, seen], [seen, *parts.watched], queue=False, **quiet)

@@ -24,6 +24,10 @@ from dclip.record.runs import Run
 
 EPOCHS = "epoch_*.png"
 START = "say what a picture shows now and what it shall show, then press Learn"
+HERE = (
+    '<p class="small">Here you will see how far it is, the faces after every epoch, and how well '
+    "it works. Everything is kept on disk, as for any run.</p>"
+)
 AGAIN = "press Learn once more to learn it all the same"
 
 
@@ -68,7 +72,7 @@ def learn_parts(teacher: Teacher) -> LearnParts:
                 stop = gr.Button("Stop", visible=False, elem_id="stop", min_width=90)
                 resume = gr.Button("Resume", visible=False, elem_id="resume", min_width=90)
         with gr.Column(scale=7):
-            work = gr.HTML(elem_id="work")
+            work = gr.HTML(HERE, elem_id="work")
             result = gr.HTML(elem_id="result")
             use = gr.Button("Try it on a picture", visible=False, elem_id="use")
             epochs = gr.Gallery(
@@ -99,7 +103,7 @@ def _form(teacher: Teacher) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Radi
         kinds,
         value=kinds[0] if kinds else None,
         label="3. What changes",
-        info="a colour: of hair, skin, clothes; a shape: beards, hair, glasses, expressions",
+        info="a colour: of hair, skin or clothes; a shape: beards, long hair, expressions",
         visible=bool(kinds),
         elem_id="kind",
     )
@@ -126,10 +130,18 @@ class Lessons:
     def __init__(self, teacher: Teacher, queue: JobQueue) -> None:
         self.teacher, self.queue = teacher, queue
 
-    def read(self, *form: str | None) -> str:
-        """What to say of the words, once they are typed."""
+    def read(self, warned: bool, *form: str | None) -> tuple[object, object]:
+        """What to say of the words, once they are typed: (note, warned).
+
+        Args:
+            warned: whether the note is such a warning already.
+        """
         note = self.teacher.note(_wish(form))
-        return note_html(note, error=True) if note else note_html(START)
+        if note:
+            return note_html(note, error=True), True
+        if warned:
+            return note_html(START), False
+        return gr.skip(), gr.skip()
 
     def start(self, key: str | None, said: str, *form: str | None) -> tuple[object, ...]:
         """Begin to learn, or wait for it: (key, said, unfinished, note, resume).
@@ -198,7 +210,8 @@ class Lessons:
         paths = pictures_at(look.folder, EPOCHS)
         if look.state is State.finished:
             paths = pictures_at(look.folder, "before_after.png") + paths
-        return gr.update(value=shown(paths), visible=bool(paths))
+        update: Update = gr.update(value=shown(paths), visible=bool(paths))
+        return update
 
     def _result(self, job: Job, look: Look) -> str:
         """What came out, once it is finished."""
@@ -242,10 +255,10 @@ def _buttons(look: Look) -> list[Update]:
 
 def listen(parts: LearnParts, lessons: Lessons, key: gr.BrowserState) -> None:
     """What happens when this part of the page is used."""
-    said, unfinished = gr.State(""), gr.State("")
+    said, unfinished, warned = gr.State(""), gr.State(""), gr.State(False)
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     for box in (parts.source, parts.target, parts.keep):
-        box.blur(lessons.read, parts.form, parts.note, **quiet)
+        box.blur(lessons.read, [warned, *parts.form], [parts.note, warned], **quiet)
     begun = [key, said, unfinished, parts.note, parts.resume]
     for event in (parts.learn.click, parts.target.submit, parts.name.submit):
         event(lessons.start, [key, said, *parts.form], begun, **quiet)

@@ -12,6 +12,7 @@ from dclip.prepare import plan
 
 BAR = re.compile(r"(?P<what>[^:%]+):\s+\d+%\|.*\|\s*(?P<done>\d+)/(?P<total>\d+) \[")
 LEARNING = "fine-tuning"  # the bar of a training
+INVERTING = 0.25  # of the calls that a plan counts: fixed points are found before the last sweep
 GUIDING = 3.0  # time of a step that CLIP guides, in steps without it
 
 # What a visitor reads in place of a bar's name, which it may only begin with.
@@ -39,7 +40,8 @@ def stages_of(cfg: Config) -> dict[str, float]:
     invert, edit = work.pop("invert", 0.0), work.pop("edit", 0.0)
     stages: dict[str, float] = {}
     for split, count in counts.items():
-        stages[f"inverting {split}"] = invert * count / max(1, sum(counts.values()))
+        share = count / max(1, sum(counts.values()))
+        stages[f"inverting {split}"] = INVERTING * invert * share
     return {**stages, LEARNING: sum(work.values()), "": edit}
 
 

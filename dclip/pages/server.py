@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import gradio as gr
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from dclip.config import Config, DemoTask
@@ -36,6 +37,7 @@ def serve(cfg: Config) -> None:
     overrides: Sequence[str] = ()
     if HydraConfig.initialized():
         overrides = HydraConfig.get().overrides.task
+        GlobalHydra.instance().clear()  # what the page learns is composed anew
     studio, queue = Studio(cfg, overrides), JobQueue()
     studio.learned = queue.learned
     host = cfg.task.host
@@ -99,6 +101,11 @@ def launch(blocks: gr.Blocks, host: str, port: int, password: str = "") -> gr.Bl
             pwa=False,
             mcp_server=False,
         )
+    except ValueError as error:  # a busy machine, or a proxy in between
+        raise DclipError(
+            f"the page does not answer at http://{host}:{port}; is this machine very busy, or does "
+            "a proxy stand before it (NO_PROXY=127.0.0.1)? Then try again"
+        ) from error
     except OSError as error:
         raise DclipError(
             f"task.port={port} cannot be used ({error}); "

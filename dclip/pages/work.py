@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,12 +98,10 @@ def work_html(job: Job, look: Look) -> str:
     )
 
 
-def _near(folder: Path) -> str:
+def _near(folder: Path) -> Path:
     """A folder as one types it where the page was started."""
-    try:
-        return os.path.relpath(folder) if folder.is_absolute() else str(folder)
-    except ValueError:  # on another drive
-        return str(folder)
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def pictures_at(folder: Path | None, pattern: str) -> list[Path]:

@@ -46,7 +46,7 @@ class Page:
         from selenium.webdriver.common.by import By
         from selenium.webdriver.support.ui import WebDriverWait
 
-        self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 120)
+        self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 300)
         self.do = browser.execute_script
         browser.get(address)
 

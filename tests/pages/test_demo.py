@@ -374,7 +374,7 @@ def served(settings, tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     said = []
-    limit = threading.Timer(300, process.kill)
+    limit = threading.Timer(900, process.kill)
     limit.start()
     try:
         for line in process.stdout:
