@@ -146,7 +146,7 @@ def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
         tmp_path,
         image,
         edit__adapter=f"[{','.join(chosen)}]",
-        edit__regions="[none,{region: auto, region_low: 0.2, region_follow: 6, region_gain: 1.2}]",
+        edit__regions="[none,{region: auto, region_low: 0.2, region_follow: 6, region_gain: 1.4}]",
         mix__weights=f"[{0.5 / 1.5},{1 / 1.5}]",
         gamma=0.6 * 1.5,
     )
