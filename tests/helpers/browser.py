@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import time
 import urllib.request
 
 import numpy as np
@@ -71,6 +72,17 @@ class Page:
         self.do("arguments[0].scrollIntoView({block: 'center'})", element)
         self.do("arguments[0].click()", element)
 
+    def press_again(self, button, place):
+        """Click what was clicked a moment ago: a page that still answers lets a click go by."""
+        before = self.text(place)
+
+        def answered(_):
+            self.click(button)
+            time.sleep(3)
+            return self.text(place) != before
+
+        self.wait.until(answered, f"nothing new: {before}")
+
     def tab(self, title):
         """Open a part of the page."""
         script = (
@@ -98,6 +110,14 @@ class Page:
         """A picture of the page, and its file's size."""
         with urllib.request.urlopen(address, timeout=20) as stream:
             return np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
+
+    def download(self, button, folder):
+        """Press a button that gives a file; its path."""
+        where = {"behavior": "allow", "downloadPath": str(folder)}
+        self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+        self.click(button)
+        [file] = self.wait.until(lambda _: list(folder.glob("*.png")), "nothing came down")
+        return file
 
     def picture(self, place, number=0):
         return self.fetch(self.sources(place)[number])
