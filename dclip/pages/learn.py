@@ -27,7 +27,11 @@ from dclip.text.known import words_note
 from dclip.text.prompts import same_text
 
 # What the words may be about -> the recipe that suits it, on cartoon faces.
-RECIPES = {"a colour": "toonfaces_color", "a shape": "toonfaces_hspace"}
+RECIPES = {
+    "a colour": "toonfaces_color",
+    "a shape": "toonfaces_hspace",
+    "an expression": "toonfaces_small",
+}
 
 # What makes such a run short; what the page's own command line says comes before it.
 QUICK = {

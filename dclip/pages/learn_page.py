@@ -103,7 +103,7 @@ def _form(teacher: Teacher) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Radi
         kinds,
         value=kinds[0] if kinds else None,
         label="3. What changes",
-        info="a colour: of hair, skin or clothes; a shape: beards, long hair, expressions",
+        info="a colour: of hair, skin or clothes; a shape: beards, long hair",
         visible=bool(kinds),
         elem_id="kind",
     )

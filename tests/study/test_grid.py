@@ -144,6 +144,7 @@ class FakeJob:
 def fake(tmp_path, monkeypatch):
     """A function that runs a study file in a folder of its own, with played jobs."""
     monkeypatch.setattr(FakeJob, "control", tmp_path)
+    monkeypatch.setattr(jobs, "frozen", lambda _: None)
     monkeypatch.setattr(jobs, "program", lambda _: ["job"])
     monkeypatch.setattr(cli, "has_changed", lambda _: False)
     monkeypatch.setattr(jobs.subprocess, "Popen", FakeJob)

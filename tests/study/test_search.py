@@ -120,6 +120,7 @@ DRAWN = search_table.figure
 def search(tmp_path, monkeypatch):
     """A function that runs a search with played trials in a folder of its own."""
     monkeypatch.setattr(FakeJob, "begun", [])
+    monkeypatch.setattr(jobs, "frozen", lambda _: None)
     monkeypatch.setattr(jobs, "program", lambda _: ["job"])
     monkeypatch.setattr(cli, "has_changed", lambda _: False)
     monkeypatch.setattr(jobs.signal, "signal", lambda *_: None)
