@@ -281,6 +281,6 @@ def _watch(
         [learning, seen, known, drawing, drawn_seen],
         [seen, *parts.watched, known, taught, drawn_seen, *drawn.watched],
         show_progress="hidden",
-        queue=False,
+        concurrency_limit=None,  # in the queue: else the page is not told that a state has changed
     )
     return known, taught

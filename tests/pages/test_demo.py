@@ -407,20 +407,18 @@ def learn_one_more(page):
     page.click("#learn")
     page.says("say what it shall be", "#learn_note")
     page.fill("target", "person with <b>grey</b> hair")
-    page.fill("name", "Grey hair")
+    page.fill("name", "My grey")
     page.press_again("#learn", "#learn_note")
-    page.says("the name of the edit is grey_hair", "#learn_note")
+    page.says("the name of the edit is my_grey", "#learn_note")
     page.wait.until(lambda _: page.sources("epochs"))
     page.says("finished", "#work")
     page.says("is in the list now", "#result")
     page.says("person → person with <b>grey</b> hair", "#cards")
-    assert page.do("return document.documentElement.scrollWidth") <= 390
     page.click("#use")
     chosen = "#edits label:has(input:checked)"
-    page.wait.until(lambda _: page.text(chosen).strip() == "grey hair")
+    page.wait.until(lambda _: page.text(chosen).strip() == "my grey")
     page.press()
     page.says("gamma 1.5, made in")
-    assert page.do("return document.documentElement.scrollWidth") <= 390
 
 
 def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
