@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from dclip.models.sizes import MOST_IMAGES, WORKING
+from dclip.models.sizes import MOST_IMAGES, WORKING, size_named
 from dclip.models.unet import DiffusionModel, ModelInfo, build_unet
 from dclip.runtime.imports import lightly
 
@@ -84,11 +84,19 @@ def free_mb(device: torch.device) -> float:
     return float(psutil.virtual_memory().available) / 1e6
 
 
+def _image_mb(model: DiffusionModel) -> float:
+    """``kept_mb_of`` a model, known in advance for the registry's own networks."""
+    known = size_named(model.info.name)
+    if known is not None and known.parameters == sum(p.numel() for p in model.unet.parameters()):
+        return known.kept_mb
+    return kept_mb_of(model.info)
+
+
 def fitting_batch(model: DiffusionModel, device: torch.device, gradient: bool = False) -> int:
     """Images at a time for which half of the free memory is enough, at least 1 and at most ``MOST_IMAGES``.
 
     ``gradient``: whether a call keeps what a backward pass needs.
     """
-    image = kept_mb_of(model.info) * (1 if gradient else WORKING)
+    image = _image_mb(model) * (1 if gradient else WORKING)
     most = MOST_IMAGES["cpu" if device.type == "cpu" else "gpu"]
     return max(1, min(most, int(free_mb(device) / 2 / image)))

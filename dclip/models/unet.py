@@ -209,6 +209,7 @@ def build_unet(config: dict[str, Any]) -> nn.Module:
 
 def _diffusers(settings: dict[str, Any]) -> nn.Module:
     with lightly():
+        import diffusers.hooks  # noqa: F401  (which a network imports when it is moved)
         from diffusers import UNet2DModel
         from diffusers.models.attention_processor import Attention
 

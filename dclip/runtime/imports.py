@@ -1,24 +1,33 @@
 """Importing diffusers and open_clip without what they import and dclip never uses.
 
-On the way they import torch's compiler, scipy.stats and W&B, which takes longer than all the rest
-of a run's start. While ``lightly`` lasts, these are only promised. Code of theirs that is written
-to be left out of compiling (hooks and transformers of diffusers) is then not marked so; dclip has
-no use for it.
+On the way they import torch's compiler and its FlexAttention, scipy.stats, W&B and a hundred
+other networks, and diffusers lists every file of every installed package, which takes longer than
+all the rest of a run's start. While ``lightly`` lasts, the former are only promised, and the list
+is empty. Code of theirs that is written to be left out of compiling (hooks of diffusers) is then not
+marked so; dclip has no use for it.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 COMPILER = "torch._dynamo"
 UTILS = f"{COMPILER}.utils"
-PACKAGES = ("scipy.stats", "wandb", COMPILER)
+UNETS = "diffusers.models.unets"  # of which one is taken
+TRANSFORMERS = {  # what that one's blocks could call
+    "diffusers.models.transformers.dual_transformer_2d": "DualTransformer2DModel",
+    "diffusers.models.transformers.transformer_2d": "Transformer2DModel",
+}
+PACKAGES = ("scipy.stats", "wandb", "torch.nn.attention.flex_attention", COMPILER)
 
 
 class Promised(ModuleType):
@@ -57,9 +66,14 @@ def lightly() -> Iterator[None]:
         vars(compiler).update(disable=disable)
         vars(utils).update(is_compile_supported=is_compile_supported)
         sys.modules[UTILS] = utils
+    if UNETS not in sys.modules:
+        _promise_unets()
+    listing = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = dict  # diffusers then takes names as they are
     try:
         yield
     finally:
+        importlib.metadata.packages_distributions = listing
         _withdraw()
 
 
@@ -73,7 +87,22 @@ def _promise(name: str) -> Promised:
     return promised
 
 
+def _promise_unets() -> None:
+    """The folder of diffusers' U-Nets, which does not import them all, and their transformers."""
+    sys.modules[UNETS] = unets = Promised(UNETS)
+    diffusers = find_spec("diffusers")
+    assert diffusers is not None and diffusers.origin is not None
+    unets.__path__ = [str(Path(diffusers.origin).parent / "models" / "unets")]
+    for name, block in TRANSFORMERS.items():
+        sys.modules[name] = promised = Promised(name)
+        setattr(promised, block, partial(_call, name, block))
+
+
+def _call(module: str, name: str, *args: Any, **settings: Any) -> Any:
+    return getattr(import_module(module), name)(*args, **settings)
+
+
 def _withdraw() -> None:
-    for name in (*PACKAGES, UTILS):
+    for name in (*PACKAGES, UTILS, UNETS, *TRANSFORMERS):
         if isinstance(sys.modules.get(name), Promised):
             del sys.modules[name]

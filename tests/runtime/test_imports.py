@@ -11,6 +11,7 @@ PROGRAM = """
 import sys
 def said(when):
     heavy = {"lightning", "torchmetrics", "torch._dynamo", "scipy.signal", "scipy.stats", "wandb"}
+    heavy |= {"diffusers.models.transformers", "torch.nn.attention.flex_attention"}
     print(when, *sorted(heavy & set(sys.modules)))
 import dclip.pipeline
 said("pipeline")
@@ -22,6 +23,13 @@ load_clip("toonfaces_clip")
 said("networks")
 import torch, torch._dynamo, scipy.stats, wandb
 from torchvision.ops import roi_align
+from torch.nn.attention import flex_attention
+from importlib.metadata import packages_distributions
+assert flex_attention.create_block_mask and packages_distributions()["torch"]
+from diffusers import UNet2DConditionModel
+block = {"block_out_channels": (8, 8), "norm_num_groups": 8, "cross_attention_dim": 8}
+down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+UNet2DConditionModel(16, down_block_types=down, up_block_types=up, attention_head_dim=4, **block)
 net = torch.compile(torch.nn.Linear(2, 2), backend="eager")
 print("later", net(torch.zeros(1, 2)).shape[0], scipy.stats.norm.cdf(0), callable(wandb.init))
 """
