@@ -134,6 +134,10 @@ class SamplerOption(Kind):
         """Network calls that bring one latent to an image."""
         return self.calls_per_step * self.steps_down
 
+    def step_calls(self, to_clean: bool) -> int:
+        """Network calls of one step down that remembers none before it; perhaps ``to_clean``."""
+        return self.calls_per_step
+
     def encoding_calls(self) -> int:
         """Network calls that bring one image to t0, at most: noise costs none."""
         return self.inversion_calls() if self.encode is Encode.invert else 0
