@@ -233,6 +233,7 @@ def test_a_run_learns_it_and_another_applies_it(tiny, tmp_path):
     ("words", "message"),
     [
         (["edit.name=mine"], "method=h_boundary needs the true edited pictures.*choose method="),
+        (["edit=sketch"], "a change of style .edit=sketch. has no single one: choose method="),
         (["method.scale=0"], r"method\.scale=0.* greater than 0"),
         (["method.penalty=0"], r"method\.penalty=0.* greater than 0"),
         (["method.t_edit=999"], "leaves nothing to edit"),

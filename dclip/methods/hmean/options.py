@@ -48,6 +48,12 @@ class Supervised(Method):
             f"method={option_name('method', self)} needs the true edited pictures of its training "
             "images, which only dataset=toonfaces knows, for its own edits; choose method=asyrp",
         )
+        need(
+            truth is not None and truth.pictured,
+            f"method={option_name('method', self)} needs the true edited pictures of its training "
+            f"images; a change of style (edit={cfg.edit.name}) has no single one: choose "
+            "method=diffusionclip",
+        )
         check_t_edit(self.t_edit, cfg.sampler.t0)
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
