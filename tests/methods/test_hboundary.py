@@ -25,7 +25,6 @@ from dclip.methods.hboundary.boundary import (
     nearest,
     separating_weights,
 )
-from dclip.methods.hboundary.options import HBoundary
 from dclip.methods.hmean.direction import MeanEdit, mean_h, measured_change
 from dclip.methods.load import join_edits
 from dclip.models.checkpoints import load_model
@@ -164,11 +163,11 @@ def test_every_image_is_heard_in_its_place(found):
 
 
 def test_with_a_large_penalty_it_is_the_edit_of_h_mean(found):
-    firm = boundary_change(found.run, found.start, HBoundary(penalty=1e6, scale=2.0))
+    firm = boundary_change(found.run, found.start, 2.0, 1e6)
     mean = measured_change(found.run, found.start, 2.0)
     assert torch.equal(firm.steps, mean.steps)
     torch.testing.assert_close(firm.means, mean.means, rtol=1e-3, atol=1e-4)
-    usual = boundary_change(found.run, found.start, HBoundary(scale=2.0))
+    usual = boundary_change(found.run, found.start, 2.0, 1e-2)
     torch.testing.assert_close(usual.means, 2 * found.edit.change.means)
     assert not torch.allclose(usual.means, mean.means, atol=1e-4)
 
@@ -176,7 +175,7 @@ def test_with_a_large_penalty_it_is_the_edit_of_h_mean(found):
 def test_at_a_mixing_step_nothing_moves_elsewhere(found):
     steps = [t for t, _ in pairs_of(found.cfg.sampler)[1]]
     near = steps[1] + 1
-    change = boundary_change(found.run, found.start, HBoundary(mixing_step=near))
+    change = boundary_change(found.run, found.start, 1.0, 1e-2, near)
     for k, move in enumerate(change.means):
         expected = found.edit.change.means[k] if k == 1 else torch.zeros_like(move)
         torch.testing.assert_close(move, expected)

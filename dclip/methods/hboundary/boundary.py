@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from dclip.encode.encoded import Encoded
-from dclip.methods.hboundary.options import HBoundary
 from dclip.methods.hmean.direction import (
     MeanChange,
     MeanEdit,
@@ -47,8 +46,14 @@ class BoundaryEdit(MeanEdit):
     kind: ClassVar[str] = "boundary in h"
 
 
-def boundary_change(run: Run, start: Encoded, options: HBoundary) -> MeanChange:
+def boundary_change(
+    run: Run, start: Encoded, scale: float, penalty: float, mixing_step: int | None = None
+) -> MeanChange:
     """The move at every step of the way down; the h of all pictures is kept on the CPU for it.
+
+    Args:
+        start: the sources.
+        mixing_step: only the step nearest to it moves; None: all do.
 
     Raises:
         DclipError: there are no true pictures.
@@ -56,13 +61,13 @@ def boundary_change(run: Run, start: Encoded, options: HBoundary) -> MeanChange:
     edited = true_start(run, start)
     before, after = all_h(run, start), all_h(run, edited)
     moving = set(before)
-    if options.mixing_step is not None:
-        moving = {nearest(before, options.mixing_step)}
+    if mixing_step is not None:
+        moving = {nearest(before, mixing_step)}
     changes = {}
     for t, h in before.items():
         changes[t] = torch.zeros_like(h[0])
         if t in moving:
-            changes[t] = options.scale * across(h, after[t], options.penalty)
+            changes[t] = scale * across(h, after[t], penalty)
     return change_of_steps(run, changes)
 
 

@@ -56,7 +56,7 @@ class HBoundary(Supervised):
         """Find the hyperplanes."""
         from dclip.methods.hboundary.boundary import BoundaryEdit, boundary_change
 
-        change = boundary_change(run, starts["train"], self)
+        change = boundary_change(run, starts["train"], self.scale, self.penalty, self.mixing_step)
         return BoundaryEdit(run.model, change, self.t_edit)
 
     def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:
