@@ -92,8 +92,9 @@ class Guided(Guidance):
         200  # down to here; to the end (0) more samples show the prompt, but faces are painted over
     )
     every: int = 1  # the gradient is computed every k-th step, and used again in between
-    time_travel: int = 0  # how often a step is taken again from the noise it came from
-    travel_start: int = 800
+    # how often a guided step is taken again, from its end noised anew (FreeDoM's r is one more)
+    time_travel: int = 0
+    travel_start: int = 800  # steps that begin between these timesteps
     travel_end: int = 300
     range: float = 0.0  # weight of keeping the predicted x0 in [-1, 1]
     tv: float = 0.0  # weight of keeping it smooth
@@ -118,3 +119,13 @@ class Guided(Guidance):
                 0 <= b <= a <= 999,
                 f"guidance.{start}={a} to guidance.{end}={b} is no interval; choose 999 >= {start} >= {end} >= 0",
             )
+
+    @property
+    def travels(self) -> tuple[int, int]:
+        """Between which timesteps, falling, a step begins that is taken again: guided ones only."""
+        return min(self.travel_start, self.t_start), max(self.travel_end, self.t_end)
+
+    def repeats(self, t: int) -> int:
+        """How often the step that begins at ``t`` is taken again."""
+        start, end = self.travels
+        return self.time_travel if self.scale > 0 and end <= t <= start else 0

@@ -49,16 +49,17 @@ class Carry(StrEnum):
     # the same along a source noised anew at every t (Huberman-Spiegelglas et al. 2024)
     noise_maps = "noise_maps"
     flow = "flow"  # the difference of two flows (FlowEdit, Kulikov et al. 2025)
+    ddcm = "ddcm"  # the same in steps to the clean image and back (InfEdit, Xu et al. 2024)
 
     @property
     def inverts(self) -> bool:
         """Whether it starts from the source's latent; else nothing is inverted."""
-        return self not in (Carry.noise_maps, Carry.flow)
+        return self not in (Carry.noise_maps, Carry.flow, Carry.ddcm)
 
     @property
     def own_steps(self) -> bool:
         """Whether its steps are its own, with one network call each, whatever the sampler."""
-        return self is Carry.noise_maps
+        return self in (Carry.noise_maps, Carry.ddcm)
 
 
 @dataclass
@@ -132,6 +133,10 @@ class SamplerOption(Kind):
     def generation_calls(self) -> int:
         """Network calls that bring one latent to an image."""
         return self.calls_per_step * self.steps_down
+
+    def step_calls(self, to_clean: bool) -> int:
+        """Network calls of one step down that remembers none before it; perhaps ``to_clean``."""
+        return self.calls_per_step
 
     def encoding_calls(self) -> int:
         """Network calls that bring one image to t0, at most: noise costs none."""

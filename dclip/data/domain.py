@@ -73,6 +73,11 @@ class Truth(Protocol):
         """The attributes that change, with their new values."""
         ...
 
+    @property
+    def pictured(self) -> bool:
+        """Whether there is a single true picture."""
+        ...
+
     def kept(self, facts: Mapping[str, str]) -> dict[str, str]:
         """What a picture with these facts still shows after the edit; empty if that is unknown."""
         ...

@@ -17,7 +17,8 @@ al. 2024, Direct Inversion, with their "add target"). ``noise_maps``: the same, 
 in closed form, each with noise of its own, and the steps are those of eta = 1 (Huberman-Spiegelglas
 et al. 2024; in the form of Deutch et al. 2024, TurboEdit, whose last step is exact too). ``flow``:
 z moves along the mean of eps_1(z + rho n) - eps_0(x + rho n) (Kulikov et al. 2025, FlowEdit, in
-y = x / sqrt(a)).
+y = x / sqrt(a)). ``ddcm``: the same difference, but every step goes to the clean image, which is
+then noised anew (Xu et al. 2024, InfEdit: denoising diffusion consistent models).
 """
 
 from __future__ import annotations
@@ -245,6 +246,25 @@ def carry_flow(branches: Branches, source: Tensor) -> Tensor:
     several = branches.rows(source)
     change = branches.down(torch.zeros_like(several), difference, branches.solver)
     return several + change / math.sqrt(last)
+
+
+def carry_ddcm(branches: Branches, source: Tensor) -> Tensor:
+    """Edited images [N*copies,C,H,W] of sources [N,C,H,W]; nothing is inverted.
+
+    Virtual inversion (Xu et al., CVPR 2024, Inversion-Free Image Editing with Natural Language). The
+    noise between x_t and the source x is known, eps_c = (x_t - sqrt(a) x) / sqrt(1 - a), and what
+    eps_0 misses of it is added to eps_1:
+
+        x0^e = (x_t^e - sqrt(1 - a) (eps_1(x_t^e) + eps_c - eps_0(x_t))) / sqrt(a)
+        x_t'^e = sqrt(a') x0^e + sqrt(1 - a') n,     x_t' = sqrt(a') x + sqrt(1 - a') n
+
+    with the variance 1 - a' that makes the steps those of a consistency model. So x_t^e - x_t is
+    sqrt(a) times the change c = x0^e - x, and c' = c - rho (eps_1 - eps_0): the difference of
+    ``flow``, and DDIM's step that is all noise, which both branches share.
+
+    The steps are its own; of ``branches.solver`` nothing is used.
+    """
+    return carry_flow(replace(branches, solver=MeanStep(spread=1.0)), source)
 
 
 def _mean_difference(

@@ -17,7 +17,7 @@ from dclip.errors import DclipError, need
 
 if TYPE_CHECKING:
     from dclip.diffusion.sampler import Solver
-    from dclip.diffusion.schedule import Pair
+    from dclip.diffusion.timesteps import Pair
 
 
 @dataclass
@@ -110,6 +110,10 @@ class Ab2(Sampler):
         """The first step is Heun's, one call more."""
         return self.steps_down + 1
 
+    def step_calls(self, to_clean: bool) -> int:
+        """As of the first step."""
+        return 1 if to_clean else 2
+
     def rule(self, upward: bool) -> Solver:
         """The same both ways."""
         from dclip.diffusion.solvers import AB2
@@ -128,6 +132,10 @@ class Heun(Sampler):
         """The step to the clean image, where there is no noise to see, is Euler's: one call less."""
         calls = super().generation_calls()
         return calls - 1 if self.final_step is FinalStep.to_clean else calls
+
+    def step_calls(self, to_clean: bool) -> int:
+        """One into the clean image."""
+        return 1 if to_clean else 2
 
     def rule(self, upward: bool) -> Solver:
         """The same both ways."""
@@ -256,7 +264,7 @@ def _sampler(options: SamplerOption) -> Sampler:
 
 def pairs_of(options: SamplerOption) -> tuple[list[Pair], list[Pair]]:
     """Timesteps: (inversion pairs, generation pairs)."""
-    from dclip.diffusion.schedule import mirrored, pairs_down, pairs_up
+    from dclip.diffusion.timesteps import mirrored, pairs_down, pairs_up
 
     down = pairs_down(options.t0, options.s_gen, options.final_step, options.grid)
     if options.mirrored:

@@ -223,13 +223,16 @@ def _posterior_variance(schedule: Schedule, t: int, t_next: int) -> float:
     return (1 - a_next) / (1 - a) * (1 - a / a_next)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TimeTravel(Solver):
     """Repeats every step between ``from_t`` and ``to_t``, from x_t made anew by noising its end.
 
-    What guidance pushed off the manifold of images comes back to it (RePaint, Lugmayr et al. 2022;
-    FreeDoM, Yu et al. 2023). Its noise is its own, so that all other steps see the same numbers as
-    without it. What a solver remembers of earlier steps is not used in the repetitions.
+        x_t = sqrt(a / a') x_t' + sqrt(1 - a / a') n,     the forward process' q(x_t | x_t')
+
+    What guidance pushed off the manifold of images comes back to it (FreeDoM, Yu et al., ICCV 2023,
+    after RePaint, Lugmayr et al., CVPR 2022, Alg. 1). Its noise is its own, so that all other steps
+    see the same numbers as without it. A repetition remembers no step before it; the step after it
+    remembers the last repetition.
     """
 
     inner: Solver
@@ -253,7 +256,8 @@ class TimeTravel(Solver):
         for _ in range(self.repeats):
             x = math.sqrt(kept) * x + math.sqrt(1 - kept) * self.noise.like(x)
             again = evaluate(x, step.t).toward(step.t_next)
-            x = self.inner.start().advance(again, schedule, self.noise, evaluate)
+            self.inner = self.inner.start()
+            x = self.inner.advance(again, schedule, self.noise, evaluate)
         return x
 
 

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from dclip.config import Carry, Config, SamplerOption
-from dclip.diffusion.carry import Branches, carry_flow, carry_noise_maps, carry_offset
+from dclip.diffusion.carry import (
+    Branches,
+    carry_ddcm,
+    carry_flow,
+    carry_noise_maps,
+    carry_offset,
+)
 from dclip.diffusion.options import pairs_of, solver_of, without_noise
 from dclip.diffusion.sampler import EpsFn, Step
 from dclip.edits.edit import Edit, PlacedEdit
@@ -24,6 +30,7 @@ WAYS: dict[Carry, Callable[[Branches, Tensor], Tensor]] = {
     Carry.offset: carry_offset,
     Carry.noise_maps: carry_noise_maps,
     Carry.flow: carry_flow,
+    Carry.ddcm: carry_ddcm,
 }
 
 

@@ -3,6 +3,7 @@
 from dclip.methods.asyrp import options as asyrp_options
 from dclip.methods.diffusionclip import options as diffusionclip_options
 from dclip.methods.h_edit import options as h_edit_options
+from dclip.methods.hboundary import options as hboundary_options
 from dclip.methods.hmean import options as hmean_options
 from dclip.methods.latent import options as latent_options
 from dclip.methods.sampling import guidances
@@ -13,6 +14,7 @@ __all__ = [
     "diffusionclip_options",
     "guidances",
     "h_edit_options",
+    "hboundary_options",
     "hmean_options",
     "latent_options",
     "sampling_options",

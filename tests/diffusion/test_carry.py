@@ -8,6 +8,7 @@ import torch
 
 from dclip.diffusion.carry import (
     Branches,
+    carry_ddcm,
     carry_flow,
     carry_noise_maps,
     carry_offset,
@@ -88,6 +89,17 @@ def test_the_difference_of_a_flow_and_itself_is_nothing(solver, steps):
     torch.testing.assert_close(carry_flow(both, start()), start(), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+def test_a_virtual_inversion_of_nothing_is_the_source(solver, steps):
+    """Whatever the solver: the steps are its own."""
+    both = branches(wavy, solver, down(steps), seed=3)
+    torch.testing.assert_close(carry_ddcm(both, start()), start(), rtol=0, atol=1e-9)
+    other = replace(branches(pull, solver, down(steps)), seed=3)
+    usual = replace(other, solver=DDIM())
+    assert torch.equal(carry_ddcm(other, start()), carry_ddcm(usual, start()))
+
+
 # -------------------------------------------------------------------- against plain implementations
 
 
@@ -156,6 +168,39 @@ def test_a_flow_is_flow_edits(noises):
     torch.testing.assert_close(made, z, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("pairs", [SIX, pairs_down(500, 6, "to_t0")], ids=["clean", "t0"])
+def test_ddcm_is_the_virtual_inversion_of_infedit(pairs):
+    """Both branches written out, with eps_c that brings x_t back to the source."""
+    x, noise = start(), ImageNoise(["carry/a", "carry/b"], 5)
+    first = noise.like(x)
+    source = edited = math.sqrt(A(500)) * x + math.sqrt(1 - A(500)) * first
+    for t, t_next in pairs:
+        times = torch.full((2,), t)
+        consistent = (source - math.sqrt(A(t)) * x) / math.sqrt(1 - A(t))
+        eps = pull(edited, times).eps - wavy(source, times).eps + consistent
+        x0 = (edited - math.sqrt(1 - A(t)) * eps) / math.sqrt(A(t))
+        if t_next == pairs[-1][1]:
+            break
+        n = noise.like(x)
+        source = math.sqrt(A(t_next)) * x + math.sqrt(1 - A(t_next)) * n
+        edited = math.sqrt(A(t_next)) * x0 + math.sqrt(1 - A(t_next)) * n
+    made = carry_ddcm(branches(pull, pairs=pairs, seed=5), x)
+    torch.testing.assert_close(made, x0, rtol=0, atol=1e-9)
+    assert float((made - x).abs().max()) > 0.1
+
+
+def test_a_constant_difference_is_taken_whole_at_every_step_of_ddcm():
+    """c = - sum of rho times the difference: each step goes to the clean image."""
+    both = replace(branches(constant(0.5)), original=constant(0.2))
+    expected = start() - 0.3 * sum(rho(t) for t, _ in SIX)
+    torch.testing.assert_close(carry_ddcm(both, start()), expected, rtol=0, atol=1e-9)
+
+
+def test_ddcm_sees_only_the_x0_of_an_asymmetric_step():
+    both, alike = branches(asymmetric), branches(lambda x, t: Prediction(asymmetric(x, t).x0_eps))
+    torch.testing.assert_close(carry_ddcm(both, start()), carry_ddcm(alike, start()))
+
+
 OF_EPS = [solver for solver in CALM if not isinstance(solver, DPMPP2M)]  # that one follows x0
 
 
@@ -182,7 +227,7 @@ def test_a_flow_keeps_apart_the_two_noises_of_an_asymmetric_step():
 # ------------------------------------------------------------------------------ rows and states
 
 
-@pytest.mark.parametrize("way", [carry_noise_maps, carry_flow, carry_offset])
+@pytest.mark.parametrize("way", [carry_noise_maps, carry_flow, carry_ddcm, carry_offset])
 def test_copies_of_an_image_are_carried_as_it_is_alone(way):
     x = start()
     begin = inverted(x, SIX) if way is carry_offset else x

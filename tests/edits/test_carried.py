@@ -22,7 +22,7 @@ from helpers.images import images16
 from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, words
 
-MODES = ["residual", "offset", "noise_maps", "flow"]
+MODES = ["residual", "offset", "noise_maps", "flow", "ddcm"]
 SOLVERS = {name: sampler_named(name)(500, 6) for name in OPTIONS["sampler"]}
 SOLVERS["noisy_ddim"] = Ddim(500, 6, eta=1.0)
 STEPS = [(2, FinalStep.to_t0), *((steps, FinalStep.to_clean) for steps in (2, 6, 20))]
@@ -116,7 +116,7 @@ def test_the_residual_is_what_a_region_of_everything_does(editing, model):
     torch.testing.assert_close(made, (source + whole - plain).clamp(-1, 1), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["noise_maps", "flow"])
+@pytest.mark.parametrize("mode", ["noise_maps", "flow", "ddcm"])
 def test_nothing_is_inverted_where_nothing_has_to_be(mode, editing, model):
     cfg = editing(mode, sampler__s_gen=4, sampler__s_for=7)
     run, edit = a_run(cfg, model), load_edits(cfg, model)
@@ -250,11 +250,13 @@ def test_a_plan_counts_both_branches_and_no_inversion(editing):
         "offset": (5 * 6, 5 * 2 * 4),
         "noise_maps": (0, 5 * 2 * 4),
         "flow": (0, 5 * 2 * 4),
+        "ddcm": (0, 5 * 2 * 4),
     }
     assert calls(editing("flow", **given, sampler__carry_noises=3))["edit"] == 3 * 5 * 2 * 4
     assert calls(editing("noise_maps", **given, sampler__carry_weight=1.5))["edit"] == 5 * 3 * 4
-    one = calls(editing("noise_maps", **given, sampler="heun"))["edit"]
-    assert one == 5 * 2 * 4  # its steps are its own
+    for mode in ("noise_maps", "ddcm"):
+        one = calls(editing(mode, **given, sampler="heun"))["edit"]
+        assert one == 5 * 2 * 4  # its steps are its own
 
 
 def test_an_edit_is_applied_as_it_was_learned_to_be(editing, red, tiny, nets, tmp_path):
@@ -311,6 +313,8 @@ def test_the_notebook_carries_as_the_command_does(mode, editing, model, tiny, ne
         ({"carry": "sideways"}, "sampler.carry"),
         ({"carry": "flow", "sampler__carry_weight": 2}, "sampler.carry_weight=2.0 is for"),
         ({"carry": "offset", "sampler__carry_noises": 2}, "sampler.carry_noises=2 is for"),
+        ({"carry": "ddcm", "sampler__carry_weight": 2}, "sampler.carry_weight=2.0 is for"),
+        ({"carry": "ddcm", "sampler__carry_noises": 2}, "sampler.carry_noises=2 is for"),
         ({"carry": "flow", "sampler__carry_noises": 0}, "sampler.carry_noises=0 must be"),
         (
             {"carry": "flow", "task": "reconstruct", "edit.adapter": "null"},

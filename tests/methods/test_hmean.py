@@ -97,6 +97,7 @@ def test_it_survives_the_way_to_disk(measured, tmp_path):
     ("words", "message"),
     [
         (["edit.name=mine"], "only dataset=toonfaces knows"),
+        (["edit=sketch"], "a change of style .edit=sketch. has no single one: choose method="),
         (["method.scale=0"], "greater than 0"),
         (["method.t_edit=999"], "leaves nothing to edit"),
     ],

@@ -120,6 +120,14 @@ def test_a_plan_is_printed_and_kept_without_torch_and_nothing_runs(
     assert sorted(p.name for p in (tmp_path / "outputs").iterdir()) == ["plans"]
 
 
+def test_a_plan_counts_time_travel_without_torch(nowhere, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    settings = ["task=sample", "guidance=contrastive", "guidance.targets=a zombie"]
+    done, code, heavy, _ = in_a_process("plan=true", *settings, "guidance.time_travel=2")
+    assert (code, heavy) == (0, [])
+    assert "plan of task=sample" in done.stdout
+
+
 def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
     path = plan.show(configure("task=plan", f"output={tmp_path}"))
     assert read_json(path)["task"] == "finetune"

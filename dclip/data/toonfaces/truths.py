@@ -38,6 +38,11 @@ class Truth:
         """All attributes that change."""
         return frozenset(name for name, _ in self.goal)
 
+    @property
+    def pictured(self) -> bool:
+        """Whether there is a single true picture; of a change of style there is none."""
+        return "style" not in self.attributes
+
     def applies(self, face: Mapping[str, str]) -> bool:
         """Whether the edit means anything for this face.
 
@@ -52,7 +57,7 @@ class Truth:
 
     def kept(self, facts: Mapping[str, str]) -> dict[str, str]:
         """What a face's picture still shows after the edit; nothing after a change of style."""
-        if "style" in self.attributes:
+        if not self.pictured:
             return {}
         changed = set(self.attributes)
         if "expression" in changed:
@@ -64,7 +69,7 @@ class Truth:
         from dclip.data.toonfaces.many import pictures_of
         from dclip.types import from_uint8
 
-        if "style" in self.attributes:
+        if not self.pictured:
             return None
         faces = [counterfactual(face, self) for face in images.facts if isinstance(face, Face)]
         return from_uint8(pictures_of(faces))
@@ -96,7 +101,7 @@ def counterfactual(face: Face, truth: Truth) -> Face:
 
     ValueError for a change of style.
     """
-    if "style" in truth.attributes:
+    if not truth.pictured:
         raise ValueError(
             "a change of style has no single true picture; "
             "only attribute edits have a counterfactual"

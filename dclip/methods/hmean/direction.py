@@ -9,13 +9,14 @@ sees h + dh.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dclip.config import option_name
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import Prediction
 from dclip.edits.edit import DenoiserEdit
@@ -66,7 +67,15 @@ class MeanModel(AsymmetricModel):
 
 
 class MeanEdit(HSpaceEdit):
-    """A measured dh, applied by asymmetric steps."""
+    """A measured dh, applied by asymmetric steps.
+
+    Attributes:
+        method: that measured it.
+        kind: what its file says of its weights.
+    """
+
+    method: ClassVar[str] = "h_mean"
+    kind: ClassVar[str] = "mean of h"
 
     def __init__(self, original: DiffusionModel, change: MeanChange, t_edit: int) -> None:
         self.change, self.t_edit = change, t_edit
@@ -76,11 +85,11 @@ class MeanEdit(HSpaceEdit):
     @property
     def name(self) -> str:
         """What it is called in messages."""
-        return "an edit of method=h_mean"
+        return f"an edit of method={self.method}"
 
     def save(self, path: Path, header: Mapping[str, Any]) -> None:
         """Write dh."""
-        own = {"kind_of_weights": "mean of h", "t_edit": self.t_edit}
+        own = {"kind_of_weights": self.kind, "t_edit": self.t_edit}
         save_weights(path, self.change, {**header, **own})
 
 
@@ -99,41 +108,70 @@ def measured_change(run: Run, start: Encoded, scale: float) -> MeanChange:
     Raises:
         DclipError: there are no true pictures.
     """
+    edited = true_start(run, start)
+    before, after = mean_h(run, start), mean_h(run, edited)
+    changes = {t: scale * (after[t] - before[t]) for t in before}
+    return change_of_steps(run, changes)
+
+
+def true_start(run: Run, start: Encoded) -> Encoded:
+    """The true edited pictures of these images, inverted.
+
+    Raises:
+        DclipError: there are none.
+    """
     truth = true_images(start.sources, truth_of(run.cfg))
     if truth is None:
         raise DclipError(
-            "method=h_mean needs the true edited pictures of its training images; a change of "
-            "style has no single one"
+            f"method={option_name('method', run.cfg.method)} needs the true edited pictures of its "
+            "training images; a change of style has no single one"
         )
     names = tuple(f"{name}_true" for name in start.ids)
-    edited = encode(run, Images(truth, names), "true pictures")
-    before, after = mean_h(run, start), mean_h(run, edited)
-    steps = sorted(before, reverse=True)
-    means = torch.stack([scale * (after[t] - before[t]) for t in steps])
+    return encode(run, Images(truth, names), "true pictures")
+
+
+def change_of_steps(run: Run, changes: Mapping[int, Tensor]) -> MeanChange:
+    """dh from what is added at each timestep, [C,H,W], on the run's device."""
+    steps = sorted(changes, reverse=True)
+    means = torch.stack([changes[t] for t in steps])
     return MeanChange(torch.tensor(steps), means).to(run.device)
 
 
 def mean_h(run: Run, start: Encoded) -> dict[int, Tensor]:
     """The mean of h [C,H,W] over images at every timestep of the way down, on the CPU."""
-    listener = _Listener(run.model)
+    sums: dict[int, Tensor] = {}
+    counts: dict[int, int] = {}
+
+    def add(t: int, h: Tensor) -> None:
+        total = h.sum(0)
+        sums[t] = sums.get(t, torch.zeros_like(total)) + total
+        counts[t] = counts.get(t, 0) + len(h)
+
+    listen(run, start, add)
+    totals: dict[int, Tensor] = {}
+    numbers: dict[int, int] = {}
+    for part, of_part in parallel.all_gather_objects((sums, counts)):
+        for t, value in part.items():
+            totals[t] = totals.get(t, torch.zeros_like(value)) + value
+            numbers[t] = numbers.get(t, 0) + of_part[t]
+    return {t: total / numbers[t] for t, total in totals.items()}
+
+
+def listen(run: Run, start: Encoded, hear: Callable[[int, Tensor], None]) -> None:
+    """Carry these images down, and hand on t and h [n,C,H,W] of every batch, on the CPU.
+
+    Each process hears its share of the images, in their order.
+    """
+    listener = _Listener(run.model, hear)
     with listener:
         generate(run, listener.predict, start, "listening to h")
-    totals: dict[int, Tensor] = {}
-    counts: dict[int, int] = {}
-    for sums, numbers in parallel.all_gather_objects((listener.sums, listener.counts)):
-        for t, value in sums.items():
-            totals[t] = totals.get(t, torch.zeros_like(value)) + value
-            counts[t] = counts.get(t, 0) + numbers[t]
-    return {t: total / counts[t] for t, total in totals.items()}
 
 
 class _Listener:
-    """A model's own denoiser that adds up what its middle block gives, by timestep."""
+    """A model's own denoiser that hands on what its middle block gives."""
 
-    def __init__(self, model: DiffusionModel) -> None:
-        self.model = model
-        self.sums: dict[int, Tensor] = {}
-        self.counts: dict[int, int] = {}
+    def __init__(self, model: DiffusionModel, hear: Callable[[int, Tensor], None]) -> None:
+        self.model, self.hear = model, hear
         self._heard: Tensor | None = None
 
     def __enter__(self) -> None:
@@ -150,8 +188,5 @@ class _Listener:
         """The model's prediction."""
         prediction = self.model.predict(x, t)
         assert self._heard is not None
-        step = int(t[0])
-        total = self._heard.sum(0)
-        self.sums[step] = self.sums.get(step, torch.zeros_like(total)) + total
-        self.counts[step] = self.counts.get(step, 0) + len(x)
+        self.hear(int(t[0]), self._heard)
         return prediction

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dclip.config import Config, option
+from dclip.config import Config, option, option_name
 from dclip.config.options import check_not_negative, check_positive
 from dclip.data.domains import truth_of
 from dclip.errors import need
@@ -22,17 +22,12 @@ if TYPE_CHECKING:
     from dclip.run import Run
 
 
-@option("method", "h_mean")
 @dataclass
-class HMean(Method):
-    """Add to h, the middle of the network, the mean difference that the true edit makes there.
-
-    No CLIP and no gradient: the training images' true edited pictures are known (ToonFaces), both
-    are inverted, and on the way down the means of their h are subtracted, step by step. It is the
-    ceiling of linear edits of h, not a rival: it is shown the answer on training images.
+class Supervised(Method):
+    """What methods have that see the true edited pictures of their training images.
 
     Attributes:
-        scale: of the difference.
+        scale: of the change of h.
         t_edit: below this timestep nothing is edited; 0: to the end.
     """
 
@@ -50,20 +45,37 @@ class HMean(Method):
         truth = truth_of(cfg)
         need(
             truth is not None and cfg.input is None,
-            "method=h_mean needs the true edited pictures of its training images, which only "
-            "dataset=toonfaces knows, for its own edits; choose method=asyrp",
+            f"method={option_name('method', self)} needs the true edited pictures of its training "
+            "images, which only dataset=toonfaces knows, for its own edits; choose method=asyrp",
+        )
+        need(
+            truth is not None and truth.pictured,
+            f"method={option_name('method', self)} needs the true edited pictures of its training "
+            f"images; a change of style (edit={cfg.edit.name}) has no single one: choose "
+            "method=diffusionclip",
         )
         check_t_edit(self.t_edit, cfg.sampler.t0)
 
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """The network must have a middle block."""
-        check_middle_block("h_mean", networks)
+        check_middle_block(option_name("method", self), networks)
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """The true pictures are inverted, too, and both go down once."""
         sampler = cfg.sampler
         each = sampler.encoding_calls() + 2 * sampler.generation_calls()
         return Cost({"adapt": float(images.train * each)}, weights=1)
+
+
+@option("method", "h_mean")
+@dataclass
+class HMean(Supervised):
+    """Add to h, the middle of the network, the mean difference that the true edit makes there.
+
+    No CLIP and no gradient: the training images' true edited pictures are known (ToonFaces), both
+    are inverted, and on the way down the means of their h are subtracted, step by step. It is the
+    ceiling of linear edits of h, not a rival: it is shown the answer on training images.
+    """
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Measure the difference."""

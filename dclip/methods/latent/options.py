@@ -11,7 +11,7 @@ from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.sampling.guidances import ClipGuidance, guidance_named, guidances
-from dclip.methods.sampling.options import pulls
+from dclip.methods.sampling.options import check_travel, pulls, travel_calls
 from dclip.methods.sampling.prompts import (
     check_prompts,
     guidance_name,
@@ -95,6 +95,7 @@ class LatentOpt(Method):
         """The prompts must suit what pulls, and the chain must fit below t0."""
         task_of(cfg)
         check_prompts(cfg, [cfg.guidance, self.pull])
+        check_travel(cfg)
         t0 = cfg.sampler.t0
         need(
             2 <= self.s_opt <= t0 + 1,
@@ -107,7 +108,8 @@ class LatentOpt(Method):
         passes = 1 + (BACKWARD + again) * (self.steps + 1)
         calls = {"optimise": float(images.test * self.s_opt * passes)}
         if pulls(cfg):
-            calls["sample"] = float(images.test * cfg.sampler.generation_calls())
+            chain = cfg.sampler.generation_calls() + travel_calls(cfg)
+            calls["sample"] = float(images.test * chain)
         kept = 1 if self.checkpointing else self.s_opt
         return Cost(calls, graphs=self.batch * kept)
 

@@ -109,7 +109,7 @@ class GuidedTrajectory(Trajectory):
         if o.time_travel == 0:
             return eps_fn, self.solver
         noise = ImageNoise(ids, self.seed + 2)
-        return eps_fn, TimeTravel(self.solver, noise, o.time_travel, o.travel_start, o.travel_end)
+        return eps_fn, TimeTravel(self.solver, noise, o.time_travel, *o.travels)
 
     def observe(self, ids: Sequence[str], step: Step) -> None:
         """Film the step."""

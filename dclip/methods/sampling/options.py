@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, Guided, option
+from dclip.diffusion.options import pairs_of
+from dclip.errors import need
 from dclip.methods.contract import Cost, ImageCounts, Method
 from dclip.methods.sampling.prompts import (
     check_prompts,
@@ -39,6 +41,7 @@ class Sampling(Method):
         """The prompts must suit the guidance."""
         task_of(cfg)
         check_prompts(cfg, [cfg.guidance])
+        check_travel(cfg)
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """One chain a sample; another without guidance, where the task compares."""
@@ -46,7 +49,7 @@ class Sampling(Method):
         calls = {}
         if pulls(cfg) and task_of(cfg).paired:
             calls["without guidance"] = chain
-        calls["sample"] = chain
+        calls["sample"] = chain + images.test * travel_calls(cfg)
         return Cost(calls)
 
     def title(self, cfg: Config) -> str:
@@ -63,3 +66,25 @@ class Sampling(Method):
 def pulls(cfg: Config) -> bool:
     """Whether a guidance pulls with a strength above 0."""
     return isinstance(cfg.guidance, Guided) and cfg.guidance.scale > 0
+
+
+def travel_calls(cfg: Config) -> int:
+    """Network calls of one image for the steps that ``guidance.time_travel`` repeats."""
+    guidance, sampler = cfg.guidance, cfg.sampler
+    if not isinstance(guidance, Guided) or guidance.time_travel == 0:
+        return 0
+    return sum(guidance.repeats(t) * sampler.step_calls(end < 0) for t, end in pairs_of(sampler)[1])
+
+
+def check_travel(cfg: Config) -> None:
+    """Refuse a time travel that would repeat no step."""
+    guidance, sampler = cfg.guidance, cfg.sampler
+    if not isinstance(guidance, Guided) or not (guidance.time_travel and pulls(cfg)):
+        return
+    start, end = guidance.travels
+    need(
+        travel_calls(cfg) > 0,
+        f"guidance.time_travel={guidance.time_travel} repeats guided steps that begin from t={start} "
+        f"down to {end}, and none of the {sampler.steps_down} steps from sampler.t0={sampler.t0} "
+        "does; set guidance.travel_start and guidance.travel_end (guided are t_start to t_end)",
+    )

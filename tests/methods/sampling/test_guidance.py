@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from dclip import losses
 from dclip.config import OPTIONS, ClipRange, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise, image_seed
-from dclip.diffusion.options import solver_of
+from dclip.diffusion.options import pairs_of, solver_of
 from dclip.diffusion.sampler import DDIM, DDPM, Prediction, TimeTravel, sample
 from dclip.diffusion.schedule import Schedule, pairs_down
+from dclip.diffusion.solvers import AB2
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.sampling.guidance import Context, Guide
@@ -19,6 +20,7 @@ from dclip.methods.sampling.objective import ClipObjective
 from dclip.methods.sampling.trace import Trace
 from dclip.methods.sampling.views import Views
 from dclip.models.checkpoints import load_model
+from dclip.prepare import plan
 from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
 from helpers.runs import configure, run, words
@@ -541,6 +543,108 @@ def test_time_travel_repeats_the_steps_of_its_range_with_noise_of_its_own(model)
     )
 
 
+def gaussian(mean, variance):
+    """The exact denoiser of data whose pixels are all N(mean, variance)."""
+
+    def denoiser(x, t):
+        a = SCHEDULE.alpha_bar(int(t[0]))
+        spread = a * variance + 1 - a
+        return Prediction(math.sqrt(1 - a) / spread * (x - math.sqrt(a) * mean))
+
+    return denoiser
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 3])
+def test_time_travel_in_a_gaussian_has_the_variance_of_its_closed_form(repeats):
+    """DDIM keeps a Gaussian one: v' = k^2 v around sqrt(a') mean; the way up is k^2 = a / a'."""
+    mean, variance, pairs, ids = 0.4, 0.3, pairs_down(900, 4), ["a", "b"]
+    x = ImageNoise(ids, 1).like(torch.empty(2, 3, 128, 128).double())
+    center, spread = 0.0, 1.0  # of pure noise, which no x_900 of the data is
+    for t, t_next in pairs:
+        a, a_next = SCHEDULE.alpha_bar(t), SCHEDULE.alpha_bar(t_next)
+        covariance = math.sqrt(a * a_next) * variance + math.sqrt((1 - a) * (1 - a_next))
+        k = covariance / (a * variance + 1 - a)
+        for again in range(1 + (repeats if 200 <= t <= 700 else 0)):
+            if again:
+                center *= math.sqrt(a / a_next)
+                spread = a / a_next * spread + 1 - a / a_next
+            center = math.sqrt(a_next) * mean + k * (center - math.sqrt(a) * mean)
+            spread = k**2 * spread
+    travel = TimeTravel(DDIM(), ImageNoise(ids, 5), repeats, from_t=700, to_t=200)
+    made = sample(gaussian(mean, variance), x, pairs, SCHEDULE, solver=travel)
+    assert float(made.var()) == pytest.approx(spread, rel=0.02)
+    assert float(made.mean()) == pytest.approx(center, abs=0.01)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_repetition_is_no_time_travel_bit_for_bit(model, clip, solver):
+    guide = make_guide(clip, scale=2.0)
+    travel = TimeTravel(SOLVERS[solver], ImageNoise(IDS[:3], 5), 0)
+    assert torch.equal(run_down(model, guide, SOLVERS[solver]), run_down(model, guide, travel))
+
+
+def test_time_travel_of_an_image_is_the_same_in_any_batch(model, clip):
+    def drawn(rows):
+        ids = [IDS[k] for k in rows]
+        eps_fn = make_guide(clip)(model.predict, Context(ids))
+        travel = TimeTravel(DDPM(), ImageNoise(ids, 5), 2, from_t=800, to_t=300)
+        pairs, noise = pairs_down(900, 4), ImageNoise(ids, 1)
+        with torch.no_grad():
+            return sample(eps_fn, noise_like()[rows], pairs, SCHEDULE, solver=travel, noise=noise)
+
+    whole = drawn([0, 1, 2])
+    torch.testing.assert_close(drawn([1])[0], whole[1], rtol=2e-3, atol=5e-3)
+    assert torch.equal(drawn([0, 1, 2]), whole)
+
+
+def test_after_time_travel_a_solver_remembers_the_last_repetition():
+    """AB2 written out: the repeated step is a first step, and the next one looks back at it."""
+    denoiser, pairs = gaussian(0.4, 0.3), [(600, 300), (300, 100)]
+    x, noise = noise_like(2).double(), ImageNoise(["a", "b"], 5)
+    travel = TimeTravel(AB2(), ImageNoise(["a", "b"], 5), 1, from_t=600, to_t=500)
+    made = sample(denoiser, x, pairs, SCHEDULE, solver=travel)
+    once = sample(denoiser, x, pairs[:1], SCHEDULE, solver=AB2())
+    kept = SCHEDULE.alpha_bar(600) / SCHEDULE.alpha_bar(300)
+    back = math.sqrt(kept) * once + math.sqrt(1 - kept) * noise.like(once)
+    torch.testing.assert_close(made, sample(denoiser, back, pairs, SCHEDULE, solver=AB2()))
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "ab2", "heun", "dpmpp_2m", "fixed_point"])
+@pytest.mark.parametrize("final", ["to_clean", "to_t0"])
+def test_a_plan_counts_the_steps_that_are_taken_again(model, name, final):
+    settings = ["task=sample", "guidance=contrastive", "guidance.targets=a zombie", "task.count=3"]
+    settings += [f"sampler={name}", "sampler.t0=900", "sampler.s_gen=6", "task.paired=false"]
+    end = {"to_clean": 0, "to_t0": 100}[final]  # the step into the clean image, too
+    settings += [f"sampler.final_step={final}", "guidance.travel_end=0", f"guidance.t_end={end}"]
+    cfg, calls = configure(*settings, "guidance.time_travel=2"), []
+
+    def counting(x, t):
+        calls.append(len(x))
+        return model.predict(x, t)
+
+    o, pairs = cfg.guidance, pairs_of(cfg.sampler)[1]
+    travel = TimeTravel(solver_of(cfg.sampler), ImageNoise(IDS[:3], 5), o.time_travel, *o.travels)
+    with torch.no_grad():
+        noise = ImageNoise(IDS[:3], 1)
+        sample(counting, noise_like(), pairs, SCHEDULE, solver=travel, noise=noise)
+    assert plan.calls(cfg)["sample"] == sum(calls)
+    once = plan.calls(configure(*settings))["sample"]
+    assert once == 3 * cfg.sampler.generation_calls() < sum(calls)
+
+
+def test_only_guided_steps_are_taken_again():
+    o = OPTIONS["guidance"]["contrastive"](time_travel=2, t_start=700, t_end=400)
+    assert [o.repeats(t) for t in (750, 700, 500, 400, 350)] == [0, 2, 2, 2, 0]
+    assert OPTIONS["guidance"]["contrastive"](time_travel=2, scale=0).repeats(500) == 0
+
+
+def test_latents_that_are_sampled_under_guidance_count_time_travel_too():
+    settings = ["task=sample", "guidance=contrastive", "guidance.targets=a zombie", "task.count=3"]
+    settings += ["method=latent_opt", "sampler.t0=900", "sampler.s_gen=4"]
+    work = [plan.calls(configure(*settings, f"guidance.time_travel={k}")) for k in (0, 2)]
+    assert [one["sample"] for one in work] == [3 * 4, 3 * (4 + 2 * 2)]
+
+
 def test_directional_guidance_needs_its_sources(model, clip):
     with pytest.raises(ValueError, match="source images"):
         make_guide(clip, "directional")(model.predict, Context(IDS[:2]))
@@ -548,6 +652,10 @@ def test_directional_guidance_needs_its_sources(model, clip):
 
 SAMPLE = ["task=sample", "guidance=contrastive"]
 REFUSALS = [
+    (
+        [*SAMPLE, "guidance.targets=a zombie", "guidance.time_travel=1", "sampler.t0=250"],
+        "guidance.time_travel=1 repeats guided steps that begin from t=800 down to 300, and none",
+    ),
     ([*SAMPLE, "guidance.targets=airplane"], "'airplane' has no distractors"),
     ([*SAMPLE, "guidance.targets=airplane", "guidance.distractors=[]"], "no distractors"),
     ([*SAMPLE, "guidance.targets="], "guidance.targets has an empty text"),

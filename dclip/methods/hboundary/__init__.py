@@ -1,0 +1,1 @@
+"""The supervised boundary in h: a hyperplane between true edited pictures and their sources."""
