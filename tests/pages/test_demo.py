@@ -401,9 +401,10 @@ def same(one, other):
 
 def learn_one_more(page):
     """On a phone: what cannot be learned is said; what is learned is offered, used, and on disk."""
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.tab("Learn an edit")
+    page.as_on_a_phone()
+    for part in ("Edit a picture", "Draw from words", "Learn an edit"):
+        page.tab(part)
+        page.fits()
     page.click("#learn")
     page.says("say what it shall be", "#learn_note")
     page.fill("target", "person with <b>grey</b> hair")
@@ -414,11 +415,13 @@ def learn_one_more(page):
     page.says("finished", "#work")
     page.says("is in the list now", "#result")
     page.says("person → person with <b>grey</b> hair", "#cards")
+    page.fits()
     page.click("#use")
     chosen = "#edits label:has(input:checked)"
     page.wait.until(lambda _: page.text(chosen).strip() == "my grey")
     page.press()
     page.says("gamma 1.5, made in")
+    page.fits()
 
 
 def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
