@@ -48,3 +48,8 @@ def disk_trouble(error: OSError, advice: str) -> DclipError:
     if len(place) > LONGEST_PATH:
         place = f"{place[:LONGEST_PATH]}..."
     return DclipError(f"{place}: {error.strerror or error}; {advice}")
+
+
+def output_trouble(error: OSError, output: str) -> DclipError:
+    """What the system refuses to do with a file of a run in this ``output`` folder."""
+    return disk_trouble(error, f"check the disk's space and rights (output={output})")

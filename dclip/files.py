@@ -61,12 +61,9 @@ def cache_dir() -> Path:
 def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then rename it.
 
-    A file is whole or not there.
+    A file is whole or not there. OSError names ``path``, not the temporary file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_beside(path)
     try:
         write(temporary)
         temporary.chmod(0o644)
@@ -74,6 +71,22 @@ def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
     except Exception as error:  # libraries say in many ways that a disk is full
         if shutil.disk_usage(path.parent).free < 2**16:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A new, empty file in the folder of ``path``, which is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix
+        )
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    os.close(handle)
+    return Path(name)

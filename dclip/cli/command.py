@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dclip import __version__
 from dclip.cli import sweep as sweeps
 from dclip.config import Config, DemoTask, planned
-from dclip.errors import DclipError, disk_trouble, one_line
+from dclip.errors import DclipError, disk_trouble, one_line, output_trouble
 from dclip.prepare import launchers, plan, plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -94,7 +94,8 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        print(f"error: {disk_trouble(error, 'give a path that can be used')}", file=sys.stderr)
+        advice = "check the disk's space and rights, or give another path"
+        print(f"error: {disk_trouble(error, advice)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(_stopped(words))
@@ -387,7 +388,7 @@ def _run_alone(cfg: Config) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _failures.append(_disk_trouble(cfg, error))
+        _failures.append(output_trouble(error, cfg.output))
 
 
 def _run_of_sweep(cfg: Config) -> None:
@@ -404,7 +405,7 @@ def _run_of_sweep(cfg: Config) -> None:
     try:
         folder = _carry_out(cfg)
     except OSError as error:
-        trouble = _disk_trouble(cfg, error)
+        trouble = output_trouble(error, cfg.output)
         sweeps.note_job(title, "failed", str(trouble))
         raise trouble from error
     except BaseException as error:
@@ -423,10 +424,6 @@ def _finished(cfg: Config) -> Path | None:
     if not runs or runs[-1].state != "finished":
         return None
     return runs[-1].folder
-
-
-def _disk_trouble(cfg: Config, error: OSError) -> DclipError:
-    return disk_trouble(error, f"check the disk's space and rights (output={cfg.output})")
 
 
 def _carry_out(cfg: Config) -> Path | None:

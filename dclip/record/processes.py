@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -42,3 +43,14 @@ def alive(status: Mapping[str, Any]) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def run_from(folder: Path) -> Iterator[Path]:
+    """Files below ``folder`` that processes of this machine name on their command lines.
+
+    Relative to it. Processes whose command line may not be read are left out.
+    """
+    for process in psutil.process_iter(["cmdline"]):
+        for word in process.info["cmdline"] or ():
+            if Path(word).is_relative_to(folder):
+                yield Path(word).relative_to(folder)

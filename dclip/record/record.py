@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from dclip.config import Config, plain
-from dclip.errors import DclipError, one_line
+from dclip.errors import DclipError, one_line, output_trouble
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
@@ -327,6 +327,8 @@ def _fail(record: Record, error: BaseException) -> None:
     state, reason = "failed", f"{type(error).__name__}: {error}"
     if isinstance(error, KeyboardInterrupt | SystemExit):
         state, reason = "stopped", stop_reason(error)
+    elif isinstance(error, OSError) and error.filename:
+        reason = str(output_trouble(error, record.cfg.output))
     record.status(state, reason=reason, stage=record.stage)
     log.debug("%s: %s", state, reason)
 

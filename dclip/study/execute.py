@@ -103,7 +103,7 @@ def _run_all(
 ) -> None:
     if not runs or limit.reached:
         return
-    started = time.monotonic()
+    began, started_before = time.monotonic(), watch.started
     runner = JobRunner(progress.folders, progress.study.name, Event())
     work = []
     for number, planned in enumerate(runs, 1):
@@ -113,7 +113,10 @@ def _run_all(
         run_parallel(work, workers, runner.stop)
     finally:
         progress.write()
-    watch.say(f"{len(runs)} jobs in {duration(time.monotonic() - started)}")
+    started = watch.started - started_before
+    watch.say(
+        f"{started} {'job' if started == 1 else 'jobs'} in {duration(time.monotonic() - began)}"
+    )
     watch.note = limit.note()
     if watch.note:
         watch.say(watch.note)

@@ -1,36 +1,45 @@
 """Jobs of a study run from the code as it was when the command began: from a copy of it.
 
 The copy lies beside the runs, in ``.code/DIGEST``; the package's weights are linked, not copied.
+When a command begins, it removes the copies that nobody works with any more.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from dclip.files import atomic_save
+from filelock import FileLock
+
+from dclip.files import atomic_save, read_json, write_json
 from dclip.prepare.paths import CONF, PACKAGE
 from dclip.record.machine import REVISION, git_revision
+from dclip.record.processes import alive, run_from, this_process
 
 CODE = ".code"
 LAST = "last"  # the file that says with which code the study was last run
+SCRIPT = "run.py"
+USERS = "users"  # a file for each command that starts jobs: with which copy
+TEMPORARY = ".copy"  # what a copy's name begins with while it is made or removed
 ASIDE = ("__pycache__", "weights")
 
 
 def script() -> Path | None:
     """The checkout's run.py; None where dclip is installed, whose files nobody edits."""
-    path = PACKAGE.parent / "run.py"
+    path = PACKAGE.parent / SCRIPT
     return path if path.is_file() and CONF.parent == PACKAGE.parent else None
 
 
 def files_of_code() -> Iterator[Path]:
     """Every file that decides what a job does, but for weights; relative to the checkout."""
     root = PACKAGE.parent
-    yield Path("run.py")
+    yield Path(SCRIPT)
     for folder in (PACKAGE, CONF):
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(root)
@@ -54,19 +63,53 @@ def frozen(runs: Path) -> Path | None:
     Args:
         runs: the folder of the study's runs.
     """
-    original = script()
-    if original is None:
+    if script() is None:
         return None
     place = runs.resolve() / CODE / digest()
-    if not (place / original.name).is_file():
-        _copy(place)
-    return place / original.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.parent / "lock"):
+        if not (place / SCRIPT).is_file():
+            _copy(place)
+        _note_use(place)
+        _remove_unused(place.parent)
+    return place / SCRIPT
+
+
+def _note_use(place: Path) -> None:
+    """Write that this command starts jobs from a copy."""
+    note = place.parent / USERS / f"{platform.node()}_{os.getpid()}.json"
+    write_json(note, {"code": place.name, **this_process()})
+
+
+def _used(folder: Path) -> set[str]:
+    """The copies that a command starts jobs from, or that a job runs from whose command is gone."""
+    used = {path.parts[0] for path in run_from(folder) if path.parts}
+    for note in (folder / USERS).glob("*.json"):
+        content = read_json(note)
+        if alive(content):
+            used.add(str(content.get("code")))
+        else:
+            note.unlink(missing_ok=True)
+    return used
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the copies that nobody uses, and what is left of copies that were never finished.
+
+    A copy is moved away before it is emptied: it is whole or not there.
+    """
+    used = _used(folder)
+    for found in folder.glob(f"*/{SCRIPT}"):
+        copy = found.parent
+        if copy.name not in used:
+            copy.rename(Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder)) / copy.name)
+    for rest in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def _copy(place: Path) -> None:
-    """Copy the code, whole or not at all; another command may do the same."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".copy", dir=place.parent))
+    """Copy the code, whole or not at all."""
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place.parent))
     try:
         for relative in files_of_code():
             (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +117,7 @@ def _copy(place: Path) -> None:
         _link_weights(temporary / PACKAGE.name / "weights")
         (temporary / REVISION).write_text(git_revision(), "utf-8")
         temporary.chmod(0o755)
-        if not place.is_dir():
-            temporary.rename(place)
+        temporary.rename(place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

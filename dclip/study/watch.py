@@ -120,6 +120,11 @@ class Watch:
         return {state: states.count(state) for state in ORDER if state in states}
 
     @property
+    def started(self) -> int:
+        """How many jobs this command has started."""
+        return sum(line.began is not None for line in self.lines.values())
+
+    @property
     def failures(self) -> int:
         """How many jobs failed, or whose process was killed."""
         counts = self.counts()

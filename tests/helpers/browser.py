@@ -48,6 +48,7 @@ class Page:
         from selenium.webdriver.support.ui import WebDriverWait
 
         self.browser, self.css, self.wait = browser, By.CSS_SELECTOR, WebDriverWait(browser, 300)
+        self.soon = WebDriverWait(browser, 15)
         self.do = browser.execute_script
         browser.get(address)
 
@@ -90,6 +91,19 @@ class Page:
             " if (tab.innerText.trim() === arguments[0]) { tab.click(); return true }"
         )
         self.wait.until(lambda _: self.do(script, title), f"no tab {title}")
+
+    def as_on_a_phone(self):
+        """From now on the window is 390 pixels wide."""
+        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def fits(self):
+        """Nothing makes the page wider than its window."""
+        script = "return [document.documentElement.scrollWidth, window.innerWidth]"
+        self.soon.until(
+            lambda _: (size := self.do(script))[0] <= size[1],
+            f"the page is wider than its window: {self.do(script)}",
+        )
 
     def fill(self, box, text):
         """Type into a text box, in place of what is there."""

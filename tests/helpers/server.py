@@ -3,7 +3,8 @@
 import hashlib
 import socket
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -26,6 +27,7 @@ class Site:
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range)
     sent: int = 0
     gate: threading.Event | None = None
+    pause: float = 0.0  # seconds between two pieces of a body
     url: str = ""
 
 
@@ -63,8 +65,16 @@ class Handler(BaseHTTPRequestHandler):
         site.sent += len(
             part
         )  # before it is written: who has read it all may look at the count at once
+        if site.pause:
+            return self.send_slowly(part, site.pause)
         self.wfile.write(part)
         return None
+
+    def send_slowly(self, part, pause):
+        with suppress(OSError):  # whoever asked may be killed
+            for start in range(0, len(part), 2**18):
+                self.wfile.write(part[start : start + 2**18])
+                time.sleep(pause)
 
     def log_message(self, *_):
         """Quiet."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -366,9 +367,23 @@ def browser(tmp_path):
 
 
 @pytest.fixture
-def served(settings, tmp_path):
+def second_browser(tmp_path):
+    opened = open_browser(tmp_path / "second_profile")
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def outputs(learned, tmp_path):
+    """The edits in a folder of this test alone, into which the page learns and draws."""
+    return shutil.copytree(learned, tmp_path / "outputs")
+
+
+@pytest.fixture
+def served(settings, outputs, tmp_path):
     """Address of a page that a process of its own serves; afterwards it must have reached out to nobody."""
-    told = words(settings, task="demo", metric__judge="true", edit__adapter="[red_hair,smiling]")
+    own = {**settings, "output": outputs}
+    told = words(own, task="demo", metric__judge="true", edit__adapter="[red_hair,smiling]")
     process = subprocess.Popen(
         [sys.executable, "-c", GUARDED, *told], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -401,9 +416,10 @@ def same(one, other):
 
 def learn_one_more(page):
     """On a phone: what cannot be learned is said; what is learned is offered, used, and on disk."""
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    page.tab("Learn an edit")
+    page.as_on_a_phone()
+    for part in ("Edit a picture", "Draw from words", "Learn an edit"):
+        page.tab(part)
+        page.fits()
     page.click("#learn")
     page.says("say what it shall be", "#learn_note")
     page.fill("target", "person with <b>grey</b> hair")
@@ -414,14 +430,40 @@ def learn_one_more(page):
     page.says("finished", "#work")
     page.says("is in the list now", "#result")
     page.says("person → person with <b>grey</b> hair", "#cards")
+    page.fits()
     page.click("#use")
     chosen = "#edits label:has(input:checked)"
     page.wait.until(lambda _: page.text(chosen).strip() == "my grey")
     page.press()
     page.says("gamma 1.5, made in")
+    page.fits()
 
 
-def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
+def ask_for_two(page):
+    """Nothing cannot be drawn; two samples from words can."""
+    from selenium.webdriver.common.keys import Keys
+
+    page.tab("Draw from words")
+    page.click("#draw")
+    page.says("say what to draw, such as", "#draw_note")
+    page.fill("draw_text", "a person with a beard")
+    page.one("#draw_count input[type=range]").send_keys(Keys.HOME, Keys.ARROW_RIGHT)
+    page.press_again("#draw", "#draw_note")
+
+
+def see_two(page, outputs):
+    """The samples and their film on the page are those on disk."""
+    page.says("finished", "#draw_work")
+    page.wait.until(lambda _: len(page.sources("samples")) == 2 and page.sources("film"))
+    shown = [page.picture("samples", 0), page.picture("samples", 1), page.picture("film")]
+    [run] = (outputs / "drawn").glob("*_*")
+    paths = [*sorted((run / "samples").glob("image_*.png")), run / "samples" / "film.png"]
+    drawn = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    assert len(drawn) == 3 and not np.array_equal(drawn[0], drawn[1])
+    assert all(map(np.array_equal, shown, drawn))
+
+
+def test_the_page_in_a_browser(served, browser, settings, studio, outputs, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     page = Page(browser, served)
@@ -481,8 +523,71 @@ def test_the_page_in_a_browser(served, browser, settings, studio, tmp_path):
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
     learn_one_more(page)
+    ask_for_two(page)
+    see_two(page, outputs)
+    page.fits()
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )
     assert loaded
     assert all(name.startswith((served, "data:", "blob:")) for name in loaded), loaded
+
+
+def choose_alone(page, number, names):
+    """Of two edits choose one."""
+    boxes = page.wait.until(
+        lambda _: len(found := page.all("#edits input[type=checkbox]")) == len(names) and found
+    )
+    for k, box in enumerate(boxes):
+        if box.is_selected() != (k == number):
+            box.click()
+    chosen = "#edits label:has(input:checked)"
+    page.wait.until(lambda _: page.text(chosen).strip() == names[number])
+
+
+@pytest.mark.slow
+def test_two_browsers_at_once(served, browser, second_browser, outputs, studio):
+    """One learns while the other waits and draws; neither sees the pictures or the run of the other."""
+    one, two = Page(browser, served), Page(second_browser, served)
+    names = ["red hair", "smiling"]
+    for number, page in enumerate((one, two)):
+        faces = page.wait.until(
+            lambda _, page=page: len(found := page.all("#faces button img")) == 4 and found
+        )
+        faces[number + 1].click()
+        page.says(f"picture {studio.images.ids[number + 1]}")
+        choose_alone(page, number, names)
+    one.click("#button")
+    two.press()
+    for number, page in enumerate((one, two)):
+        page.says("gamma 1, made in")
+        file = studio.edits()[names[number]]
+        made = studio.edit(studio.images.take([number + 1]), [file], Sliders())
+        assert same(page.after(), np.asarray(demo.picture(made.result[0])))
+
+    one.tab("Learn an edit")
+    one.fill("target", "person with grey hair")
+    one.press_again("#learn", "#learn_note")
+    one.says("the name of the edit is grey_hair", "#learn_note")
+    ask_for_two(two)
+    two.says("waiting, 1 run is before yours", "#draw_work")
+    assert "grey" not in two.text("#draw_work")
+
+    one.says("finished", "#work")
+    assert "learning grey_hair" in one.text("#work")
+    see_two(two, outputs)
+
+    one.tab("Draw from words")
+    assert "Here the samples will appear" in one.text("#draw_work")
+    assert one.sources("samples") == []
+    two.tab("Learn an edit")
+    assert "Here you will see how far it is" in two.text("#work")
+    for page, own in ((one, "grey hair"), (two, "smiling")):  # in both lists, chosen in one
+        page.tab("Edit a picture")
+        choices = page.wait.until(
+            lambda _, page=page: len(found := page.all("#edits label")) == 3 and found
+        )
+        assert "grey hair" in [label.text.strip() for label in choices]
+        chosen = page.all("#edits label:has(input:checked)")
+        assert [label.text.strip() for label in chosen] == [own]
+    two.fits()

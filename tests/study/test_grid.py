@@ -404,11 +404,13 @@ def test_after_some_failed_jobs_no_other_is_started_if_so_wished(fake, capsys):
     assert fake(GRID, "fail_fast=1") == 1
     assert len(fake.started()) == 1
     said = "fail_fast=1: 3 jobs were not started, because 1 failed"
-    assert said in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert said in out and "\n1 job in " in out
     page = (fake.control / "out" / "runs" / "study.html").read_text("utf-8")
     assert said in page and 'http-equiv="refresh"' not in page
     assert fake(GRID, "fail_fast=3") == 1
-    assert "not started" not in capsys.readouterr().out  # only two can fail
+    out = capsys.readouterr().out
+    assert "not started" not in out and "\n4 jobs in " in out  # only two can fail
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from dclip.files import write_json
 from dclip.record.machine import git_revision
+from dclip.record.processes import this_process
 from dclip.record.runs import Run, find_runs
 from dclip.study import snapshot
 from dclip.study.jobs_page import NAME, page_of, shown_of
@@ -92,6 +93,35 @@ def test_jobs_run_from_a_copy_of_the_code(tmp_path):
     assert (script.parent / "dclip" / "weights" / "toonfaces.safetensors").is_file()
     write_json(tmp_path / ".code" / "x" / "status.json", {})
     assert find_runs([tmp_path]) == []  # it is not searched for runs
+
+
+def copies(code):
+    """The copies of the code that are there, and nothing half-made beside them."""
+    assert list(code.glob(".copy*")) == []
+    return {path.parent.name for path in code.glob("*/run.py")}
+
+
+def test_copies_that_nobody_works_with_are_removed(tmp_path, monkeypatch):
+    """Those stay from which a command starts jobs, or a job runs whose command is gone."""
+    now, code = snapshot.digest(), tmp_path / ".code"
+    for name in ("unused000", "commands0", "orphaned0", "stale0000", ".copy_cut_off"):
+        (code / name).mkdir(parents=True)
+        (code / name / "run.py").write_text("import time; time.sleep(600)")
+    me = this_process()
+    write_json(code / "users" / "a.json", {**me, "code": "commands0"})
+    write_json(code / "users" / "b.json", {**me, "process_started": 0.0, "code": "stale0000"})
+    job = subprocess.Popen([sys.executable, str(code / "orphaned0" / "run.py"), "task=edit"])
+    try:
+        snapshot.frozen(tmp_path)
+        assert copies(code) == {now, "commands0", "orphaned0"}
+    finally:
+        job.kill()
+        job.wait()
+    (code / "users" / "a.json").unlink()
+    snapshot.frozen.cache_clear()  # as another command has it
+    monkeypatch.setattr(snapshot, "digest", lambda: now)
+    script = snapshot.frozen(tmp_path)
+    assert copies(code) == {now} and script.is_file()
 
 
 def test_other_code_than_last_time_is_noticed_once(tmp_path, monkeypatch):
