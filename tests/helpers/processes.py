@@ -28,8 +28,11 @@ IMPORTED = [
 
 def start_apart(work, *args):
     """A started process that calls ``work``."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    if multiprocessing.parent_process() is None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+    else:  # such a process has it all; a server of its own would import it again
+        context = multiprocessing.get_context("fork")
     process = context.Process(target=work, args=args)
     process.start()
     return process
@@ -67,8 +70,11 @@ def _command(words, folder, log, cache, fault):
         fault()
     if words[0].startswith("study="):
         jobs_apart(pytest.MonkeyPatch())
+    from hydra.core.global_hydra import GlobalHydra
+
     from dclip.cli import main
 
+    GlobalHydra.instance().clear()
     main()
 
 
