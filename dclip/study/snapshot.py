@@ -1,6 +1,7 @@
 """Jobs of a study run from the code as it was when the command began: from a copy of it.
 
-The copy lies beside the runs, in ``.code/DIGEST``; the package's weights are linked, not copied.
+The copy lies beside the runs, in ``.code/DIGEST``; the package's weights are linked into it,
+file by file, so that weights that are published meanwhile do not reach its jobs.
 When a command begins, it removes the copies that nobody works with any more.
 """
 
@@ -12,6 +13,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +29,8 @@ LAST = "last"  # the file that says with which code the study was last run
 SCRIPT = "run.py"
 USERS = "users"  # a file for each command that starts jobs: with which copy
 TEMPORARY = ".copy"  # what a copy's name begins with while it is made or removed
-ASIDE = ("__pycache__", "weights")
+CACHE = "__pycache__"
+WEIGHTS = "weights"  # linked where the file system can
 
 
 def script() -> Path | None:
@@ -37,13 +40,13 @@ def script() -> Path | None:
 
 
 def files_of_code() -> Iterator[Path]:
-    """Every file that decides what a job does, but for weights; relative to the checkout."""
+    """Every file that decides what a job does, weights included; relative to the checkout."""
     root = PACKAGE.parent
     yield Path(SCRIPT)
     for folder in (PACKAGE, CONF):
         for path in sorted(folder.rglob("*")):
             relative = path.relative_to(root)
-            if path.is_file() and not set(relative.parts).intersection(ASIDE):
+            if path.is_file() and CACHE not in relative.parts:
                 yield relative
 
 
@@ -113,8 +116,7 @@ def _copy(place: Path) -> None:
     try:
         for relative in files_of_code():
             (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PACKAGE.parent / relative, temporary / relative)
-        _link_weights(temporary / PACKAGE.name / "weights")
+            _take(PACKAGE.parent / relative, temporary / relative)
         (temporary / REVISION).write_text(git_revision(), "utf-8")
         temporary.chmod(0o755)
         temporary.rename(place)
@@ -122,12 +124,12 @@ def _copy(place: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _link_weights(place: Path) -> None:
-    weights = PACKAGE / "weights"
-    try:
-        place.symlink_to(weights, target_is_directory=True)
-    except OSError:  # file systems without links
-        shutil.copytree(weights, place)
+def _take(source: Path, target: Path) -> None:
+    if source.parent.name == WEIGHTS:
+        with suppress(OSError):  # another file system, or one without links
+            target.hardlink_to(source)
+            return
+    shutil.copyfile(source, target)
 
 
 def has_changed(runs: Path) -> bool:

@@ -3,10 +3,11 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from dclip.files import write_json
+from dclip.files import atomic_save, write_json
 from dclip.record.machine import git_revision
 from dclip.record.processes import this_process
 from dclip.record.runs import Run, find_runs
@@ -130,17 +131,38 @@ def test_other_code_than_last_time_is_noticed_once(tmp_path, monkeypatch):
     assert [snapshot.has_changed(tmp_path) for _ in range(4)] == [False, False, True, False]
 
 
-def test_the_code_s_digest_changes_with_the_code(monkeypatch, tmp_path):
-    (tmp_path / "dclip").mkdir()
-    for name in ("run.py", "dclip/a.py"):
+@pytest.fixture
+def checkout(monkeypatch, tmp_path):
+    """A small checkout in place of this one."""
+    for folder in ("dclip/weights", "conf"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("run.py", "dclip/a.py", "dclip/weights/x"):
         (tmp_path / name).write_text("1")
-    (tmp_path / "conf").mkdir()
     monkeypatch.setattr(snapshot, "PACKAGE", tmp_path / "dclip")
     monkeypatch.setattr(snapshot, "CONF", tmp_path / "conf")
-    first = snapshot.digest()
-    (tmp_path / "dclip" / "weights").mkdir()
-    (tmp_path / "dclip" / "weights" / "x").write_text("1")
-    assert snapshot.digest() == first
+    snapshot.frozen.cache_clear()
+    yield tmp_path
+    snapshot.frozen.cache_clear()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_weights_that_are_published_do_not_reach_the_jobs_of_a_study(checkout, links, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    weights = snapshot.frozen(checkout / "runs").parent / "dclip" / "weights" / "x"
+    assert weights.samefile(checkout / "dclip" / "weights" / "x") is links
+    atomic_save(checkout / "dclip" / "weights" / "x", lambda path: path.write_text("2"))
+    assert weights.read_text() == "1"
+
+
+def test_the_code_s_digest_changes_with_the_code_and_the_weights(checkout):
+    tmp_path, first = checkout, snapshot.digest()
+    (tmp_path / "dclip" / "weights" / "x").write_text("2")
+    first, before = snapshot.digest(), first
+    assert first != before
     (tmp_path / "conf" / "x.yaml").write_text("1")
     assert snapshot.digest() != first
     (tmp_path / "run.py").unlink()
