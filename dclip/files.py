@@ -71,7 +71,8 @@ def atomic_save(path: Path, write: Callable[[Path], object]) -> None:
     except Exception as error:  # libraries say in many ways that a disk is full
         if shutil.disk_usage(path.parent).free < 2**16:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        own = (None, str(temporary))
+        if isinstance(error, OSError) and error.errno is not None and error.filename in own:
             error.filename = str(path)
         raise
     finally:
