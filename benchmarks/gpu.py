@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from common import table
 from dclip.config import Lora, Loss
 from dclip.diffusion.sampler import EpsFn, Prediction, sample
-from dclip.diffusion.schedule import Pair, pairs_down, pairs_up
+from dclip.diffusion.timesteps import Pair, pairs_down, pairs_up
 from dclip.errors import one_line
 from dclip.files import write_json
 from dclip.methods.diffusionclip.loss import EditLoss

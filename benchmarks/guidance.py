@@ -25,7 +25,7 @@ from dclip.config import OPTIONS
 from dclip.data.toonfaces.words import siblings
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDPM, sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.files import write_json
 from dclip.methods.sampling.guidance import Context, Guide
 from dclip.methods.sampling.guidances import guidances

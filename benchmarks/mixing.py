@@ -25,7 +25,7 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.mix import mix
 from dclip.diffusion.options import FixedPoint, inverter_of, pairs_of
 from dclip.diffusion.sampler import EpsFn, sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.weights import weights_of
 from dclip.files import write_json
 from dclip.models.checkpoints import load_model

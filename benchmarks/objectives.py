@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from common import arguments, table
 from dclip.config import OPTIONS, Lora, Loss
 from dclip.data.toonfaces.images import toonfaces
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.files import write_json
 from dclip.methods.diffusionclip.loss import EditLoss
 from dclip.methods.diffusionclip.objectives import Work

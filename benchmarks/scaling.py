@@ -24,7 +24,8 @@ from torch import Tensor
 
 from common import add_threads, arguments, table, timed, use_threads
 from dclip.diffusion.sampler import Prediction, sample
-from dclip.diffusion.schedule import Schedule, pairs_down
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import pairs_down
 from dclip.files import write_json
 from dclip.models.unet import TOONFACES_UNET, build_unet
 from dclip.record.machine import environment

@@ -31,7 +31,7 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.options import inverter_of, pairs_of
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.diffusion.timesteps import pairs_down, pairs_up
 from dclip.encode.invert import encode
 from dclip.files import write_json
 from dclip.methods.diffusionclip.loss import EditLoss

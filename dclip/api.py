@@ -49,7 +49,7 @@ from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import Ddim, Sampler, inverter_of, pairs_of, sampler_named, solver_of
 from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
-from dclip.diffusion.schedule import check_steps
+from dclip.diffusion.timesteps import check_steps
 from dclip.edits.carried import WAYS, branches_of, unchanged
 from dclip.edits.edit import Edit, Mixture, keep
 from dclip.edits.header import common_steps

@@ -21,8 +21,9 @@ from dclip.metrics.names import Scores, metric, set_metric
 if TYPE_CHECKING:
     from dclip.diffusion.noise import ImageNoise
     from dclip.diffusion.sampler import Evaluate, Prediction, Solver, Step, predict_x0, sample
-    from dclip.diffusion.schedule import CLEAN, Schedule
+    from dclip.diffusion.schedule import Schedule
     from dclip.diffusion.solvers import euler
+    from dclip.diffusion.timesteps import CLEAN
     from dclip.edits.edit import DenoiserEdit, Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dclip.types import Edited, Images
 
 LATER = {
-    "CLEAN": "dclip.diffusion.schedule",
+    "CLEAN": "dclip.diffusion.timesteps",
     "DenoiserEdit": "dclip.edits.edit",
     "DiffusionModel": "dclip.models.unet",
     "Edit": "dclip.edits.edit",

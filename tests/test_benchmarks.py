@@ -9,7 +9,7 @@ import torch
 
 from dclip.config import OPTIONS, Loss, option_name
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.diffusion.timesteps import pairs_down, pairs_up
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
 from helpers.runs import ROOT

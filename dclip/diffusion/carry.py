@@ -44,8 +44,9 @@ from dclip.diffusion.sampler import (
     Step,
     sample,
 )
-from dclip.diffusion.schedule import Pair, Schedule
+from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.solvers import rho
+from dclip.diffusion.timesteps import Pair
 
 
 def times_down(pairs: Sequence[Pair]) -> list[int]:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.schedule import CLEAN, Pair, Schedule
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import CLEAN, Pair
 
 
 @dataclass(frozen=True)
@@ -307,7 +308,7 @@ def sample(
     Args:
         eps_fn: the denoiser, possibly wrapped by guidance or a mixture.
         x: [N,C,H,W] at the first pair's t.
-        pairs: explicit (t, t_next), from ``schedule.pairs_up`` or ``pairs_down``.
+        pairs: explicit (t, t_next), from ``timesteps.pairs_up`` or ``pairs_down``.
         solver: DDIM(eta=0) unless given.
         noise: per-image generators; needed by stochastic solvers.
         clip_x0: clamp the predicted x0 to [-1, 1]; for sampling from noise, never for inversion.

@@ -19,33 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dclip.diffusion.timesteps import (
-    BETAS,
-    CLEAN,
-    STEPS,
-    Pair,
-    check_steps,
-    grid,
-    mirrored,
-    pairs_above,
-    pairs_down,
-    pairs_up,
-)
-
-__all__ = [
-    "CLEAN",
-    "HO",
-    "KINDS",
-    "STEPS",
-    "Pair",
-    "Schedule",
-    "check_steps",
-    "grid",
-    "mirrored",
-    "pairs_above",
-    "pairs_down",
-    "pairs_up",
-]
+from dclip.diffusion.timesteps import BETAS, CLEAN, STEPS
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, Evaluate, Evaluation, Solver, Step, predict_x0
-from dclip.diffusion.schedule import CLEAN, Schedule
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import CLEAN
 
 
 def rho(schedule: Schedule, t: int) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.region import confine
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory

@@ -16,7 +16,8 @@ from dclip.config import Carry, Encode, SamplerOption
 from dclip.diffusion.carry import states_between, states_up, times_down
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.options import inverter_of, pairs_of
-from dclip.diffusion.schedule import CLEAN, Pair, Schedule
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import CLEAN, Pair
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import UNREADABLE, atomic_save, cache_dir

@@ -17,7 +17,7 @@ from dclip.data.load import load_images, load_input
 from dclip.data.masks import read_masks
 from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
-from dclip.diffusion.schedule import Pair, pairs_above, pairs_down
+from dclip.diffusion.timesteps import Pair, pairs_above, pairs_down
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.files import UNREADABLE, atomic_save, cache_dir
 from dclip.models.needed import shown_domain

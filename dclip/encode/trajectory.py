@@ -10,7 +10,8 @@ from torch import Tensor
 from dclip.config import Trainer
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, EpsFn, Solver, Step, sample
-from dclip.diffusion.schedule import Pair, Schedule
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import Pair
 from dclip.models.memory import fitting_batch
 from dclip.models.unet import DiffusionModel
 from dclip.runtime import parallel

@@ -36,7 +36,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dclip.diffusion.schedule import HO, STEPS, Schedule
+from dclip.diffusion.schedule import HO, Schedule
+from dclip.diffusion.timesteps import STEPS
 from dclip.errors import DclipError, need
 from dclip.models import lucid_layout
 from dclip.models.foreign import first_names

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dclip.config import Grid
 from dclip.diffusion.sampler import Prediction
-from dclip.diffusion.schedule import HO, STEPS, Schedule
+from dclip.diffusion.schedule import HO, Schedule
+from dclip.diffusion.timesteps import STEPS
 from dclip.errors import need
 from dclip.models.compiled import compile_blocks
 from dclip.runtime.imports import lightly

@@ -14,7 +14,7 @@ from torch import Tensor
 from dclip.config import Net, PretrainTask
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDPM, sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.files import atomic_save
 from dclip.models.clip import MERGES_FILE, small_tokenizer, write_merges
 from dclip.models.registry import package_folder

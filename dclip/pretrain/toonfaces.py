@@ -20,7 +20,7 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.many import part_maps_of, pictures_of
 from dclip.data.toonfaces.repaint import Repainted, repainted
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import pairs_down, pairs_up
+from dclip.diffusion.timesteps import pairs_down, pairs_up
 from dclip.metrics.functional import mae, part_agreement
 from dclip.models.checkpoints import load_clip, load_identity, load_judge, load_model
 from dclip.models.clip import TOONFACES_CLIP, TOONFACES_HELDOUT_CLIP, ClipModel, build_clip

@@ -66,7 +66,7 @@ def test_drawn_images_may_keep_their_latents_instead_of_being_inverted(sampled, 
 
 
 def test_the_way_down_passes_exactly_at_t0():
-    from dclip.diffusion.schedule import pairs_above, pairs_down
+    from dclip.diffusion.timesteps import pairs_above, pairs_down
 
     upper = pairs_above(400, 999, 50)
     assert upper[0][0] == 999

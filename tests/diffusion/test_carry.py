@@ -18,8 +18,9 @@ from dclip.diffusion.carry import (
 )
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, DDPM, Prediction, sample
-from dclip.diffusion.schedule import CLEAN, Schedule, mirrored, pairs_down, pairs_up
+from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPointSolver, HeunSolver
+from dclip.diffusion.timesteps import CLEAN, mirrored, pairs_down, pairs_up
 from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()

@@ -7,7 +7,8 @@ import torch
 
 from dclip.diffusion.noise import ImageNoise, image_seed
 from dclip.diffusion.sampler import DDIM, DDPM, Evaluation, Prediction, predict_x0, sample
-from dclip.diffusion.schedule import Schedule, pairs_down, pairs_up
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import pairs_down, pairs_up
 from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()

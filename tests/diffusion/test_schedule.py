@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from dclip.config import FinalStep, Grid
-from dclip.diffusion.schedule import (
-    CLEAN,
-    Schedule,
-    check_steps,
-    grid,
-    mirrored,
-    pairs_down,
-    pairs_up,
-)
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import CLEAN, check_steps, grid, mirrored, pairs_down, pairs_up
 
 
 @pytest.mark.parametrize(("t", "expected"), [(0, 0.9999), (500, 0.0778), (999, 4.04e-5)])

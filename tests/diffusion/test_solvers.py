@@ -6,8 +6,9 @@ import torch
 
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import DDIM, Prediction, sample
-from dclip.diffusion.schedule import Schedule, mirrored, pairs_down, pairs_up
+from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.solvers import AB2, BELM, DPMPP2M, FixedPointSolver, HeunSolver
+from dclip.diffusion.timesteps import mirrored, pairs_down, pairs_up
 from helpers.denoisers import asymmetric, constant, start, wavy
 
 SCHEDULE = Schedule()

@@ -129,7 +129,8 @@ def drift(solver, steps, upward):
     import torch
 
     from dclip.diffusion.sampler import Prediction, sample
-    from dclip.diffusion.schedule import Schedule, pairs_down, pairs_up
+    from dclip.diffusion.schedule import Schedule
+    from dclip.diffusion.timesteps import pairs_down, pairs_up
 
     schedule = Schedule()
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -1,6 +1,6 @@
 import torch
 
-from dclip.diffusion.schedule import pairs_up
+from dclip.diffusion.timesteps import pairs_up
 from dclip.encode.invert import latent_path
 from dclip.models.checkpoints import load_model
 from dclip.types import Images

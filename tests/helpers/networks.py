@@ -1,5 +1,8 @@
 """Tiny real networks and edits on disk, with random weights."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import torch
 
 from dclip.models.checkpoints import (
@@ -151,3 +154,19 @@ def drawn(cfg, model, split):
     from dclip.encode.source import drawn_images
 
     return drawn_images(a_run(cfg, model), cfg.dataset, split)
+
+
+def supervised_edit(cfg, model, folder):
+    """An edit learned from three faces and their true edited pictures, and what it came from."""
+    from dclip.data.toonfaces.images import toonfaces
+    from dclip.data.toonfaces.truths import TRUTHS
+    from dclip.encode.invert import encode
+    from dclip.record.record import Record
+
+    record = Record(folder / "run", cfg, False)
+    record.folder.mkdir()
+    run = replace(a_run(cfg, load_model(str(model))), record=record)
+    faces = toonfaces("train", 3, TRUTHS["red_hair"])
+    start = encode(run, faces)
+    edit = cfg.method.adapt(run, {"train": start})
+    return SimpleNamespace(run=run, cfg=cfg, faces=faces, start=start, edit=edit)

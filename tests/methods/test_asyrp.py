@@ -11,7 +11,7 @@ import torch
 from dclip.config import Mix, ShiftLoss
 from dclip.diffusion.options import Heun
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.saved import edit_header, read_edit
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dclip.config import Loss
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit

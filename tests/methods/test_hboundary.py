@@ -1,20 +1,15 @@
 """The supervised boundary in h: found, crossed, saved, mixed."""
 
 import math
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from dclip.config import Mix
-from dclip.data.toonfaces.images import toonfaces
-from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.options import pairs_of
 from dclip.edits.edit import Mixture
 from dclip.edits.saved import edit_header, read_edit
-from dclip.encode.invert import encode
 from dclip.errors import DclipError
 from dclip.methods.contract import ImageCounts
 from dclip.methods.hboundary.boundary import (
@@ -27,9 +22,7 @@ from dclip.methods.hboundary.boundary import (
 )
 from dclip.methods.hmean.direction import MeanEdit, mean_h, measured_change
 from dclip.methods.load import join_edits
-from dclip.models.checkpoints import load_model
-from dclip.record.record import Record
-from helpers.networks import a_run
+from helpers.networks import supervised_edit
 from helpers.runs import SMALL, configure, run, words
 
 DATA = ("dataset=toonfaces", "checkpoint=toonfaces", "clip=toonfaces", "edit=red_hair")
@@ -143,13 +136,7 @@ def test_neither_units_nor_a_shift_change_it():
 @pytest.fixture(scope="module")
 def found(nets, tmp_path_factory):
     """An edit from three faces, of a tiny network."""
-    cfg = cfg_of(nets)
-    record = Record(tmp_path_factory.mktemp("h") / "run", cfg, False)
-    record.folder.mkdir()
-    a = replace(a_run(cfg, load_model(str(nets["model64"]))), record=record)
-    start = encode(a, toonfaces("train", 3, TRUTHS["red_hair"]))
-    edit = cfg.method.adapt(a, {"train": start})
-    return SimpleNamespace(run=a, cfg=cfg, start=start, edit=edit)
+    return supervised_edit(cfg_of(nets), nets["model64"], tmp_path_factory.mktemp("h"))
 
 
 def test_every_image_is_heard_in_its_place(found):

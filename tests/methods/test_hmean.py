@@ -1,13 +1,9 @@
 """The supervised direction of h: measured, added, saved."""
 
-from dataclasses import replace
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from dclip.config import Mix
-from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.diffusion.options import pairs_of
 from dclip.edits.saved import edit_header, read_edit
@@ -17,10 +13,8 @@ from dclip.methods.asyrp.hspace import AsymmetricModel
 from dclip.methods.hmean.direction import MeanChange, MeanEdit, mean_h, measured_change
 from dclip.methods.hmean.options import HMean
 from dclip.methods.load import join_edits
-from dclip.models.checkpoints import load_model
-from dclip.record.record import Record
 from dclip.types import Images
-from helpers.networks import a_run
+from helpers.networks import supervised_edit
 from helpers.runs import SMALL, configure, words
 
 DATA = ("dataset=toonfaces", "checkpoint=toonfaces", "clip=toonfaces", "edit=red_hair")
@@ -34,14 +28,7 @@ def cfg_of(nets, *more):
 @pytest.fixture(scope="module")
 def measured(nets, tmp_path_factory):
     """An edit from three faces, of a tiny network."""
-    cfg = cfg_of(nets)
-    record = Record(tmp_path_factory.mktemp("h") / "run", cfg, False)
-    record.folder.mkdir()
-    run = replace(a_run(cfg, load_model(str(nets["model64"]))), record=record)
-    faces = toonfaces("train", 3, TRUTHS["red_hair"])
-    start = encode(run, faces)
-    edit = cfg.method.adapt(run, {"train": start})
-    return SimpleNamespace(run=run, cfg=cfg, faces=faces, start=start, edit=edit)
+    return supervised_edit(cfg_of(nets), nets["model64"], tmp_path_factory.mktemp("h"))
 
 
 def test_the_change_is_the_difference_of_the_means(measured):

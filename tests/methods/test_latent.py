@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.latent.optimise import LatentChain, LatentLoss, optimise_batch

@@ -9,7 +9,7 @@ import torch
 
 import dclip
 from dclip.config import Lora, Loss
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit

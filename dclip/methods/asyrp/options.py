@@ -14,7 +14,7 @@ from dclip.methods.diffusionclip.options import Learning, NetworkCalls
 from dclip.methods.diffusionclip.settings import LrSchedule
 
 if TYPE_CHECKING:
-    from dclip.diffusion.schedule import Pair
+    from dclip.diffusion.timesteps import Pair
     from dclip.edits.edit import Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.sampler import Step, sample
-from dclip.diffusion.schedule import Pair, pairs_down
+from dclip.diffusion.timesteps import Pair, pairs_down
 from dclip.edits.named import epoch_file
 from dclip.edits.network import NetworkEdit, save_network
 from dclip.edits.saved import edit_header

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dclip.config import Precision
 from dclip.diffusion.sampler import sample
-from dclip.diffusion.schedule import Pair
+from dclip.diffusion.timesteps import Pair
 from dclip.methods.diffusionclip.loss import EditLoss, Terms
 from dclip.methods.diffusionclip.objectives import Work
 from dclip.methods.diffusionclip.settings import LearningOptions, LrSchedule

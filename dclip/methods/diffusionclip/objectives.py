@@ -31,7 +31,8 @@ from torch.utils.checkpoint import checkpoint
 
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import DDIM, EpsFn, Evaluator, Prediction, sample
-from dclip.diffusion.schedule import Pair, Schedule
+from dclip.diffusion.schedule import Schedule
+from dclip.diffusion.timesteps import Pair
 from dclip.methods.diffusionclip.loss import EditLoss, Terms
 
 

@@ -17,7 +17,7 @@ from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.diffusionclip.settings import LrSchedule
 
 if TYPE_CHECKING:
-    from dclip.diffusion.schedule import Pair
+    from dclip.diffusion.timesteps import Pair
     from dclip.edits.edit import Edit
     from dclip.edits.saved import SavedEdit
     from dclip.encode.encoded import Encoded

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from dclip.config import Config, Lora
 
 if TYPE_CHECKING:
-    from dclip.diffusion.schedule import Pair
+    from dclip.diffusion.timesteps import Pair
     from dclip.methods.contract import Cost, ImageCounts
     from dclip.methods.diffusionclip.loss import Terms
     from dclip.methods.diffusionclip.objectives import Work

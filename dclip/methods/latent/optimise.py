@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from dclip import losses
 from dclip.config import SampleTask
 from dclip.diffusion.sampler import EpsFn, Prediction, sample
-from dclip.diffusion.schedule import Pair, pairs_down
+from dclip.diffusion.timesteps import Pair, pairs_down
 from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.files import atomic_save

@@ -13,7 +13,7 @@ from dclip.config import SampleTask
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import pairs_of, solver_of
 from dclip.diffusion.sampler import EpsFn, Prediction, Solver, Step, TimeTravel
-from dclip.diffusion.schedule import Pair
+from dclip.diffusion.timesteps import Pair
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.errors import DclipError

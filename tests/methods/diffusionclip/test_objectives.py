@@ -14,7 +14,7 @@ from dclip.config import OPTIONS, Lora, Loss, Precision
 from dclip.config.options import name_of
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.sampler import predict_x0, sample
-from dclip.diffusion.schedule import pairs_down
+from dclip.diffusion.timesteps import pairs_down
 from dclip.errors import DclipError
 from dclip.methods.diffusionclip import fit as fitting
 from dclip.methods.diffusionclip.loss import EditLoss

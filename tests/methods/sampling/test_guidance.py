@@ -10,8 +10,9 @@ from dclip.config import OPTIONS, ClipRange, Normalise, Sees
 from dclip.diffusion.noise import ImageNoise, image_seed
 from dclip.diffusion.options import pairs_of, solver_of
 from dclip.diffusion.sampler import DDIM, DDPM, Prediction, TimeTravel, sample
-from dclip.diffusion.schedule import Schedule, pairs_down
+from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.solvers import AB2
+from dclip.diffusion.timesteps import pairs_down
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.sampling.guidance import Context, Guide
