@@ -66,6 +66,7 @@ def once(words: list[str], folder: str) -> tuple[float, float]:
 def _python(words: list[str], folder: str) -> str:
     """Run Python in ``folder``; what it wrote to stderr. ``run.py`` is this checkout's."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else dclip is compiled anew every time
     command = [sys.executable]
     for word in words:
         command.append(str(ROOT / word) if word == "run.py" else word)

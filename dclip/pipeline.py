@@ -24,6 +24,7 @@ from dclip.prepare.networks import networks
 from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.runtime.start import started
 from dclip.text.known import warn_of_words
 from dclip.text.lengths import check_texts
 
@@ -37,10 +38,12 @@ def run(cfg: config.Config) -> Path:
         if isinstance(cfg.task, config.PretrainTask):
             from dclip.pretrain.run import train_network  # with Lightning, which takes seconds
 
+            started()
             train_network(cfg, cfg.task, record)
         else:
             built = build_networks(cfg, networks(cfg))
             check_texts(cfg, built)
+            started()
             TASKS[type(cfg.task)](Run(cfg, built, record))
     return record.folder
 

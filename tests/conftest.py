@@ -1,6 +1,7 @@
 """What the tests share: an environment without network, tiny real networks, data sets."""
 
 import os
+import sys
 
 # Before torch is imported, by whatever a test imports first: tests run side by side.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -8,8 +9,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["WANDB_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["COLUMNS"] = "120"
-for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG"):
+# Without bytecode every process that a test starts would compile dclip anew.
+for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(inherited, None)
+sys.dont_write_bytecode = False
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

@@ -9,12 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
 import hydra
+import hydra.version
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -39,6 +42,7 @@ from dclip.prepare.quoting import as_settings, comma_note, quoted
 from dclip.record.identity import config_hash, run_name
 from dclip.record.runs import find_runs
 from dclip.runtime import signals
+from dclip.runtime.start import started, starting
 
 log = logging.getLogger("dclip")
 
@@ -82,7 +86,7 @@ def main() -> None:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us, not to Hydra's printer
     words = sys.argv[1:]
     try:
-        with signals.terminable():
+        with signals.terminable(), starting():
             _answer(words)
     except DclipError as error:
         if debug:
@@ -438,6 +442,7 @@ def _carry_out(cfg: Config) -> Path | None:
     if isinstance(cfg.task, DemoTask):
         from dclip.pages.server import serve
 
+        started()
         serve(cfg)
         return None
     from dclip.pipeline import run
@@ -447,5 +452,16 @@ def _carry_out(cfg: Config) -> Path | None:
 
 _failures: list[DclipError] = []
 
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
+    """``hydra.mode`` if the words may set it. Hydra composes everything once more to ask for it."""
+    if any(is_hydras(word) for word in overrides):
+        return _ask_mode(self, config_name, overrides)
+    return None
+
+
+_ask_mode = Hydra.get_mode
+setattr(Hydra, "get_mode", _mode)  # noqa: B010  (a method cannot be assigned)
+setattr(hydra.version, "_get_version", cache(hydra.version._get_version))  # noqa: B010  (3,000 times)
 
 _main = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)

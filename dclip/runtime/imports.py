@@ -1,10 +1,10 @@
 """Importing diffusers and open_clip without what they import and dclip never uses.
 
-On the way they import torch's compiler and its FlexAttention, scipy.stats, W&B and a hundred
-other networks, and diffusers lists every file of every installed package, which takes longer than
-all the rest of a run's start. While ``lightly`` lasts, the former are only promised, and the list
-is empty. Code of theirs that is written to be left out of compiling (hooks of diffusers) is then not
-marked so; dclip has no use for it.
+On the way they import torch's compiler and its FlexAttention, scipy.stats, W&B, requests and a
+hundred other networks, and diffusers lists every file of every installed package, which takes
+longer than all the rest of a run's start. While ``lightly`` lasts, the former are only promised, and
+the list is empty. Code of theirs that is written to be left out of compiling (hooks of diffusers) is
+then not marked so; dclip has no use for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRANSFORMERS = {  # what that one's blocks could call
     "diffusers.models.transformers.dual_transformer_2d": "DualTransformer2DModel",
     "diffusers.models.transformers.transformer_2d": "Transformer2DModel",
 }
-PACKAGES = ("scipy.stats", "wandb", "torch.nn.attention.flex_attention", COMPILER)
+PACKAGES = ("scipy.stats", "wandb", "requests", "torch.nn.attention.flex_attention", COMPILER)
 
 
 class Promised(ModuleType):

@@ -28,6 +28,15 @@ def test_words_find_their_command():
         cli.command_of(["-m", "study=a,b"])
 
 
+def test_hydra_is_asked_for_its_mode_only_where_a_setting_of_its_own_may_say_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "_ask_mode", lambda *words: asked.append(words[-1]))
+    assert cli.Hydra.get_mode(None, "config", ["seed=1"]) is None
+    assert asked == []
+    cli.Hydra.get_mode(None, "config", ["seed=1", "hydra.mode=MULTIRUN"])
+    assert asked == [["seed=1", "hydra.mode=MULTIRUN"]]
+
+
 def test_help_is_left_to_hydra():
     cli.precheck(["--help", "sampler.t0=1000"])
     cli.precheck(["--cfg", "job", "sampler.t0=1000"])
