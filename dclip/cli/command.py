@@ -455,9 +455,10 @@ _failures: list[DclipError] = []
 
 def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> RunMode | None:
     """``hydra.mode`` if the words may set it. Hydra composes everything once more to ask for it."""
+    mode: RunMode | None = None
     if any(is_hydras(word) for word in overrides):
-        return _ask_mode(self, config_name, overrides)
-    return None
+        mode = _ask_mode(self, config_name, overrides)
+    return mode
 
 
 _ask_mode = Hydra.get_mode

@@ -103,8 +103,9 @@ def followed(change: Tensor, source: Tensor, radius: int) -> Tensor:
 
     def mean(values: Tensor) -> Tensor:
         side = 2 * radius + 1
-        averaged: Tensor = F.avg_pool2d(values, side, 1, radius, count_include_pad=False)
-        return averaged
+        for window, margin in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
+            values = F.avg_pool2d(values, window, 1, margin, count_include_pad=False)
+        return values
 
     def covariances(guide: Tensor, values: Tensor) -> Tensor:
         products = (guide[:, :, None] * values[:, None]).flatten(1, 2)
