@@ -218,11 +218,12 @@ def _check_images(cfg: Config) -> None:
 
 def _check_true_region(cfg: Config) -> None:
     """The true pictures are those of ToonFaces' own faces, for the edits that it can draw."""
-    known = truth_of(cfg) is not None and cfg.input is None
+    truth = truth_of(cfg)
+    known = truth is not None and truth.pictured and cfg.input is None
     need(
         cfg.edit.region != "truth" or known,
         "edit.region=truth needs the true edited pictures, which only ToonFaces knows, for its own "
-        "faces and edits; choose edit.region=auto",
+        "faces and edits except sketch and pixel art; choose edit.region=auto",
     )
 
 

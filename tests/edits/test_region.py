@@ -218,7 +218,9 @@ def test_the_true_region_is_where_the_true_picture_differs(tiny, nets):
     assert float(region.mean()) < 0.7
 
 
-@pytest.mark.parametrize("where", [{"edit__name": "angry_owl"}, {"input": "docs/face.png"}])
+@pytest.mark.parametrize(
+    "where", [{"edit__name": "angry_owl"}, {"edit__name": "sketch"}, {"input": "docs/face.png"}]
+)
 def test_no_truth_is_said_before_anything_is_built(editing, red, where):
     with pytest.raises(DclipError, match=r"edit\.region=truth needs the true edited pictures"):
         editing(red, edit__region="truth", **where)
