@@ -139,10 +139,8 @@ def _run_one(
     try:
         if runner.stop.is_set() or limit.reached:
             return
-        settings = progress.resolved(planned)
-        assert settings is not None
         watch.start(label, title)
-        planned.state, planned.reason = runner.run(settings, planned.digest)
+        planned.state, planned.reason = runner.run(progress.words(planned), planned.digest)
         shown = shown_of(
             runner.find(planned.digest), progress.study.columns.values(), progress.folders.runs
         )

@@ -128,6 +128,13 @@ class Progress:
             places[name] = run.done.folder
         return filled(planned.settings, places)
 
+    def words(self, planned: PlannedRun) -> Settings:
+        """What the run is started with: its settings, with the seed that it was planned with."""
+        settings = self.resolved(planned)
+        assert settings is not None and planned.cfg is not None
+        others = [word for word in settings if not word.startswith("seed=")]
+        return (*others, f"seed={planned.cfg.seed}")
+
     def runs_before(self, planned: PlannedRun) -> list[tuple[str, PlannedRun]]:
         """The runs that one builds on, by name."""
         return [(name, self.planned[settings, ()]) for name, settings in planned.first]

@@ -540,6 +540,13 @@ def test_rows_build_on_any_number_of_runs_by_name(fake):
     assert [row["mb"] for row in fake.table()] == [""] * 4  # only fine-tunings have the file
 
 
+def test_edits_in_which_nothing_is_random_have_the_seeds_of_the_runs_they_build_on(fake):
+    assert fake(BUILT, "rows=one", "seeds=3,4") == 0
+    edits = [line for line in fake.started() if "task=edit" in line]
+    assert len(edits) == 2 and all("seed=3" in line for line in edits)
+    assert fake.table()[0]["seeds"] == "2"
+
+
 def test_rows_that_wait_for_runs_that_nobody_wanted_have_not_failed(fake, capsys):
     assert fake(BUILT, "rows=none") == 0
     assert [row["state"] for row in fake.table()] == [""] * 4
