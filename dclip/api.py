@@ -347,7 +347,7 @@ def _found(
 ) -> Tensor:
     """The region [N,1,H,W] of an edit's change, found as it was learned with."""
     if where.region != "clip":
-        return found_region(where, change, edit.usual_change)
+        return found_region(where, source, change, edit.usual_change)
     options = saved.header["clip"]
     clip = load_clip(clip_of(options["name"]), options["antialias"], options.get("arch"))
     clip.to(source.device)

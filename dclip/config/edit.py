@@ -28,6 +28,7 @@ REGION_SETTINGS = (
     "region_feather",
     "region_follow",
     "region_gain",
+    "region_colors",
     "region_refine",
     "region_prior",
     "region_share",
@@ -75,6 +76,9 @@ class Edit:
         0  # pixels over which a change follows the picture's colours; 0: it does not
     )
     region_gain: float = 1.0  # of the change within the region
+    # for new colours: how surely a pixel must have a colour of the core to belong to the region,
+    # touching it or not; the change is then a function of the colour. 0: colours do not decide
+    region_colors: float = 0.0
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
     # For what that network knows (beards, smiles), not for new colours
     region_refine: int = 0
@@ -186,6 +190,11 @@ class Edit:
             "edit", region_feather=self.region_feather, region_follow=self.region_follow
         )
         check_positive("edit", region_gain=self.region_gain)
+        need(
+            0 <= self.region_colors < 1,
+            f"edit.region_colors={self.region_colors} is a probability; choose 0 (colours do not "
+            "decide) to below 1, such as 0.8",
+        )
         need(
             0 <= self.region_refine < 1000,
             f"edit.region_refine={self.region_refine} is no timestep; choose 0 to 999, such as 200",

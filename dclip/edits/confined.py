@@ -211,7 +211,7 @@ def region_of(
     if options.region == "clip":
         return _clips_region(run, options, source, change, edit)
     if options.region in FOUND:
-        return found_region(options, change, edit.usual_change if edit else None)
+        return found_region(options, source.pixels, change, edit.usual_change if edit else None)
     if options.region == "truth":
         truth = true_images(source, truth_of(run.cfg))
         if truth is None:

@@ -16,7 +16,9 @@ d        how much a pixel changes: the largest channel of abs(c), smoothed over
 (hysteresis, as in Canny's edges), so that faint parts of a beard stay with it and faint spots
 elsewhere go. Of the pieces, those stay that hold at least half as much change as the largest.
 ``quantile``: the same where the core is the top share of pixels. With ``region_prior``, d is in
-part, or all, where the edit usually acts (usual.py). ``clip``: what CLIP needs to see the edit
+part, or all, where the edit usually acts (usual.py). With ``region_colors``, the core is all of d
+above ``region_high``, and those pixels of d above ``region_low`` belong to it that have its colours
+(colors.py). ``clip``: what CLIP needs to see the edit
 (seen.py). A picture: its grey values. ``truth``: where the true picture differs, on ToonFaces.
 """
 
@@ -35,6 +37,7 @@ from torch import Tensor
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
+from dclip.edits.colors import by_color, like_core
 from dclip.edits.header import REGION
 from dclip.errors import DclipError, choose
 
@@ -76,16 +79,20 @@ def main_pieces(d: Tensor, low: float, high: float) -> Tensor:
     return region
 
 
+def close_holes(region: Tensor) -> Tensor:
+    """The region with holes of a pixel or two closed."""
+    return -F.max_pool2d(-F.max_pool2d(region, 3, 1, 1), 3, 1, 1)
+
+
 def soften(region: Tensor, feather: float) -> Tensor:
-    """The region with holes closed and its border softened inwards and outwards."""
-    closed = -F.max_pool2d(-F.max_pool2d(region, 3, 1, 1), 3, 1, 1)
+    """The region with its border softened inwards and outwards."""
     if feather <= 0:
-        return closed
+        return region
     radius = max(1, round(2 * feather))
     at = torch.arange(-radius, radius + 1, dtype=region.dtype, device=region.device)
     kernel = torch.exp(-(at**2) / (2 * feather**2))
     kernel = kernel / kernel.sum()
-    padded = F.pad(closed, (radius, radius, radius, radius), mode="replicate")
+    padded = F.pad(region, (radius, radius, radius, radius), mode="replicate")
     blurred = F.conv2d(padded, kernel.view(1, 1, 1, -1))
     blurred = F.conv2d(blurred, kernel.view(1, 1, -1, 1))
     # nothing further out than a feather's width, so that the rest stays bit for bit
@@ -139,22 +146,36 @@ def change_of(options: EditOptions, source: Tensor, edited: Tensor, plain: Tenso
     return change
 
 
-def found_region(options: EditOptions, change: Tensor, usual: Tensor | None = None) -> Tensor:
+def found_region(
+    options: EditOptions, source: Tensor, change: Tensor, usual: Tensor | None = None
+) -> Tensor:
     """The region of ``auto`` or ``quantile``, [N,1,H,W], from a whole edit's change.
 
     Args:
+        source, change: [N,3,H,W].
         usual: how much the edit usually changes each pixel, [1,1,S,S] in [0, 1].
     """
     regions, maps = [], change_map(change)
     if usual is not None and options.region_prior > 0:
         maps = with_prior(maps, usual, options.region_prior)
-    for d in maps[:, 0]:
+    for x, d in zip(source, maps[:, 0], strict=True):
         low, high = options.region_low, options.region_high
         if options.region == "quantile":
             high = float(d.flatten().quantile(QUANTILE))
             low = high / 2
-        regions.append(main_pieces(d, low, high))
-    return soften(torch.stack(regions)[:, None], options.region_feather)
+        if options.region_colors:
+            regions.append(_colored(options, x, d, low, high))
+        else:
+            regions.append(main_pieces(d, low, high))
+    found = torch.stack(regions)[:, None]
+    return soften(found if options.region_colors else close_holes(found), options.region_feather)
+
+
+def _colored(options: EditOptions, source: Tensor, d: Tensor, low: float, high: float) -> Tensor:
+    """The region of one image's d [H,W] in the colours of its core, as 0 and 1."""
+    core = main_pieces(d, high, high) > 0
+    surely = like_core(source, core, (d < low) & ~core) >= options.region_colors
+    return (surely & (d >= low)).to(d)
 
 
 def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | None:
@@ -180,7 +201,7 @@ def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | No
 def true_region(source: Tensor, truth: Tensor, feather: float) -> Tensor:
     """Where the true picture differs from the source, [N,1,H,W]."""
     differs = ((truth - source).abs().amax(1, keepdim=True) > 1 / 255).float()
-    return soften(differs, feather)
+    return soften(close_holes(differs), feather)
 
 
 def drawn_region(path: str, count: int, size: int) -> Tensor:
@@ -197,8 +218,13 @@ def acting_in(
     options: EditOptions, region: Tensor, source: Tensor, edited: Tensor, plain: Tensor
 ) -> Tensor:
     """Edited images [N,3,H,W] that change in the region only, as the options shape the change."""
-    change = change_of(options, source, edited, plain)
+    change = _shaped(options, change_of(options, source, edited, plain), source, region)
     return confine(source, change, region, options.region_gain)
+
+
+def _shaped(options: EditOptions, change: Tensor, source: Tensor, region: Tensor) -> Tensor:
+    """The change [N,3,H,W], a function of the source's colours where the options say so."""
+    return by_color(source, change, region) if options.region_colors else change
 
 
 def union(regions: Sequence[Tensor]) -> Tensor:
@@ -221,6 +247,7 @@ def acting_apart(
     for own, region in zip(options, regions, strict=True):
         share = torch.where(total > 0, region / total.clamp_min(1e-6), 1.0)
         change = change_of(own, source, plain + share * (edited - plain), plain)
+        change = _shaped(own, change, source, region)
         changed = changed + own.region_gain * torch.where(region > 0, change, 0.0)
     return confine(source, changed, union(regions))
 

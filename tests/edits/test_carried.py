@@ -27,7 +27,11 @@ SOLVERS = {name: sampler_named(name)(500, 6) for name in OPTIONS["sampler"]}
 SOLVERS["noisy_ddim"] = Ddim(500, 6, eta=1.0)
 STEPS = [(2, FinalStep.to_t0), *((steps, FinalStep.to_clean) for steps in (2, 7))]
 FREE = {"edit__region": "none"}
-PLAIN = {"edit__region_follow": 0, "edit__region_gain": 1}  # the change as it is
+PLAIN = {
+    "edit__region_colors": 0,
+    "edit__region_follow": 0,
+    "edit__region_gain": 1,
+}  # the change as it is
 
 
 @pytest.fixture(scope="module")

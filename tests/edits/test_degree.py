@@ -62,7 +62,12 @@ def learned(tiny, faces, share, heldout=None, **settings):
     ],
 )
 def test_an_edit_half_as_strong_as_the_truth_gets_degree_two(tiny, faces, region, share, degree):
-    where = {"edit__region": region, "edit__region_gain": 1, "edit__region_follow": 0}
+    where = {
+        "edit__region": region,
+        "edit__region_colors": 0,
+        "edit__region_gain": 1,
+        "edit__region_follow": 0,
+    }
     assert learned(tiny, faces, share, **where) == pytest.approx(degree, abs=0.051)
 
 

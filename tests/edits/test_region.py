@@ -11,7 +11,15 @@ from dclip.diffusion.sampler import Prediction
 from dclip.edits.confined import Confined, ConfinedMixture, confined
 from dclip.edits.edit import DenoiserEdit, Mixture
 from dclip.edits.network import NetworkEdit
-from dclip.edits.region import change_map, confine, followed, found_region, main_pieces, soften
+from dclip.edits.region import (
+    change_map,
+    close_holes,
+    confine,
+    followed,
+    found_region,
+    main_pieces,
+    soften,
+)
 from dclip.edits.weights import weights_of
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode
@@ -23,6 +31,7 @@ from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, words
 
 PLAIN = {
+    "edit__region_colors": 0,
     "edit__region_follow": 0,
     "edit__region_gain": 1,
     "edit__region_low": 0.3,
@@ -71,8 +80,8 @@ def test_a_small_strong_piece_goes_and_two_large_ones_stay():
 
 def test_nothing_changed_is_no_region():
     x = images16(2).pixels
-    assert found_region(options(), x - x).sum() == 0
-    assert torch.equal(confine(x, x - x, found_region(options(), x - x)), x)
+    assert found_region(options(), x, x - x).sum() == 0
+    assert torch.equal(confine(x, x - x, found_region(options(), x, x - x)), x)
 
 
 def test_a_border_is_soft_and_ends():
@@ -89,13 +98,13 @@ def test_holes_of_a_pixel_are_closed():
     hard = torch.zeros(1, 1, 9, 9)
     hard[..., 2:7, 2:7] = 1
     hard[..., 4, 4] = 0
-    assert soften(hard, 0)[0, 0, 4, 4] == 1
+    assert close_holes(hard)[0, 0, 4, 4] == 1
 
 
 def test_quantile_takes_the_top_share_of_pixels():
     plain = torch.zeros(1, 3, 20, 20)
     edited = torch.linspace(0, 1, 400).view(1, 1, 20, 20).expand(1, 3, -1, -1)
-    region = found_region(options("quantile", region_feather=0), edited - plain)
+    region = found_region(options("quantile", region_feather=0), plain, edited - plain)
     assert 0.15 <= float(region.mean()) <= 0.65
 
 
@@ -230,10 +239,11 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
     ("settings", "said"),
     [
         ({"edit__region": "nowhere.png"}, "edit.region=nowhere.png is no picture"),
-        ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.5"),
+        ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.4"),
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
         ({"edit__region_follow": -2}, "edit.region_follow=-2"),
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
+        ({"edit__region_colors": 1}, "edit.region_colors=1"),
         ({"edit__region_prior": 1.5}, "edit.region_prior=1.5 is a share"),
         ({"edit__region_share": 0}, "edit.region_share=0.0 is a share"),
         ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),
@@ -340,7 +350,12 @@ def still(model, monkeypatch):
 
 
 LEFT, RIGHT, MIDDLE = slice(1, 5), slice(10, 14), slice(3, 12)
-HARD = {"edit__region_feather": 0, "edit__region_gain": 1, "edit__region_follow": 0}
+HARD = {
+    "edit__region_feather": 0,
+    "edit__region_colors": 0,
+    "edit__region_gain": 1,
+    "edit__region_follow": 0,
+}
 
 
 def mixed(editing, red, model, places, gamma=2.0, regions="[auto,auto]", **settings):

@@ -60,7 +60,12 @@ def test_large_pictures_have_a_region_of_their_size():
 
 # --------------------------------------------------------------------------------- in a run
 
-SEEN = {"edit__region": "clip", "edit__region_follow": 0, "edit__region_gain": 1}
+SEEN = {
+    "edit__region": "clip",
+    "edit__region_colors": 0,
+    "edit__region_follow": 0,
+    "edit__region_gain": 1,
+}
 
 
 @pytest.fixture

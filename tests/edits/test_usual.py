@@ -14,7 +14,14 @@ from dclip.types import Images
 from helpers.networks import a_run, start_at
 from helpers.runs import run, words
 
-PRIOR = {"edit.region": "auto", "edit.region_prior": 1, "edit.region_follow": 0}
+PRIOR = {
+    "edit.region": "auto",
+    "edit.region_colors": 0,
+    "edit.region_low": 0.3,
+    "edit.region_high": 0.5,
+    "edit.region_prior": 1,
+    "edit.region_follow": 0,
+}
 
 
 def test_the_usual_change_decides_by_its_share():

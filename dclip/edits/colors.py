@@ -1,0 +1,77 @@
+"""Edits of colour: a region, and a change in it, as functions of the source's colours.
+
+The core of an edit's region says which colours the edit changes; the rest of the picture says which
+it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
+eyes and a beard in a green face stay.
+
+=======  ===============================================================================
+symbol   meaning
+=======  ===============================================================================
+x        colours of the source image, in [-1, 1]
+k        a Gaussian of the distance between two colours, ``WIDTH`` wide
+p, q     mean k to the pixels of the core, and to those that the edit leaves
+=======  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WIDTH = 0.05  # of k: 6 grey levels
+SEEN = 1024  # pixels that say what colours a region has
+
+
+def like_core(source: Tensor, core: Tensor, left: Tensor) -> Tensor:
+    """How surely each pixel has a colour of the core: p / (p + q), [H,W] in [0, 1].
+
+    Args:
+        source: one image [3,H,W].
+        core, left: its core, and what the edit leaves, [H,W] of truth values.
+    """
+    colors = source.flatten(1).T
+    inside, beside = _nearness(colors, core), _nearness(colors, left)
+    return (inside / (inside + beside).clamp_min(1e-12)).view_as(source[0])
+
+
+def _nearness(colors: Tensor, mask: Tensor) -> Tensor:
+    """Mean k of every colour [P,3] to those of a mask, [P]; 0 where that is empty."""
+    chosen = _some(mask.flatten().nonzero()[:, 0])
+    if len(chosen) == 0:
+        return torch.zeros_like(colors[:, 0])
+    return _k(colors, colors[chosen]).mean(1)
+
+
+def by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+    """The change [N,3,H,W] as a function of the source's colours, for each image by itself.
+
+    A colour gets the mean change of the region's pixels of that colour; what the edit changes most
+    counts most. Where the region has no such colour, the change stays as it is.
+
+    Args:
+        region: [N,1,H,W] in [0, 1].
+    """
+    images = zip(source, change, region[:, 0], strict=True)
+    return torch.stack([_one_by_color(*image) for image in images])
+
+
+def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+    colors, values = source.flatten(1).T, change.flatten(1).T
+    weights = region.flatten() * values.square().sum(1)
+    chosen = _some((weights > 0).nonzero()[:, 0])
+    if len(chosen) == 0:
+        return change
+    counted = _k(colors, colors[chosen]) * weights[chosen]
+    total = counted.sum(1, keepdim=True)
+    means = counted @ values[chosen] / total.clamp_min(1e-12)
+    return torch.where(total > 1e-9, means, values).T.view_as(change)
+
+
+def _k(colors: Tensor, others: Tensor) -> Tensor:
+    return torch.exp(-torch.cdist(colors, others).square() / (2 * WIDTH**2))
+
+
+def _some(positions: Tensor) -> Tensor:
+    """At most ``SEEN`` of them, evenly spread."""
+    step = -(-len(positions) // SEEN)
+    return positions[:: max(1, step)]

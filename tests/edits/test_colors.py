@@ -1,0 +1,89 @@
+"""Regions and changes that are functions of the source's colours."""
+
+import torch
+
+from dclip.config.edit import Edit
+from dclip.edits.colors import by_color, like_core
+from dclip.edits.region import acting_in, found_region
+
+OPTIONS = Edit(
+    source="a",
+    target="b",
+    region="auto",
+    region_low=0.2,
+    region_high=0.6,
+    region_feather=0,
+    region_colors=0.9,
+)
+
+
+def stripes() -> torch.Tensor:
+    """Three flat colours [1,3,24,24]: the left third, the middle, the right third."""
+    source = torch.empty(1, 3, 24, 24)
+    for place, value in enumerate((-0.6, 0.0, 0.6)):
+        source[..., 8 * place : 8 * place + 8] = value
+    return source
+
+
+def spilled() -> torch.Tensor:
+    """A change [1,3,24,24] of the left third, strong above and faint below, spilled to the middle."""
+    change = torch.zeros(1, 3, 24, 24)
+    change[:, 0, :12, :8], change[:, 0, 12:, :8] = 1.0, 0.4
+    change[:, 0, :, 8:12] = 0.3
+    return change
+
+
+def test_a_pixel_is_like_the_core_by_its_colour():
+    source = stripes()[0]
+    core, left = torch.zeros(24, 24, dtype=torch.bool), torch.zeros(24, 24, dtype=torch.bool)
+    core[:4, :4], left[:, 8:] = True, True
+    surely = like_core(source, core, left)
+    assert surely[:, :8].min() > 0.99
+    assert surely[:, 8:].max() < 0.01
+
+
+def test_without_a_core_nothing_is_like_it():
+    nothing = torch.zeros(24, 24, dtype=torch.bool)
+    assert like_core(stripes()[0], nothing, ~nothing).max() == 0
+
+
+def test_the_region_has_the_cores_colours_and_no_others():
+    region = found_region(OPTIONS, stripes(), spilled())
+    expected = torch.zeros(1, 1, 24, 24)
+    expected[..., :8] = 1
+    assert torch.equal(region, expected)
+
+
+def test_it_does_not_reach_where_the_edit_does_nothing():
+    change = spilled()
+    change[:, 0, 12:] = 0  # the same colour, unchanged
+    region = found_region(OPTIONS, stripes(), change)
+    assert region[..., 14:, :].sum() == 0
+
+
+def test_one_colour_changes_alike_and_most_by_what_changes_most():
+    source, change = stripes(), spilled()
+    region = found_region(OPTIONS, source, change)
+    result = acting_in(OPTIONS, region, source, source + change, source)
+    made = (result - source)[:, 0, :, :8]
+    assert float(made.max() - made.min()) < 1e-5
+    expected = (1.0**3 + 0.4**3) / (1.0**2 + 0.4**2)  # weights: the squared change
+    assert abs(float(made.mean()) - expected) < 1e-3
+    assert torch.equal(result[..., 8:], source[..., 8:])
+
+
+def test_a_colour_that_the_region_lacks_keeps_its_change():
+    source, change = stripes(), spilled()
+    region = torch.zeros(1, 1, 24, 24)
+    region[..., :8] = 1
+    assert torch.equal(by_color(source, change, region)[..., 8:], change[..., 8:])
+    nowhere = torch.zeros_like(region)
+    assert torch.equal(by_color(source, change, nowhere), change)
+
+
+def test_large_pictures_are_asked_for_some_of_their_pixels():
+    source = stripes().repeat_interleave(8, 2).repeat_interleave(8, 3)
+    change = spilled().repeat_interleave(8, 2).repeat_interleave(8, 3)
+    region = found_region(OPTIONS, source, change)
+    assert region[..., 8:-8, 8:56].min() == 1
+    assert region[..., 66:].sum() == 0
