@@ -74,8 +74,10 @@ def configure_on(photographs):
     def configured(*overrides):
         import hydra
 
+        from dclip.prepare.composing import composed
+
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            dataset = hydra.compose("config", overrides=[str(o) for o in overrides]).dataset
+            dataset = composed([str(o) for o in overrides]).dataset
         kind = OmegaConf.get_type(dataset).__name__
         places = {"dataset.root": photographs[kind]} if kind in photographs else {}
         counts = {"dataset.train": 4, "dataset.validation": 2, "dataset.test": 4}
