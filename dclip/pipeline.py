@@ -24,6 +24,7 @@ from dclip.prepare.networks import networks
 from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.runtime.imports import before_lightning
 from dclip.runtime.start import started
 from dclip.text.known import warn_of_words
 from dclip.text.lengths import check_texts
@@ -36,6 +37,7 @@ def run(cfg: config.Config) -> Path:
         fetch_data(cfg)
         warn_of_words(cfg)
         if isinstance(cfg.task, config.PretrainTask):
+            before_lightning()
             from dclip.pretrain.run import train_network  # with Lightning, which takes seconds
 
             started()

@@ -1,5 +1,6 @@
 """What the tests share: an environment without network, tiny real networks, data sets."""
 
+import gc
 import os
 import sys
 
@@ -13,6 +14,7 @@ os.environ["COLUMNS"] = "120"
 for inherited in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "DCLIP_DEBUG", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(inherited, None)
 sys.dont_write_bytecode = False
+gc.disable()  # until all tests are collected: there is none among imports
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -24,6 +26,13 @@ from dclip.prepare.paths import CONF  # noqa: E402
 from helpers.layouts import roots  # noqa: E402
 from helpers.networks import write_tiny_clip, write_tiny_model  # noqa: E402
 from helpers.runs import SMALL, configure, words  # noqa: E402
+
+
+def pytest_collection_finish():
+    """Look for garbage among what the tests make, less often than usual: it took a tenth of them."""
+    gc.freeze()
+    gc.set_threshold(5000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,8 +83,10 @@ def configure_on(photographs):
     def configured(*overrides):
         import hydra
 
+        from dclip.prepare.composing import composed
+
         with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-            dataset = hydra.compose("config", overrides=[str(o) for o in overrides]).dataset
+            dataset = composed([str(o) for o in overrides]).dataset
         kind = OmegaConf.get_type(dataset).__name__
         places = {"dataset.root": photographs[kind]} if kind in photographs else {}
         counts = {"dataset.train": 4, "dataset.validation": 2, "dataset.test": 4}

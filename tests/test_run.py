@@ -5,8 +5,6 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,8 @@ from dclip.config import Net
 from dclip.errors import DclipError
 from dclip.files import read_json
 from helpers.images import read_image
-from helpers.runs import ROOT, SMALL, command, configure, run, words
+from helpers.processes import run_apart
+from helpers.runs import SMALL, command, command_here, configure, run, words
 
 
 def pixels_of(folder):
@@ -171,11 +170,8 @@ def test_the_run_can_be_repeated_from_its_own_configuration(tuned):
 
 def test_a_run_writes_only_below_its_output(tiny, tmp_path):
     (tmp_path / "here").mkdir()
-    done = command(
-        *words(tiny, output=tmp_path / "out", dataset__validation=0, metric="none"),
-        cwd=tmp_path / "here",
-    )
-    assert done.returncode == 0, done.stderr
+    settings = words(tiny, output=tmp_path / "out", dataset__validation=0, metric="none")
+    command_here(*settings, cwd=tmp_path / "here")
     assert list((tmp_path / "here").iterdir()) == []
     assert read_json(tmp_path / "out" / "latest" / "status.json")["status"] == "finished"
 
@@ -482,17 +478,15 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp
     settings = words(
         tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=2
     )
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *settings, f"output={tmp_path / 'killed'}"],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = run_apart([*settings, f"output={tmp_path / 'killed'}"], os.environ["DCLIP_CACHE"])
     saved: list[Path] = []
     end = time.monotonic() + 120
-    while not saved and process.poll() is None and time.monotonic() < end:
+    while not saved and process.is_alive() and time.monotonic() < end:
         saved = list((tmp_path / "killed").glob("*/*/checkpoints/last.ckpt"))
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL
+    process.kill()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
     folder = saved[0].parent.parent
     assert read_json(folder / "status.json")["status"] == "running"
     assert not (folder / "adapter.safetensors").exists()

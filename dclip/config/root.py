@@ -19,6 +19,7 @@ from dclip.config.options import OPTIONS, STORE, Kind, name_of
 from dclip.config.run import Logger, Trainer
 from dclip.config.sampler import SamplerOption
 from dclip.config.task import PlanTask, Task
+from dclip.config.values import Odd, as_dict
 from dclip.errors import need
 
 
@@ -95,15 +96,31 @@ def plain(config: DictConfig | Config) -> dict[str, Any]:
 
     Where an option's class is its kind, its name is kept among its settings (``kind_key``).
     """
-    node = config if isinstance(config, DictConfig) else OmegaConf.structured(config)
-    container = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
-    assert isinstance(container, dict)
+    container = _container(config)
     settings = {str(key): value for key, value in container.items() if key not in ORIGIN}
     for group in OPTIONS:
-        option = OmegaConf.get_type(node, group)
+        option = _option(config, group)
         if isinstance(option, type) and issubclass(option, Kind) and option.kind_key:
             settings[group] = {option.kind_key: name_of(group, option), **settings[group]}
     return settings
+
+
+def _container(config: DictConfig | Config) -> dict[Any, Any]:
+    if isinstance(config, Config):
+        try:
+            return as_dict(config)
+        except Odd:
+            config = OmegaConf.structured(config)
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return container
+
+
+def _option(config: DictConfig | Config, group: str) -> type | None:
+    """The class of the option that was chosen of a group."""
+    if isinstance(config, Config):
+        return type(getattr(config, group))
+    return OmegaConf.get_type(config, group)
 
 
 def planned(cfg: Config) -> Config:

@@ -18,6 +18,7 @@ from dclip.models.clip import ClipModel
 from dclip.models.fetch import check_files
 from dclip.models.foreign import read_foreign
 from dclip.models.judge import Judge
+from dclip.runtime.imports import lightly
 from dclip.types import batches, to_uint8
 
 INCEPTION = "inception"
@@ -70,7 +71,8 @@ class _Inception(nn.Module):
 
     def __init__(self, weights: Path, antialias: bool) -> None:
         super().__init__()
-        from torchmetrics.image.fid import NoTrainInceptionV3
+        with lightly():
+            from torchmetrics.image.fid import NoTrainInceptionV3
 
         self.net = NoTrainInceptionV3(
             "inception-v3-compat", ["2048"], str(weights), antialias=antialias
@@ -138,6 +140,7 @@ def lpips_network(trunk: str) -> nn.Module | str:
     weights = _checked(entry, f"{trunk} trunk is")
     if isinstance(weights, str):
         return weights
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    with lightly():
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     return LearnedPerceptualImagePatchSimilarity(net_type).net

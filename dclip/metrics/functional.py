@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from dclip.runtime.imports import lightly
 from dclip.types import to_uint8
 
 
@@ -91,7 +92,8 @@ def _range(x: Tensor) -> float:
 
 
 def _ssim_map(a: Tensor, b: Tensor, data_range: float) -> Tensor:
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    with lightly():
+        from torchmetrics.functional.image import structural_similarity_index_measure
 
     _, pixels = structural_similarity_index_measure(
         a, b, data_range=data_range, reduction="none", return_full_image=True

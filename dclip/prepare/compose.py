@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +15,7 @@ from dclip.errors import LONGEST_PATH, DclipError, choose, one_line
 from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
+from dclip.prepare.composing import composed
 from dclip.prepare.explain import choices, explain, groups
 from dclip.prepare.kinds import spelled
 from dclip.prepare.paths import CONF
@@ -75,7 +76,7 @@ def _compose(overrides: Sequence[str]) -> Config:
     for word in overrides:
         if not is_hydras(word) or word.startswith(SEARCHPATH):
             settings.append(word)
-    node = compose("config", overrides=settings)
+    node = composed(settings)
     plugins.load(plugins.names_of(node.plugins))
     node.command = list(overrides)
     adopt_edit(node, overrides)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS
 from dclip.errors import nearest, one_line
+from dclip.prepare.composing import composed
 from dclip.prepare.kinds import explain_kind
 from dclip.prepare.values import explain_value
 
@@ -128,10 +129,17 @@ def _composed(key: str, words: Sequence[str]) -> DictConfig:
     own = [word for word in chosen if word.split("=")[0] == key.split(".")[0]]
     for some in (chosen, own):
         try:
-            return compose("config", overrides=[*hydras, *some], return_hydra_config=bool(hydras))
+            return _with_hydras(hydras, some)
         except (HydraException, OmegaConfBaseException, ValueError):
             continue  # what cannot be composed may be the very error to explain
-    return compose("config", overrides=hydras, return_hydra_config=bool(hydras))
+    return _with_hydras(hydras, ())
+
+
+def _with_hydras(hydras: Sequence[str], words: Sequence[str]) -> DictConfig:
+    """What ``words`` compose; with ``hydra`` where words for Hydra itself are given too."""
+    if not hydras:
+        return composed(words)
+    return compose("config", overrides=[*hydras, *words], return_hydra_config=True)
 
 
 def _owned_by(group: str, key: str) -> str | None:

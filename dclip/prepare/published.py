@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dclip.config import OPTIONS, MethodOption, SampleTask
 from dclip.errors import DclipError
 from dclip.methods.contract import Method
+from dclip.prepare.composing import composed
 
 FAITHFUL = "faithful"
 _WORD = re.compile(rf"\b{FAITHFUL}\b")
@@ -53,7 +53,7 @@ def _meaning(job: Sequence[str]) -> str:
         if not flag and not is_faithful(word):
             settings.append(word)
     try:
-        node = compose("config", overrides=settings)
+        node = composed(settings)
     except (HydraException, OmegaConfBaseException):
         return FAITHFUL  # what is wrong is explained where the whole is composed
     method, task = OmegaConf.get_type(node, "method"), OmegaConf.get_type(node, "task")

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -28,6 +28,7 @@ INTERPOLATION = re.compile(r"\$\{[^{}]+\}")
 TEXTS: tuple[object, ...] = (str, str | None)
 MAY_BE_TEXTS: tuple[object, ...] = (Any, list[str])
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
+PARSER = OverridesParser.create()
 
 
 def quoted(text: str | os.PathLike[str]) -> str:
@@ -192,10 +193,11 @@ def _end_of_quotes(value: str, at: int, start: int) -> int:
 # ------------------------------------------------------------------------- Hydra's own reading
 
 
+@lru_cache(maxsize=4096)
 def _parsed(value: str) -> Override | None:
-    """A value as Hydra reads it; None where it cannot."""
+    """A value as Hydra reads it, for reading only; None where it cannot."""
     try:
-        return OverridesParser.create().parse_override(f"x={value}")
+        return PARSER.parse_override(f"x={value}")
     except HydraException:
         return None
 

@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -26,6 +26,14 @@ DEPTH = 4  # folders below which runs are looked for
 SOURCES = "sources"  # the folder of a run's pictures before the edit
 TRUTHS = "truth"  # the folder of what they truly look like edited
 NOT_MEASURED = "not measured"  # why a metric is absent where a run gives no reason
+
+
+@lru_cache(maxsize=256)
+def _settings(path: Path, _: tuple[int, ...]) -> dict[str, Any]:
+    """A file of settings as it is, read once for as long as it is the same file."""
+    settings = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(settings, dict)
+    return {str(name): value for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
@@ -47,9 +55,9 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """config.yaml, as a run of any version has it (``identity.canonical``)."""
-        settings = OmegaConf.to_container(OmegaConf.load(self.folder / "config.yaml"))
-        assert isinstance(settings, dict)
-        return canonical({str(name): value for name, value in settings.items()})
+        path = self.folder / "config.yaml"
+        about = path.stat()
+        return canonical(_settings(path, (about.st_mtime_ns, about.st_size, about.st_ino)))
 
     @property
     def command(self) -> list[str]:

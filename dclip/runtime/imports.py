@@ -1,7 +1,7 @@
-"""Importing diffusers and open_clip without what they import and dclip never uses.
+"""Importing diffusers, open_clip and torchmetrics without what they import and dclip never uses.
 
-On the way they import torch's compiler and its FlexAttention, scipy.stats, W&B, requests and a
-hundred other networks, and diffusers lists every file of every installed package, which takes
+On the way they import torch's compiler and its FlexAttention, scipy.stats and scipy.signal, W&B,
+requests and a hundred other networks, and diffusers lists every file of every installed package, which takes
 longer than all the rest of a run's start. While ``lightly`` lasts, the former are only promised, and
 the list is empty. Code of theirs that is written to be left out of compiling (hooks of diffusers) is
 then not marked so; dclip has no use for it.
@@ -27,7 +27,15 @@ TRANSFORMERS = {  # what that one's blocks could call
     "diffusers.models.transformers.dual_transformer_2d": "DualTransformer2DModel",
     "diffusers.models.transformers.transformer_2d": "Transformer2DModel",
 }
-PACKAGES = ("scipy.stats", "wandb", "requests", "torch.nn.attention.flex_attention", COMPILER)
+SIGNALS = "scipy.signal"
+PACKAGES = (
+    "scipy.stats",
+    SIGNALS,
+    "wandb",
+    "requests",
+    "torch.nn.attention.flex_attention",
+    COMPILER,
+)
 
 
 class Promised(ModuleType):
@@ -66,6 +74,9 @@ def lightly() -> Iterator[None]:
         vars(compiler).update(disable=disable)
         vars(utils).update(is_compile_supported=is_compile_supported)
         sys.modules[UTILS] = utils
+    signals = sys.modules.get(SIGNALS)
+    if isinstance(signals, Promised):
+        vars(signals).update(hamming=None)  # torchmetrics only looks whether it is there
     if UNETS not in sys.modules:
         _promise_unets()
     listing = importlib.metadata.packages_distributions
@@ -75,6 +86,12 @@ def lightly() -> Iterator[None]:
     finally:
         importlib.metadata.packages_distributions = listing
         _withdraw()
+
+
+def before_lightning() -> None:
+    """Import torchmetrics lightly; Lightning, imported after it, would import it in full."""
+    with lightly():
+        import_module("torchmetrics")
 
 
 def _promise(name: str) -> Promised:

@@ -16,6 +16,7 @@ from dclip.errors import DclipError
 from dclip.files import read_json, write_json
 from dclip.record.identity import config_hash
 from dclip.runtime import signals
+from helpers.processes import command_apart
 from helpers.runs import ROOT, command_here, configure, words
 
 SWEEP = ["-m", "sampler.t0=300,400,450", "logger=csv"]
@@ -121,21 +122,18 @@ def lines_of(folder):
 
 def test_sigterm_while_training_is_told_as_ctrl_c_is(tiny, tmp_path):
     settings = words(tiny, metric="none", method__epochs=200, output=tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), "-m", *settings, "sampler.t0=300,400"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    log = tmp_path / "log"
+    process = command_apart(["-m", *settings, "sampler.t0=300,400"], tmp_path, log)
     end = time.monotonic() + 120
-    while len(lines_of(tmp_path)) < 6 and process.poll() is None and time.monotonic() < end:
+    while len(lines_of(tmp_path)) < 6 and process.is_alive() and time.monotonic() < end:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert "stopped; repeat the command with resume=true to continue" in err
-    assert "sampler.t0=400: not begun" in err and "not begun" in out
+    process.terminate()
+    process.join(60)
+    said = log.read_text("utf-8")
+    assert process.exitcode == 143, said
+    assert "stopped; repeat the command with resume=true to continue" in said
+    table = [line for line in said.splitlines() if line.startswith("[2/2]")]
+    assert "sampler.t0=400: not begun" in said and "not begun" in table[-1]
     (status,) = [read_json(path) for path in tmp_path.glob("finetune*/*/status.json")]
     assert (status["status"], status["reason"]) == ("stopped", "stopped by SIGTERM")
 

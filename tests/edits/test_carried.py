@@ -81,8 +81,8 @@ def test_an_edit_that_is_the_original_returns_the_source(mode, solver, usual, mo
         start = encode_to_edit(run, images)
         made = Carried(same).apply(run, start, 1.0)
         torch.testing.assert_close(made, images.pixels, rtol=0, atol=1e-6)
-        in_region = Confined(Carried(same)).apply(run, start, 1.0)
-        torch.testing.assert_close(in_region, images.pixels, rtol=0, atol=1e-6)
+    in_region = Confined(Carried(same)).apply(run, start, 1.0)  # whatever the steps were
+    torch.testing.assert_close(in_region, images.pixels, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoding", ["invert", "stochastic"])

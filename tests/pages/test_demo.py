@@ -463,7 +463,7 @@ def see_two(page, outputs):
     assert all(map(np.array_equal, shown, drawn))
 
 
-def test_the_page_in_a_browser(served, browser, settings, studio, outputs, tmp_path):
+def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     page = Page(browser, served)

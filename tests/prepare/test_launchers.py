@@ -18,7 +18,7 @@ from dclip.prepare import launchers
 from dclip.prepare.paths import CONF
 from dclip.record import identity, record
 from dclip.record.processes import this_process
-from helpers.runs import ROOT, command, command_here, configure, words
+from helpers.runs import ROOT, command, command_here, configure, run, words
 
 EQUAL = ("mae", "ssim", "s_dir", "s_dir_heldout")
 FOUR = list(
@@ -44,7 +44,7 @@ def sweep(tiny, output, *more):
     return ["-m", *small(tiny, output), "sampler.t0=300,400", *more]
 
 
-def numbers(output, jobs):
+def numbers(output, jobs, names=EQUAL):
     """{(t0, note): numbers} of one sweep, every job of which is finished and has a folder of its own."""
     found, sweeps = {}, set()
     for path in output.glob("*/*/status.json"):
@@ -52,7 +52,7 @@ def numbers(output, jobs):
         assert told["status"] == "finished", told
         sweeps.add(told["sweep"])
         metrics = read_json(path.parent / "metrics.json")
-        found[settings.sampler.t0, settings.note] = {name: metrics[name] for name in EQUAL}
+        found[settings.sampler.t0, settings.note] = {name: metrics[name] for name in names}
     assert len(sweeps) == 1
     assert len(list(output.glob("*/*/status.json"))) == len(jobs)
     return found
@@ -71,8 +71,24 @@ def test_every_job_of_a_sweep_has_a_folder_and_only_settings_make_a_difference(b
     assert basic[300, "a"] == basic[300, "b"] != basic[400, "a"] == basic[400, "b"]
 
 
+def test_joblib_starts_two_jobs_of_one_configuration_in_two_folders(tiny, tmp_path):
+    """Two workers start them in one second; what they find is what one finds alone."""
+    groups = ("checkpoint", "clip", "trainer", "metric", "logger")
+    few = {name: value for name, value in tiny.items() if name.split(".")[0] in groups}
+    few |= {"dataset.test": 2, "metric.identity": "false", "trainer.threads": 1}
+    given = words({**few, "sampler.s_gen": 2}, task="reconstruct")
+    alone = read_json(run(*given, f"output={tmp_path / 'alone'}") / "metrics.json")
+    both = tmp_path / "both"
+    sweep = ["-m", *given, "note=a,b", "hydra/launcher=joblib", f"output={both}"]
+    done = command(*sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = numbers(both, FOUR[:2], ("mae", "ssim"))
+    assert found == {(500, note): {k: alone[k] for k in ("mae", "ssim")} for note in "ab"}
+
+
+@pytest.mark.slow
 def test_joblib_gives_the_same_numbers(basic, tiny, tmp_path):
-    """Two workers start two jobs of one configuration in one second: they get two folders."""
+    """Fine-tunings, side by side."""
     given = ["-m", *small(tiny, tmp_path), "sampler.t0=300", "note=a,b", "hydra/launcher=joblib"]
     done = command(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -89,9 +105,12 @@ def until(found, process, seconds=120):
     raise AssertionError(f"nothing found; exit code {process.poll()}")
 
 
-def test_submitit_gives_the_same_numbers_although_a_job_is_preempted(basic, tiny, tmp_path):
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_submitit_gives_the_same_numbers_although_a_job_is_preempted(jobs, basic, tiny, tmp_path):
     """The scheduler's signal comes in the middle of a fine-tuning, which goes on from its checkpoint, in its folder."""
-    given = sweep(tiny, tmp_path, "note=a", "hydra/launcher=submitit_local")
+    done = [(300, "a"), (400, "a")][:jobs]
+    t0 = f"sampler.t0={','.join(str(number) for number, _ in done)}"
+    given = ["-m", *small(tiny, tmp_path), t0, "note=a", "hydra/launcher=submitit_local"]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "run.py"), *given],
         cwd=tmp_path,
@@ -102,7 +121,7 @@ def test_submitit_gives_the_same_numbers_although_a_job_is_preempted(basic, tiny
     os.kill(read_json(saved[0].parent.parent / "status.json")["pid"], signal.SIGUSR2)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert numbers(tmp_path, FOUR[::2]) == {key: basic[key] for key in FOUR[::2]}
+    assert numbers(tmp_path, done) == {key: basic[key] for key in done}
     assert "preempted" in "".join(
         path.read_text() for path in tmp_path.glob("sweeps/*/.submitit/*/*_log.out")
     )

@@ -21,7 +21,13 @@ from dclip.models.memory import kept_mb_of
 kept_mb_of(load_model("toonfaces").info)
 load_clip("toonfaces_clip")
 said("networks")
-import torch, torch._dynamo, scipy.stats, wandb
+import torch
+from dclip.metrics.functional import ssim
+picture = torch.rand(1, 3, 16, 16)
+assert float(ssim(picture, picture)) == 1
+said("scores")
+import torch._dynamo, scipy.signal, scipy.stats, wandb
+assert len(scipy.signal.windows.hamming(3)) == 3
 from torchvision.ops import roi_align
 from torch.nn.attention import flex_attention
 from importlib.metadata import packages_distributions
@@ -39,7 +45,8 @@ def test_a_run_reaches_its_networks_without_what_it_does_not_use():
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr
-    said = ["pipeline", "torchvision False", "networks", "later 1 0.5 True"]
+    said = ["pipeline", "torchvision False", "networks", "scores torchmetrics"]
+    said.append("later 1 0.5 True")
     assert done.stdout.splitlines() == said
 
 

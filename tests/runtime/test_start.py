@@ -9,10 +9,10 @@ from dclip.runtime import start
 
 @pytest.fixture
 def usual():
-    """The thresholds before, with nothing frozen; what a test freezes is thawed after it."""
+    """The thresholds before, with nothing frozen; afterwards all is, as conftest.py has it."""
     gc.unfreeze()
     yield gc.get_threshold()
-    gc.unfreeze()
+    gc.freeze()
 
 
 def test_garbage_is_looked_for_rarely_until_the_process_has_started(usual):

@@ -813,13 +813,17 @@ def test_settings_of_ones_own_never_touch_the_committed_table():
 
 
 def test_a_study_runs_for_real_from_the_command_line(tiny, tmp_path):
-    """Two reconstructions of the tiny network: the table is what the runs say."""
+    """A reconstruction of the tiny network, in a process that another one starts: the table is
+    what the run says. Of several jobs: test_endurance.py.
+    """
     keep = {
         k: v
         for k, v in tiny.items()
         if k.split(".")[0] in ("checkpoint", "clip", "trainer", "metric")
     }
-    (tmp_path / "mine.yaml").write_text(GRID.replace("[300, 400]", "[300]"), "utf-8")
+    second = ', "(4, 4)": [sampler.s_for=4, sampler.s_gen=4]'
+    text = GRID.replace("[300, 400]", "[300]").replace(second, "")
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
     done = command(
         f"study={tmp_path / 'mine.yaml'}",
         "output=out",
@@ -835,7 +839,7 @@ def test_a_study_runs_for_real_from_the_command_line(tiny, tmp_path):
     assert {round(float(r["mae"]), 6) for r in rows} == runs
     assert "revision" in (tmp_path / "out" / "table.md").read_text("utf-8")
     record = json.loads((tmp_path / "out" / "runs" / "jobs.json").read_text("utf-8"))
-    assert [job["state"] for job in record["jobs"]] == ["finished", "finished"]
+    assert [job["state"] for job in record["jobs"]] == ["finished"]
 
 
 def test_reading_a_study_needs_no_torch():

@@ -24,7 +24,8 @@ from dclip.study import trials as running
 from dclip.study.jobs import Folders
 from dclip.study.watch import Watch
 from helpers.composed import configured
-from helpers.runs import ROOT, command, words
+from helpers.processes import command_apart
+from helpers.runs import ROOT, words
 
 SEARCH = """
 title: "A search"
@@ -374,10 +375,10 @@ def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
         )
     )
     given = words({**keep, "method.epochs": 2, "metric.identity": "false"})
-    done = command(
-        f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1", *given, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
+    own = [f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1"]
+    process = command_apart([*own, *given], tmp_path, tmp_path / "log")
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "log").read_text("utf-8")
     (row,) = list(csv.DictReader((tmp_path / "out" / "table.csv").open(encoding="utf-8")))
     (status,) = (tmp_path / "out" / "runs").glob("*/*/status.json")
     reports = searching.read_curves(status.parent / "curves.jsonl")["val_counterfactual_ratio"]

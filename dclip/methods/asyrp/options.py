@@ -12,6 +12,7 @@ from dclip.config.options import check_positive
 from dclip.errors import need
 from dclip.methods.diffusionclip.options import Learning, NetworkCalls
 from dclip.methods.diffusionclip.settings import LrSchedule
+from dclip.runtime.imports import before_lightning
 
 if TYPE_CHECKING:
     from dclip.diffusion.timesteps import Pair
@@ -118,6 +119,7 @@ class Asyrp(Learning):
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Learn dh."""
+        before_lightning()
         from dclip.methods.asyrp.hspace import (
             AsymmetricModel,
             HSpaceEdit,

@@ -15,6 +15,7 @@ from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.diffusionclip.settings import LrSchedule
+from dclip.runtime.imports import before_lightning
 
 if TYPE_CHECKING:
     from dclip.diffusion.timesteps import Pair
@@ -178,6 +179,7 @@ class DiffusionClip(Learning):
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Fine-tune a copy of the model on the training images."""
+        before_lightning()
         from dclip.methods.diffusionclip.fit import adapt
 
         return adapt(run, self, starts)
