@@ -53,6 +53,7 @@ from dclip.record.pictures import grid_picture
 DRAWS = 1000
 SHOWN = 6  # faces of a sheet
 LABEL = 12  # letters of a line of its labels
+COLORS = 256  # of a sheet: with fewer, rows that are kept would fade each time it grows
 KNOWN = ("source", "the truth")  # its first rows
 
 CALLS = (
@@ -379,7 +380,7 @@ def _sheets(
                 strips = _cut(path, name, old) if old else {}
                 strips |= _strips(task_named(name), mine, board.faces)
                 order = [label for label in (*KNOWN, *board.cards) if label in strips]
-                sheets[name] = png_of(_stacked([strips[label] for label in order]))
+                sheets[name] = png_of(_stacked([strips[label] for label in order]), COLORS)
             elif path.is_file():
                 sheets[name] = path.read_bytes()
     return sheets
