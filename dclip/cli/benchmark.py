@@ -14,7 +14,7 @@ from dclip.errors import DclipError
 from dclip.metrics.benchmark.tasks import FACES, NAME, TEXTS, VERSION, tasks_named
 
 if TYPE_CHECKING:
-    from dclip.metrics.benchmark.score import Outcome, TaskScores
+    from dclip.metrics.benchmark.score import Measures, Outcome, TaskScores
 
 EPILOG = """\
 export DIR writes EDIT/source/ID.png, EDIT/mask/ID.png and manifest.json with the texts. Edit the
@@ -52,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("folder", type=Path, metavar="RESULTS", help="a folder of results")
     _add_part(score)
     score.add_argument("--output", type=Path, metavar="DIR", help="default: outputs/benchmark/NAME")
+    board = "a folder with a leaderboard (experiments/benchmark, or a new one) that gets a line"
+    score.add_argument("--leaderboard", type=Path, metavar="DIR", help=board)
     draws = "draws behind the intervals; 0 leaves them out"
     score.add_argument("--bootstrap", type=int, default=1000, metavar="N", help=draws)
     score.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
@@ -106,7 +108,19 @@ def _score(args: argparse.Namespace) -> int:
     page = write_outcome(folder, outcome)
     print(text_of(outcome))
     print(f"\n  written to {folder}; look at {page}")
+    if args.leaderboard is not None:
+        _add_line(args.leaderboard, outcome, measures)
     return 1 if results.troubles else 0
+
+
+def _add_line(folder: Path, outcome: Outcome, measures: Measures) -> None:
+    """Add a line for the results to a leaderboard."""
+    from dclip.pages.leaderboard import add
+
+    written = add(folder, outcome, measures)
+    for line in written.said:
+        print(f"  {line}")
+    print(f"  a line of {written.path}")
 
 
 # --------------------------------------------------------------------------------- the console

@@ -328,8 +328,8 @@ def _sheet(label: str, shown: Edited, places: Sequence[int], scores: Sequence[fl
     return Picture(f"{label}: {said}" if said else label, data_address(png_of(picture), "png"))
 
 
-def png_of(picture: Image.Image) -> bytes:
+def png_of(picture: Image.Image, colors: int = 128) -> bytes:
     """A sheet as a small PNG file."""
     buffer = io.BytesIO()
-    picture.quantize(128).save(buffer, "png", optimize=True)
+    picture.quantize(colors).save(buffer, "png", optimize=True)
     return buffer.getvalue()

@@ -1,18 +1,23 @@
-"""A leaderboard of ToonFaces-CF: leaderboard.md, .csv, .html, a figure, and a sheet of each edit."""
+"""A leaderboard of ToonFaces-CF: leaderboard.md, .csv, .html, a figure, and a sheet of each edit.
+
+It grows: ``write`` and ``add`` keep the lines that a leaderboard has of other methods.
+"""
 
 from __future__ import annotations
 
-import csv
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from dclip.files import atomic_save, write_rows
+from dclip.errors import DclipError
+from dclip.files import atomic_save
 from dclip.metrics.benchmark.results import read_results
 from dclip.metrics.benchmark.score import (
     Measures,
@@ -20,38 +25,36 @@ from dclip.metrics.benchmark.score import (
     Reference,
     TaskScores,
     macro,
+    reference,
     score,
     with_truth,
 )
 from dclip.metrics.benchmark.tasks import FACES, NAME, VERSION, Task, task_named, tasks_named
 from dclip.metrics.names import arrow
 from dclip.pages.benchmark import mean_of, png_of, write_outcome
+from dclip.pages.board import (
+    COLUMNS,
+    COSTS,
+    Board,
+    Card,
+    Row,
+    Section,
+    Values,
+    joined,
+    lost,
+    read_board,
+    why_apart,
+    write_board,
+)
 from dclip.pages.render import Picture, data_address, render
 from dclip.record.identity import slug
 from dclip.record.pictures import grid_picture
 
-Values = Mapping[str, float | str]
-
 DRAWS = 1000
-COLUMNS = (
-    "truth_score",
-    "truth_score_in_region",
-    "closer",
-    "judge_success",
-    "judge_preservation",
-    "preservation_accuracy",
-    "edit_iou",
-    "amplification",
-)
-COSTS = {
-    "learn_calls": "calls to learn",
-    "face_calls": "calls a face",
-    "learn_seconds": "s to learn",
-    "face_seconds": "s a face",
-    "memory_mb": "MB",
-}
 SHOWN = 6  # faces of a sheet
 LABEL = 12  # letters of a line of its labels
+COLORS = 256  # of a sheet: with fewer, rows that are kept would fade each time it grows
+KNOWN = ("source", "the truth")  # its first rows
 
 CALLS = (
     "calls: of the diffusion network, in forward passes of one picture, a backward pass as two; "
@@ -92,61 +95,93 @@ class Scored:
         return [one for one in self.outcome.tasks if one.task.name in names]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a section's table."""
+class Written(NamedTuple):
+    """Where a leaderboard was written, and what has to be said about it."""
 
-    name: str
-    values: Values
-    costs: Mapping[str, float]
-    edits: str = ""
-    seeds: str = ""
-    kind: str = ""
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """Whole lines come first, the best above; then those with an oracle."""
-        place = {"": 0, "oracle": 1, "part": 2}[self.kind]
-        return place, -float(self.values.get("truth_score", float("-inf")))
+    path: Path
+    said: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Section:
-    """The methods of some edits, best first, and what source and truth score there."""
-
-    title: str
-    rows: Sequence[Row]
-    known: Sequence[Row]
-
-
-def lines_of(folder: Path) -> int:
-    """How many lines a leaderboard has that lies in a folder; 0 where there is none."""
-    path = folder / "leaderboard.csv"
-    if not path.is_file():
-        return 0
-    with path.open(newline="", encoding="utf-8") as stream:
-        return sum(bool(row["edits"]) for row in csv.DictReader(stream))
-
-
-def write(folder: Path, lines: Sequence[Line], faces: int, scores: Path) -> Path:
-    """Score all lines and write the leaderboard; returns leaderboard.md.
+def write(
+    folder: Path,
+    lines: Sequence[Line],
+    faces: int,
+    scores: Path,
+    beside: Path | None = None,
+    order: Sequence[str] = (),
+) -> Written:
+    """Score all lines and write the leaderboard.
 
     Args:
         faces: of every edit.
         scores: where a page for each method goes.
+        beside: keep the lines of other methods that stand in ``folder``; where they are not
+            comparable, leave them alone and write here. None: nothing is kept.
+        order: of the methods in notes and sheets.
     """
-    scored = _scored(lines, faces, scores)
-    sections = _sections(scored)
-    notes = _notes(scored, faces)
+    standing = read_board(folder) if beside is not None else None
+    measures, known = Measures.load(torch.device("cpu")), Reference()
+    scored = _scored(lines, faces, scores, measures, known)
+    if standing is None or beside is None:
+        return Written(_write(folder, _board(scored, faces), scored), ())
+    new = _board_beside(standing, scored, faces, measures)
+    why = why_apart(standing, new)
+    if not why:
+        board, said = joined(standing, new, order)
+        return Written(_write(folder, board, scored, standing), said)
+    left = lost(standing, new)
+    if not left:
+        return Written(_write(folder, new, scored), ())
+    note = (
+        f"{folder} stays as it is, the new lines go to {beside}: "
+        f"lines of {', '.join(left)} stand there, and {why}"
+    )
+    return Written(_write(beside, _board(scored, faces), scored), (note,))
+
+
+def add(folder: Path, outcome: Outcome, measures: Measures) -> Written:
+    """Add a line for results that were scored to the leaderboard that lies in a folder, or begin one.
+
+    Raises:
+        DclipError: they cannot be compared with the lines that stand there.
+    """
+    costs = {}
+    card = outcome.results.card
+    for name in COSTS:
+        cost = card.get(name, card.get(name.removeprefix("face_")))
+        if isinstance(cost, int | float):
+            costs[name] = float(cost)
+    edits = tuple(one.task.name for one in outcome.tasks)
+    line = Line(outcome.results.path, edits, costs, card.get("oracle") is True)
+    scored = [Scored(line, outcome)]
+    standing = read_board(folder)
+    if standing is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Written(_write(folder, _board(scored, outcome.faces), scored), ())
+    new = _board_beside(standing, scored, outcome.faces, measures)
+    why = why_apart(standing, new)
+    if why:
+        raise DclipError(f"{folder}: no line was added to those that stand there; {why}")
+    board, said = joined(standing, new)
+    return Written(_write(folder, board, scored, standing), said)
+
+
+def _write(folder: Path, board: Board, scored: Sequence[Scored], old: Board | None = None) -> Path:
+    """Write all files of a leaderboard; returns leaderboard.md.
+
+    Args:
+        old: the leaderboard of the folder, some lines of which are kept.
+    """
+    sheets = _sheets(folder, board, scored, old)
+    notes = _notes(board)
     path = folder / "leaderboard.md"
-    _write_text(path, _markdown(sections, notes))
-    write_rows(folder / "leaderboard.csv", _columns(sections))
-    figure = _figure(sections)
+    _write_text(path, _markdown(board.sections, notes))
+    write_board(folder, board)
+    figure = _figure(board.sections)
     atomic_save(folder / "leaderboard.png", lambda temporary: temporary.write_bytes(figure))
-    sheets = _sheets(scored, faces)
     for name, content in sheets.items():
-        _write_bytes(folder / f"{slug(name)}.png", content)
-    _write_text(folder / "leaderboard.html", _page(sections, notes, figure, sheets))
+        _write_bytes(folder / _sheet_file(name), content)
+    _write_text(folder / "leaderboard.html", _page(board.sections, notes, figure, sheets))
     return path
 
 
@@ -161,9 +196,10 @@ def _write_bytes(path: Path, content: bytes) -> None:
 # ------------------------------------------------------------------------------------ scores
 
 
-def _scored(lines: Sequence[Line], faces: int, scores: Path) -> list[Scored]:
+def _scored(
+    lines: Sequence[Line], faces: int, scores: Path, measures: Measures, known: Reference
+) -> list[Scored]:
     """Every line, scored; each gets a page of its own."""
-    measures, known = Measures.load(torch.device("cpu")), Reference()
     found = []
     for line in lines:
         results = read_results(line.folder)
@@ -174,14 +210,43 @@ def _scored(lines: Sequence[Line], faces: int, scores: Path) -> list[Scored]:
     return found
 
 
-def _sections(scored: Sequence[Scored]) -> list[Section]:
-    """Single edits together, and every pair of edits by itself."""
-    names = [name for one in scored for name in one.line.edits]
-    tasks = tasks_named(names)
+def _board_beside(
+    standing: Board, scored: Sequence[Scored], faces: int, measures: Measures
+) -> Board:
+    """The lines of some methods as they would stand among others.
+
+    Source and truth are scored on the edits of the others, too: this shows whether judge and truths
+    are what they were.
+    """
+    if standing.edits:
+        known = scored[0].outcome.known
+        for task in tasks_named(standing.edits):
+            if task.name not in known.source:
+                with torch.no_grad():
+                    reference(measures, task, faces, known)
+    return _board(scored, faces, standing.edits)
+
+
+def _board(scored: Sequence[Scored], faces: int, more: Sequence[str] = ()) -> Board:
+    """The lines of some methods: single edits together, and every pair of edits by itself.
+
+    Args:
+        more: edits that other methods have.
+    """
+    own = [name for one in scored for name in one.line.edits]
+    tasks = tasks_named([*own, *more])
     single = [task for task in tasks if not task.is_pair]
-    groups = [single] if single else []
-    groups += [[task] for task in tasks if task.is_pair]
-    return [_section(scored, group) for group in groups]
+    groups = [single, *([task] for task in tasks if task.is_pair)]
+    sections = []
+    for group in groups:
+        if any(task.name in own for task in group):
+            sections.append(_section(scored, group))
+    cards = {}
+    for one in scored:
+        results = one.outcome.results
+        command = str(results.card.get("command", "its command is not recorded"))
+        cards[one.name] = Card(command, one.line.edits, tuple(results.troubles))
+    return Board(VERSION, faces, cards, sections)
 
 
 def _section(scored: Sequence[Scored], tasks: Sequence[Task]) -> Section:
@@ -191,12 +256,12 @@ def _section(scored: Sequence[Scored], tasks: Sequence[Task]) -> Section:
         if mine:
             rows.append(_row(one, mine, len(tasks)))
     known = scored[0].outcome.known
-    reference = []
+    references = []
     for name, by_task in (("the truth", known.truth), ("the untouched source", known.source)):
         values = [by_task[task.name] for task in tasks if task.name in by_task]
-        reference.append(Row(name, mean_of(values), {}))
+        references.append(Row(name, mean_of(values), {}))
     title = ", ".join(task.name for task in tasks)
-    return Section(title, sorted(rows, key=lambda row: row.rank), reference)
+    return Section(title, sorted(rows, key=lambda row: row.rank), references)
 
 
 def _row(one: Scored, mine: Sequence[TaskScores], expected: int) -> Row:
@@ -208,17 +273,15 @@ def _row(one: Scored, mine: Sequence[TaskScores], expected: int) -> Row:
     return Row(one.name, macro(mine), one.line.costs, edits, str(seeds), kind)
 
 
-def _notes(scored: Sequence[Scored], faces: int) -> list[str]:
-    notes = [f"{NAME} {VERSION}, the first {faces} of {FACES} test faces of every edit."]
-    if faces < FACES:
+def _notes(board: Board) -> list[str]:
+    notes = [f"{NAME} {VERSION}, the first {board.faces} of {FACES} test faces of every edit."]
+    if board.faces < FACES:
         notes.append("A part of the benchmark, to look at: no result by its protocol.")
     notes += [CALLS, SECONDS]
-    for one in scored:
-        command = one.outcome.results.card.get("command")
-        notes.append(f"{one.name}: {command}")
-    for one in scored:
-        for trouble in one.outcome.results.troubles:
-            notes.append(f"{one.name}: {trouble}")
+    for name, card in board.cards.items():
+        notes.append(f"{name}: {card.command}")
+    for name, card in board.cards.items():
+        notes += [f"{name}: {trouble}" for trouble in card.troubles]
     return notes
 
 
@@ -236,7 +299,7 @@ def _cells(row: Row) -> list[str]:
     for column in COLUMNS:
         cells.append(_cell(row.values, column))
     for cost in COSTS:
-        cells.append(f"{row.costs[cost]:,.4g}" if cost in row.costs else "-")
+        cells.append(f"{float(row.costs[cost]):,.4g}" if cost in row.costs else "-")
     return [*cells, row.edits or "-", row.seeds or "-"]
 
 
@@ -263,24 +326,6 @@ def _markdown(sections: Sequence[Section], notes: Sequence[str]) -> str:
 
 def _table_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _columns(sections: Sequence[Section]) -> dict[str, list[object]]:
-    """leaderboard.csv: every score with its interval, and every cost."""
-    ends = [f"{name}_{end}" for name in COLUMNS for end in ("low", "high")]
-    numbers = [*COLUMNS, *ends]
-    names = ["section", "method", "kind", "edits", "seeds", *numbers, *COSTS]
-    columns: dict[str, list[object]] = {name: [] for name in names}
-    for section in sections:
-        for row in (*section.rows, *section.known):
-            facts = (section.title, row.name, row.kind, row.edits, row.seeds)
-            for name, fact in zip(names, facts, strict=False):
-                columns[name].append(fact)
-            for name in numbers:
-                columns[name].append(row.values.get(name, ""))
-            for name in COSTS:
-                columns[name].append(row.costs.get(name, ""))
-    return columns
 
 
 # ---------------------------------------------------------------------------------- pictures
@@ -318,21 +363,71 @@ def _far(section: Section) -> bool:
     return any(float(row.values.get("truth_score", 0)) < -1 for row in section.rows)
 
 
-def _sheets(scored: Sequence[Scored], faces: int) -> dict[str, bytes]:
-    """For every edit the first faces: source, truth, and what each method made of them."""
-    names = dict.fromkeys(name for one in scored for name in one.line.edits)
+def _sheets(
+    folder: Path, board: Board, scored: Sequence[Scored], old: Board | None
+) -> dict[str, bytes]:
+    """For every edit the first faces: source, truth, and what each method made of them.
+
+    What a method whose line is kept made of them is cut out of the sheet that lies there.
+    """
     sheets = {}
-    for name in names:
-        task = task_named(name)
-        whole = with_truth(task, task.faces(min(SHOWN, faces)))
-        rows = [("source", whole.source.pixels)]
-        if whole.truth is not None:
-            rows.append(("the truth", whole.truth))
-        for one in scored:
-            for mine in one.of([task]):
-                rows.append((_label(one.name), _first(mine, whole.source.pixels)))
-        sheets[name] = png_of(grid_picture(rows, SHOWN))
+    for section in board.sections:
+        new = {row.name for row in section.rows if not row.stands}
+        for name in section.edits:
+            path = folder / _sheet_file(name)
+            mine = [one for one in scored if one.name in new and name in one.line.edits]
+            if mine:
+                strips = _cut(path, name, old) if old else {}
+                strips |= _strips(task_named(name), mine, board.faces)
+                order = [label for label in (*KNOWN, *board.cards) if label in strips]
+                sheets[name] = png_of(_stacked([strips[label] for label in order]), COLORS)
+            elif path.is_file():
+                sheets[name] = path.read_bytes()
     return sheets
+
+
+def _sheet_file(edit: str) -> str:
+    return f"{slug(edit)}.png"
+
+
+def _strips(task: Task, scored: Sequence[Scored], faces: int) -> dict[str, Image.Image]:
+    """The rows of a sheet, each a picture, by method."""
+    whole = with_truth(task, task.faces(min(SHOWN, faces)))
+    rows = {KNOWN[0]: (KNOWN[0], whole.source.pixels)}
+    if whole.truth is not None:
+        rows[KNOWN[1]] = (KNOWN[1], whole.truth)
+    for one in scored:
+        for mine in one.of([task]):
+            rows[one.name] = (_label(one.name), _first(mine, whole.source.pixels))
+    return _split(grid_picture(list(rows.values()), SHOWN), list(rows))
+
+
+def _cut(path: Path, edit: str, old: Board) -> dict[str, Image.Image]:
+    """The rows of a sheet on disk by method, if it is that of a leaderboard."""
+    if not path.is_file():
+        return {}
+    known = KNOWN if task_named(edit).has_pictures else KNOWN[:1]
+    methods = [name for name, card in old.cards.items() if edit in card.edits]
+    with Image.open(path) as sheet:
+        return _split(sheet.convert("RGB"), [*known, *methods])
+
+
+def _split(sheet: Image.Image, names: Sequence[str]) -> dict[str, Image.Image]:
+    """Rows of one height; none where the picture is not of so many."""
+    height, rest = divmod(sheet.height, len(names))
+    if rest:
+        return {}
+    boxes = ((0, k * height, sheet.width, (k + 1) * height) for k in range(len(names)))
+    return dict(zip(names, map(sheet.crop, boxes), strict=True))
+
+
+def _stacked(strips: Sequence[Image.Image]) -> Image.Image:
+    """Rows below each other."""
+    height = strips[0].height
+    sheet = Image.new("RGB", (strips[0].width, height * len(strips)), "white")
+    for k, strip in enumerate(strips):
+        sheet.paste(strip, (0, k * height))
+    return sheet
 
 
 def _label(name: str) -> str:

@@ -122,7 +122,9 @@ def _collect(progress: Progress, study: Study, rows: set[Key] | None, collecting
 def _say_leaderboard(progress: Progress) -> None:
     board = write_leaderboard(progress)
     if board is not None:
-        print(f"\n{board.read_text('utf-8')}\nwritten to {board.parent}")
+        print(f"\n{board.path.read_text('utf-8')}\nwritten to {board.path.parent}")
+        for line in board.said:
+            print(line)
 
 
 def _say_claims(progress: Progress) -> None:

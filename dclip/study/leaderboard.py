@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 from dclip.config import Config
 from dclip.errors import DclipError
@@ -23,6 +24,9 @@ from dclip.runtime.typed import typed
 from dclip.study.document import QUIET, Settings
 from dclip.study.grid import Job, Study
 from dclip.study.progress import PlannedRun, Progress
+
+if TYPE_CHECKING:
+    from dclip.pages.leaderboard import Written
 
 LABELS = ("method", "edit")
 SAMPLES = "image_*.png"
@@ -173,22 +177,22 @@ def _write_card(entry: Entry) -> None:
 # ----------------------------------------------------------------------------------- writing
 
 
-def write_leaderboard(progress: Progress) -> Path | None:
+def write_leaderboard(progress: Progress) -> Written | None:
     """Score every method and write leaderboard.md, .csv and .html; None where nothing is finished.
 
-    In experiments/, a leaderboard of more lines is left alone; the new one lies beside the runs.
+    In experiments/, the lines of other methods stay. If they cannot stand beside the new ones, the
+    leaderboard is left alone; the new one lies beside the runs.
     """
     entries = gather(progress, progress.folders.runs / "results")
     if not entries:
         return None
-    from dclip.pages.leaderboard import Line, lines_of, write
+    from dclip.pages.leaderboard import Line, write
 
     faces = min(min(entry.edits.values()) for entry in entries)
     lines = []
     for entry in entries:
         lines.append(Line(entry.folder, tuple(entry.edits), entry.cost.means(), entry.oracle))
-    folder = progress.folders.table
-    covered = {(entry.name, "+" in edit and edit) for entry in entries for edit in entry.edits}
-    if progress.folders.published and lines_of(folder) > len(covered):
-        folder = progress.folders.runs / "table"
-    return write(folder, lines, faces, progress.folders.runs / "scores")
+    folders = progress.folders
+    beside = folders.runs / "table" if folders.published else None
+    methods = list(dict.fromkeys(dict(row)["method"] for row in progress.study.rows))
+    return write(folders.table, lines, faces, folders.runs / "scores", beside, methods)

@@ -97,6 +97,11 @@ class Table:
         """Columns for which the paper has numbers."""
         return [name for name in self.columns if any(map(_has_paper, self.column(name)))]
 
+    @property
+    def intervals(self) -> list[str]:
+        """Columns in which some cell has an interval."""
+        return [name for name in self.columns if any(map(_has_ends, self.column(name)))]
+
     def note(self, *notes: str) -> None:
         """Add notes that are not there yet."""
         self.notes = list(dict.fromkeys([*self.notes, *notes]))
@@ -111,12 +116,12 @@ class Table:
             over = {"seeds; where one seed was run, over images": None}
         for what in over:
             self.note(f"±: standard deviation over {what}; n: images of one {of}")
-        if any(map(_has_interval, self.rows)):
+        if self.intervals:
             self.note("[low, high]: 95 % bootstrap interval over images")
 
 
-def _has_interval(row: Row) -> bool:
-    return any(cell.interval is not None and cell.std is None for cell in row.cells.values())
+def _has_ends(cell: Cell) -> bool:
+    return cell.interval is not None and cell.std is None
 
 
 def labelled(labels: Iterable[tuple[str, str]]) -> str:
@@ -313,10 +318,15 @@ def _markdown_line(texts: Iterable[str]) -> str:
 
 
 def write_csv(table: Table, path: Path) -> None:
-    """As CSV: numbers in full, with the mean, the spread and the paper's; the origin last."""
+    """As CSV: numbers in full, with the mean, the spread and the paper's; the origin last.
+
+    Columns with an interval have its ends, too.
+    """
     titles = [*table.names, "n", "seeds", "state"]
     for column in table.columns:
         titles += [column, f"{column}_std", f"{column}_paper"]
+        if column in table.intervals:
+            titles += [f"{column}_low", f"{column}_high"]
     titles.append("origin")
 
     def write(temporary: Path) -> None:
@@ -333,8 +343,10 @@ def _csv_line(table: Table, row: Row) -> list[float | str]:
     line: list[float | str] = [*row.labels(table.names), row.n, row.seeds, row.state]
     for column in table.columns:
         cell = row.cells[column]
-        for value in (cell.value, cell.std, cell.paper):
-            line.append("" if value is None else value)
+        values = [cell.value, cell.std, cell.paper]
+        if column in table.intervals:
+            values += cell.interval or (None, None)
+        line += ["" if value is None else value for value in values]
     return [*line, row.origin]
 
 
@@ -349,8 +361,12 @@ def read_csv(path: Path, table: Table) -> list[Row]:
 def _csv_row(table: Table, line: dict[str, str]) -> Row:
     cells = {}
     for column in table.columns:
-        std = _value(line.get(f"{column}_std"))
-        cells[column] = Cell(_value(line.get(column)), std if isinstance(std, float) else None)
+        value, std, low, high = (
+            _value(line.get(f"{column}{end}")) for end in ("", "_std", "_low", "_high")
+        )
+        interval = (low, high) if isinstance(low, float) and isinstance(high, float) else None
+        spread = std if isinstance(std, float) else None
+        cells[column] = Cell(value, spread, interval=interval)
     key = {name: line[name] for name in table.names if line.get(name)}
     n, seeds = int(line.get("n") or 0), int(line.get("seeds") or 0)
     return Row(key, cells, n, seeds, line.get("state", ""), line.get("origin") or "")

@@ -1,11 +1,14 @@
 """dclip benchmark, as typed."""
 
+import shutil
+
 import pytest
 
 from dclip.cli import benchmark, command
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.metrics.benchmark import minimality
+from dclip.pages.board import read_board
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,19 @@ def test_what_is_exported_can_be_scored(tmp_path, capsys):
     (results / "beard" / "test_00002.png").rename(results / "beard" / "x.png")
     assert benchmark.main(words) == 1
     assert "left out: 2" in capsys.readouterr().out
+
+
+def test_a_method_of_ones_own_becomes_a_line_of_a_leaderboard(tmp_path, capsys):
+    board, part = tmp_path / "board", ["--edits", "beard", "--faces", "2"]
+    assert benchmark.main(["export", str(tmp_path / "cf"), *part]) == 0
+    for name in ("first", "second"):
+        shutil.copytree(tmp_path / "cf" / "beard" / "source", tmp_path / name / "beard")
+        words = ["score", str(tmp_path / name), "--output", str(tmp_path / "out")]
+        assert benchmark.main([*words, "--leaderboard", str(board), *part]) == 0
+    assert f"a line of {board / 'leaderboard.md'}" in capsys.readouterr().out
+    assert list(read_board(board).cards) == ["first", "second"]
+    with pytest.raises(DclipError, match=r"no line was added .* they are of 2 faces, the new"):
+        benchmark.main([*words, "--leaderboard", str(board), "--edits", "beard", "--faces", "1"])
 
 
 @pytest.mark.parametrize(

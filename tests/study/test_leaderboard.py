@@ -1,8 +1,11 @@
 """A study's runs as a leaderboard: pictures are gathered by method, scored, and ranked."""
 
+import io
+from copy import copy
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from dclip.data.images import save_pngs
 from dclip.errors import DclipError
@@ -10,6 +13,7 @@ from dclip.files import read_json, write_json
 from dclip.metrics.benchmark import minimality
 from dclip.metrics.benchmark.score import with_truth
 from dclip.metrics.benchmark.tasks import task_named
+from dclip.pages.board import joined, read_board, why_apart
 from dclip.study import leaderboard
 from dclip.study.grid import read_study
 from dclip.study.jobs import Folders
@@ -80,7 +84,7 @@ def test_pictures_are_gathered_by_method_seed_and_edit(progress, tmp_path):
 
 def test_the_leaderboard_ranks_methods_and_puts_source_and_truth_beside_them(progress, monkeypatch):
     monkeypatch.setattr(minimality.Minimality, "references", 2)
-    path = leaderboard.write_leaderboard(progress)
+    path = leaderboard.write_leaderboard(progress).path
     text = path.read_text("utf-8")
     lines = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ")][2:]
     assert [name.strip() for name, _ in lines] == [
@@ -100,16 +104,91 @@ def test_the_leaderboard_ranks_methods_and_puts_source_and_truth_beside_them(pro
     assert (progress.folders.runs / "scores" / "learned" / "report.html").is_file()
 
 
-def test_a_leaderboard_of_more_lines_is_left_alone(progress, monkeypatch):
+def only(progress, table, *methods):
+    """The same study where only some methods are finished, with a published table."""
+    part = copy(progress)
+    jobs = [job for job in progress.study.jobs if dict(job.row)["method"] in methods]
+    part.study = replace(progress.study, jobs=tuple(jobs))
+    part.folders = replace(progress.folders, table=table, published=True)
+    return part
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def grown(progress, tmp_path, monkeypatch):
+    """A published leaderboard of ``learned`` alone, and its files."""
     monkeypatch.setattr(minimality.Minimality, "references", 2)
-    there = progress.folders.table / "leaderboard.csv"
-    there.parent.mkdir(exist_ok=True)
-    there.write_text("method,edits\n" + "one,1 of 1\n" * 9 + "the truth,\n", "utf-8")
-    folders = replace(progress.folders, published=True)
-    monkeypatch.setattr(progress, "folders", folders)
-    kept = there.read_text("utf-8")
-    assert leaderboard.write_leaderboard(progress).parent == folders.runs / "table"
-    assert there.read_text("utf-8") == kept
+    leaderboard.write_leaderboard(only(progress, tmp_path / "table", "learned"))
+    return tmp_path / "table", files_of(tmp_path / "table")
+
+
+def test_a_leaderboard_grows_by_the_methods_that_are_finished(progress, grown):
+    table, before = grown
+    written = leaderboard.write_leaderboard(only(progress, table, "guided, too", "told"))
+    assert written.path.parent == table and not written.said
+    after = files_of(table)
+    for name in ("leaderboard.csv", "leaderboard.md"):
+        assert set(before[name].splitlines()) < set(after[name].splitlines())
+    ranks = [line for line in after["leaderboard.csv"].decode().splitlines() if "red_hair" in line]
+    assert [line.split('",')[1].split(",")[0].strip('"') for line in ranks] == [
+        "learned", "guided", "told", "the truth", "the untouched source",
+    ]  # fmt: skip
+    with Image.open(table / "red_hair.png") as sheet:
+        assert sheet.height == 5 / 3 * Image.open(io.BytesIO(before["red_hair.png"])).height
+    again = leaderboard.write_leaderboard(only(progress, table, "learned", "guided, too", "told"))
+    assert not again.said and files_of(table)["leaderboard.csv"] == after["leaderboard.csv"]
+
+
+def test_lines_of_another_version_are_left_alone_and_a_sentence_says_why(progress, grown):
+    table, _ = grown
+    facts = table / "leaderboard.json"
+    write_json(facts, {**read_json(facts), "version": "0.9"})
+    before = files_of(table)
+    written = leaderboard.write_leaderboard(only(progress, table, "guided, too"))
+    assert written.path.parent == progress.folders.runs / "table" and files_of(table) == before
+    assert written.said == (
+        f"{table} stays as it is, the new lines go to {written.path.parent}: lines of learned "
+        "stand there, and they are of version 0.9 of the benchmark, the new ones of 1.0",
+    )
+    assert "learned" not in written.path.read_text("utf-8")
+    # once all its methods are scored anew, nothing of it is lost
+    assert leaderboard.write_leaderboard(only(progress, table, "learned")).path.parent == table
+
+
+def test_lines_of_other_faces_or_of_unknown_ones_are_not_kept(grown):
+    board = read_board(grown[0])
+    assert "of 20 faces, the new ones of 3" in why_apart(replace(board, faces=20), board)
+    assert "no leaderboard.json that says" in why_apart(replace(board, version=""), board)
+
+
+def test_lines_of_another_judge_or_of_other_edits_are_not_kept(grown):
+    board = read_board(grown[0])
+    (section,) = board.sections
+    truth = replace(section.known[0], values={**section.known[0].values, "judge_success": "0.5"})
+    changed = replace(section, known=(truth, section.known[1]))
+    assert "the truth scored 1 in judge_success then and scores 0.5 now" in why_apart(
+        board, replace(board, sections=(changed,))
+    )
+    fewer = replace(section, title="red_hair")
+    assert "means over red_hair, the new ones over red_hair, smiling" in why_apart(
+        replace(board, sections=(fewer,)), board
+    )
+
+
+def test_a_line_of_more_edits_or_seeds_stays(grown):
+    board = read_board(grown[0])
+    (section,) = board.sections
+    part = replace(section.rows[0], edits="1 of 2", kind="part", stands=False)
+    new = replace(board, sections=(replace(section, rows=(part,)),))
+    both, said = joined(board, new)
+    assert both.sections[0].rows == [section.rows[0]] and both.cards == board.cards
+    assert said == [
+        "learned: the line that stands is kept; it is of 2 of 2 edits and 2 seeds, "
+        "the new one of 1 of 2 and 2"
+    ]
 
 
 def test_rows_that_are_no_edit_of_the_benchmark_are_refused(tmp_path):

@@ -3,7 +3,7 @@
 import json
 
 from dclip.record.runs import Run
-from dclip.study.tables import Row, Table, cell_of, cell_text
+from dclip.study.tables import Cell, Row, Table, cell_of, cell_text, read_csv, write_csv
 
 
 def run_of(folder, **metrics):
@@ -22,3 +22,10 @@ def test_a_number_of_one_run_stands_with_its_interval_where_there_is_one(tmp_pat
     assert table.notes == ["[low, high]: 95 % bootstrap interval over images"]
     seeds = Row({}, {"kid_10": cell_of([[one], [two]], "kid_10")}, 60, 2)
     assert cell_text(seeds, "kid_10") == "1 ±0.71"
+
+
+def test_a_row_that_is_read_again_has_its_intervals(tmp_path):
+    cells = {"ratio": Cell(0.6435, interval=(0.6165, 0.67)), "closer": Cell(0.97, 0.17)}
+    table = Table("", ["edit"], ["ratio", "closer"], [Row({"edit": "beard"}, cells, 100, 1)])
+    write_csv(table, tmp_path / "table.csv")
+    assert read_csv(tmp_path / "table.csv", table) == table.rows
