@@ -222,6 +222,7 @@ def test_the_background_of_photographs_is_scored_outside_a_mask(tuned, tiny, tmp
     mask.paste(255, (0, 0, 48, 64))
     mask.save(tmp_path / "mask.png")
     where = {"input": tmp_path / "me.png", "metric__region": tmp_path / "mask.png"}
+    where["edit__region"] = "none"  # it acts everywhere
     metrics = read_json(applied(tuned, tiny, tmp_path / "out", **where) / "metrics.json")
     assert 0 < metrics["background_psnr"] < metrics["piebench_psnr"] - 5
     assert {"background_mse", "background_ssim", "piebench_ssim", "changed_pixels"} <= set(metrics)

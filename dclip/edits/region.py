@@ -172,10 +172,14 @@ def found_region(
 
 
 def _colored(options: EditOptions, source: Tensor, d: Tensor, low: float, high: float) -> Tensor:
-    """The region of one image's d [H,W] in the colours of its core, as 0 and 1."""
+    """The region of one image's d [H,W] in the colours of its core, as 0 and 1.
+
+    A core without colours of its own, such as that of a plain picture, is the region.
+    """
     core = main_pieces(d, high, high) > 0
     surely = like_core(source, core, (d < low) & ~core) >= options.region_colors
-    return (surely & (d >= low)).to(d)
+    found = surely & (d >= low)
+    return (found if found.any() else core).to(d)
 
 
 def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | None:

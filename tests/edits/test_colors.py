@@ -61,6 +61,13 @@ def test_it_does_not_reach_where_the_edit_does_nothing():
     assert region[..., 14:, :].sum() == 0
 
 
+def test_a_core_without_colours_of_its_own_is_the_region():
+    region = found_region(OPTIONS, torch.zeros(1, 3, 24, 24), spilled())
+    expected = torch.zeros(1, 1, 24, 24)
+    expected[..., :12, :8] = 1
+    assert float((region - expected).abs().mean()) < 0.02  # d is smoothed over 3x3 pixels
+
+
 def test_one_colour_changes_alike_and_most_by_what_changes_most():
     source, change = stripes(), spilled()
     region = found_region(OPTIONS, source, change)
