@@ -163,19 +163,20 @@ def found_region(
         if options.region == "quantile":
             high = float(d.flatten().quantile(QUANTILE))
             low = high / 2
-        if options.region_colors:
-            regions.append(_colored(options, x, d, low, high))
-        else:
-            regions.append(main_pieces(d, low, high))
-    found = torch.stack(regions)[:, None]
-    return soften(found if options.region_colors else close_holes(found), options.region_feather)
+        regions.append(_hard_region(options, x, d, low, high))
+    return soften(torch.stack(regions)[:, None], options.region_feather)
 
 
-def _colored(options: EditOptions, source: Tensor, d: Tensor, low: float, high: float) -> Tensor:
-    """The region of one image's d [H,W] in the colours of its core, as 0 and 1.
+def _hard_region(
+    options: EditOptions, source: Tensor, d: Tensor, low: float, high: float
+) -> Tensor:
+    """The region of one image's d [H,W], as 0 and 1.
 
-    A core without colours of its own, such as that of a plain picture, is the region.
+    In the colours of its core, where colours decide. A core without colours of its own, such as that
+    of a plain picture, is the region.
     """
+    if options.region_colors == 0:
+        return close_holes(main_pieces(d, low, high)[None])[0]
     core = main_pieces(d, high, high) > 0
     surely = like_core(source, core, (d < low) & ~core) >= options.region_colors
     found = surely & (d >= low)
