@@ -29,6 +29,7 @@ REGION_SETTINGS = (
     "region_follow",
     "region_gain",
     "region_colors",
+    "region_palette",
     "region_refine",
     "region_prior",
     "region_share",
@@ -79,6 +80,9 @@ class Edit:
     # for new colours: how surely a pixel must have a colour of the core to belong to the region,
     # touching it or not; the change is then a function of the colour. 0: colours do not decide
     region_colors: float = 0.0
+    # for shapes in a colour that the picture has, such as beards: how near the edited colours must
+    # come to the source's to be drawn to them, in [0, 2] of images in [-1, 1]; 0: they are free
+    region_palette: float = 0.0
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
     # For what that network knows (beards, smiles), not for new colours
     region_refine: int = 0
@@ -194,6 +198,11 @@ class Edit:
             0 <= self.region_colors < 1,
             f"edit.region_colors={self.region_colors} is a probability; choose 0 (colours do not "
             "decide) to below 1, such as 0.8",
+        )
+        need(
+            0 <= self.region_palette <= 2,
+            f"edit.region_palette={self.region_palette} is a distance of colours in [-1, 1]; choose "
+            "0 (any colour may be drawn) to 2, such as 0.1",
         )
         need(
             0 <= self.region_refine < 1000,

@@ -1,14 +1,14 @@
-"""Edits of colour: a region, and a change in it, as functions of the source's colours.
+"""The source's colours: where an edit acts by them, what it does to each, and what it may draw with.
 
 The core of an edit's region says which colours the edit changes; the rest of the picture says which
 it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
-eyes and a beard in a green face stay.
+eyes and a beard in a green face stay. A beard, in turn, is drawn in colours that the picture has.
 
 =======  ===============================================================================
 symbol   meaning
 =======  ===============================================================================
 x        colours of the source image, in [-1, 1]
-k        a Gaussian of the distance between two colours, ``WIDTH`` wide
+k        a Gaussian of the distance between two colours
 p, q     mean k to the pixels of the core, and to those that the edit leaves
 =======  ===============================================================================
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WIDTH = 0.05  # of k: 6 grey levels
+WIDTH = 0.05  # of k, where no other is given: 6 grey levels
 SEEN = 1024  # pixels that say what colours a region has
 
 
@@ -67,11 +67,36 @@ def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     return torch.where(total > 1e-9, means, values).T.view_as(change)
 
 
-def _k(colors: Tensor, others: Tensor) -> Tensor:
-    return torch.exp(-torch.cdist(colors, others).square() / (2 * WIDTH**2))
+def in_own_colors(source: Tensor, edited: Tensor, region: Tensor, width: float) -> Tensor:
+    """Edited images [N,3,H,W] in a region [N,1,H,W], drawn in the colours of their sources.
+
+    Every colour moves to the mean of the source's colours near it: one step of mean shift (Comaniciu
+    and Meer 2002), of ``width``. What is not edited stays bit for bit.
+    """
+    images = zip(source, edited, region[:, 0] > 0, strict=True)
+    return torch.stack([_one_in_own_colors(*image, width) for image in images])
 
 
-def _some(positions: Tensor) -> Tensor:
+def _one_in_own_colors(source: Tensor, edited: Tensor, where: Tensor, width: float) -> Tensor:
+    palette = _some(source.flatten(1).T)
+    before, after = source[:, where].T, edited[:, where].T
+    change = _nearest(after, palette, width) - _nearest(before, palette, width)
+    result = source.clone()
+    result[:, where] = (before + change).clamp(-1, 1).T
+    return result
+
+
+def _nearest(colors: Tensor, palette: Tensor, width: float) -> Tensor:
+    """The mean of a palette's colours [Q,3] near each of other colours [P,3]."""
+    counted = _k(colors, palette, width) + 1e-9  # far from all of them: the mean of all
+    return counted @ palette / counted.sum(1, keepdim=True)
+
+
+def _k(colors: Tensor, others: Tensor, width: float = WIDTH) -> Tensor:
+    return torch.exp(-torch.cdist(colors, others).square() / (2 * width**2))
+
+
+def _some(rows: Tensor) -> Tensor:
     """At most ``SEEN`` of them, evenly spread."""
-    step = -(-len(positions) // SEEN)
-    return positions[:: max(1, step)]
+    step = -(-len(rows) // SEEN)
+    return rows[:: max(1, step)]

@@ -14,6 +14,7 @@ from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
+from dclip.edits.colors import in_own_colors
 from dclip.edits.edit import Edit, Mixture, PlacedEdit
 from dclip.edits.refine import refined
 from dclip.edits.region import (
@@ -92,7 +93,7 @@ class Confined(InRegion):
         edited = []
         for gamma in gammas:
             acted = acting_in(options, region, source, pictures[gamma], plain)
-            edited.append(refined(run, options, start, region, acted, gamma))
+            edited.append(_finished(run, options, start, region, acted, gamma))
         return torch.stack(edited, 1)
 
     def _pictures(
@@ -149,7 +150,7 @@ class ConfinedMixture(InRegion):
         for one, gamma in zip(mixed, gammas, strict=True):
             acted = acting_apart(self.options, regions, source, one, plain)
             for options, region in zip(self.options, regions, strict=True):
-                acted = refined(run, options, start, region, acted, gamma)
+                acted = _finished(run, options, start, region, acted, gamma)
             edited.append(acted)
         return torch.stack(edited, 1)
 
@@ -188,6 +189,20 @@ def _region_alone(
         return torch.ones_like(plain[:, :1])
     change = change_of(options, start.sources.pixels, alone, plain)
     return region_of(run, options, start, change, edit)
+
+
+def _finished(
+    run: Run, options: EditOptions, start: Encoded, region: Tensor, acted: Tensor, gamma: float
+) -> Tensor:
+    """Edited images [N,3,H,W], joined to the picture, and in its colours, as the options say.
+
+    A smaller degree than 1 is drawn less to the picture's colours.
+    """
+    drawn = refined(run, options, start, region, acted, gamma)
+    if options.region_palette == 0 or options.region in (None, "none"):
+        return drawn
+    own = in_own_colors(start.sources.pixels, drawn, region, options.region_palette)
+    return drawn + min(1.0, abs(gamma)) * (own - drawn)
 
 
 def region_of(

@@ -16,10 +16,13 @@ d        how much a pixel changes: the largest channel of abs(c), smoothed over
 (hysteresis, as in Canny's edges), so that faint parts of a beard stay with it and faint spots
 elsewhere go. Of the pieces, those stay that hold at least half as much change as the largest.
 ``quantile``: the same where the core is the top share of pixels. With ``region_prior``, d is in
-part, or all, where the edit usually acts (usual.py). With ``region_colors``, the core is all of d
-above ``region_high``, and those pixels of d above ``region_low`` belong to it that have its colours
-(colors.py). ``clip``: what CLIP needs to see the edit
-(seen.py). A picture: its grey values. ``truth``: where the true picture differs, on ToonFaces.
+part, or all, where the edit usually acts (usual.py). ``region_colors``: the colours of the core
+decide, below. ``clip``: what CLIP needs to see the edit (seen.py). A picture: its grey values.
+``truth``: where the true picture differs, on ToonFaces.
+
+With ``region_colors``, the core is all of d above ``region_high``. What is below ``region_low`` says
+which colours the edit leaves. The region is all that surely has a colour of the core, and itself
+changes by half of ``region_low``, wherever it is (colors.py).
 """
 
 from __future__ import annotations
@@ -155,31 +158,36 @@ def found_region(
         source, change: [N,3,H,W].
         usual: how much the edit usually changes each pixel, [1,1,S,S] in [0, 1].
     """
-    regions, maps = [], change_map(change)
+    own = maps = change_map(change)
     if usual is not None and options.region_prior > 0:
-        maps = with_prior(maps, usual, options.region_prior)
-    for x, d in zip(source, maps[:, 0], strict=True):
+        maps = with_prior(own, usual, options.region_prior)
+    regions = []
+    for x, changed, d in zip(source, own[:, 0], maps[:, 0], strict=True):
         low, high = options.region_low, options.region_high
         if options.region == "quantile":
             high = float(d.flatten().quantile(QUANTILE))
             low = high / 2
-        regions.append(_hard_region(options, x, d, low, high))
+        if options.region_colors:
+            regions.append(_region_by_color(options, x, changed, d, low, high))
+        else:
+            regions.append(close_holes(main_pieces(d, low, high)[None])[0])
     return soften(torch.stack(regions)[:, None], options.region_feather)
 
 
-def _hard_region(
-    options: EditOptions, source: Tensor, d: Tensor, low: float, high: float
+def _region_by_color(
+    options: EditOptions, source: Tensor, changed: Tensor, d: Tensor, low: float, high: float
 ) -> Tensor:
-    """The region of one image's d [H,W], as 0 and 1.
+    """The region of one image in the colours of its core, [H,W] as 0 and 1.
 
-    In the colours of its core, where colours decide. A core without colours of its own, such as that
-    of a plain picture, is the region.
+    A core without colours of its own, such as that of a plain picture, is the region.
+
+    Args:
+        changed: how much each pixel changes, [H,W].
+        d: the same, with where the edit usually acts in it.
     """
-    if options.region_colors == 0:
-        return close_holes(main_pieces(d, low, high)[None])[0]
     core = main_pieces(d, high, high) > 0
     surely = like_core(source, core, (d < low) & ~core) >= options.region_colors
-    found = surely & (d >= low)
+    found = surely & (changed >= low / 2)
     return (found if found.any() else core).to(d)
 
 
