@@ -68,20 +68,21 @@ def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
 
 
 def in_own_colors(source: Tensor, edited: Tensor, region: Tensor, width: float) -> Tensor:
-    """Edited images [N,3,H,W] in a region [N,1,H,W], drawn in the colours of their sources.
+    """Edited images [N,3,H,W] in a region [N,1,H,W], drawn in the colours of their pictures.
 
-    Every colour moves to the mean of the source's colours near it: one step of mean shift (Comaniciu
-    and Meer 2002), of ``width``. What is not edited stays bit for bit.
+    Every colour moves to the mean of the picture's colours near it: one step of mean shift
+    (Comaniciu and Meer 2002), of ``width``. What is not edited stays bit for bit.
     """
     images = zip(source, edited, region[:, 0] > 0, strict=True)
     return torch.stack([_one_in_own_colors(*image, width) for image in images])
 
 
 def _one_in_own_colors(source: Tensor, edited: Tensor, where: Tensor, width: float) -> Tensor:
-    palette = _some(source.flatten(1).T)
+    picture = torch.where(where, source, edited)  # beside the region, other edits may act
+    palette = _some(picture.flatten(1).T)
     before, after = source[:, where].T, edited[:, where].T
     change = _nearest(after, palette, width) - _nearest(before, palette, width)
-    result = source.clone()
+    result = edited.clone()
     result[:, where] = (before + change).clamp(-1, 1).T
     return result
 

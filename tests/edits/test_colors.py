@@ -1,9 +1,11 @@
 """Regions and changes that are functions of the source's colours."""
 
+from dataclasses import replace
+
 import torch
 
 from dclip.config.edit import Edit
-from dclip.edits.colors import by_color, like_core
+from dclip.edits.colors import by_color, in_own_colors, like_core
 from dclip.edits.region import acting_in, found_region
 
 OPTIONS = Edit(
@@ -94,3 +96,54 @@ def test_large_pictures_are_asked_for_some_of_their_pixels():
     region = found_region(OPTIONS, source, change)
     assert region[..., 8:-8, 8:56].min() == 1
     assert region[..., 66:].sum() == 0
+
+
+def everywhere(source: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(source[:, :1])
+
+
+def test_an_edited_colour_moves_to_the_nearest_one_of_the_picture():
+    source = stripes()
+    edited, region = source.clone(), everywhere(source)
+    edited[..., 2:6, 2:6] = 0.47  # nearly the right third's, and none that the picture has
+    region[..., 16:] = 0
+    result = in_own_colors(source, edited, region, 0.1)
+    assert float((result[..., 2:6, 2:6] - 0.6).abs().max()) < 1e-3
+    result[..., 2:6, 2:6] = source[..., 2:6, 2:6]
+    assert torch.allclose(result, source, atol=1e-6)
+
+
+def test_what_is_not_edited_keeps_its_own_colours():
+    source = torch.rand(2, 3, 24, 24) * 2 - 1
+    assert torch.equal(in_own_colors(source, source, everywhere(source), 0.1), source)
+
+
+def test_a_colour_far_from_all_others_becomes_their_mean():
+    source = stripes()
+    edited = source.clone()
+    edited[0, :, 3, 3] = torch.tensor([1.0, -1.0, 1.0])
+    result = in_own_colors(source, edited, everywhere(source), 0.01)
+    assert float((result[0, :, 3, 3] - source.mean()).abs().max()) < 0.05
+
+
+def test_what_another_edit_drew_beside_the_region_counts_as_the_pictures_own():
+    source = stripes()
+    edited, region = source.clone(), torch.zeros_like(source[:, :1])
+    edited[..., 16:] = 0.9  # the other edit
+    edited[..., 2:6, 2:6], region[..., 2:6, 2:6] = 0.8, 1
+    result = in_own_colors(source, edited, region, 0.1)
+    assert float((result[..., 2:6, 2:6] - 0.9).abs().max()) < 1e-3
+    assert torch.equal(result[..., 16:], edited[..., 16:])
+
+
+def test_a_core_of_a_colour_that_is_elsewhere_too_is_found_by_where_the_edit_usually_acts():
+    """A pullover as dark as the hair turns red too: it is left, as the edit seldom acts there."""
+    source, change = stripes(), torch.zeros(1, 3, 24, 24)
+    source[..., 20:, 12:] = -0.6  # the pullover, as dark as the left third
+    change[:, 0, :, :8], change[:, 0, 20:, 12:] = 1.0, 0.6
+    usual = torch.zeros(1, 1, 24, 24)
+    usual[..., :8] = 1
+    with_prior = replace(OPTIONS, region_prior=0.5)
+    assert found_region(OPTIONS, source, change, usual)[..., 21:, 13:].min() == 1
+    region = found_region(with_prior, source, change, usual)
+    assert region[..., 21:, 13:].sum() == 0 and region[..., :7].min() == 1

@@ -239,11 +239,12 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
     ("settings", "said"),
     [
         ({"edit__region": "nowhere.png"}, "edit.region=nowhere.png is no picture"),
-        ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.4"),
+        ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.5"),
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
         ({"edit__region_follow": -2}, "edit.region_follow=-2"),
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
         ({"edit__region_colors": 1}, "edit.region_colors=1"),
+        ({"edit__region_palette": 3}, "edit.region_palette=3.0 is a distance of colours"),
         ({"edit__region_prior": 1.5}, "edit.region_prior=1.5 is a share"),
         ({"edit__region_share": 0}, "edit.region_share=0.0 is a share"),
         ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),
