@@ -147,8 +147,8 @@ def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
         tmp_path,
         image,
         edit__adapter=f"[{','.join(chosen)}]",
-        edit__regions="[none,{region: auto, region_low: 0.2, region_high: 0.4, region_feather: 0.5, "
-        "region_follow: 6, region_colors: 0.9, region_gain: 1.5}]",
+        edit__regions="[none,{region: auto, region_low: 0.2, region_high: 0.5, region_feather: 0.5, "
+        "region_follow: 6, region_colors: 0.9, region_prior: 0.5, region_gain: 1.5}]",
         mix__weights=f"[{0.5 / 1.5},{1 / 1.5}]",
         gamma=0.6 * 1.5,
     )
@@ -229,9 +229,9 @@ def uneven(tiny, nets, tmp_path_factory):
 
 def test_moving_the_region_of_an_edit_asks_no_network(studio, uneven, walks):
     image, chosen = studio.images.take([3]), uneven[:1]
-    assert studio.lows(chosen) == [0.12]
+    assert studio.lows(chosen) == [0.14]
     learned = studio.edit(image, chosen, Sliders())
-    same = studio.edit(image, chosen, Sliders(lows=[0.12]))
+    same = studio.edit(image, chosen, Sliders(lows=[0.14]))
     walks.clear()
     larger = studio.edit(image, chosen, Sliders(lows=[0.05]))
     smaller = studio.edit(image, chosen, Sliders(lows=[0.9]))
