@@ -80,8 +80,8 @@ class Edit:
     # for new colours: how surely a pixel must have a colour of the core to belong to the region,
     # touching it or not; the change is then a function of the colour. 0: colours do not decide
     region_colors: float = 0.0
-    # for shapes in a colour that the picture has, such as beards: how near the edited colours must
-    # come to the source's to be drawn to them, in [0, 2] of images in [-1, 1]; 0: they are free
+    # for shapes in a colour that the picture has, such as beards: every edited colour becomes the
+    # mean of the picture's colours about so near to it (images are in [-1, 1]); 0: it stays
     region_palette: float = 0.0
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
     # For what that network knows (beards, smiles), not for new colours
