@@ -122,6 +122,11 @@ class Edit:
         return chosen
 
     @property
+    def confined(self) -> bool:
+        """Whether the edit acts in a region only."""
+        return self.region not in (None, "none")
+
+    @property
     def asks_clip(self) -> bool:
         """Whether CLIP says where an edit acts."""
         return any(own.region == "clip" for own in [self, *self.each])

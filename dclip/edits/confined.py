@@ -140,7 +140,7 @@ class ConfinedMixture(InRegion):
             made[original] = generate(run, original.predict, start, "without the edits")
         plain, regions = made[original], []
         for edit, options in zip(self.mixture.edits, self.options, strict=True):
-            if edit not in made and options.region not in (None, "none"):
+            if edit not in made and options.confined:
                 alone = Carried(edit) if beside else edit
                 made[edit] = alone.apply(run, start, 1.0)
             regions.append(_region_alone(run, options, start, edit, made.get(edit), plain))
@@ -185,7 +185,7 @@ def _region_alone(
     plain: Tensor,
 ) -> Tensor:
     """The region of one of several edits, from the picture that it makes alone."""
-    if alone is None or options.region in (None, "none"):
+    if alone is None or not options.confined:
         return torch.ones_like(plain[:, :1])
     change = change_of(options, start.sources.pixels, alone, plain)
     return region_of(run, options, start, change, edit)
@@ -199,7 +199,7 @@ def _finished(
     A smaller degree than 1 is drawn less to the picture's colours.
     """
     drawn = refined(run, options, start, region, acted, gamma)
-    if options.region_palette == 0 or options.region in (None, "none"):
+    if options.region_palette == 0 or not options.confined:
         return drawn
     own = in_own_colors(start.sources.pixels, drawn, region, options.region_palette)
     return drawn + min(1.0, abs(gamma)) * (own - drawn)
@@ -260,6 +260,4 @@ def confined(cfg: Config, edit: Edit, kept: KeptPictures | None = None) -> Edit:
     if cfg.edit.each and isinstance(edit, Mixture):
         return ConfinedMixture(edit, cfg.edit.each, kept)
     edit = carried(cfg, edit)
-    if cfg.edit.region in (None, "none"):
-        return edit
-    return Confined(edit, kept)
+    return Confined(edit, kept) if cfg.edit.confined else edit

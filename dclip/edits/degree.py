@@ -105,7 +105,7 @@ def measured_degree(run: Run, edit: Edit, few: Encoded) -> float:
     reach = None if truth is not None else _text_reach(run, few)
     if truth is None and not callable(reach):
         return _uncalibrated(str(reach))
-    placed = edit if run.cfg.edit.region in (None, "none") else Confined(edit)
+    placed = Confined(edit) if run.cfg.edit.confined else edit
     strip = placed.strip(run, few, MEASURED)
     if truth is not None:
         distances = [float(mae(between(strip, degree), truth).mean()) for degree in CHOICES]

@@ -27,7 +27,7 @@ def refined(
         region: [N,1,H,W]; where it is 0, the images stay, bit for bit.
     """
     t = round(options.region_refine * min(1.0, abs(gamma)))
-    if t == 0 or options.region in (None, "none"):
+    if t == 0 or not options.confined:
         return edited
     schedule, noise = run.model.schedule, ImageNoise(start.ids, run.cfg.seed + 3)
     x = add_noise(edited, noise.like(edited), schedule.alpha_bar(t))

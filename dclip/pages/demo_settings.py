@@ -74,7 +74,7 @@ def low_of(own: EditOptions) -> float:
     """Where the region's slider stands."""
     if own.region == "clip":
         return round(1 - own.region_share, 2)
-    return 0.0 if own.region in (None, "none") else own.region_low
+    return own.region_low if own.confined else 0.0
 
 
 def set_regions(node: DictConfig, now: Sequence[EditOptions], lows: Sequence[float | None]) -> None:

@@ -155,17 +155,13 @@ def calls(cfg: Config) -> dict[str, float]:
     return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
 
 
-def _acts_in_region(cfg: Config) -> bool:
-    return cfg.edit.region not in (None, "none")
-
-
 def _networks(cfg: Config) -> int:
     """Networks that each step of an edit asks, beside the source's branch where there is one.
 
     A region is found from the whole edit, and from the picture without it.
     """
     degrees = {cfg.gamma * cfg.sampler.carry_weight}
-    if _acts_in_region(cfg) and not isinstance(cfg.task, ReconstructTask):
+    if cfg.edit.confined and not isinstance(cfg.task, ReconstructTask):
         degrees.add(1.0)
         if cfg.sampler.carry is Carry.none:
             degrees.add(0.0)
@@ -174,7 +170,7 @@ def _networks(cfg: Config) -> int:
 
 def _refining(cfg: Config, degrees: Sequence[float]) -> int:
     """Network calls that refine one image at these degrees."""
-    if not _acts_in_region(cfg) or cfg.edit.region_refine == 0:
+    if not cfg.edit.confined or cfg.edit.region_refine == 0:
         return 0
     return REFINING_STEPS * sum(degree != 0 for degree in degrees)
 
