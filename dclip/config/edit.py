@@ -78,7 +78,8 @@ class Edit:
     )
     region_gain: float = 1.0  # of the change within the region
     # for new colours: how surely a pixel must have a colour of the core to belong to the region,
-    # touching it or not; the change is then a function of the colour. 0: colours do not decide
+    # touching it or not; the change is then a function of the colour, and its edge needs no
+    # region_feather. 0: colours do not decide
     region_colors: float = 0.0
     # for shapes in a colour that the picture has, such as beards: every edited colour becomes the
     # mean of the picture's colours about so near to it (images are in [-1, 1]); 0: it stays

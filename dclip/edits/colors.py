@@ -2,7 +2,8 @@
 
 The core of an edit's region says which colours the edit changes; the rest of the picture says which
 it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
-eyes and a beard in a green face stay. A beard, in turn, is drawn in colours that the picture has.
+eyes and a beard in a green face stay. At a region's edge, a pixel shows both sides, and changes by
+the share of the one. A beard, in turn, is drawn in colours that the picture has.
 
 =======  ===============================================================================
 symbol   meaning
@@ -10,16 +11,20 @@ symbol   meaning
 x        colours of the source image, in [-1, 1]
 k        a Gaussian of the distance between two colours
 p, q     mean k to the pixels of the core, and to those that the edit leaves
+f, b     mean colours within and beside the region, near a pixel
 =======  ===============================================================================
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 WIDTH = 0.05  # of k, where no other is given: 6 grey levels
 SEEN = 1024  # pixels that say what colours a region has
+FAINT = 0.05  # smaller values of a region are 0, so that the rest stays bit for bit
+EDGE = 3  # pixels as far as which the two sides of an edge are looked for
 
 
 def like_core(source: Tensor, core: Tensor, left: Tensor) -> Tensor:
@@ -42,17 +47,52 @@ def _nearness(colors: Tensor, mask: Tensor) -> Tensor:
     return _k(colors, colors[chosen]).mean(1)
 
 
+def edge_shares(source: Tensor, region: Tensor) -> Tensor:
+    """A region [N,1,H,W] of 0 and 1, at whose edge a pixel has the share of it that its colour shows.
+
+    A pixel of the edge has neighbours on both sides. Its colour x is taken for a mixture of theirs,
+    and its share is (x - b)(f - b) / |f - b|^2, from 0 to 1. Where one side is too thin to have
+    pixels of its own, the edge stays as it is.
+    """
+    within, beside = 1 - _spread(1 - region), 1 - _spread(region)
+    f, b = _near(source, within), _near(source, beside)
+    apart = f - b
+    share = ((source - b) * apart).sum(1, keepdim=True)
+    share = share / apart.square().sum(1, keepdim=True).clamp_min(1e-3)
+    share = torch.where(share < FAINT, 0.0, share.clamp_max(1))
+    known = (_mean(within) > 0) & (_mean(beside) > 0)
+    return torch.where(known & (within + beside == 0), share, region)
+
+
+def _spread(mask: Tensor) -> Tensor:
+    """A mask and the pixels that touch it."""
+    return F.max_pool2d(mask, 3, 1, 1)
+
+
+def _mean(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, 2 * EDGE + 1, 1, EDGE)
+
+
+def _near(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of a mask's values [N,3,H,W] near each pixel; 0 where there are none."""
+    return _mean(values * mask) / _mean(mask).clamp_min(1e-6)
+
+
 def by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     """The change [N,3,H,W] as a function of the source's colours, for each image by itself.
 
     A colour gets the mean change of the region's pixels of that colour; what the edit changes most
-    counts most. Where the region has no such colour, the change stays as it is.
+    counts most. Where the region has no such colour, the change stays as it is. What belongs to the
+    region in part changes like what is near and belongs to it.
 
     Args:
         region: [N,1,H,W] in [0, 1].
     """
     images = zip(source, change, region[:, 0], strict=True)
-    return torch.stack([_one_by_color(*image) for image in images])
+    shaped = torch.stack([_one_by_color(*image) for image in images])
+    whole = (region == 1).to(shaped)
+    edge = (region > 0) & (region < 1) & (_mean(whole) > 0)
+    return torch.where(edge, _near(shaped, whole), shaped)
 
 
 def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ decide, below. ``clip``: what CLIP needs to see the edit (seen.py). A picture: i
 
 With ``region_colors``, the core is all of d above ``region_high``. What is below ``region_low`` says
 which colours the edit leaves. The region is all that surely has a colour of the core, and itself
-changes by half of ``region_low``, wherever it is (colors.py).
+changes by half of ``region_low``, wherever it is; its edge is not softened, but shared between the
+colours of both sides (colors.py).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from torch import Tensor
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
-from dclip.edits.colors import by_color, like_core
+from dclip.edits.colors import FAINT, by_color, edge_shares, like_core
 from dclip.edits.header import REGION
 from dclip.errors import DclipError, choose
 
@@ -98,8 +99,7 @@ def soften(region: Tensor, feather: float) -> Tensor:
     padded = F.pad(region, (radius, radius, radius, radius), mode="replicate")
     blurred = F.conv2d(padded, kernel.view(1, 1, 1, -1))
     blurred = F.conv2d(blurred, kernel.view(1, 1, -1, 1))
-    # nothing further out than a feather's width, so that the rest stays bit for bit
-    return torch.where(blurred < 0.05, torch.zeros_like(blurred), blurred).clamp(0, 1)
+    return torch.where(blurred < FAINT, torch.zeros_like(blurred), blurred).clamp(0, 1)
 
 
 def followed(change: Tensor, source: Tensor, radius: int) -> Tensor:
@@ -171,7 +171,12 @@ def found_region(
             regions.append(_region_by_color(options, x, changed, d, low, high))
         else:
             regions.append(close_holes(main_pieces(d, low, high)[None])[0])
-    return soften(torch.stack(regions)[:, None], options.region_feather)
+    region = torch.stack(regions)[:, None]
+    return (
+        edge_shares(source, region)
+        if options.region_colors
+        else soften(region, options.region_feather)
+    )
 
 
 def _region_by_color(
