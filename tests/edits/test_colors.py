@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from dclip.config.edit import Edit
-from dclip.edits.colors import by_color, in_own_colors, like_core
+from dclip.edits.colors import by_color, edge_shares, in_own_colors, like_core
 from dclip.edits.region import acting_in, found_region
 
 OPTIONS = Edit(
@@ -79,6 +79,40 @@ def test_one_colour_changes_alike_and_most_by_what_changes_most():
     expected = (1.0**3 + 0.4**3) / (1.0**2 + 0.4**2)  # weights: the squared change
     assert abs(float(made.mean()) - expected) < 1e-3
     assert torch.equal(result[..., 8:], source[..., 8:])
+
+
+def smoothed() -> torch.Tensor:
+    """The stripes, with columns between them that are three tenths of the left one."""
+    source = stripes()
+    source[..., 8] = 0.3 * source[..., 7] + 0.7 * source[..., 9]
+    return source
+
+
+def test_a_pixel_of_the_edge_has_the_share_that_its_colour_shows():
+    region = torch.zeros(1, 1, 24, 24)
+    region[..., :9] = 1
+    shares = edge_shares(smoothed(), region)
+    assert float((shares[..., 8] - 0.3).abs().max()) < 1e-3
+    region[..., 8] = 0  # whether it was taken for the one side or for the other
+    assert torch.allclose(edge_shares(smoothed(), region), shares, atol=1e-3)
+    assert torch.equal(shares[..., :8], torch.ones(1, 1, 24, 8))
+    assert torch.equal(shares[..., 9:], torch.zeros(1, 1, 24, 15))
+
+
+def test_the_edge_of_what_is_too_thin_to_have_a_colour_of_its_own_stays():
+    region = torch.zeros(1, 1, 24, 24)
+    region[..., 3:5] = 1
+    assert torch.equal(edge_shares(stripes(), region), region)
+
+
+def test_an_edge_changes_by_its_share_of_what_is_beside_it():
+    source, change = smoothed(), torch.zeros(1, 3, 24, 24)
+    change[:, 0, :, :8], change[:, 0, :, 8] = 0.6, 0.1  # the network changes too little there
+    region = found_region(OPTIONS, source, change)
+    result = acting_in(OPTIONS, region, source, source + change, source)
+    assert float((result - source)[:, 0, :, :8].sub(0.6).abs().max()) < 1e-3
+    assert float((result - source)[:, 0, :, 8].sub(0.3 * 0.6).abs().max()) < 1e-3
+    assert torch.equal(result[..., 9:], source[..., 9:])
 
 
 def test_a_colour_that_the_region_lacks_keeps_its_change():
