@@ -20,10 +20,11 @@ from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.timesteps import CLEAN, Pair
 from dclip.encode.encoded import Encoded
 from dclip.encode.trajectory import Trajectory, run_trajectory
-from dclip.files import UNREADABLE, atomic_save, cache_dir
+from dclip.files import UNREADABLE, cache_dir
 from dclip.models.unet import DiffusionModel
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.runtime.cache import can_keep, keep
 from dclip.types import Images
 
 
@@ -167,6 +168,8 @@ def _invert(run: Run, images: Images, what: str, states: bool = False) -> Tensor
     absent = [i for i, latent in enumerate(latents) if latent is None]
     absent = sorted(set().union(*parallel.all_gather_objects(absent)))
     if absent:
+        if paths:
+            can_keep()
         trajectory = Trajectory(model.predict, [model], pairs, model.schedule, solver)
         if states:
             trajectory = StatesUp(down, model.predict, [model], pairs, model.schedule, solver)
@@ -189,4 +192,4 @@ def _read(path: Path) -> Tensor | None:
 
 def _write(path: Path, latent: Tensor) -> None:
     array = latent.numpy()
-    atomic_save(path, lambda temporary: np.save(temporary, array))
+    keep(path, lambda temporary: np.save(temporary, array))

@@ -19,10 +19,11 @@ from dclip.data.sampled import Sampled
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.timesteps import Pair, pairs_above, pairs_down
 from dclip.encode.trajectory import Trajectory, run_trajectory
-from dclip.files import UNREADABLE, atomic_save, cache_dir
+from dclip.files import UNREADABLE, cache_dir
 from dclip.models.needed import shown_domain
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.runtime.cache import can_keep, keep
 from dclip.types import Images
 
 log = logging.getLogger("dclip")
@@ -110,6 +111,8 @@ def drawn_images(run: Run, data: Sampled, split: str) -> Images:
     path = _path(run, data, ids)
     arrays = _read(path) if path else None
     if not all(parallel.all_gather_objects(arrays is not None)) or arrays is None:
+        if path:
+            can_keep()
         arrays = _draw(run, data, ids)
         if path and parallel.rank() == 0:
             _write(path, arrays)
@@ -160,4 +163,4 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 def _write(path: Path, arrays: dict[str, Tensor]) -> None:
     plain = {name: value.numpy() for name, value in arrays.items()}
-    atomic_save(path, lambda temporary: np.savez(temporary, **plain))  # type: ignore[arg-type]
+    keep(path, lambda temporary: np.savez(temporary, **plain))  # type: ignore[arg-type]

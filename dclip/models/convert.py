@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from dclip.models.recognise import MARKS, Recognised, recognise, told
 from dclip.models.saved import file_digest, model_header, save_weights
 from dclip.models.scheduler import read_training
 from dclip.models.unet import ModelInfo, build_unet
+from dclip.runtime.cache import can_keep
 
 # Of the conversion: part of the cache key, so that a mended converter never meets its old results.
 VERSION = 3
@@ -562,7 +564,8 @@ def _notes(recognised: Recognised, path: str | Path, hints: Hints) -> dict[str, 
 def converted(path: str | Path, hints: Hints = NO_HINTS) -> Path:
     """One of our safetensors files with a foreign checkpoint's weights; made once, then reused.
 
-    It lies in ``cache_dir()/converted`` under the SHA-256 of the source and of the options.
+    It lies in ``cache_dir()/converted`` under the SHA-256 of the source and of the options; where
+    that cannot be written, in a folder that goes with the process.
     """
     file = weights_file(path)
     beside = {}
@@ -572,10 +575,17 @@ def converted(path: str | Path, hints: Hints = NO_HINTS) -> Path:
     key = [VERSION, beside, Path(path).stem, hints.given()]
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     target = cache_dir() / "converted" / f"{name}.safetensors"
+    if not _whole(target) and not can_keep():
+        target = Path(_passing().name) / target.name
     if not _whole(target):
         unet, info = load_foreign(path, hints)
         save_weights(target, unet, model_header(info))
     return target
+
+
+@cache
+def _passing() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="dclip_converted_")
 
 
 def _whole(path: Path) -> bool:

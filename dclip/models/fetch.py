@@ -33,6 +33,7 @@ from dclip.errors import DclipError
 from dclip.files import cache_dir
 from dclip.models import registry
 from dclip.models.registry import File, KnownWeights, Source
+from dclip.runtime.cache import keep
 
 log = logging.getLogger("dclip")
 
@@ -120,8 +121,7 @@ def _check_once(entry: KnownWeights, file: File, path: Path) -> None:
             f"{path} is not the published {entry.name}: {why}; delete it and run "
             f"dclip weights fetch {entry.name}, or give the file by its path if it is your own"
         )
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    keep(mark, lambda _: None)
 
 
 def fetch(

@@ -199,9 +199,10 @@ class Actions:
         for label in now:
             weight: Update = {"visible": label in lows and len(chosen) > 1}
             region: Update = {"visible": label in with_sliders}
-            if label in lows and label not in rows:
-                weight |= {"label": f"{label}: weight", "value": 1.0}
-                region |= {"label": f"{label}: where", "value": lows[label]}
+            if label in lows:
+                weight["label"], region["label"] = f"{label}: weight", f"{label}: where"
+                if label not in rows:
+                    weight["value"], region["value"] = 1.0, lows[label]
             weights.append(gr.update(**weight))
             regions.append(gr.update(**region))
         shown = [gr.update(visible=label in lows) for label in now]

@@ -43,6 +43,11 @@ class Choices:
     variants: gr.Slider
     button: gr.Button
 
+    @property
+    def sliders(self) -> list[gr.Slider]:
+        """Those of chance, and those of every edit: all weights, then all regions."""
+        return [self.gamma, self.eta, self.variants, *self.weights, *self.regions]
+
 
 @dataclass(frozen=True)
 class Results:
@@ -202,11 +207,20 @@ def page(studio: Studio, overrides: Sequence[str], queue: JobQueue) -> gr.Blocks
         actions = Actions(studio)
         found = _listen(blocks, actions, choices, results, cards)
         lessons, drawings = Lessons(teacher, queue), Drawings(Drawer(studio.cfg, overrides), queue)
-        known, taught = _watch(lessons, parts, drawings, drawn)
+        known, taught = _watch(blocks, tabs, lessons, parts, drawings, drawn)
         quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False}
         known.change(actions.find, [*found.inputs, taught], found.outputs, **quiet)
         parts.use.click(lambda: gr.Tabs(selected="edit"), None, tabs, **quiet)
+        _remember(blocks, [*choices.sliders, *parts.form, drawn.text, drawn.count])
     return blocks
+
+
+def _remember(blocks: gr.Blocks, fields: list[Any]) -> None:
+    """Keep what the visitor fills in: it is there again when the browser loads the page again."""
+    kept = gr.BrowserState([field.value for field in fields])
+    changes = [field.change for field in fields]
+    gr.on(changes, None, fields, kept, js="(...values) => [values]")
+    blocks.load(None, kept, fields, js="values => values")
 
 
 @dataclass(frozen=True)
@@ -222,17 +236,18 @@ def _listen(
 ) -> Found:
     """What happens when pictures are edited."""
     image, original = gr.State(actions.studio.images.take([0])), gr.State("")
-    rows = gr.State([])  # the labels of the edits that have sliders
+    # the labels of the edits that are chosen, and of those that have sliders
+    labels, rows = gr.BrowserState([]), gr.BrowserState([])
     places = [*choices.weights, *choices.regions]
     chosen = [results.note, rows, *places, *choices.rows]
-    found = Found([choices.edits, rows], [choices.edits, choices.hint, cards, *chosen])
+    found = Found([labels, rows], [choices.edits, choices.hint, cards, *chosen])
+    choices.edits.change(None, choices.edits, labels, js="labels => [labels]")
     blocks.load(actions.find, found.inputs, found.outputs, show_progress="hidden")
     choices.edits.input(actions.choose, [choices.edits, rows], chosen, show_progress="hidden")
     picked = [image, original, results.compare, results.where, results.download, results.note]
     choices.faces.select(actions.pick, None, picked)
     choices.upload.upload(actions.upload, choices.upload, picked)
-    inputs = [image, original, choices.edits, rows]
-    inputs += [choices.gamma, choices.eta, choices.variants, *places]
+    inputs = [image, original, choices.edits, rows, *choices.sliders]
     changed = [results.compare, results.where, results.each]
     changed += [results.variants, results.scores, results.download, results.note]
     moving = [slider.release for slider in [choices.gamma, *places]]
@@ -258,14 +273,22 @@ def _listen(
 
 
 def _watch(
-    lessons: Lessons, parts: LearnParts, drawings: Drawings, drawn: DrawParts
+    blocks: gr.Blocks,
+    tabs: gr.Tabs,
+    lessons: Lessons,
+    parts: LearnParts,
+    drawings: Drawings,
+    drawn: DrawParts,
 ) -> tuple[gr.State, gr.State]:
     """What happens while something is learned or drawn: now and then the page looks how it goes.
+
+    A page that is loaded again opens where its browser's run is at work.
 
     Returns how many edits the page has learned, and the file of this browser's last one.
     """
     learning, seen = gr.BrowserState(""), gr.State(None)  # the last job, and how it was shown
-    drawing, drawn_seen = gr.State(""), gr.State(None)
+    drawing, drawn_seen = gr.BrowserState(""), gr.State(None)
+    told = gr.BrowserState(0)  # as known, also after the page is loaded again
     known, taught = gr.State(0), gr.State("")
     listen(parts, lessons, learning)
     listen_to_drawing(drawn, drawings, drawing)
@@ -273,13 +296,24 @@ def _watch(
     def glance(
         learnt: str | None, before: Look | None, count: int, sketch: str, earlier: Look | None
     ) -> list[object]:
-        learned = [*lessons.watch(learnt, before), *lessons.news(learnt, count)]
+        now, file = lessons.news(learnt, count)
+        learned = [*lessons.watch(learnt, before), now, now, file]
         return [*learned, *drawings.watch(sketch, earlier)]
 
+    def at_work(learnt: str | None, sketch: str | None) -> object:
+        for part, job in (
+            ("learn", lessons.queue.get(learnt)),
+            ("draw", drawings.queue.get(sketch)),
+        ):
+            if job is not None and not job.state.over:
+                return gr.Tabs(selected=part)
+        return gr.skip()
+
+    blocks.load(at_work, [learning, drawing], tabs, show_progress="hidden")
     gr.Timer(PACE).tick(
         glance,
-        [learning, seen, known, drawing, drawn_seen],
-        [seen, *parts.watched, known, taught, drawn_seen, *drawn.watched],
+        [learning, seen, told, drawing, drawn_seen],
+        [seen, *parts.watched, told, known, taught, drawn_seen, *drawn.watched],
         show_progress="hidden",
         concurrency_limit=None,  # in the queue: else the page is not told that a state has changed
     )

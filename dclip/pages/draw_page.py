@@ -128,7 +128,7 @@ def samples_of(look: Look) -> list[Shown]:
     return [(picture, f"{number}") for number, (picture, _) in enumerate(pictures, 1)]
 
 
-def listen(parts: DrawParts, drawings: Drawings, key: gr.State) -> None:
+def listen(parts: DrawParts, drawings: Drawings, key: gr.BrowserState) -> None:
     """What happens when this part of the page is used. ``key``: of the browser's last job."""
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     for event in (parts.draw.click, parts.text.submit):

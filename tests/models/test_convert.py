@@ -432,6 +432,18 @@ def test_what_a_file_does_not_tell_is_said_and_can_be_said(ddim, tmp_path, caplo
         load_model(str(tmp_path / "net.ckpt"), schedule="karras")
 
 
+def test_where_nothing_can_be_kept_a_conversion_goes_with_the_process(ddim, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("DCLIP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder, for root neither
+    torch.save(ddim.state_dict(), tmp_path / "net.ckpt")
+    made = c.converted(tmp_path / "net.ckpt")
+    assert load_model(str(made)).image_size == 32
+    with monkeypatch.context() as patch:
+        patch.setattr(c, "load_foreign", lambda *a, **k: pytest.fail("converted again"))
+        assert c.converted(tmp_path / "net.ckpt") == made
+
+
 def test_a_conversion_is_made_once_for_a_source_and_its_options(ddim, tmp_path, monkeypatch):
     monkeypatch.setenv("DCLIP_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "net.ckpt"

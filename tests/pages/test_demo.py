@@ -534,6 +534,41 @@ def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_p
     assert all(name.startswith((served, "data:", "blob:")) for name in loaded), loaded
 
 
+def value(page, box):
+    return page.one(f"#{box} :is(textarea, input)").get_attribute("value")
+
+
+def test_a_page_that_is_loaded_again_has_its_form_and_its_lesson(browser, served):
+    from selenium.webdriver.common.keys import Keys
+
+    page = Page(browser, served)
+    page.wait.until(lambda _: len(page.all("#edits input")) == 2)
+    page.all("#edits input")[1].click()
+    for slider, key in (("weight1", Keys.HOME), ("gamma", Keys.END)):
+        page.one(f"#{slider} input[type=range]").send_keys(key)
+    page.tab("Draw from words")
+    page.fill("draw_text", "a person with a beard")
+    page.tab("Learn an edit")
+    page.fill("target", "person with <b>grey</b> hair")
+    page.fill("name", "My grey")
+    page.click("#learn")
+    page.says("learning my_grey", "#work")
+
+    browser.refresh()
+    page.wait.until(lambda _: (found := page.all("#stop")) and found[0].is_displayed())
+    page.says("learning my_grey", "#work")
+    assert value(page, "target") == "person with <b>grey</b> hair"
+    assert value(page, "name") == "My grey"
+    page.click("#stop")
+    page.says("stopped", "#work")
+    page.tab("Draw from words")
+    assert value(page, "draw_text") == "a person with a beard"
+    page.tab("Edit a picture")
+    page.wait.until(lambda _: page.text("#weight1").startswith("smiling: weight"))
+    assert len(page.all("#edits input:checked")) == 2
+    assert (value(page, "weight1"), value(page, "gamma")) == ("0", "2")
+
+
 def choose_alone(page, number, names):
     """Of two edits choose one."""
     boxes = page.wait.until(

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from dclip.data.toonfaces import drawing
 from dclip.data.toonfaces.faces import Face
-from dclip.files import UNREADABLE, atomic_save, cache_dir
+from dclip.files import UNREADABLE, cache_dir
+from dclip.runtime.cache import can_keep, keep
 
 CHUNK = 250
 # fewer are drawn here and now: processes cost seconds to start, and need a guarded main module
@@ -52,6 +53,7 @@ def _cached(
     cached = _read(path)
     if cached is not None:
         return cached
+    can_keep()
     chunks = [faces[i : i + CHUNK] for i in range(0, len(faces), CHUNK)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         progress = tqdm(
@@ -63,7 +65,7 @@ def _cached(
         with temporary.open("wb") as stream:
             np.save(stream, pictures)
 
-    atomic_save(path, write)
+    keep(path, write)
     return pictures
 
 
