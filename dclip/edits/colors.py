@@ -25,6 +25,7 @@ WIDTH = 0.05  # of k, where no other is given: 6 grey levels
 SEEN = 1024  # pixels that say what colours a region has
 FAINT = 0.05  # smaller values of a region are 0, so that the rest stays bit for bit
 ALIKE = 0.01  # |f - b|^2 of colours that are not told apart
+OFF = 0.1  # squared distance from which a colour is no mixture of two others
 EDGE = 3  # pixels as far as which the two sides of an edge are looked for
 
 
@@ -52,15 +53,16 @@ def edge_shares(source: Tensor, region: Tensor) -> Tensor:
     """A region [N,1,H,W] of 0 and 1, at whose edge a pixel has the share of it that its colour shows.
 
     A pixel of the edge has neighbours on both sides. Its colour x is taken for a mixture of theirs,
-    and its share is (x - b)(f - b) / |f - b|^2, from 0 to 1. Where one side is too thin to have
-    pixels of its own, or both look alike, the edge stays as it is.
+    and its share is (x - b)(f - b) / |f - b|^2, from 0 to 1. Where it is no such mixture, one side is
+    too thin to have pixels of its own, or both look alike, the edge stays as it is.
     """
     within, beside = 1 - _spread(1 - region), 1 - _spread(region)
     f, b = _near(source, within), _near(source, beside)
     apart = (f - b).square().sum(1, keepdim=True)
     share = ((source - b) * (f - b)).sum(1, keepdim=True) / apart.clamp_min(ALIKE)
     share = torch.where(share < FAINT, 0.0, torch.where(share > 1 - FAINT, 1.0, share))
-    known = (_mean(within) > 0) & (_mean(beside) > 0) & (apart > ALIKE)
+    off = (source - b - share * (f - b)).square().sum(1, keepdim=True)
+    known = (_mean(within) > 0) & (_mean(beside) > 0) & (apart > ALIKE) & (off < OFF)
     return torch.where(known & (within + beside == 0), share, region)
 
 

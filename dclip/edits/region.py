@@ -21,9 +21,9 @@ decide, below. ``clip``: what CLIP needs to see the edit (seen.py). A picture: i
 ``truth``: where the true picture differs, on ToonFaces.
 
 With ``region_colors``, the core is all of d above ``region_high``. What is below ``region_low`` says
-which colours the edit leaves. The region is all that surely has a colour of the core, and itself
-changes by half of ``region_low``, wherever it is; its edge is not softened, but shared between the
-colours of both sides (colors.py).
+which colours the edit leaves. The region is every piece that surely has a colour of the core, and a
+quarter of which changes by half of ``region_low``, wherever it is: no beard is left half red. Its
+edge is not softened, but shared between the colours of both sides (colors.py).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from dclip.errors import DclipError, choose
 EVERYWHERE = EditOptions(source="before", target="after", region="none")
 QUANTILE = 0.85  # of the pixels are outside of the core of region=quantile
 SMOOTHING = 1e-3  # added to the colours' variance in a window, images in [-1, 1]
+REACHED = 0.25  # of a piece of the core's colours that must change, so that all of it does
 SHARE = 0.5  # of the largest piece's change that another piece must hold
 
 
@@ -190,10 +191,15 @@ def _region_by_color(
         changed: how much each pixel changes, [H,W].
         d: the same, with where the edit usually acts in it.
     """
+    from scipy import ndimage
+
     core = main_pieces(d, high, high) > 0
     surely = like_core(source, core, (d < low) & ~core) >= options.region_colors
-    found = surely & (changed >= low / 2)
-    return (found if found.any() else core).to(d)
+    labels, count = ndimage.label(surely.cpu().numpy(), structure=np.ones((3, 3)))
+    pieces = np.arange(1, count + 1)
+    reached = ndimage.mean((changed >= low / 2).cpu().numpy(), labels, pieces) if count else pieces
+    found = torch.from_numpy(np.isin(labels, pieces[reached >= REACHED]))
+    return (found.to(core.device) if found.any() else core).to(d)
 
 
 def where_of(learned: Mapping[str, Any], region: str | None) -> EditOptions | None:

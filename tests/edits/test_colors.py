@@ -99,6 +99,22 @@ def test_a_pixel_of_the_edge_has_the_share_that_its_colour_shows():
     assert torch.equal(shares[..., 9:], torch.zeros(1, 1, 24, 15))
 
 
+def test_an_edge_in_a_third_colour_stays():
+    source, region = stripes(), torch.zeros(1, 1, 24, 24)
+    region[..., :9] = 1
+    source[..., 8] = torch.tensor([1.0, -1.0, 1.0]).view(1, 3, 1)
+    assert torch.equal(edge_shares(source, region), region)
+
+
+def test_a_piece_changes_as_a_whole_where_a_quarter_of_it_does():
+    options = replace(OPTIONS, region_colors=0.7)
+    change = torch.zeros(1, 3, 24, 24)
+    change[:, 0, :8, :8] = 1
+    assert found_region(options, stripes(), change)[..., :8].min() == 1
+    change[:, 0, 4:] = 0  # a sixth
+    assert found_region(options, stripes(), change)[..., 6:, :8].max() == 0
+
+
 def test_the_edge_of_what_is_too_thin_to_have_a_colour_of_its_own_stays():
     region = torch.zeros(1, 1, 24, 24)
     region[..., 3:5] = 1
