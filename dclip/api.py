@@ -61,6 +61,7 @@ from dclip.edits.region import (
     acting_in,
     change_of,
     found_region,
+    tint_of,
     where_of,
 )
 from dclip.edits.saved import SavedEdit, described, read_edit
@@ -339,7 +340,8 @@ def edit(
         whole = made(joined.denoiser(weight))
     change = change_of(where, source, whole, plain)
     found = _found(where, saved[0], joined, source, change)
-    return acting_in(where, found, source, edited, plain)
+    tint = tint_of(where, found, source, whole, plain, joined.usual_color)
+    return acting_in(where, found, source, edited, plain, tint)
 
 
 def _found(
@@ -367,18 +369,20 @@ def _apart(
     whole: float,
 ) -> Tensor:
     """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs)."""
-    own, regions = [], []
+    own, regions, tints = [], [], []
     for edit, one, where in zip(mixture.edits, saved, options, strict=True):
         own.append(where or EVERYWHERE)
-        region = torch.ones_like(plain[:, :1])
+        region, tint = torch.ones_like(plain[:, :1]), None
         if where is not None:
-            change = change_of(where, source, made(edit.denoiser(whole)), plain)
-            region = _found(where, one, edit, source, change)
+            alone = made(edit.denoiser(whole))
+            region = _found(where, one, edit, source, change_of(where, source, alone, plain))
+            tint = tint_of(where, region, source, alone, plain, edit.usual_color)
         regions.append(region)
+        tints.append(tint)
     hard = [(region > 0).float() for region in regions]
     eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
     mixed = made(regional(mixture.original.predict, eps_fns, mixture.weights, hard, [gamma]))
-    return acting_apart(own, regions, source, mixed, plain)
+    return acting_apart(own, regions, source, mixed, plain, tints)
 
 
 def measure(

@@ -17,7 +17,7 @@ REGIONS = (*FOUND, "truth", "none")
 
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
-PRIOR_IMAGES = 16  # of edit.region_prior
+PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
 REFINING_STEPS = 8  # of edit.region_refine
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
@@ -30,6 +30,7 @@ REGION_SETTINGS = (
     "region_gain",
     "region_colors",
     "region_palette",
+    "region_tint",
     "region_refine",
     "region_prior",
     "region_share",
@@ -84,6 +85,9 @@ class Edit:
     # for shapes in a colour that the picture has, such as beards: every edited colour becomes the
     # mean of the picture's colours about so near to it (images are in [-1, 1]); 0: it stays
     region_palette: float = 0.0
+    # for a colour that a word stands for, whatever was there before: how far a region's mean colour
+    # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike
+    region_tint: float = 0.0
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
     # For what that network knows (beards, smiles), not for new colours
     region_refine: int = 0
@@ -126,6 +130,12 @@ class Edit:
     def confined(self) -> bool:
         """Whether the edit acts in a region only."""
         return self.region not in (None, "none")
+
+    @property
+    def needs_usual(self) -> bool:
+        """Whether it matters where the edit usually acts, or in what colour."""
+        found = self.region in ("auto", "quantile")
+        return found and (self.region_prior > 0 or self.region_tint > 0)
 
     @property
     def asks_clip(self) -> bool:
@@ -209,6 +219,11 @@ class Edit:
             0 <= self.region_palette <= 2,
             f"edit.region_palette={self.region_palette} is a distance of colours in [-1, 1]; choose "
             "0 (any colour may be drawn) to 2, such as 0.1",
+        )
+        need(
+            0 <= self.region_tint <= 1,
+            f"edit.region_tint={self.region_tint} is a share; choose 0 (each picture by itself) to 1 "
+            "(the colour that the edit usually draws)",
         )
         need(
             0 <= self.region_refine < 1000,

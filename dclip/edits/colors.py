@@ -3,7 +3,8 @@
 The core of an edit's region says which colours the edit changes; the rest of the picture says which
 it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
 eyes and a beard in a green face stay. At a region's edge, a pixel shows both sides, and changes by
-the share of the one. A beard, in turn, is drawn in colours that the picture has.
+the share of the one. A beard, in turn, is drawn in colours that the picture has. And a word has one
+colour: whatever a hair's colour was, red is the red that the edit usually draws.
 
 =======  ===============================================================================
 symbol   meaning
@@ -16,6 +17,8 @@ f, b     mean colours within and beside the region, near a pixel
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +110,45 @@ def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     total = counted.sum(1, keepdim=True)
     means = counted @ values[chosen] / total.clamp_min(1e-12)
     return torch.where(total > 1e-9, means, values).T.view_as(change)
+
+
+@dataclass(frozen=True)
+class Tint:
+    """What brings the mean colours of images nearer to the one that an edit usually draws.
+
+    Attributes:
+        change: mean changes [N,3] of the whole edit, in each image's region.
+        shift: what is added to them.
+    """
+
+    change: Tensor
+    shift: Tensor
+
+    @classmethod
+    def towards(
+        cls, color: Tensor, share: float, source: Tensor, change: Tensor, region: Tensor
+    ) -> Tint:
+        """A share of the way from the whole edit's mean colours to another colour [3]."""
+        mean = mean_within(_in_range(source, change), region)
+        return cls(mean, share * (color.to(mean) - mean_within(source, region) - mean))
+
+    def added(self, source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+        """Another degree's change [N,3,H,W] with as much of the shift as it has of the whole change."""
+        change = _in_range(source, change)
+        degree = (mean_within(change, region) * self.change).sum(1, keepdim=True)
+        degree = degree / self.change.square().sum(1, keepdim=True).clamp_min(1e-6)
+        return change + (degree * self.shift)[:, :, None, None]
+
+
+def _in_range(source: Tensor, change: Tensor) -> Tensor:
+    """The change [N,3,H,W] as far as an image can show it."""
+    return (source + change).clamp(-1, 1) - source
+
+
+def mean_within(values: Tensor, region: Tensor) -> Tensor:
+    """The mean of [N,3,H,W] where a region [N,1,H,W] is 1, else where it is most: [N,3]."""
+    whole = (region == region.flatten(1).amax(1).view(-1, 1, 1, 1)).to(values)
+    return (values * whole).sum((2, 3)) / whole.sum((2, 3))
 
 
 def in_own_colors(source: Tensor, edited: Tensor, region: Tensor, width: float) -> Tensor:

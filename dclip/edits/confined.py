@@ -23,6 +23,7 @@ from dclip.edits.region import (
     change_of,
     drawn_region,
     found_region,
+    tint_of,
     true_region,
     union,
 )
@@ -90,9 +91,10 @@ class Confined(InRegion):
         change = change_of(options, source, pictures[1.0], plain)
         region = region_of(run, options, start, change, self.edit)
         self._found = start.ids, [region]
+        tint = tint_of(options, region, source, pictures[1.0], plain, self.edit.usual_color)
         edited = []
         for gamma in gammas:
-            acted = acting_in(options, region, source, pictures[gamma], plain)
+            acted = acting_in(options, region, source, pictures[gamma], plain, tint)
             edited.append(_finished(run, options, start, region, acted, gamma))
         return torch.stack(edited, 1)
 
@@ -138,17 +140,20 @@ class ConfinedMixture(InRegion):
             made[original] = source
         if original not in made:
             made[original] = generate(run, original.predict, start, "without the edits")
-        plain, regions = made[original], []
+        plain, regions, tints = made[original], [], []
         for edit, options in zip(self.mixture.edits, self.options, strict=True):
             if edit not in made and options.confined:
-                alone = Carried(edit) if beside else edit
-                made[edit] = alone.apply(run, start, 1.0)
-            regions.append(_region_alone(run, options, start, edit, made.get(edit), plain))
+                by_itself = Carried(edit) if beside else edit
+                made[edit] = by_itself.apply(run, start, 1.0)
+            alone = made.get(edit, plain)
+            regions.append(_region_alone(run, options, start, edit, alone, plain))
+            color = edit.usual_color if options.confined else None
+            tints.append(tint_of(options, regions[-1], source, alone, plain, color))
         self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
         edited = []
         for one, gamma in zip(mixed, gammas, strict=True):
-            acted = acting_apart(self.options, regions, source, one, plain)
+            acted = acting_apart(self.options, regions, source, one, plain, tints)
             for options, region in zip(self.options, regions, strict=True):
                 acted = _finished(run, options, start, region, acted, gamma)
             edited.append(acted)
@@ -181,11 +186,11 @@ def _region_alone(
     options: EditOptions,
     start: Encoded,
     edit: Edit,
-    alone: Tensor | None,
+    alone: Tensor,
     plain: Tensor,
 ) -> Tensor:
     """The region of one of several edits, from the picture that it makes alone."""
-    if alone is None or not options.confined:
+    if not options.confined:
         return torch.ones_like(plain[:, :1])
     change = change_of(options, start.sources.pixels, alone, plain)
     return region_of(run, options, start, change, edit)

@@ -57,6 +57,7 @@ class Edit:
         carries: whether it carries its source along by itself.
         degree: what gamma = 1 stands for, as a degree of what was learned.
         usual_change: how much it usually changes each pixel, [1,1,S,S] in [0, 1]; None: unknown.
+        usual_color: the mean colour [3] of its region as it usually draws it; None: unknown.
         texts: before and after, of a saved edit; None: those of the run.
         measured: other numbers of the edit itself, which a run reports.
     """
@@ -65,6 +66,7 @@ class Edit:
     carries: bool = False
     degree: float = 1.0
     usual_change: Tensor | None = None
+    usual_color: Tensor | None = None
     texts: tuple[str, str] | None = None
     measured: Mapping[str, float] = MappingProxyType({})
 
@@ -167,7 +169,7 @@ class Edit:
 def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) -> None:
     """Write the run's edit into its folder, with what it is worth once that is known."""
     if run.record.writes:
-        header = {**edit_header(run, scores), **usual.written(edit.usual_change)}
+        header = {**edit_header(run, scores), **usual.written(edit.usual_change, edit.usual_color)}
         edit.save(run.record.folder / FILE, header)
 
 
@@ -284,7 +286,8 @@ class WrappedEdit(Edit):
     def __init__(self, edit: Edit) -> None:
         self.edit, self.parts = edit, edit.parts
         self.degree, self.measured = edit.degree, edit.measured
-        self.usual_change, self.texts = edit.usual_change, edit.texts
+        self.usual_change, self.usual_color = edit.usual_change, edit.usual_color
+        self.texts = edit.texts
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own."""

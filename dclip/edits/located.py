@@ -1,4 +1,4 @@
-"""Measuring where an edit usually acts, after it was learned (``edit.region_prior``)."""
+"""Measuring where an edit usually acts, and in what colour, after it was learned."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 from dclip.config.edit import PRIOR_IMAGES
 from dclip.edits.edit import Edit
-from dclip.edits.region import change_of
-from dclip.edits.usual import mean_map
+from dclip.edits.region import acting_in, change_of, found_region
+from dclip.edits.usual import mean_color, mean_map
 from dclip.encode.encoded import Encoded
 from dclip.run import Run
 
@@ -21,28 +21,33 @@ FEWEST = 4  # images that say where an edit usually acts
 
 @torch.no_grad()
 def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
-    """An edit that was just learned, with where it usually acts on the images that it learned from.
+    """An edit that was just learned, with what it usually does to the images that it learned from.
 
-    Those of "validation" say it where the others have no latents. Nothing is measured where
-    ``edit.region_prior`` is 0; of fewer than ``FEWEST`` images it is not, which is logged.
+    Those of "validation" say it where the others have no latents. Nothing is measured that neither
+    ``edit.region_prior`` nor ``edit.region_tint`` asks for; of fewer than ``FEWEST`` images it is not,
+    which is logged.
     """
     options = run.cfg.edit
-    if options.region_prior == 0 or options.region not in ("auto", "quantile"):
+    if not options.needs_usual:
         return edit
     train, validation = starts["train"], starts["validation"]
     start = train if len(train.latents) == len(train) else validation
     few = start.take(range(min(PRIOR_IMAGES, len(start))))
     if len(few) < FEWEST:
         log.warning(
-            "edit.region_prior=%g: %d images do not say where the edit usually acts, so each "
-            "picture's own change does; learn from %d or more",
+            "edit.region_prior=%g edit.region_tint=%g: %d images do not say what the edit usually "
+            "does, so each picture stands for itself; learn from %d or more",
             options.region_prior,
+            options.region_tint,
             len(few),
             FEWEST,
         )
         return edit
     with run.record.timing("locate"):
         plain, edited = edit.strip(run, few, [0.0, 1.0]).unbind(1)
-    change = change_of(options, few.sources.pixels, edited, plain)
+    source = few.sources.pixels
+    change = change_of(options, source, edited, plain)
     edit.usual_change = mean_map(change)
+    region = found_region(options, source, change, edit.usual_change)
+    edit.usual_color = mean_color(acting_in(options, region, source, edited, plain), region)
     return edit

@@ -41,7 +41,7 @@ from torch import Tensor
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.images import read_files
-from dclip.edits.colors import FAINT, by_color, edge_shares, like_core
+from dclip.edits.colors import FAINT, Tint, by_color, edge_shares, like_core
 from dclip.edits.header import REGION
 from dclip.errors import DclipError, choose
 
@@ -239,11 +239,39 @@ def drawn_region(path: str, count: int, size: int) -> Tensor:
 
 
 def acting_in(
-    options: EditOptions, region: Tensor, source: Tensor, edited: Tensor, plain: Tensor
+    options: EditOptions,
+    region: Tensor,
+    source: Tensor,
+    edited: Tensor,
+    plain: Tensor,
+    tint: Tint | None = None,
 ) -> Tensor:
     """Edited images [N,3,H,W] that change in the region only, as the options shape the change."""
+    change = shaped_change(options, region, source, edited, plain)
+    return confine(source, tint.added(source, change, region) if tint else change, region)
+
+
+def shaped_change(
+    options: EditOptions, region: Tensor, source: Tensor, edited: Tensor, plain: Tensor
+) -> Tensor:
+    """The change [N,3,H,W] as the options shape it."""
     change = _shaped(options, change_of(options, source, edited, plain), source, region)
-    return confine(source, change, region, options.region_gain)
+    return options.region_gain * change
+
+
+def tint_of(
+    options: EditOptions,
+    region: Tensor,
+    source: Tensor,
+    edited: Tensor,
+    plain: Tensor,
+    color: Tensor | None,
+) -> Tint | None:
+    """What brings whole edits (gamma = 1) to the colour [3] that they usually draw; None: nothing."""
+    if color is None or options.region_tint == 0:
+        return None
+    change = shaped_change(options, region, source, edited, plain)
+    return Tint.towards(color, options.region_tint, source, change, region)
 
 
 def _shaped(options: EditOptions, change: Tensor, source: Tensor, region: Tensor) -> Tensor:
@@ -262,17 +290,18 @@ def acting_apart(
     source: Tensor,
     edited: Tensor,
     plain: Tensor,
+    tints: Sequence[Tint | None],
 ) -> Tensor:
     """Edited images [N,3,H,W] with several edits, each of which shaped its change in its region.
 
     Where regions overlap, the change is that of all, divided as the regions' values are.
     """
     total, changed = torch.stack(list(regions)).sum(0), torch.zeros_like(source)
-    for own, region in zip(options, regions, strict=True):
+    for own, region, tint in zip(options, regions, tints, strict=True):
         share = torch.where(total > 0, region / total.clamp_min(1e-6), 1.0)
-        change = change_of(own, source, plain + share * (edited - plain), plain)
-        change = _shaped(own, change, source, region)
-        changed = changed + own.region_gain * torch.where(region > 0, change, 0.0)
+        change = shaped_change(own, region, source, plain + share * (edited - plain), plain)
+        change = tint.added(source, change, region) if tint else change
+        changed = changed + torch.where(region > 0, change, 0.0)
     return confine(source, changed, union(regions))
 
 

@@ -73,10 +73,19 @@ class SavedEdit:
 
         One of an epoch acts where the finished edit does, if that is there.
         """
+        return usual.read(self._finished)
+
+    @property
+    def usual_color(self) -> Tensor | None:
+        """The mean colour [3] of its region as it usually draws it; None: unknown."""
+        return usual.read_color(self._finished)
+
+    @property
+    def _finished(self) -> Mapping[str, Any]:
         finished = self.path.parent.parent / FILE
         if self.path.parent.name == EPOCHS and finished.is_file():
-            return usual.read(read_header(finished))
-        return usual.read(self.header)
+            return read_header(finished)
+        return self.header
 
     @property
     def is_foreign(self) -> bool:

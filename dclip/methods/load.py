@@ -99,7 +99,8 @@ def _loaded(
 
 def _load(saved: SavedEdit, model: DiffusionModel) -> Edit:
     edit = method_named(saved.method).load(saved, model)
-    edit.usual_change, edit.texts = saved.usual_change, saved.texts
+    edit.usual_change, edit.usual_color = saved.usual_change, saved.usual_color
+    edit.texts = saved.texts
     return edit
 
 

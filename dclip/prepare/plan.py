@@ -185,8 +185,8 @@ def _calibration(cfg: Config, images: ImageCounts) -> dict[str, float]:
 
 
 def _location(cfg: Config, images: ImageCounts) -> dict[str, float]:
-    """The pictures of ``edit.region_prior``: of the edit, and without it."""
-    if cfg.edit.region_prior == 0 or cfg.edit.region not in ("auto", "quantile"):
+    """The pictures that show what the edit usually does: of the edit, and without it."""
+    if not cfg.edit.needs_usual:
         return {}
     count = min(PRIOR_IMAGES, images.train)
     return {"locate": float(2 * count * cfg.sampler.generation_calls())}

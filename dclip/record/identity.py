@@ -74,6 +74,7 @@ LATER: dict[str, object] = {
     "edit.region_gain": 1.0,
     "edit.region_colors": 0.0,
     "edit.region_palette": 0.0,
+    "edit.region_tint": 0.0,
     "edit.region_refine": 0,
     "edit.region_prior": 0.0,
     "edit.region_share": 0.9,

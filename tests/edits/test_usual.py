@@ -102,4 +102,4 @@ def test_too_few_images_do_not_say_it(tiny, tmp_path):
     more = {"dataset.train": 2, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
     folder = run(*words({**tiny, **PRIOR, **more, "output": tmp_path, "degrees": "[]"}))
     assert read_edit(str(folder)).usual_change is None
-    assert "2 images do not say where" in (folder / "run.log").read_text("utf-8")
+    assert "2 images do not say what" in (folder / "run.log").read_text("utf-8")
