@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from dclip.config.edit import Edit
-from dclip.edits.colors import by_color, edge_shares, in_own_colors, like_core
+from dclip.edits.colors import Tint, by_color, edge_shares, in_own_colors, like_core, mean_within
 from dclip.edits.region import acting_in, found_region
 
 OPTIONS = Edit(
@@ -146,6 +146,31 @@ def test_large_pictures_are_asked_for_some_of_their_pixels():
     region = found_region(OPTIONS, source, change)
     assert region[..., 8:-8, 8:56].min() == 1
     assert region[..., 66:].sum() == 0
+
+
+def test_a_tint_brings_every_picture_to_one_colour():
+    source = torch.rand(2, 3, 24, 24) - 0.5
+    change = torch.tensor([[0.4, -0.2, 0.0], [0.1, 0.1, -0.3]])[:, :, None, None].expand_as(source)
+    region = torch.zeros(2, 1, 24, 24)
+    region[..., 4:20], region[..., 20] = 1, 0.5
+    color = torch.tensor([0.5, -0.4, -0.3])
+    before = mean_within(source, region)
+    whole = Tint.towards(color, 1.0, source, change, region)
+    made = mean_within(source + whole.added(source, change, region), region)
+    assert torch.allclose(made, color.expand(2, 3), atol=1e-5)
+    half = Tint.towards(color, 0.5, source, change, region).added(source, change, region)
+    assert torch.allclose(
+        mean_within(source + half, region), (before + change[..., 0, 0] + color) / 2, atol=1e-5
+    )
+
+
+def test_a_tint_goes_with_the_degree():
+    source, region = torch.rand(1, 3, 24, 24) - 0.5, torch.ones(1, 1, 24, 24)
+    change = torch.full_like(source, 0.2)
+    tint = Tint.towards(torch.tensor([0.4, -0.4, 0.3]), 0.75, source, change, region)
+    whole = tint.added(source, change, region)
+    for gamma in (-0.5, 0.0, 0.5):
+        assert torch.allclose(tint.added(source, gamma * change, region), gamma * whole, atol=1e-5)
 
 
 def everywhere(source: torch.Tensor) -> torch.Tensor:

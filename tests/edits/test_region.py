@@ -245,6 +245,7 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
         ({"edit__region_colors": 1}, "edit.region_colors=1"),
         ({"edit__region_palette": 3}, "edit.region_palette=3.0 is a distance of colours"),
+        ({"edit__region_tint": 1.5}, "edit.region_tint=1.5 is a share"),
         ({"edit__region_prior": 1.5}, "edit.region_prior=1.5 is a share"),
         ({"edit__region_share": 0}, "edit.region_share=0.0 is a share"),
         ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import dclip
+from dclip.edits.colors import mean_within
 from dclip.edits.region import with_prior
 from dclip.edits.saved import read_edit
-from dclip.edits.usual import mean_map, read, written
+from dclip.edits.usual import mean_color, mean_map, read, read_color, written
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_model
@@ -53,6 +54,21 @@ def test_a_broken_map_is_said_in_one_line(entry):
     assert "\n" not in str(caught.value)
 
 
+def test_a_colour_is_written_into_a_header_and_read_back():
+    edited, region = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)
+    edited[0, :, :4], region[:, :, :4] = torch.tensor([1.0, -1.0, 0.5])[:, None, None], 1
+    color = mean_color(edited, region)
+    assert color.tolist() == [0.5, -0.5, 0.25]
+    assert torch.equal(read_color(written(region[:1], color)), color)
+    assert read_color(written(region[:1])) is None
+
+
+@pytest.mark.parametrize("entry", [3, [0.1], [0, 0, 2], [0, 0, float("nan")], ["a", "b", "c"]])
+def test_what_is_no_colour_is_said_in_one_line(entry):
+    with pytest.raises(DclipError, match="in what colour it usually draws"):
+        read_color({"usual_color": entry})
+
+
 @pytest.fixture(scope="module")
 def learned(tiny, tmp_path_factory):
     more = {"dataset.train": 4, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
@@ -85,6 +101,18 @@ def test_a_run_measures_it_and_all_pictures_share_the_region(editing, learned, m
     assert torch.equal(regions[0], regions[1]) and float(regions.mean()) > 0
     own = regions_of(editing(learned, edit__region_prior=0, **base), model)
     assert not torch.equal(own[0], own[1])
+
+
+def test_edits_are_drawn_in_their_usual_colour(editing, learned, model, nets):
+    start, saved = start_at(pictures(3)), read_edit(str(learned))
+    spread = []
+    for share in (0, 1):
+        cfg = editing(learned, edit__region_tint=share, checkpoint__name=nets["model64"])
+        edit = load_edits(cfg, model)
+        drawn = edit.apply(a_run(cfg, model), start, 1.0)
+        means = mean_within(drawn, edit.region(start))
+        spread.append(float((means - saved.usual_color).abs().max()))
+    assert spread[1] < 0.1 < spread[0]
 
 
 def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
