@@ -147,8 +147,8 @@ def test_a_picture_is_the_one_that_task_edit_makes(studio, settings, tmp_path):
         tmp_path,
         image,
         edit__adapter=f"[{','.join(chosen)}]",
-        edit__regions="[none,{region: auto, region_low: 0.2, region_high: 0.5, region_feather: 0.5, "
-        "region_follow: 6, region_colors: 0.9, region_prior: 0.5, region_gain: 1.5}]",
+        edit__regions="[none,{region: auto, region_low: 0.2, region_high: 0.5, "
+        "region_follow: 6, region_colors: 0.9, region_prior: 0.5, region_gain: 1.2, region_tint: 0.75}]",
         mix__weights=f"[{0.5 / 1.5},{1 / 1.5}]",
         gamma=0.6 * 1.5,
     )
@@ -221,7 +221,7 @@ def uneven(tiny, nets, tmp_path_factory):
     """Files of two edits that change some parts of a picture more than others, and refine nothing."""
     folder, files = tmp_path_factory.mktemp("uneven"), []
     for seed in (1, 2):
-        words = {"lora": seed, "method__lora__rank": 2, "edit__region_refine": 0}
+        words = {"lora": seed, "method__lora__rank": 2, "edit__region_colors": 0}
         run = write_edit(folder / str(seed), tiny, nets["model64"], "red_hair", **words)
         files.append(f"{run}/adapter.safetensors")
     return files
