@@ -19,6 +19,7 @@ from dclip.errors import DclipError
 from dclip.metrics.names import arrow, described, names_of, ordered
 from dclip.metrics.presets import NOTES, PRESETS, Choices, preset
 from dclip.prepare import plugins
+from dclip.text.prompts import same_text
 
 if TYPE_CHECKING:
     import torch
@@ -185,6 +186,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.text is not None and not (args.text.strip() and args.source_text.strip()):
         raise DclipError("--text and --source-text must not be empty")
+    if args.text is not None and same_text(args.text, args.source_text):
+        raise DclipError("--text and --source-text are the same text; S_dir needs a change")
     if args.clip is not None:
         _check_clip(args.clip)
 

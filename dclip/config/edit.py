@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from dclip.config.options import check_not_negative, check_positive
+from dclip.config.options import check_given, check_not_negative, check_positive
 from dclip.errors import choose, need
 
 FOUND = ("auto", "quantile", "clip")  # regions that are found in each picture
@@ -134,6 +134,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         adapters_of(self.adapter)
+        check_given("edit", examples=self.examples, source_examples=self.source_examples)
         for key in ("examples", "source_examples"):
             path = getattr(self, key)
             need(
@@ -163,6 +164,11 @@ class Edit:
         need(
             self.source != self.target,
             f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
+        )
+        need(
+            self.target not in (self.keep or ()),
+            f"edit.keep holds edit.target ({self.target!r}), which cannot stay and change; "
+            "leave it out of edit.keep",
         )
 
     def _check_regions(self) -> None:

@@ -61,6 +61,15 @@ def option_name(group: str, chosen: object) -> str:
     return name_of(group, type(chosen))
 
 
+def check_given(owner: str, **texts: str | None) -> None:
+    """DclipError naming the setting for a text that is empty, as of a shell variable that is not set."""
+    for name, text in texts.items():
+        setting = f"{owner}.{name}".removeprefix(".")
+        need(
+            text is None or bool(text.strip()), f"{setting} is empty; give a path, or leave it out"
+        )
+
+
 def check_positive(owner: str, **values: float) -> None:
     """DclipError naming the setting for a value that is not greater than 0."""
     for name, value in values.items():

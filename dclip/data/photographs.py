@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from omegaconf import MISSING
 
 from dclip.config import Dataset, option
+from dclip.config.options import check_given
 from dclip.data.folders import nothing_readable, tell_left_out
 from dclip.data.pictures import decode
 from dclip.data.pools import (
@@ -58,6 +59,10 @@ class Photographs(Dataset):
     order: Order = Order.hash
     train: int = 50
     test: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("dataset", root=self.root, ids=self.ids, landmarks=self.landmarks)
 
     @property
     def part(self) -> str:
@@ -107,7 +112,7 @@ class Photographs(Dataset):
         if downloads:
             return lines
         try:
-            there = bool(self.root) and bool(self.pools())
+            there = bool(self.pools())
         except UnusableError:
             raise
         except DclipError as error:

@@ -648,6 +648,7 @@ def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkey
         (["--bootstrap", "-1"], "--bootstrap -1"),
         (["--text", "zombie"], "belong together"),
         (["--text", " ", "--source-text", "a"], "empty"),
+        (["--text", "a", "--source-text", "A"], "same text"),
         (["--clip", "bisenet"], "no CLIP"),
         (["--clip", "nothing"], "no weights are called"),
         (["--device", "tpu"], "--device tpu"),

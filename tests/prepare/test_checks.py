@@ -2,6 +2,7 @@ import pytest
 
 from helpers.runs import refusal
 
+GUIDED = ("experiment=toonfaces_contrastive", "sampler.s_gen=20")
 REFUSALS = [
     (["sampler.t0=1000"], "sampler.t0=1000"),
     (["sampler.t0=0"], "sampler.t0=0"),
@@ -11,6 +12,7 @@ REFUSALS = [
     (["sampler.s_gen=502"], "sampler.s_gen=502"),
     (["sampler.eta=-1"], "sampler.eta=-1"),
     (["sampler.eta=nan"], "sampler.eta=nan"),
+    (["sampler.eta=5"], "sampler.eta=5 is too large; choose 0 (no noise) to 1"),
     (["sampler.final_step=there"], "sampler.final_step"),
     (["sampler=belm"], "sampler=belm is for task=reconstruct or edit, not task=finetune"),
     (["sampler.t0=abc"], "sampler.t0"),
@@ -32,7 +34,11 @@ REFUSALS = [
     (["dataset.validation=-1"], "dataset.validation=-1"),
     (["dataset=folder"], "dataset.root"),
     (["dataset=folder", "dataset.root=/nowhere/at/all"], "dataset.root=/nowhere/at/all"),
-    (["dataset=folder", "dataset.root="], "dataset.root"),
+    (["dataset=folder", "dataset.root="], "dataset.root is empty"),
+    (["output="], "output is empty; give a path, or leave it out"),
+    (["input="], "input is empty"),
+    (["edit.examples="], "edit.examples is empty"),
+    (["metric.region="], "metric.region is empty"),
     (["dataset=celeba_hq", "dataset.root=/nowhere"], "LMDB_train/ and LMDB_test/"),
     (["dataset=afhq", "dataset.category=horse"], "choose dog, cat or wild"),
     (["dataset=imagenet", "dataset.category=tennis bal"], "did you mean tennis ball"),
@@ -47,6 +53,9 @@ REFUSALS = [
     (["edit.target=7"], "edit.target=7"),
     (["edit.target=true"], "edit.target"),
     (["edit.target=person", "edit.source=person"], "same text"),
+    (["edit.target=person", "edit.source=face", "edit.keep=[person]"], "cannot stay and change"),
+    ([*GUIDED, "guidance.t_end=900"], "holds none of the 20 steps from sampler.t0=800 down to 0"),
+    ([*GUIDED, "guidance.scale=1e30"], "guidance.scale=1e+30 is too large to compute with"),
     (["loss.clip=-1"], "loss.clip=-1"),
     (["loss.l1=nan"], "loss.l1=nan"),
     (["loss.clip=0", "loss.l1=0", "loss.id=0"], "all weights of loss are 0"),
