@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from dclip.config.options import check_given, check_not_negative, check_positive
-from dclip.errors import choose, need
+from dclip.errors import choose, counted, need
 
 FOUND = ("auto", "quantile", "clip")  # regions that are found in each picture
 REGIONS = (*FOUND, "truth", "none")
@@ -151,11 +151,11 @@ class Edit:
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
         )
-        for key in ("source", "target"):
+        for key, example in (("source", "person"), ("target", "'person with red hair'")):
             text = getattr(self, key)
             need(
                 bool(text.strip()),
-                f"edit.{key} is empty; give a text such as edit.{key}='person with red hair', or choose edit=NAME",
+                f"edit.{key} is empty; give a text such as edit.{key}={example}, or choose edit=NAME",
             )
             need(
                 text not in ("True", "False") and not text.replace(".", "").isdigit(),
@@ -180,7 +180,7 @@ class Edit:
         count = len(self.adapters)
         need(
             self.regions is None or count == len(self.regions),
-            f"edit.regions has {len(self.regions or ())} regions for {count} edits; "
+            f"edit.regions has {counted(len(self.regions or ()), 'region')} for {counted(count, 'edit')}; "
             "give one an edit, in their order",
         )
         for own in self.each:

@@ -98,7 +98,14 @@ class Photographs(Dataset):
         pools = self.pools()
         if not pools:  # they will be downloaded
             return
-        chosen = split_images(pools, counts, self.root, self.ids)
+        try:
+            chosen = split_images(pools, counts, self.root, self.ids)
+        except DclipError:
+            for pool in pools.values():  # files of which none is a picture are not just too few
+                _check_readable(
+                    self.root, [(pool, name) for name in pool.first(sum(counts.values()))]
+                )
+            raise
         for split in chosen.values():
             _check_readable(self.root, split)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip.config.edit import FOUND, REGION_SETTINGS, Edit
+from dclip.data.pictures import suffixes
 from dclip.diffusion.options import written_settings
 from dclip.errors import DclipError, need
 from dclip.models.header import is_ours, read_header, t0_from_name
@@ -53,6 +54,11 @@ def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, 
 
 
 def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
+    need(
+        path.suffix.lower() not in suffixes(),
+        f"edit.adapter={path} is a picture, not an edit; give an edit's file or its run's folder "
+        "(pictures to edit are input=)",
+    )
     t0 = t0 or t0_from_name(path)
     if t0 is None:
         raise DclipError(

@@ -5,7 +5,9 @@ What no single option can see is refused here; what is a method's own, the metho
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +38,8 @@ from dclip.errors import DclipError, need, one_line
 from dclip.methods.contract import method_named, method_of
 from dclip.prepare.needs import check_networks
 from dclip.prepare.quoting import expanded
+
+log = logging.getLogger("dclip")
 
 
 def to_config(node: DictConfig) -> Config:
@@ -170,7 +174,7 @@ def _check_applied(cfg: Config) -> None:
         )
         header = read_edit_header(name, cfg.sampler.t0)[1]
         check_base_name(name, header, cfg.checkpoint.name)
-    _check_once(cfg.edit)
+    _tell_twice(cfg.edit)
     weights.weights_of(cfg.mix.weights, count, cfg.sampler.t0)
     if cfg.mix.soup:
         need(
@@ -187,19 +191,22 @@ def _check_applied(cfg: Config) -> None:
     )
 
 
-def _check_once(edit: Edit) -> None:
+def _tell_twice(edit: Edit) -> None:
     """An edit mixed with itself is itself, unless each acts in a region of its own."""
     regions = edit.regions or [None] * len(edit.adapters)
     seen = []
     for name, region in zip(edit.adapters, regions, strict=True):
         path = Path(name).resolve()
         one = (path / FILE if path.is_dir() else path, region)
-        need(
-            one not in seen,
-            f"edit.adapter names {name} twice, which is no mixture; name it once, and set its "
-            "strength with gamma",
-        )
+        if one in seen:
+            _tell(f"edit.adapter names {name} twice: mixed with itself, an edit stays as it is")
         seen.append(one)
+
+
+@cache
+def _tell(line: str) -> None:
+    """Warn once, however often a run is checked."""
+    log.warning(line)
 
 
 def _check_soup(cfg: Config) -> None:

@@ -652,6 +652,8 @@ def test_what_has_no_weights_is_absent_with_the_remedy(folders, tmp_path, monkey
         (["--clip", "bisenet"], "no CLIP"),
         (["--clip", "nothing"], "no weights are called"),
         (["--device", "tpu"], "--device tpu"),
+        (["--domain", "face"], "--domain face does not exist; did you mean faces?"),
+        (["--reel", "x"], "unrecognized arguments: --reel x; see dclip metrics --help"),
         (["--sets", "--truth", "x"], "belong to pairs"),
         (["--truth", "nowhere"], "--truth nowhere is not a folder"),
         (["--domain", "toonfaces", "--source-text", "a", "--text", "a"], "same text"),

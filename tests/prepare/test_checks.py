@@ -1,6 +1,6 @@
 import pytest
 
-from helpers.runs import refusal
+from helpers.runs import ROOT, refusal
 
 GUIDED = ("experiment=toonfaces_contrastive", "sampler.s_gen=20")
 REFUSALS = [
@@ -19,12 +19,13 @@ REFUSALS = [
     (["method.epochs=0"], "method.epochs=0"),
     (["method.batch=0"], "method.batch=0"),
     (["method.lr=0"], "method.lr=0"),
-    (["method.lr=inf"], "method.lr=inf"),
+    (["method.lr=inf"], "method.lr=inf is not a finite number"),
     (["method.save_every=0"], "method.save_every=0"),
     (["method.s_train=1"], "method.s_train=1"),
-    (["method.s_train=502"], "method.s_train=502"),
+    (["method.s_train=502"], "impossible with sampler.t0=500; choose 2 to 501"),
     (["method.lr_schedule=cosinus"], "lr_schedule"),
     (["method=none"], "method=diffusionclip"),
+    (["task=edit", f"edit.adapter={ROOT}/docs/face.png"], "is a picture, not an edit"),
     (["edit.adapter=/tmp"], "edit.adapter"),
     (["task=edit"], "edit.adapter"),
     (["task=edit", "edit.adapter=/nowhere/at/all"], "/nowhere/at/all"),
@@ -49,15 +50,17 @@ REFUSALS = [
     (["dataset=sampled", "dataset.align=true"], "has nothing to align"),
     (["dataset.align=true"], "has nothing to align"),
     (["edit.target="], "edit.target"),
+    (["edit.source="], "give a text such as edit.source=person, or"),
     (["edit.target='  '"], "edit.target"),
     (["edit.target=7"], "edit.target=7"),
     (["edit.target=true"], "edit.target"),
     (["edit.target=person", "edit.source=person"], "same text"),
     (["edit.target=person", "edit.source=face", "edit.keep=[person]"], "cannot stay and change"),
     ([*GUIDED, "guidance.t_end=900"], "holds none of the 20 steps from sampler.t0=800 down to 0"),
+    ([*GUIDED, "guidance.targets=[]"], "guidance.targets is empty"),
     ([*GUIDED, "guidance.scale=1e30"], "guidance.scale=1e+30 is too large to compute with"),
     (["loss.clip=-1"], "loss.clip=-1"),
-    (["loss.l1=nan"], "loss.l1=nan"),
+    (["loss.l1=nan"], "loss.l1=nan is not a finite number"),
     (["loss.clip=0", "loss.l1=0", "loss.id=0"], "all weights of loss are 0"),
     (["loss.templates=imagenet80"], "loss.templates=imagenet80"),
     (["loss.form=sine"], "loss.form"),
@@ -65,7 +68,8 @@ REFUSALS = [
     (["metric.kid_subsets=0"], "metric.kid_subsets=0"),
     (["trainer.devices=0"], "trainer.devices=0"),
     (["trainer.batch=0"], "trainer.batch=0"),
-    (["trainer.threads=-1"], "trainer.threads=-1"),
+    (["trainer.threads=-1"], "trainer.threads=-1 must be 0 or greater"),
+    (["trainer.devices=1000"], "dataset.train as multiples of trainer.devices"),
     (["trainer.accelerator=tpu"], "did you mean gpu? Choose auto, cpu, gpu, cuda, mps"),
     (["trainer.precision=16"], "trainer.precision"),
     (["logger.wandb=perhaps"], "logger.wandb"),
