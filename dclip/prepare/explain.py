@@ -75,9 +75,9 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
             f"{several[1]}={several[2]}: a comma separates the values of a sweep, which -m starts; "
             f"a list is {several[1]}=[{several[2]}]"
         )
-    word = re.search(r"Error parsing override '(.*)' missing EQUAL", text)
-    if word is not None:
-        return f"{word[1]} is no setting; write NAME=VALUE"
+    bare = re.search(r"Error parsing override '(.*)' missing EQUAL", text)
+    if bare is not None:
+        return f"{bare[1]} is no setting; write NAME=VALUE"
     return text.split(" See https")[0]
 
 
