@@ -45,7 +45,7 @@ from dclip.config.edit import (
 )
 from dclip.data.folders import find_images
 from dclip.data.missing import data_to_fetch, missing_data
-from dclip.errors import unwritable
+from dclip.errors import counted, unwritable
 from dclip.files import write_json
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
 from dclip.models import fetch, registry
@@ -101,7 +101,7 @@ def device_of(cfg: Config) -> Device:
     threads = cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
     threads = threads or os.cpu_count() or 1
     basis = "the ToonFaces network on one CPU thread"
-    return Device(f"CPU, {threads} threads", CPU_GFLOPS * threads, basis, memory_gb())
+    return Device(f"CPU, {counted(threads, 'thread')}", CPU_GFLOPS * threads, basis, memory_gb())
 
 
 def memory_gb() -> float | None:

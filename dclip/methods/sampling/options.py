@@ -86,7 +86,7 @@ def check_steps(cfg: Config) -> None:
         any(guided),
         f"guidance.t_start={guidance.t_start} to guidance.t_end={guidance.t_end} holds none of the "
         f"{sampler.steps_down} steps from sampler.t0={sampler.t0} down to 0, so nothing would be "
-        "guided; choose others",
+        f"guided; choose a wider interval within 0 to {sampler.t0}",
     )
     start, end = guidance.travels
     need(
