@@ -37,6 +37,11 @@ def choose(name: str, names: Sequence[str]) -> str:
     return f"; choose {', '.join(names)}"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def one_line(error: BaseException | str, most: int | None = 200) -> str:
     """Another library's message as part of ours: one line of at most ``most`` characters."""
     return " ".join(str(error).split())[:most]
@@ -48,6 +53,14 @@ def disk_trouble(error: OSError, advice: str) -> DclipError:
     if len(place) > LONGEST_PATH:
         place = f"{place[:LONGEST_PATH]}..."
     return DclipError(f"{place}: {error.strerror or error}; {advice}")
+
+
+def unwritable(output: object, error: OSError) -> DclipError:
+    """The refusal of an ``output`` folder that the system does not let us make or fill."""
+    return DclipError(
+        f"output={output} cannot be written ({error.strerror}); "
+        "choose another folder with output=..."
+    )
 
 
 def output_trouble(error: OSError, output: str) -> DclipError:

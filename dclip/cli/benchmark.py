@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dclip.cli.arguments import Arguments
 from dclip.errors import DclipError
 from dclip.metrics.benchmark.tasks import FACES, NAME, TEXTS, VERSION, tasks_named
 
@@ -37,13 +38,13 @@ def main(words: Sequence[str]) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """What the command understands."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "dclip benchmark",
         description=f"{NAME} {VERSION}: edits of faces whose true pictures are known.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(required=True, metavar="export | score")
     export = commands.add_parser("export", help="write sources, texts and masks for any method")
     export.add_argument("folder", type=Path, metavar="DIR", help="a new folder")
     _add_part(export)

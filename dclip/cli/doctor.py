@@ -5,7 +5,6 @@ Every experiment is planned as ``plan=true`` plans it. Imports nothing heavy.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dclip.cli.arguments import Arguments
 from dclip.cli.weights import table
 from dclip.errors import DclipError, choose, need
 from dclip.models import fetch, registry
@@ -28,7 +28,7 @@ MEMORY_GB = 4.0  # for the cartoon domain
 
 def main(words: Sequence[str]) -> int:
     """Print the machine and a line for each experiment; 1 if the machine itself lacks something."""
-    parser = argparse.ArgumentParser("dclip doctor", description=__doc__)
+    parser = Arguments("dclip doctor", description=__doc__)
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="default: all")
     args = parser.parse_args(words)
     known = experiments()

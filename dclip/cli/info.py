@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dclip import __version__
+from dclip.cli.arguments import Arguments
 from dclip.models import fetch, registry
 from dclip.prepare.plan import gpu, memory_gb
 from dclip.record.machine import git_revision, versions
@@ -31,7 +31,7 @@ FAILED = ("failed", "killed")
 
 def main(words: Sequence[str]) -> int:
     """Print the block; returns the exit code."""
-    parser = argparse.ArgumentParser("dclip info", description="A block for a bug report.")
+    parser = Arguments("dclip info", description="A block for a bug report.")
     parser.add_argument("--output", default="outputs", help="where runs are (default: outputs)")
     args = parser.parse_args(words)
     for name, value in lines(Path(args.output)):

@@ -13,12 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dclip.cli.arguments import Arguments
 from dclip.config.options import TEMPLATES
 from dclip.data.domains import DOMAINS, networks_of
 from dclip.errors import DclipError
 from dclip.metrics.names import arrow, described, names_of, ordered
 from dclip.metrics.presets import NOTES, PRESETS, Choices, preset
 from dclip.prepare import plugins
+from dclip.text.prompts import same_text
 
 if TYPE_CHECKING:
     import torch
@@ -77,14 +79,14 @@ def main(words: Sequence[str]) -> int:
 
 def _plugins(words: Sequence[str]) -> list[str]:
     """The plug-ins that the command names: they must be there before the metrics are listed."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = Arguments(add_help=False, allow_abbrev=False)
     early.add_argument("--plugins", nargs="+", default=[])
     return plugins.names_of(early.parse_known_args(words)[0].plugins)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """What the command understands."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         "dclip metrics",
         description="Scores of edited pictures against the real ones, made by any system.",
         epilog=EPILOG,
@@ -185,6 +187,8 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.text is not None and not (args.text.strip() and args.source_text.strip()):
         raise DclipError("--text and --source-text must not be empty")
+    if args.text is not None and same_text(args.text, args.source_text):
+        raise DclipError("--text and --source-text are the same text; S_dir needs a change")
     if args.clip is not None:
         _check_clip(args.clip)
 
@@ -211,7 +215,8 @@ def device_named(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, there in available.items() if there)
     if not available.get(name.split(":")[0], False):
-        raise DclipError(f"--device {name} is not here; choose auto, cpu, cuda or mps")
+        here = ", ".join(kind for kind, there in available.items() if there)
+        raise DclipError(f"--device {name} is not here; choose auto or {here}")
     return torch.device(name)
 
 

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from dclip.errors import counted
 from dclip.files import read_json, write_json
 from dclip.metrics.names import arrow, ordered
 from dclip.runtime.typed import typed
@@ -97,7 +98,7 @@ class Job:
 def finish() -> str:
     """Print the table of the sweep; says how many of its jobs have no result, if any."""
     if not _folders:
-        return f"none of {len(_titles)} jobs began"
+        return f"none of {counted(len(_titles), 'job')} began"
     folder = _folders[-1]
     jobs = [_read(folder / str(number), title) for number, title in enumerate(_titles)]
     print(f"\n{table(jobs)}", flush=True)
@@ -108,8 +109,9 @@ def finish() -> str:
     log.info("all numbers: %s", report)
     if not unfinished:
         return ""
+    have = "has" if len(unfinished) == 1 else "have"
     return (
-        f"{len(unfinished)} of {len(jobs)} jobs have no result; "
+        f"{len(unfinished)} of {counted(len(jobs), 'job')} {have} no result; "
         "the same command with resume=true runs what is missing"
     )
 

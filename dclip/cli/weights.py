@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from dclip.cli.arguments import Arguments
 from dclip.errors import DclipError
 from dclip.models import fetch, registry
 from dclip.models.registry import TABLE, KnownWeights
@@ -29,7 +30,7 @@ def main(words: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Words after ``dclip weights``."""
-    arguments = argparse.ArgumentParser(
+    arguments = Arguments(
         "dclip weights",
         description="Weights: what there is, fetch, check, find.",
         epilog=EPILOG,

@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from dclip.config.options import check_not_negative, check_positive
-from dclip.errors import choose, need
+from dclip.config.options import check_given, check_not_negative, check_positive
+from dclip.errors import choose, counted, need
 
 FOUND = ("auto", "quantile", "clip")  # regions that are found in each picture
 REGIONS = (*FOUND, "truth", "none")
@@ -144,6 +144,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         adapters_of(self.adapter)
+        check_given("edit", examples=self.examples, source_examples=self.source_examples)
         for key in ("examples", "source_examples"):
             path = getattr(self, key)
             need(
@@ -160,11 +161,11 @@ class Edit:
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
         )
-        for key in ("source", "target"):
+        for key, example in (("source", "person"), ("target", "'person with red hair'")):
             text = getattr(self, key)
             need(
                 bool(text.strip()),
-                f"edit.{key} is empty; give a text such as edit.{key}='person with red hair', or choose edit=NAME",
+                f"edit.{key} is empty; give a text such as edit.{key}={example}, or choose edit=NAME",
             )
             need(
                 text not in ("True", "False") and not text.replace(".", "").isdigit(),
@@ -173,6 +174,11 @@ class Edit:
         need(
             self.source != self.target,
             f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
+        )
+        need(
+            self.target not in (self.keep or ()),
+            f"edit.keep holds edit.target ({self.target!r}), which cannot stay and change; "
+            "leave it out of edit.keep",
         )
 
     def _check_regions(self) -> None:
@@ -184,7 +190,7 @@ class Edit:
         count = len(self.adapters)
         need(
             self.regions is None or count == len(self.regions),
-            f"edit.regions has {len(self.regions or ())} regions for {count} edits; "
+            f"edit.regions has {counted(len(self.regions or ()), 'region')} for {counted(count, 'edit')}; "
             "give one an edit, in their order",
         )
         for own in self.each:

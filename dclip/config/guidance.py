@@ -14,6 +14,8 @@ from dclip.errors import choose, need
 
 # ---------------------------------------------------------------------------------------------------- guidance
 
+LARGEST = 1e6  # weight: far above it, lengths of gradients are no numbers of 32 bits any more
+
 
 class Sees(StrEnum):
     """What CLIP looks at while it guides."""
@@ -103,6 +105,12 @@ class Guided(Guidance):
         super().__post_init__()
         names = ("scale", "noise", "time_travel", "range", "tv", "cutouts", "cap")
         check_not_negative("guidance", **{name: getattr(self, name) for name in names})
+        for name in ("scale", "range", "tv"):
+            value = getattr(self, name)
+            need(
+                value <= LARGEST,
+                f"guidance.{name}={value:g} is too large to compute with; choose 0 to {LARGEST:,.0f}",
+            )
         check_positive(
             "guidance",
             every=self.every,

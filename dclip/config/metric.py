@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
-from dclip.config.options import check_not_negative, check_positive, option
+from dclip.config.options import check_given, check_not_negative, check_positive, option
 from dclip.errors import need
 
 
@@ -73,6 +73,7 @@ class Metrics:
             kid_subsets=self.kid_subsets,
             reference=self.reference,
         )
+        check_given("metric", region=self.region)
         check_not_negative("metric", bootstrap=self.bootstrap, axioms=self.axioms)
         need(
             all(size > 1 for size in self.kid_sizes),

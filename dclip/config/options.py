@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, TypeVar
 
 from hydra.core.config_store import ConfigStore
@@ -61,16 +61,29 @@ def option_name(group: str, chosen: object) -> str:
     return name_of(group, type(chosen))
 
 
+def check_given(owner: str, **texts: str | None) -> None:
+    """DclipError naming the setting for a text that is empty, as of a shell variable that is not set."""
+    for name, text in texts.items():
+        setting = f"{owner}.{name}".removeprefix(".")
+        need(
+            text is None or bool(text.strip()), f"{setting} is empty; give a path, or leave it out"
+        )
+
+
 def check_positive(owner: str, **values: float) -> None:
     """DclipError naming the setting for a value that is not greater than 0."""
+    _check_finite(owner, values)
     for name, value in values.items():
-        need(math.isfinite(value) and value > 0, f"{owner}.{name}={value} must be greater than 0")
+        need(value > 0, f"{owner}.{name}={value} must be greater than 0")
 
 
 def check_not_negative(owner: str, **values: float) -> None:
     """DclipError naming the setting for a value below 0."""
+    _check_finite(owner, values)
     for name, value in values.items():
-        need(
-            math.isfinite(value) and value >= 0,
-            f"{owner}.{name}={value} must be 0 (off) or greater",
-        )
+        need(value >= 0, f"{owner}.{name}={value} must be 0 or greater")
+
+
+def _check_finite(owner: str, values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        need(math.isfinite(value), f"{owner}.{name}={value} is not a finite number")

@@ -15,7 +15,7 @@ from dclip.config.loss import Loss
 from dclip.config.method import MethodOption
 from dclip.config.metric import Metrics
 from dclip.config.networks import Checkpoint, Clip
-from dclip.config.options import OPTIONS, STORE, Kind, name_of
+from dclip.config.options import OPTIONS, STORE, Kind, check_given, name_of
 from dclip.config.run import Logger, Trainer
 from dclip.config.sampler import SamplerOption
 from dclip.config.task import PlanTask, Task
@@ -66,6 +66,7 @@ class Config:
     command: list[str] = field(default_factory=list)  # the words that were typed; not to be set
 
     def __post_init__(self) -> None:
+        check_given("", output=self.output, input=self.input)
         most = 3 * max(1, len(self.edit.adapters))  # mixed edits share gamma
         need(
             math.isfinite(self.gamma) and -most <= self.gamma <= most,

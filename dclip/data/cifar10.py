@@ -7,6 +7,7 @@ read the pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -145,6 +146,8 @@ def fetch(root: Path) -> None:
     try:
         Batches(str(root), train=True, download=True)
     except (OSError, RuntimeError) as error:  # no network, a dead server, a wrong md5
+        with suppress(OSError):  # unless something is in it
+            root.rmdir()
         raise DclipError(
             f"CIFAR-10 could not be fetched from {Batches.url} ({one_line(error, 120)}); "
             f"put {Batches.filename} (md5 {Batches.tgz_md5}) into {root.absolute()} and unpack it, "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from omegaconf import MISSING
 
 from dclip.config import Dataset, option
+from dclip.config.options import check_given
 from dclip.data.folders import nothing_readable, tell_left_out
 from dclip.data.pictures import decode
 from dclip.data.pools import (
@@ -59,6 +60,10 @@ class Photographs(Dataset):
     train: int = 50
     test: int = 50
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_given("dataset", root=self.root, ids=self.ids, landmarks=self.landmarks)
+
     @property
     def part(self) -> str:
         """The category that is used, where there are several."""
@@ -93,7 +98,14 @@ class Photographs(Dataset):
         pools = self.pools()
         if not pools:  # they will be downloaded
             return
-        chosen = split_images(pools, counts, self.root, self.ids)
+        try:
+            chosen = split_images(pools, counts, self.root, self.ids)
+        except DclipError:
+            for pool in pools.values():  # files of which none is a picture are not just too few
+                _check_readable(
+                    self.root, [(pool, name) for name in pool.first(sum(counts.values()))]
+                )
+            raise
         for split in chosen.values():
             _check_readable(self.root, split)
 
@@ -107,7 +119,7 @@ class Photographs(Dataset):
         if downloads:
             return lines
         try:
-            there = bool(self.root) and bool(self.pools())
+            there = bool(self.pools())
         except UnusableError:
             raise
         except DclipError as error:

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from dclip.data.pools import Pool, Pools
-from dclip.errors import DclipError
+from dclip.errors import DclipError, counted
 
 # Images are split in this order: how many train must not change which are the test images.
 ORDER = ("test", "train", "validation")
@@ -136,7 +136,7 @@ def _too_few(
         if name != split:
             others += f" after {len(part)} {name}"
     return DclipError(
-        f"{place} has {left} images for {split}, but dataset.{split}={counts[split]} are asked for"
+        f"{place} has {counted(left, 'image')} for {split}, but dataset.{split}={counts[split]} are asked for"
         f"{others}; {remedy}"
     )
 

@@ -48,6 +48,10 @@ class Ddim(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_not_negative("sampler", eta=self.eta)
+        need(
+            self.eta <= 1,
+            f"sampler.eta={self.eta:g} is too large; choose 0 (no noise) to 1 (DDPM's)",
+        )
 
     @property
     def is_random(self) -> bool:

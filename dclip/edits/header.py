@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dclip.config.edit import FOUND, REGION_SETTINGS, Edit
+from dclip.data.pictures import suffixes
 from dclip.diffusion.options import written_settings
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 from dclip.models.header import is_ours, read_header, t0_from_name
+from dclip.models.registry import find
 
 # settings of the region, with the values that several edits get which differ
 REGION = {field.name: field.default for field in fields(Edit) if field.name in REGION_SETTINGS}
@@ -52,6 +54,11 @@ def read_edit_header(name: str, t0: int | None = None) -> tuple[Path, dict[str, 
 
 
 def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
+    need(
+        path.suffix.lower() not in suffixes(),
+        f"edit.adapter={path} is a picture, not an edit; give an edit's file or its run's folder "
+        "(pictures to edit are input=)",
+    )
     t0 = t0 or t0_from_name(path)
     if t0 is None:
         raise DclipError(
@@ -61,6 +68,21 @@ def _foreign_header(path: Path, t0: int | None) -> dict[str, Any]:
     name = re.sub(r"_t\d{1,3}$", "", path.stem)
     steps = {"t0": t0, "s_for": 40, "s_gen": 40, "final_step": "to_clean"}
     return {"kind": "foreign edit", "edit": {"name": name}, "sampler": steps}
+
+
+def check_base_name(name: str, header: dict[str, Any], checkpoint: str) -> None:
+    """Refuse an edit of another known checkpoint, before that is there (``SavedEdit.check_base``).
+
+    Raises:
+        DclipError: both checkpoints are known, and not the same.
+    """
+    base = str(header.get("base", ""))
+    learned, chosen = find(base, "ddpm"), find(checkpoint, "ddpm")
+    need(
+        learned is None or chosen is None or learned == chosen,
+        f"edit.adapter={name} was learned from {base}, not {checkpoint}; "
+        f"choose its own checkpoint={base}",
+    )
 
 
 def common_steps(headers: Sequence[dict[str, Any]], told: Iterable[str] = ()) -> dict[str, Any]:

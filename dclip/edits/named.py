@@ -188,6 +188,12 @@ def _as_then(edit: str, folder: Path) -> str:
 
 def _of_name(name: str, output: str, checkpoint: str) -> str:
     runs = runs_of(name, output, checkpoint)
+    others = sorted(Path(output).glob(f"{name}/*/{FILE}"))
+    if not runs and others:
+        raise DclipError(
+            f"edit.adapter={name} is no edit's name, but {output}/{name} has runs with one; name one "
+            f"by its folder: edit.adapter={others[-1].parent}"
+        )
     if not runs:
         raise DclipError(
             f"edit.adapter={name} is neither a file, nor a folder, nor a fine-tuning under "

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dclip.errors import DclipError, choose
+from dclip.errors import DclipError, choose, counted
 
 Weights = Callable[[int], list[float]]  # t -> one weight an edit; they sum to one at every t
 
@@ -61,7 +61,7 @@ def _checked(values: Any, count: int, where: str) -> list[float]:
         )
     if len(values) != count:
         raise DclipError(
-            f"{where} has {len(values)} weights for {count} edits; give one weight an edit, in their order"
+            f"{where} has {counted(len(values), 'weight')} for {counted(count, 'edit')}; give one weight an edit, in their order"
         )
     total = math.fsum(values)
     if abs(total - 1) > 1e-6:

@@ -78,12 +78,13 @@ def foreign_note(run: Run, images: Images) -> str:
     if not count:
         return ""
     which = "this picture is" if len(images) == 1 else f"{count} of {len(images)} pictures are"
+    each = "it" if len(images) == 1 else "them"
     size = f"comes back at {side} x {side} pixels (paste_back=true keeps the picture's own size)"
     if run.cfg.paste_back:
         size = f"is made at {side} x {side} pixels"
     return (
         f"{which} outside the domain of checkpoint={run.cfg.checkpoint.name} ({domain.pictures}): "
-        f"the edit may do anything to it, and {size}"
+        f"the edit may do anything to {each}, and {size}"
     )
 
 

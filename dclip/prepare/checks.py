@@ -5,7 +5,9 @@ What no single option can see is refused here; what is a method's own, the metho
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,17 +26,20 @@ from dclip.config import (
     option_name,
     planned,
 )
-from dclip.config.edit import REGIONS
+from dclip.config.edit import REGIONS, Edit
 from dclip.config.task import EditTask, ReconstructTask
 from dclip.data.domains import truth_of
 from dclip.data.folders import check_masks, check_pictures
 from dclip.data.missing import check_data
 from dclip.edits import weights
-from dclip.edits.header import read_edit_header
+from dclip.edits.header import check_base_name, read_edit_header
+from dclip.edits.named import FILE
 from dclip.errors import DclipError, need, one_line
 from dclip.methods.contract import method_named, method_of
 from dclip.prepare.needs import check_networks
 from dclip.prepare.quoting import expanded
+
+log = logging.getLogger("dclip")
 
 
 def to_config(node: DictConfig) -> Config:
@@ -167,6 +172,9 @@ def _check_applied(cfg: Config) -> None:
             Path(name).exists(),
             f"edit.adapter={name} does not exist; give a run folder or safetensors file",
         )
+        header = read_edit_header(name, cfg.sampler.t0)[1]
+        check_base_name(name, header, cfg.checkpoint.name)
+    _tell_twice(cfg.edit)
     weights.weights_of(cfg.mix.weights, count, cfg.sampler.t0)
     if cfg.mix.soup:
         need(
@@ -181,6 +189,24 @@ def _check_applied(cfg: Config) -> None:
         f"variants={cfg.variants} would be the same picture: nothing is random; "
         "set sampler.eta=1, sampler=ddpm, sampler.encode=stochastic or sampler.carry=noise_maps",
     )
+
+
+def _tell_twice(edit: Edit) -> None:
+    """An edit mixed with itself is itself, unless each acts in a region of its own."""
+    regions = edit.regions or [None] * len(edit.adapters)
+    seen = []
+    for name, region in zip(edit.adapters, regions, strict=True):
+        path = Path(name).resolve()
+        one = (path / FILE if path.is_dir() else path, region)
+        if one in seen:
+            _tell(f"edit.adapter names {name} twice: mixed with itself, an edit stays as it is")
+        seen.append(one)
+
+
+@cache
+def _tell(line: str) -> None:
+    """Warn once, however often a run is checked."""
+    log.warning(line)
 
 
 def _check_soup(cfg: Config) -> None:

@@ -16,7 +16,7 @@ from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
 from dclip.prepare.composing import composed
-from dclip.prepare.explain import choices, explain, groups
+from dclip.prepare.explain import choices, explain, groups, nothing_chosen
 from dclip.prepare.kinds import spelled
 from dclip.prepare.paths import CONF
 from dclip.prepare.published import published
@@ -103,8 +103,7 @@ def _explain_value(error: ValueError, overrides: Sequence[str]) -> str:
     for word in overrides:
         group = word.split("=")[0]
         if word.split("=")[-1] in ("null", "") and group in groups():
-            options = ", ".join(choices(group))
-            return f"{group}: nothing is not a choice; choose from {options}"
+            return nothing_chosen(group)
     if "Config group override must be a string" in str(error):
         for word in overrides:
             group, _, name = word.partition("=")

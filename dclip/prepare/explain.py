@@ -44,7 +44,9 @@ def groups() -> list[str]:
 def explain(error: Exception, words: Sequence[str] = ()) -> str:
     """Hydra's message in one line; ``words`` are those that it was given."""
     text = one_line(error, None)
-    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", text)
+    if option is not None and not option[2]:
+        return nothing_chosen(option[1])
     if option is not None:
         return _explain_option(option[1], option[2])
     setting = re.search(r"Could not override '([^']+)'", text)
@@ -73,7 +75,15 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
             f"{several[1]}={several[2]}: a comma separates the values of a sweep, which -m starts; "
             f"a list is {several[1]}=[{several[2]}]"
         )
+    bare = re.search(r"Error parsing override '(.*)' missing EQUAL", text)
+    if bare is not None:
+        return f"{bare[1]} is no setting; write NAME=VALUE"
     return text.split(" See https")[0]
+
+
+def nothing_chosen(group: str) -> str:
+    """A group without an option."""
+    return f"{group}: nothing is not a choice; choose from {', '.join(choices(group))}"
 
 
 def _chosen(group: str, words: Sequence[str]) -> str:

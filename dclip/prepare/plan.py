@@ -45,6 +45,7 @@ from dclip.config.edit import (
 )
 from dclip.data.folders import find_images
 from dclip.data.missing import data_to_fetch, missing_data
+from dclip.errors import counted, unwritable
 from dclip.files import write_json
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
 from dclip.models import fetch, registry
@@ -100,7 +101,7 @@ def device_of(cfg: Config) -> Device:
     threads = cfg.trainer.threads or int(os.environ.get("OMP_NUM_THREADS", "0"))
     threads = threads or os.cpu_count() or 1
     basis = "the ToonFaces network on one CPU thread"
-    return Device(f"CPU, {threads} threads", CPU_GFLOPS * threads, basis, memory_gb())
+    return Device(f"CPU, {counted(threads, 'thread')}", CPU_GFLOPS * threads, basis, memory_gb())
 
 
 def memory_gb() -> float | None:
@@ -362,7 +363,10 @@ def show(cfg: Config) -> Path:
     contents, run = plan(cfg), planned(cfg)
     stem = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{run_name(run)}_{config_hash(run)}"
     path = Path(cfg.output) / "plans" / f"{stem}.json"
-    write_json(path, contents)
+    try:
+        write_json(path, contents)
+    except OSError as error:
+        raise unwritable(cfg.output, error) from error
     print(f"{text(contents)}\n\n  kept in   {path}")
     warn_of_words(run)
     return path

@@ -24,8 +24,11 @@ def explain_value(word: str, cause: str, default: Any = None) -> str:
     number = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", cause)
     if number is not None and number[2] in KINDS:
         part = ""
-        if number[1] != value and value.startswith("["):
+        several = number[1].startswith("[")
+        if number[1] != value and value.startswith("[") and not several:
             part = f" ({number[1]} in it)"
+        if several and setting == "gamma":
+            example += "; of several edits each has its weight in mix.weights"
         return f"{word}{part} is not {KINDS[number[2]]}{example}"
     if "is not Optional" in cause:
         return f"{word}: nothing is not a value here; leave {setting} out{_as_is(default)}"
@@ -36,6 +39,8 @@ def explain_value(word: str, cause: str, default: Any = None) -> str:
         return f"{word} does not exist{choose(options[1], options[2].split(', '))}"
     if "is not a valid input for <enum" in cause:
         return f"{word} is not one of its choices{example}"
+    if "is not a ListConfig" in cause and value.strip("'\"").startswith("["):
+        return f"{word}: a ] is missing at its end"
     if "is not a ListConfig" in cause:
         return f"{word} is not a list; write {setting}=[{value}]"
     if "not a subclass of" in cause and isinstance(default, DictConfig):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from dclip.config import Config, plain
-from dclip.errors import DclipError, one_line, output_trouble
+from dclip.errors import DclipError, one_line, output_trouble, unwritable
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
@@ -107,10 +107,7 @@ def make_folder(cfg: Config) -> tuple[Path, bool]:
     try:
         return _new_folder(parent, digest), False
     except OSError as error:
-        raise DclipError(
-            f"output={cfg.output} cannot be written ({error.strerror}); "
-            "choose another folder with output=..."
-        ) from error
+        raise unwritable(cfg.output, error) from error
 
 
 def _point_latest(folder: Path, root: Path) -> None:

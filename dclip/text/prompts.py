@@ -16,7 +16,7 @@ from dclip.config import Config, Guided
 from dclip.data.cifar10 import CIFAR10
 from dclip.data.domain import Grammar
 from dclip.data.domains import domain_of
-from dclip.errors import DclipError, choose
+from dclip.errors import DclipError, choose, need
 
 NAMED = ("siblings", "cifar10", "source")  # sets of distractors that have a name
 
@@ -111,12 +111,13 @@ def resolve(cfg: Config) -> tuple[Prompt, ...]:
     targets = as_texts(
         "guidance.targets", cfg.edit.target if options.targets is None else options.targets
     )
+    need(bool(targets), "guidance.targets is empty; give a text, or leave it out for the edit's")
     weights = list(options.weights) or [1.0] * len(targets)
-    if not targets or len(weights) != len(targets):
-        raise DclipError(
-            f"guidance.weights={weights} needs one number "
-            f"for each of {len(targets)} guidance.targets"
-        )
+    need(
+        len(weights) == len(targets),
+        f"guidance.weights={weights} needs one number "
+        f"for each of guidance.targets, which are {len(targets)}",
+    )
     prompts = []
     for text, weight in zip(targets, weights, strict=True):
         distractors = distractors_of(text, options.distractors, cfg.edit.source, grammar)

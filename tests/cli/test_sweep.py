@@ -63,7 +63,7 @@ def test_a_job_without_a_result_is_named_and_decides_the_exit_code(tmp_path, mon
     code, ran, out, err = swept(tmp_path, monkeypatch, capsys, {400: DclipError("it diverged")})
     assert (code, ran) == (2, [300, 400, 450])
     assert "sampler.t0=400: failed: it diverged" in err
-    assert "error: 1 of 3 jobs have no result" in err
+    assert "error: 1 of 3 jobs has no result" in err
     assert [line.split()[2] for line in out.splitlines() if "t0" in line] == [
         "finished",
         "failed",

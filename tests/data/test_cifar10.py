@@ -77,6 +77,7 @@ def test_a_wrong_or_absent_archive_is_refused_with_what_to_do(small_cifar, monke
     assert "md5 0000" in refusal(cifar10.fetch, small_cifar / "a")
     monkeypatch.setattr(CIFAR10, "url", CIFAR10.url.replace("cifar-10", "gone"))
     assert "could not be fetched" in refusal(cifar10.fetch, small_cifar / "b")
+    assert not (small_cifar / "b").exists(), "an empty folder was left"
 
 
 def test_damaged_batches_are_refused(small_cifar):

@@ -127,3 +127,4 @@ def test_photographs_of_a_folder_are_said_to_be_foreign_too(photos, caplog):
         images_to_edit(a_run(cfg, SimpleNamespace(image_size=64)))
     [message] = [one.getMessage() for one in caplog.records]
     assert message.startswith("dataset=folder: 4 of 4 pictures are outside the domain")
+    assert "may do anything to them" in message

@@ -100,6 +100,8 @@ def test_pictures_are_looked_at_before_anything_is_built(tmp_path):
         check_pictures(tmp_path / "b.jpg", "input")
     with pytest.raises(DclipError, match="no readable image among 2 files"):
         check_pictures(tmp_path, "input")
+    with pytest.raises(DclipError, match="no readable image among 2 files"):
+        Folder(root=str(tmp_path)).check({"test": 4})
     half_and_half().save(tmp_path / "c.png")
     check_pictures(tmp_path, "input")
 

@@ -68,10 +68,10 @@ def test_the_keys_of_an_lmdb_are_listed_too(tmp_path):
         ("[tset]\n00001\n", "there is no split [tset]"),
         ("00001\nnothing.png\n", "1 lines are not in"),
         ("00001\n00001.png\n", "00001.png twice"),
-        ("[test]\n00001\n", "has 1 images for test, but dataset.test=4"),
+        ("[test]\n00001\n", "has 1 image for test, but dataset.test=4"),
         (
             "00001\n00002\n00003\n00004\n00005\n",
-            "has 1 images for train, but dataset.train=5 are asked for after 4 test",
+            "has 1 image for train, but dataset.train=5 are asked for after 4 test",
         ),
     ],
 )

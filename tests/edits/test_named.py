@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dclip.config import plain
+from dclip.edits.header import check_base_name
 from dclip.edits.named import FILE, find_edits, standing
 from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.errors import DclipError
@@ -125,6 +126,28 @@ def test_a_run_that_applied_an_edit_stands_for_it(tiny, finished, tmp_path, capl
     for part in ("person → person with red hair", "learned 20", "experiment=", str(finished)):
         assert part in said[0]
     assert described(card) in (second / "report.html").read_text("utf-8").replace("&#39;", "'")
+
+
+def test_the_name_of_a_run_is_answered_with_its_folder(tmp_path):
+    folder = tmp_path / "debug" / "2026-01-01_00-00-00_aaaaaaaa"
+    folder.mkdir(parents=True)
+    (folder / FILE).touch()
+    with pytest.raises(DclipError, match=f"edit.adapter={folder}"):
+        find_edits("debug", str(tmp_path))
+
+
+def test_an_edit_of_another_known_checkpoint_is_refused_by_its_header():
+    check_base_name("edit", {"base": "toonfaces"}, "toonfaces")
+    check_base_name("edit", {"base": "my_own"}, "celeba_hq")
+    with pytest.raises(DclipError, match="edit was learned from toonfaces, not celeba_hq; choose"):
+        check_base_name("edit", {"base": "toonfaces"}, "celeba_hq")
+
+
+def test_an_edit_mixed_with_itself_is_said_once(finished, tmp_path, caplog):
+    given = ("task=edit", f"output={tmp_path}", f"edit.adapter=[red_hair,{finished}]")
+    for _ in range(2):
+        configure(*given)
+    assert caplog.text.count("twice: mixed with itself, an edit stays as it is") == 1
 
 
 def test_a_run_without_any_edit_is_refused_by_its_task(tmp_path):

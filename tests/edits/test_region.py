@@ -249,7 +249,7 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__region_prior": 1.5}, "edit.region_prior=1.5 is a share"),
         ({"edit__region_share": 0}, "edit.region_share=0.0 is a share"),
         ({"edit__regions": "auto"}, "edit.regions=auto must be a list"),
-        ({"edit__regions": "[auto,none]"}, "edit.regions has 2 regions for 1 edits"),
+        ({"edit__regions": "[auto,none]"}, "edit.regions has 2 regions for 1 edit"),
         ({"edit__regions": "[{low: 3}]"}, "edit.regions[0] has low; choose region, region_low"),
         ({"edit__regions": "[truth]"}, "edit.regions has truth; of several edits each has auto"),
         ({"edit__regions": "[Auto]"}, "did you mean auto?"),

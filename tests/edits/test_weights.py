@@ -38,7 +38,7 @@ def test_linear_and_cosine_differ_between_the_ends():
     [
         ([0.4, 0.4], "sum to 0.8, not to 1"),
         ([0.5, 0.3, 0.2], "has 3 weights for 2 edits"),
-        ([1.0], "has 1 weights for 2 edits"),
+        ([1.0], "has 1 weight for 2 edits"),
         ([float("nan"), 1.0], "must be numbers"),
         (["a", "b"], "must be numbers"),
         (0.5, "must be numbers"),

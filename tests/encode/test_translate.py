@@ -241,7 +241,7 @@ def test_a_photograph_is_translated_without_an_edit(tiny, tmp_path):
         (["task.rounds=-1"], "task.rounds=-1"),
         (["task.rounds=0", "variants=2"], "nothing is random"),
         (["dataset.domain=photo"], "dataset.domain"),
-        (["mix.weights=[0.5,0.5]"], "2 weights for 1 edits"),
+        (["mix.weights=[0.5,0.5]"], "2 weights for 1 edit"),
         (["task=edit", "dataset.domain=sketch"], "is for task=translate"),
     ],
 )

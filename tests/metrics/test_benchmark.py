@@ -120,6 +120,8 @@ def test_an_export_overwrites_nothing(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(DclipError, match="holds something already"):
         export(tmp_path, [RED], 1)
+    with pytest.raises(DclipError, match=r"mine\.txt/new cannot be written"):
+        export(tmp_path / "mine.txt" / "new", [RED], 1)
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]
 
 

@@ -16,6 +16,7 @@ from helpers.runs import configure, refusal
         "loss=null",
         "trainer=null",
         "sampler.t0=null",
+        "preset=",
     ],
 )
 def test_nothing_is_not_a_choice(word):
@@ -65,6 +66,8 @@ def test_a_typo_is_answered_with_the_choices(word, expected):
     ("word", "said"),
     [
         ("gamma=lots", "gamma=lots is not a number; give one, such as gamma=1.0"),
+        ("gamma=[1,2]", "gamma=[1,2] is not a number; give one, such as gamma=1.0; of several"),
+        ("edit.keep=[a,b", "edit.keep='[a,b': a ] is missing at its end"),
         ("gamma=null", "gamma=null: nothing is not a value here; leave gamma out for its default"),
         ("seed=1.5", "seed=1.5 is not a whole number; give one, such as seed=0"),
         ("trainer.batch=big", "trainer.batch=big is not a whole number"),
@@ -92,6 +95,10 @@ def test_adding_and_deleting_settings_is_refused(word):
 @pytest.mark.parametrize("word", ["sampler.t0", "=5", "sampler.t0=[", "sampler.t0=300,400"])
 def test_a_word_that_is_no_setting_is_refused_in_one_line(word):
     refusal(word)
+
+
+def test_a_word_without_a_value_is_no_setting():
+    assert refusal("foo") == "foo is no setting; write NAME=VALUE"
 
 
 def test_a_sweep_is_checked_job_by_job_before_any_starts():

@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 
+from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.models import sizes
 from dclip.models.registry import TABLE
@@ -132,6 +133,12 @@ def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
     path = plan.show(configure("task=plan", f"output={tmp_path}"))
     assert read_json(path)["task"] == "finetune"
     assert "plan of task=finetune" in capsys.readouterr().out
+
+
+def test_a_plan_that_cannot_be_kept_names_output(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DclipError, match=r"output=.*/file cannot be written \(Not a directory\)"):
+        plan.show(configure("task=plan", f"output={tmp_path}/file"))
 
 
 def test_the_plans_constants_are_what_is_counted():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dclip.config import Config, Lora, option
 from dclip.config.options import check_not_negative, check_positive
+from dclip.data.domains import domain_named
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.diffusionclip.settings import LrSchedule
@@ -117,15 +118,15 @@ class Learning(Method):
         """Steps and batches of a fine-tuning."""
         t0, devices = cfg.sampler.t0, cfg.trainer.devices
         need(
-            self.s_train <= t0 + 1,
-            f"method.s_train={self.s_train} is impossible with sampler.t0={t0}",
+            2 <= self.s_train <= t0 + 1,
+            f"method.s_train={self.s_train} is impossible with sampler.t0={t0}; "
+            f"choose 2 to {t0 + 1}",
         )
-        need(self.s_train >= 2, f"method.s_train={self.s_train} must be 2 or more")
         last = cfg.dataset.train % self.batch if cfg.input is None else 0
         need(
             self.batch % devices == 0 and last % devices == 0,
             f"trainer.devices={devices} cannot share batches of {self.batch} and a last one of "
-            f"{last} evenly; choose method.batch and dataset.train as multiples",
+            f"{last} evenly; choose method.batch and dataset.train as multiples of trainer.devices",
         )
         need(
             cfg.edit.adapter is None,
@@ -135,10 +136,11 @@ class Learning(Method):
     def check_networks(self, cfg: Config, networks: Networks) -> None:
         """An identity loss without a network is said."""
         if cfg.loss.id > 0 and networks.identity is None:
+            hint = "" if domain_named(cfg.clip.name).drawn else " (checkpoint.domain=faces?)"
             log.warning(
-                "loss.id=%g has no effect: there is no identity network for these images "
-                "(checkpoint.domain=faces?)",
+                "loss.id=%g has no effect: there is no identity network for these images%s",
                 cfg.loss.id,
+                hint,
             )
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:

@@ -11,7 +11,7 @@ from dclip.config.options import check_not_negative, check_positive
 from dclip.errors import need
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.sampling.guidances import ClipGuidance, guidance_named, guidances
-from dclip.methods.sampling.options import check_travel, pulls, travel_calls
+from dclip.methods.sampling.options import check_steps, pulls, travel_calls
 from dclip.methods.sampling.prompts import (
     check_prompts,
     guidance_name,
@@ -95,7 +95,7 @@ class LatentOpt(Method):
         """The prompts must suit what pulls, and the chain must fit below t0."""
         task_of(cfg)
         check_prompts(cfg, [cfg.guidance, self.pull])
-        check_travel(cfg)
+        check_steps(cfg)
         t0 = cfg.sampler.t0
         need(
             2 <= self.s_opt <= t0 + 1,

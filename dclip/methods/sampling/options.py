@@ -41,7 +41,7 @@ class Sampling(Method):
         """The prompts must suit the guidance."""
         task_of(cfg)
         check_prompts(cfg, [cfg.guidance])
-        check_travel(cfg)
+        check_steps(cfg)
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """One chain a sample; another without guidance, where the task compares."""
@@ -76,14 +76,21 @@ def travel_calls(cfg: Config) -> int:
     return sum(guidance.repeats(t) * sampler.step_calls(end < 0) for t, end in pairs_of(sampler)[1])
 
 
-def check_travel(cfg: Config) -> None:
-    """Refuse a time travel that would repeat no step."""
+def check_steps(cfg: Config) -> None:
+    """Refuse a guidance that guides no step, or a time travel that would repeat none."""
     guidance, sampler = cfg.guidance, cfg.sampler
-    if not isinstance(guidance, Guided) or not (guidance.time_travel and pulls(cfg)):
+    if not isinstance(guidance, Guided) or not pulls(cfg):
         return
+    guided = (guidance.t_end <= t <= guidance.t_start for t, _ in pairs_of(sampler)[1])
+    need(
+        any(guided),
+        f"guidance.t_start={guidance.t_start} to guidance.t_end={guidance.t_end} holds none of the "
+        f"{sampler.steps_down} steps from sampler.t0={sampler.t0} down to 0, so nothing would be "
+        f"guided; choose a wider interval within 0 to {sampler.t0}",
+    )
     start, end = guidance.travels
     need(
-        travel_calls(cfg) > 0,
+        guidance.time_travel == 0 or travel_calls(cfg) > 0,
         f"guidance.time_travel={guidance.time_travel} repeats guided steps that begin from t={start} "
         f"down to {end}, and none of the {sampler.steps_down} steps from sampler.t0={sampler.t0} "
         "does; set guidance.travel_start and guidance.travel_end (guided are t_start to t_end)",

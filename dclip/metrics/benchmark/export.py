@@ -54,12 +54,17 @@ def export(folder: Path, tasks: Sequence[Task], faces: int = FACES) -> dict[str,
     """Write the benchmark into a new folder, whole or not at all; returns the manifest.
 
     Raises:
-        DclipError: the folder holds something.
+        DclipError: the folder holds something, or cannot be made.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DclipError(f"{folder} holds something already; give a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise DclipError(
+            f"{folder} cannot be written ({error.strerror}); give another folder"
+        ) from error
     try:
         manifest = _write(temporary, tasks, faces)
         temporary.chmod(0o755)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import Truth, truth_named
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose
 
 if TYPE_CHECKING:
     from dclip.types import Images
@@ -109,7 +109,7 @@ def task_named(name: str) -> Task:
     """A task by its name. DclipError where there is none."""
     truth = truth_named(name)
     if name not in TEXTS or truth is None:
-        raise DclipError(f"{NAME} has no edit {name!r}{guess(name, TEXTS)}")
+        raise DclipError(f"{NAME} has no edit {name!r}{choose(name, list(TEXTS))}")
     return Task(name, *TEXTS[name], truth)
 
 
