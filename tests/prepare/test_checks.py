@@ -64,6 +64,8 @@ REFUSALS = [
     (["gamma=-3.1"], "gamma=-3.1"),
     (["gamma=nan"], "gamma=nan"),
     (["seed=-1"], "seed=-1"),
+    (["seed=4294967296"], "seed=4294967296 must be 0 to 4294967295"),
+    (["seed=99999999999999999999"], "must be 0 to 4294967295"),
     (["seed=one"], "seed"),
     (["task=pretrain"], "task.net"),
     (["task=pretrain", "task.net=gan"], "task.net"),
