@@ -33,7 +33,7 @@ from dclip.runtime.typed import typed
 from dclip.study.document import (
     QUIET,
     Settings,
-    check_keys,
+    check_document,
     columns_of,
     merged,
     read_document,
@@ -198,13 +198,8 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
     DclipError for a file that cannot be a search.
     """
     path, content = read_document(name)
-    check_keys(content, KEYS, path.name, "search")
+    check_document(content, KEYS, path.name, "search")
     space = content["space"]
-    if not isinstance(space, dict) or not space:
-        raise DclipError(
-            f"{path.name}: space is empty; give settings with low and high, "
-            "or with a list of values"
-        )
     if "goal" not in content:
         raise DclipError(
             f"{path.name} has no goal: a metric of a run, or a val_ value that runs report "

@@ -771,7 +771,11 @@ def test_without_weights_nothing_starts_and_one_message_says_why(fake, tmp_path,
     ("args", "said"),
     [
         (["study=toonfaces_tabel1"], "did you mean toonfaces_table1"),
-        (["study=toonfaces_table1", "workers=0"], "workers=0"),
+        (["study=toonfaces_table1", "workers=0", "dry_run=true"], "workers=0"),
+        (["study=toonfaces_table1", "fail_fast=0", "dry_run=true"], "fail_fast=0"),
+        (["study=toonfaces_table1", "rows=", "dry_run=true"], "rows=: no row is called nothing"),
+        (["study=toonfaces_table1", "study=a"], "study=toonfaces_table1 study=a: run one study"),
+        (["study=toonfaces_table1", "seed=3"], "seed=3 sets one job; a study takes seeds=3"),
         (["study=toonfaces_table1", "seeds=a"], "seeds=a"),
         (["study=toonfaces_table1", "dry_run=yes"], "dry_run=yes"),
         (["study=toonfaces_table1", "plan=true"], "plan=true is for one run"),
@@ -794,12 +798,25 @@ def test_a_bad_word_is_refused_before_anything_runs(args, said, tmp_path, monkey
 def test_a_study_file_that_cannot_be_one_is_refused(tmp_path):
     for text, said in (
         ("title: x", "no columns"),
+        ("title: [x", "bad.yaml is no YAML: while parsing"),
+        ("", "bad.yaml is empty, not a mapping"),
+        ("[title]", "bad.yaml is a list, not a mapping"),
+        ("title: x\ncolums: [mae]", "has colums, which no study has; did you mean columns?"),
         (GRID + "axis: {}\n", "axis"),
         (GRID + "grids: [{bases: []}]\n", "bases"),
+        (GRID + "grids: []\n", "grids is empty, not a list"),
+        (GRID + "grids: [a]\n", "a grid is a text, not a mapping"),
+        (GRID + "seeds: []\n", "seeds is empty, not a list"),
+        (GRID + "average: [a, b]\n", "average is a list, not a mapping"),
+        (GRID + "average: {gamma: 1}\n", "gamma needs a list of values"),
+        (GRID + "average: {gamma: {a: }}\n", "give settings as name=value"),
     ):
         (tmp_path / "bad.yaml").write_text(text, "utf-8")
         with pytest.raises(DclipError, match=said):
             read_study(str(tmp_path / "bad.yaml"))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DclipError, match="is no YAML file"):
+        read_study(str(tmp_path / "a.png"))
 
 
 def test_settings_of_ones_own_never_touch_the_committed_table():
