@@ -50,10 +50,9 @@ def read_document(name: str) -> tuple[Path, dict[str, Any]]:
             "or give a file of your own"
         )
     try:
-        content = OmegaConf.create(path.read_text("utf-8"))
-        plain = OmegaConf.to_container(content)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise DclipError(f"{path} is no YAML: {one_line(error)}") from error
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise DclipError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     _check_kind(path.name, plain or None, (dict,))
     assert isinstance(plain, dict)
     return path, {str(key): value for key, value in plain.items()}

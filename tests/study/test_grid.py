@@ -798,7 +798,7 @@ def test_a_bad_word_is_refused_before_anything_runs(args, said, tmp_path, monkey
 def test_a_study_file_that_cannot_be_one_is_refused(tmp_path):
     for text, said in (
         ("title: x", "no columns"),
-        ("title: [x", "bad.yaml is no YAML: while parsing"),
+        ("title: [x", "bad.yaml cannot be read as YAML: while parsing"),
         ("", "bad.yaml is empty, not a mapping"),
         ("[title]", "bad.yaml is a list, not a mapping"),
         ("title: x\ncolums: [mae]", "has colums, which no study has; did you mean columns?"),
