@@ -1,6 +1,8 @@
 import pytest
 
-from helpers.runs import refusal
+from helpers.runs import ROOT, refusal
+
+CLIP = ROOT / "dclip" / "weights" / "toonfaces_clip.safetensors"
 
 REFUSALS = [
     (["sampler.t0=1000"], "sampler.t0=1000"),
@@ -71,6 +73,12 @@ REFUSALS = [
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
+    (["task=pretrain", "task.net=ddpm", "task.start=nowhere"], "task.start=nowhere is neither a f"),
+    (["task=pretrain", "task.net=ddpm", f"task.start={__file__}"], "checks.py is not a whole safe"),
+    (
+        ["task=pretrain", "task.net=judge", f"task.start={CLIP}"],
+        "holds a network of kind 'clip'; here one of kind 'judge' is needed",
+    ),
     (
         ["task=pretrain", "task.net=ddpm", "dataset=folder", "dataset.root=."],
         "dataset=toonfaces or dataset=cifar10, not on dataset=f",
