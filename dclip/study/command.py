@@ -15,6 +15,7 @@ from dclip.study.jobs import Folders
 from dclip.study.leaderboard import check_labels, write_leaderboard
 from dclip.study.progress import Progress
 from dclip.study.snapshot import has_changed
+from dclip.study.sources import check_columns
 from dclip.study.watch import Watch, watch_for
 
 Args = Mapping[str, str]
@@ -94,6 +95,9 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     folders = Folders.of(study.name, args.get("output"), bool(settings or seeds))
     _say_where(folders, settings, args)
     progress = Progress(study, folders, collecting)
+    if not collecting:
+        cfgs = [progress.of(job).cfg for job in study.jobs]
+        check_columns(study.columns, [cfg for cfg in cfgs if cfg is not None])
     if planning:
         print(dry_run(progress, rows))
         return 0

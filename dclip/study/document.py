@@ -89,8 +89,8 @@ def _check_kind(where: str, entry: Any, kinds: tuple[type, ...]) -> None:
 def columns_of(entry: Any) -> dict[str, str]:
     """A table's columns and their sources, from a list of sources or from a mapping."""
     if isinstance(entry, dict):
-        return dict(entry)
-    return dict(zip(entry, entry, strict=True))
+        return {str(name): str(source) for name, source in entry.items()}
+    return {str(source): str(source) for source in entry}
 
 
 def settings_of(entry: Any) -> Settings:

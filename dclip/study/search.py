@@ -40,6 +40,7 @@ from dclip.study.document import (
     settings_of,
 )
 from dclip.study.progress import refuse, unobtainable
+from dclip.study.sources import check_columns
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -258,6 +259,8 @@ def check(search: Search) -> None:
     for name, axis in search.space.items():
         for end in axis.ends[1:]:
             configured(search.settings({**corner, name: end}))
+    reported = {} if search.by_epoch else {"goal": search.goal}
+    check_columns({**search.columns, **reported}, [cfg])
     offline = fetch.offline_reason()
     if unobtainable(cfg, offline):
         refuse([cfg], offline)
