@@ -22,7 +22,6 @@ from dclip.config.task import PlanTask, Task
 from dclip.config.values import Odd, as_dict
 from dclip.errors import need
 
-
 MOST_SEED = 2**32 - 1  # times ten million and more, it is still a seed that torch takes
 
 

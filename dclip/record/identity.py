@@ -150,6 +150,7 @@ def _owner(settings: dict[str, Any], path: str) -> tuple[dict[str, Any] | None, 
 
 
 def has(settings: dict[str, Any], path: str) -> bool:
+    """Whether settings have one, by its dotted name."""
     owner, last = _owner(settings, path)
     return owner is not None and last in owner
 

@@ -26,6 +26,7 @@ from dclip.study.tables import (
     write_texts,
 )
 
+
 def write_table(progress: Progress) -> Path:
     """Write a study's table, figure and pictures; returns the Markdown's path."""
     study, folders = progress.study, progress.folders
