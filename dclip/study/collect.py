@@ -13,7 +13,8 @@ from pathlib import Path
 from dclip.config import OPTIONS
 from dclip.errors import DclipError, choose, need
 from dclip.files import atomic_save
-from dclip.metrics.names import METRICS, find, ordered
+from dclip.metrics.contract import METRICS
+from dclip.metrics.names import find, ordered
 from dclip.pages.render import picture_of, render
 from dclip.prepare.words import parse_words
 from dclip.record.runs import Run, by_config, runs_at

@@ -24,7 +24,7 @@ LISTS = dict.fromkeys(("seeds", "grids", "claims"), (list,))
 MAPPINGS = dict.fromkeys(("axes", "average", "key", "first", "ours", "baseline", "space"), (dict,))
 EITHER = {"columns": (list, dict), "base": (list, str), "adapter": (list, str)}
 KINDS: dict[str, tuple[type, ...]] = {**LISTS, **MAPPINGS, **EITHER}
-WORDS = {list: "a list", dict: "a mapping", str: "a text"}
+WORDS: dict[type, str] = {list: "a list", dict: "a mapping", str: "a text"}
 FILLED = ("seeds", "grids", "columns", "space")
 
 

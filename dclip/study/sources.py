@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dclip.config import Config, PretrainTask, plain
 from dclip.errors import nearest, need
-from dclip.metrics.names import FACTS, METRICS, is_reported
+from dclip.metrics.contract import METRICS
+from dclip.metrics.names import FACTS, is_reported
 from dclip.record.identity import canonical, has
 
 BASELINE = "/ baseline"  # ends the source of a column that is a ratio to a row
