@@ -24,6 +24,7 @@ from dclip.prepare.networks import networks
 from dclip.record.record import recording
 from dclip.run import Run
 from dclip.runtime import parallel
+from dclip.runtime.device import device_of
 from dclip.runtime.imports import before_lightning
 from dclip.runtime.start import started
 from dclip.text.known import warn_of_words
@@ -32,6 +33,7 @@ from dclip.text.lengths import check_texts
 
 def run(cfg: config.Config) -> Path:
     """Do one run; returns its folder. DclipError for bad input, before anything expensive."""
+    device_of(cfg.trainer)  # refuses a GPU that is not here
     parallel.begin(cfg.trainer.threads)
     with recording(cfg, finish_report) as record:
         fetch_data(cfg)

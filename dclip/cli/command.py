@@ -18,6 +18,7 @@ import hydra.version
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -28,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dclip import __version__
 from dclip.cli import sweep as sweeps
 from dclip.config import Config, DemoTask, planned
-from dclip.errors import DclipError, disk_trouble, one_line, output_trouble
+from dclip.errors import DclipError, disk_trouble, need, one_line, output_trouble
 from dclip.prepare import launchers, plan, plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -132,6 +133,7 @@ def _dispatch(words: Sequence[str]) -> None:
     launchers.register()
     module = command_of(words)
     if module is None:
+        _check_options(words)
         sweep = _is_sweep(words)
         plugins.load(plugins.named(as_settings(words, sweep)))
         sys.argv[1:] = _faithful(spelled(as_settings(words, sweep)))
@@ -149,6 +151,22 @@ def _dispatch(words: Sequence[str]) -> None:
     if module != STUDY:
         words = words[1:]
     sys.exit(import_module(f"dclip.{module}").main(words))
+
+
+def _check_options(words: Sequence[str]) -> None:
+    """DclipError for an option that Hydra, which ignores no other word, does not have."""
+    parser = get_args_parser()
+    parser.allow_abbrev = False
+    known, others = parser.parse_known_args(list(words))
+    for word in (*known.overrides, *others):
+        name, _, value = word.lstrip("-").replace("-", "_").partition("=")
+        like = "plan=true, and for a study dry_run=true"
+        if name in Config.__dataclass_fields__:
+            like = f"{name}={value or 'true'}"
+        need(
+            not word.startswith("-"),
+            f"there is no option {word}; settings are written name=value, such as {like}",
+        )
 
 
 def _faithful(words: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from dclip.config.options import check_given, check_not_negative, check_positive
+from dclip.config.options import check_given, check_positive
 from dclip.errors import choose, counted, need
 
 FOUND = ("auto", "quantile", "clip")  # regions that are found in each picture
@@ -19,6 +19,7 @@ REGIONS = (*FOUND, "truth", "none")
 CALIBRATION_IMAGES = 8
 PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
 REFINING_STEPS = 8  # of edit.region_refine
+MOST_PIXELS = 64  # of edit.region_feather and edit.region_follow
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 REGION_SETTINGS = (
@@ -212,9 +213,12 @@ class Edit:
             f"edit.region_low={low} and edit.region_high={high} must be in this order between 0 "
             "and 1, where 1 is the largest change of an image",
         )
-        check_not_negative(
-            "edit", region_feather=self.region_feather, region_follow=self.region_follow
-        )
+        for key in ("region_feather", "region_follow"):
+            pixels = getattr(self, key)
+            need(
+                0 <= pixels <= MOST_PIXELS,
+                f"edit.{key}={pixels} must be 0 (off) to {MOST_PIXELS} pixels",
+            )
         check_positive("edit", region_gain=self.region_gain)
         need(
             0 <= self.region_colors < 1,

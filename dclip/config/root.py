@@ -22,6 +22,8 @@ from dclip.config.task import PlanTask, Task
 from dclip.config.values import Odd, as_dict
 from dclip.errors import need
 
+MOST_SEED = 2**32 - 1  # times ten million and more, it is still a seed that torch takes
+
 
 @dataclass
 class Config:
@@ -84,7 +86,7 @@ class Config:
         )
         need(self.epoch is None or self.epoch >= 1, f"epoch={self.epoch} must be 1 or more")
         need(self.variants >= 1, f"variants={self.variants} must be 1 or more")
-        need(self.seed >= 0, f"seed={self.seed} must be 0 or greater")
+        need(0 <= self.seed <= MOST_SEED, f"seed={self.seed} must be 0 to {MOST_SEED}")
 
 
 STORE.store(name="schema", node=Config, provider="dclip")

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from dclip.data.pictures import mask_trouble, suffixes, trouble
+from dclip.data.pictures import decode, mask_trouble, suffixes, trouble
 from dclip.errors import DclipError
 
 log = logging.getLogger("dclip")
 
+SAME_SHAPE = 0.01  # by so much two ratios of width and height may differ
 APPLE_DOUBLE = "._"  # how macOS begins the name of a file that holds what other systems cannot
 
 
@@ -152,6 +153,26 @@ def check_masks(path: Path, setting: str) -> None:
         why = mask_trouble(picture)
         if why:
             raise DclipError(f"{setting}={path}: {why}" if path.is_dir() else f"{setting}={why}")
+
+
+def check_region(mask: Path, pictures: tuple[int, int] | None, setting: str) -> None:
+    """DclipError for a black mask; one of another shape than the pictures is told of.
+
+    Args:
+        pictures: their width and height, where all have the same.
+    """
+    drawn = decode(mask, str(mask))
+    if drawn.getbbox() is None:
+        raise DclipError(f"{setting}={mask}: the mask has no white; nothing may change")
+    (wide, high), (width, height) = drawn.size, pictures or drawn.size
+    if abs(wide * height - high * width) > SAME_SHAPE * high * width:
+        shapes = f"is {wide}x{high}, but the pictures are {width}x{height}"
+        _warn_once(f"{setting}={mask} {shapes}: of each the middle square is used")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    log.warning(text)
 
 
 def nothing_readable(where: str, troubles: Sequence[str]) -> DclipError:

@@ -105,6 +105,27 @@ for _name, _meaning in COSTS.items():
     register(Quantity(_name, "lower", _meaning))
 
 
+FACTS = (
+    "images",
+    "count",
+    "degree",
+    "t_edit",
+    "calls_invert",
+    "calls_edit",
+    "network_calls",
+    "clip_calls",
+    "optimiser_steps",
+    "latent_rms",
+)
+"""What runs report of which neither more nor less is better; beside it all ``seconds_...``."""
+
+
+def is_reported(column: str) -> bool:
+    """Whether runs can have a column: a metric, a part of one (``kid_std``), or a fact."""
+    names = (*METRICS, *FACTS)
+    return column in names or column.startswith(("seconds_", *map("{}_".format, METRICS)))
+
+
 def find(column: str) -> Quantity | None:
     """The quantity of a column: by its name, or ``kid`` for ``kid_50`` and other subset sizes."""
     stem, _, size = column.rpartition("_")

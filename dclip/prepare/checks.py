@@ -28,9 +28,10 @@ from dclip.config import (
 )
 from dclip.config.edit import REGIONS, Edit
 from dclip.config.task import EditTask, ReconstructTask
-from dclip.data.domains import truth_of
-from dclip.data.folders import check_masks, check_pictures
+from dclip.data.domains import domain_of, truth_of
+from dclip.data.folders import check_masks, check_pictures, check_region
 from dclip.data.missing import check_data
+from dclip.data.pictures import decode
 from dclip.edits import weights
 from dclip.edits.header import check_base_name, read_edit_header
 from dclip.edits.named import FILE
@@ -86,7 +87,6 @@ def check(cfg: Config) -> None:
     _check_examples(cfg)
     _check_images(cfg)
     _check_true_region(cfg)
-    _check_masks(cfg)
     _check_carry(cfg)
     if isinstance(cfg.task, SampleTask):
         method_of(cfg).check(cfg)
@@ -97,6 +97,7 @@ def check(cfg: Config) -> None:
             f"guidance={guidance} is for task=sample; the other tasks do not guide",
         )
     _check_input(cfg)
+    _check_masks(cfg)
     check_data(cfg)
 
 
@@ -266,7 +267,12 @@ def _check_carry(cfg: Config) -> None:
 def _check_masks(cfg: Config) -> None:
     """What says where an edit may act must be grey pictures."""
     if cfg.edit.region not in (None, *REGIONS):
-        check_masks(Path(str(cfg.edit.region)), "edit.region")
+        mask, size = Path(str(cfg.edit.region)), domain_of(cfg.dataset).size
+        check_masks(mask, "edit.region")
+        shape = (size, size) if size else None
+        if cfg.input is not None and Path(cfg.input).is_file():
+            shape = decode(Path(cfg.input), cfg.input).size
+        check_region(mask, shape, "edit.region")
     region = cfg.metric.region
     if region is None:
         return

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from dclip.config import Config, DemoTask, SampleTask, option_name, planned
+from dclip.config import Config, DemoTask, Net, PretrainTask, SampleTask, option_name, planned
 from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
 from dclip.errors import DclipError, need
 from dclip.models import fetch, registry
+from dclip.models.header import read_header
 from dclip.models.registry import KnownWeights, Source
 from dclip.prepare.networks import networks
 
@@ -85,6 +86,8 @@ def check_networks(cfg: Config) -> None:
     _check_name("clip.heldout", names.heldout, "clip")
     for name in names.guides:
         _check_name("guidance.clips", name, "clip")
+    if isinstance(cfg.task, PretrainTask) and cfg.task.start is not None:
+        _check_start(cfg.task.start, "clip" if cfg.task.net is Net.heldout else cfg.task.net.value)
     entry = registry.find(names.model) if names.model else None
     size = domain_of(cfg.dataset).size
     if entry is None or size is None or cfg.input is not None or isinstance(cfg.task, SampleTask):
@@ -114,6 +117,21 @@ def _check_name(setting: str, name: str | None, kind: str) -> None:
             f"{setting}={name} is a network of kind {entry.kind!r}; "
             f"here one of kind {kind!r} is needed"
         )
+
+
+def _check_start(name: str, kind: str) -> None:
+    """DclipError unless ``task.start`` is weights of ours, of the kind that is trained."""
+    _check_name("task.start", name, kind)
+    entry = registry.find(name, kind)
+    path = registry.located(entry) if entry is not None else None
+    try:
+        found = read_header(path or Path(name).expanduser()).get("kind")
+    except DclipError as error:
+        raise DclipError(f"task.start={error}") from error
+    need(
+        found == kind,
+        f"task.start={name} holds a network of kind {found!r}; here one of kind {kind!r} is needed",
+    )
 
 
 # ------------------------------------------------------------------------------------------ needs

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from dclip.config import Config, Net, PretrainTask
 from dclip.data.cifar10 import Cifar10
 from dclip.data.toonfaces import drawing
-from dclip.errors import DclipError
+from dclip.errors import DclipError, one_line
 from dclip.files import atomic_save, write_json
 from dclip.models.checkpoints import locate
 from dclip.models.registry import package_folder
@@ -50,7 +50,12 @@ def train_network(cfg: Config, task: PretrainTask, record: Record) -> None:
     torch.manual_seed(cfg.seed)
     module = course.build(task, Budget(task.steps, task.batch, task.lr, cfg.seed))
     if task.start is not None:
-        module.net.load_state_dict(read_weights(locate(task.start)))
+        try:
+            module.net.load_state_dict(read_weights(locate(task.start)))
+        except RuntimeError as error:
+            raise DclipError(
+                f"task.start={task.start} is not of the size that is trained: {one_line(error)}"
+            ) from error
     module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start = time.perf_counter()
     with record.timing("adapt"):

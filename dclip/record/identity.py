@@ -109,18 +109,18 @@ def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration as its hash sees it: the same for runs of this and of older versions."""
     result = copy.deepcopy(dict(settings))
     for new, old in MOVED.items():
-        if _has(result, new):
+        if has(result, new):
             _set(result, old, _pop(result, new))
     for setting in REMOVED:
-        there = not setting.beside or _has(result, setting.beside)
-        if there and not _has(result, setting.path):
+        there = not setting.beside or has(result, setting.beside)
+        if there and not has(result, setting.path):
             _set(result, setting.path, setting.value)
     for path, value in LATER.items():
         owner, last = _owner(result, path)
         if owner is not None and owner.get(last) == value:
             owner.pop(last, None)
     for path, (today, former) in FORMER.items():
-        if _has(result, path) and result[path] == today:
+        if has(result, path) and result[path] == today:
             _set(result, path, former)
     return result
 
@@ -150,7 +150,8 @@ def _owner(settings: dict[str, Any], path: str) -> tuple[dict[str, Any] | None, 
     return node, last
 
 
-def _has(settings: dict[str, Any], path: str) -> bool:
+def has(settings: dict[str, Any], path: str) -> bool:
+    """Whether settings have one, by its dotted name."""
     owner, last = _owner(settings, path)
     return owner is not None and last in owner
 

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dclip.config import OPTIONS
-from dclip.errors import DclipError
+from dclip.errors import DclipError, choose, need
 from dclip.files import atomic_save
+from dclip.metrics.contract import METRICS
+from dclip.metrics.names import find, ordered
 from dclip.pages.render import picture_of, render
 from dclip.prepare.words import parse_words
 from dclip.record.runs import Run, by_config, runs_at
@@ -125,6 +127,14 @@ def _check_by(runs: Sequence[Run], by: Sequence[str]) -> None:
         )
 
 
+def _check_columns(runs: Sequence[Run], columns: Sequence[str]) -> None:
+    """DclipError for a column that is no metric, and that none of the finished runs has."""
+    had = {name for run in runs for name in run.metrics} or METRICS
+    for column in columns:
+        there = find(column) or any(run.value(column) is not None for run in runs)
+        need(bool(there), f"columns={column}: no run has it{choose(column, ordered(had))}")
+
+
 def _add_rows(table: Table, runs: Sequence[Run], by: Sequence[str], key: Mapping[str, str]) -> None:
     """Add the rows of one task."""
     settings = []
@@ -160,8 +170,6 @@ def _add_row(table: Table, key: dict[str, str], runs: Sequence[Run]) -> None:
 
 def _measured(runs: Sequence[Run]) -> list[str]:
     """The known metrics that some run has."""
-    from dclip.metrics.names import ordered
-
     measured: set[str] = set()
     for run in runs:
         for name, value in run.metrics.items():
@@ -251,6 +259,7 @@ def main(words: Sequence[str]) -> int:
             f"{', '.join(sweeps) or 'runs without a sweep'}"
         )
     columns = _listed(args, "columns")
+    _check_columns(finished_of(runs), columns)
     table = table_of(runs, _listed(args, "by"), columns)
     table.title = f"{sweep or 'Report'}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}"
     folder = Path(args.get("output", f"outputs/report/{sweep or 'all'}"))

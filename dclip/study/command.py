@@ -15,6 +15,7 @@ from dclip.study.jobs import Folders
 from dclip.study.leaderboard import check_labels, write_leaderboard
 from dclip.study.progress import Progress
 from dclip.study.snapshot import has_changed
+from dclip.study.sources import check_columns
 from dclip.study.watch import Watch, watch_for
 
 Args = Mapping[str, str]
@@ -79,10 +80,14 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
             f"{name} is a grid, which runs all its jobs"
         )
     seeds = []
+    for word in settings:
+        if word.startswith("seed="):
+            raise DclipError(f"{word} sets one job; a study takes {word.replace('=', 's=', 1)}")
     if "seeds" in args:
         seeds = [number("seeds", seed, 0) for seed in args["seeds"].split(",")]
     study = read_study(name, settings, seeds)
     rows = choose_rows(study, args["rows"]) if "rows" in args else None
+    workers, fail_fast = _workers(args), _fail_fast(args)
     planning = flag("dry_run", args)
     collecting = flag("collect", args) and not planning
     if study.leaderboard:
@@ -90,10 +95,12 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     folders = Folders.of(study.name, args.get("output"), bool(settings or seeds))
     _say_where(folders, settings, args)
     progress = Progress(study, folders, collecting)
+    if not collecting:
+        cfgs = [progress.of(job).cfg for job in study.jobs]
+        check_columns(study.columns, [cfg for cfg in cfgs if cfg is not None])
     if planning:
         print(dry_run(progress, rows))
         return 0
-    workers, fail_fast = _workers(args), _fail_fast(args)
     if not collecting:
         watch = _watch(folders, study.title, study.columns.values())
         run_study(progress, workers, watch, rows, fail_fast)
@@ -144,6 +151,7 @@ def _search(args: Args, settings: Sequence[str]) -> int:
             )
     count = number("trials", args["trials"], 1) if "trials" in args else None
     wanted = search.read_search(args["study"], settings, count)
+    workers, fail_fast = _workers(args), _fail_fast(args)
     search.check(wanted)
     from dclip.study import trials as running
 
@@ -155,7 +163,7 @@ def _search(args: Args, settings: Sequence[str]) -> int:
         return 0
     if not flag("collect", args):
         watch = _watch(folders, wanted.title, wanted.columns.values())
-        running.run_search(trials, _workers(args), watch, _fail_fast(args))
+        running.run_search(trials, workers, watch, fail_fast)
     from dclip.study.search_table import write_table
 
     table = write_table(trials)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from dclip.errors import DclipError, nearest
+from dclip.errors import DclipError, choose, nearest, need, one_line
 from dclip.prepare.paths import CONF
 from dclip.prepare.quoting import expanded
 
@@ -17,6 +19,14 @@ Settings = tuple[str, ...]  # as typed on a command line: name=value
 # of every job, unless the study says otherwise; they change no result
 QUIET = ("logger=csv", "trainer.progress=false")
 
+# what the entries of a study's file are; of those in FILLED there is at least one
+LISTS = dict.fromkeys(("seeds", "grids", "claims"), (list,))
+MAPPINGS = dict.fromkeys(("axes", "average", "key", "first", "ours", "baseline", "space"), (dict,))
+EITHER = {"columns": (list, dict), "base": (list, str), "adapter": (list, str)}
+KINDS: dict[str, tuple[type, ...]] = {**LISTS, **MAPPINGS, **EITHER}
+WORDS: dict[type, str] = {list: "a list", dict: "a mapping", str: "a text"}
+FILLED = ("seeds", "grids", "columns", "space")
+
 
 def studies() -> list[str]:
     """The names of all studies."""
@@ -24,47 +34,70 @@ def studies() -> list[str]:
 
 
 def read_document(name: str) -> tuple[Path, dict[str, Any]]:
-    """A study's file and its content. DclipError where there is none, or no title or columns."""
+    """A study's file and its content. DclipError where there is none, or it is no mapping."""
     path = CONF / "study" / f"{name}.yaml"
     if name.endswith(".yaml"):
         path = Path(name)
     if not path.is_file():
+        need(
+            not Path(name).is_file(),
+            f"study={name} is no YAML file; the name of a study's file ends in .yaml",
+        )
         close = nearest(name, studies())
         hint = f"; did you mean {close}?" if close else "."
         raise DclipError(
             f"study={name} does not exist{hint} Choose from {', '.join(studies())}, "
             "or give a file of your own"
         )
-    content = OmegaConf.load(path)
-    for key in ("title", "columns"):
-        if key not in content:
-            raise DclipError(f"{path.name} has no {key}; see conf/study for examples")
-    plain = OmegaConf.to_container(content)
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise DclipError(f"{path} cannot be read as YAML: {one_line(error)}") from error
+    _check_kind(path.name, plain or None, (dict,))
     assert isinstance(plain, dict)
     return path, {str(key): value for key, value in plain.items()}
 
 
-def check_keys(keys: Mapping[str, Any], known: set[str], where: str, kind: str) -> None:
-    """DclipError for keys that a study file (or a part of it) cannot have."""
-    unknown = sorted(set(keys) - known)
-    if unknown:
-        raise DclipError(
-            f"{where} has {', '.join(unknown)}, which no {kind} has; "
-            f"known: {', '.join(sorted(known))}"
-        )
+def check_keys(keys: Any, known: set[str], where: str, kind: str) -> None:
+    """DclipError for keys that a study file (or a part of it) cannot have, or for their entries."""
+    _check_kind(where, keys, (dict,))
+    unknown = sorted(set(map(str, keys)) - known)
+    need(
+        not unknown,
+        f"{where} has {', '.join(unknown)}, which no {kind} has"
+        f"{choose(next(iter(unknown), ''), sorted(known))}",
+    )
+    for key, entry in keys.items():
+        if key in KINDS:
+            _check_kind(f"{where}: {key}", entry or None if key in FILLED else entry, KINDS[key])
+
+
+def check_document(content: Mapping[str, Any], known: set[str], where: str, kind: str) -> None:
+    """DclipError for a whole file's keys, or where it has no title or columns."""
+    check_keys(content, known, where, kind)
+    for key in ("title", "columns"):
+        need(key in content, f"{where} has no {key}; see conf/study for examples")
+
+
+def _check_kind(where: str, entry: Any, kinds: tuple[type, ...]) -> None:
+    """DclipError for a part of a study's file that is no list, mapping or text, as it must be."""
+    found = "empty" if entry is None else WORDS.get(type(entry), str(entry))
+    wanted = " or ".join(WORDS[kind] for kind in kinds)
+    need(isinstance(entry, kinds), f"{where} is {found}, not {wanted}; see conf/study for examples")
 
 
 def columns_of(entry: Any) -> dict[str, str]:
     """A table's columns and their sources, from a list of sources or from a mapping."""
     if isinstance(entry, dict):
-        return dict(entry)
-    return dict(zip(entry, entry, strict=True))
+        return {str(name): str(source) for name, source in entry.items()}
+    return {str(source): str(source) for source in entry}
 
 
 def settings_of(entry: Any) -> Settings:
     """Settings from a file: one, or a list."""
     if isinstance(entry, str):
         return (entry,)
+    need(isinstance(entry, list), f"{entry}: give settings as name=value, or a list of them")
     return tuple(map(str, entry))
 
 
@@ -90,7 +123,7 @@ def flag(name: str, args: Mapping[str, str]) -> bool:
 
 def number(name: str, value: str, least: int) -> int:
     """An argument that is a whole number. DclipError where it is none, or below ``least``."""
-    if not value.strip().isdigit() or int(value) < least:
+    if not value.strip().isdecimal() or int(value) < least:
         raise DclipError(f"{name}={value} must be a whole number of {least} or more")
     return int(value)
 
@@ -105,6 +138,8 @@ def split_args(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     for word in words:
         name, sign, value = word.partition("=")
         if name in names and sign:
+            if name == "study" and name in args:
+                raise DclipError(f"study={args[name]} {word}: run one study after the other")
             args[name] = expanded(value)
             continue
         if not sign or word.startswith(("+", "~", "-")):

@@ -37,12 +37,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 from dclip.study.claims import Claim, check_claims, read_claims
 from dclip.study.claims import Key as Key
 from dclip.study.document import (
     QUIET,
     Settings,
+    check_document,
     check_keys,
     columns_of,
     merged,
@@ -148,7 +149,7 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
     ``more`` settings are added to every job. DclipError for a file that cannot be a study.
     """
     path, content = read_document(name)
-    check_keys(content, KEYS, path.name, "study")
+    check_document(content, KEYS, path.name, "study")
     grids = content.get("grids")
     if grids is None:
         grids = [_only_grid(content)]
@@ -240,10 +241,11 @@ def _axes(entries: Mapping[str, Any]) -> list[list[Value]]:
         if isinstance(entry, dict):
             for label, settings in entry.items():
                 values.append(Value(name, str(label), settings_of(settings)))
-        else:
+        elif isinstance(entry, list):
             for value in entry:
                 short = name.rsplit(".", 1)[-1]
                 values.append(Value(short, str(value), (f"{name}={value}",)))
+        need(bool(values), f"{name} needs a list of values, or labels with settings")
         axes.append(values)
     return axes
 
@@ -287,11 +289,11 @@ def choose_rows(study: Study, text: str) -> set[Key]:
     for row in study.rows:
         for name, label in row:
             names.setdefault(label, set()).add(name)
-    given = next(csv.reader([text], skipinitialspace=True))
+    given = next(csv.reader([text], skipinitialspace=True)) or [""]
     unknown = [label for label in given if label not in names]
     if unknown:
         raise DclipError(
-            f"rows={text}: no row is called {', '.join(unknown)}; there are: {', '.join(names)}"
+            f"rows={text}: no row is called {', '.join(unknown) or 'nothing'}; there are: {', '.join(names)}"
         )
     chosen = set(study.rows)
     for pairs in _alternatives(given, names):

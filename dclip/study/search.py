@@ -33,13 +33,14 @@ from dclip.runtime.typed import typed
 from dclip.study.document import (
     QUIET,
     Settings,
-    check_keys,
+    check_document,
     columns_of,
     merged,
     read_document,
     settings_of,
 )
 from dclip.study.progress import refuse, unobtainable
+from dclip.study.sources import check_columns
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -198,13 +199,8 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
     DclipError for a file that cannot be a search.
     """
     path, content = read_document(name)
-    check_keys(content, KEYS, path.name, "search")
+    check_document(content, KEYS, path.name, "search")
     space = content["space"]
-    if not isinstance(space, dict) or not space:
-        raise DclipError(
-            f"{path.name}: space is empty; give settings with low and high, "
-            "or with a list of values"
-        )
     if "goal" not in content:
         raise DclipError(
             f"{path.name} has no goal: a metric of a run, or a val_ value that runs report "
@@ -263,6 +259,8 @@ def check(search: Search) -> None:
     for name, axis in search.space.items():
         for end in axis.ends[1:]:
             configured(search.settings({**corner, name: end}))
+    reported = {} if search.by_epoch else {"goal": search.goal}
+    check_columns({**search.columns, **reported}, [cfg])
     offline = fetch.offline_reason()
     if unobtainable(cfg, offline):
         refuse([cfg], offline)

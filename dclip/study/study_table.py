@@ -14,6 +14,7 @@ from dclip.study.grid import Job, Key, Study
 from dclip.study.paper import PaperRow, paper_note, paper_rows, paper_tables
 from dclip.study.progress import PlannedRun, Progress
 from dclip.study.sheets import write_sheets
+from dclip.study.sources import BASELINE
 from dclip.study.tables import (
     Cell,
     Row,
@@ -24,8 +25,6 @@ from dclip.study.tables import (
     read_csv,
     write_texts,
 )
-
-BASELINE = "/ baseline"  # ends the source of a column that is a ratio to a row
 
 
 def write_table(progress: Progress) -> Path:

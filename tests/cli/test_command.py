@@ -64,6 +64,23 @@ def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--dry-run", "plan=true, and for a study dry_run=true"),
+        ("--multi", "plan=true, and for a study dry_run=true"),
+        ("--resume", "resume=true"),
+        ("--seed=3", "seed=3"),
+    ],
+)
+def test_an_option_that_nobody_has_is_refused(word, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command_here("experiment=toonfaces_red_hair", word, "plan=true", cwd=tmp_path)
+    assert stop.value.code == 2
+    refused = f"error: there is no option {word}; settings are written name=value, such as {said}\n"
+    assert capsys.readouterr().err == refused
+
+
 def test_help_shows_the_choices_and_writes_nothing(tmp_path):
     done = command("--help", cwd=tmp_path)
     assert done.returncode == 0

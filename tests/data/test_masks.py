@@ -72,3 +72,16 @@ def test_a_grey_jpeg_and_a_picture_with_few_tinted_pixels_are_masks(tmp_path):
     pixels[0, :5] = (90, 0, 0)
     Image.fromarray(pixels).save(tmp_path / "tinted.png")
     assert mask_trouble(tmp_path / "tinted.png") == ""
+
+
+def test_a_black_mask_of_an_edit_is_refused_and_one_of_another_shape_is_told_of(tmp_path, caplog):
+    Image.new("L", (64, 64)).save(tmp_path / "black.png")
+    with pytest.raises(DclipError, match=r"edit\.region=.*black\.png: the mask has no white;"):
+        configure(f"edit.region={tmp_path / 'black.png'}")
+    Image.new("L", (64, 32), "white").save(tmp_path / "wide.png")
+    configure("experiment=toonfaces_red_hair", f"edit.region={tmp_path / 'wide.png'}")
+    configure(f"edit.region={tmp_path / 'wide.png'}", f"input={tmp_path / 'wide.png'}")
+    assert [one.getMessage() for one in caplog.records] == [
+        f"edit.region={tmp_path / 'wide.png'} is 64x32, but the pictures are 64x64: "
+        "of each the middle square is used"
+    ]

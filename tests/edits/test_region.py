@@ -242,6 +242,8 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__region_low": 0.9}, "edit.region_low=0.9 and edit.region_high=0.5"),
         ({"edit__region_feather": -1}, "edit.region_feather=-1"),
         ({"edit__region_follow": -2}, "edit.region_follow=-2"),
+        ({"edit__region_feather": 1000}, "edit.region_feather=1000.0 must be 0 (off) to 64 pixels"),
+        ({"edit__region_follow": 100000}, "edit.region_follow=100000 must be 0 (off) to 64 pixels"),
         ({"edit__region_gain": 0}, "edit.region_gain=0"),
         ({"edit__region_colors": 1}, "edit.region_colors=1"),
         ({"edit__region_palette": 3}, "edit.region_palette=3.0 is a distance of colours"),

@@ -2,6 +2,7 @@ import pytest
 
 from helpers.runs import ROOT, refusal
 
+CLIP = ROOT / "dclip" / "weights" / "toonfaces_clip.safetensors"
 GUIDED = ("experiment=toonfaces_contrastive", "sampler.s_gen=20")
 REFUSALS = [
     (["sampler.t0=1000"], "sampler.t0=1000"),
@@ -77,11 +78,19 @@ REFUSALS = [
     (["gamma=-3.1"], "gamma=-3.1"),
     (["gamma=nan"], "gamma=nan"),
     (["seed=-1"], "seed=-1"),
+    (["seed=4294967296"], "seed=4294967296 must be 0 to 4294967295"),
+    (["seed=99999999999999999999"], "must be 0 to 4294967295"),
     (["seed=one"], "seed"),
     (["task=pretrain"], "task.net"),
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
+    (["task=pretrain", "task.net=ddpm", "task.start=nowhere"], "task.start=nowhere is neither a f"),
+    (["task=pretrain", "task.net=ddpm", f"task.start={__file__}"], "checks.py is not a whole safe"),
+    (
+        ["task=pretrain", "task.net=judge", f"task.start={CLIP}"],
+        "holds a network of kind 'clip'; here one of kind 'judge' is needed",
+    ),
     (
         ["task=pretrain", "task.net=ddpm", "dataset=folder", "dataset.root=."],
         "dataset=toonfaces or dataset=cifar10, not on dataset=f",

@@ -1,6 +1,8 @@
 """A cache folder that cannot be written: a run goes on without, one that was asked for is refused."""
 
 import errno
+import signal
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
@@ -72,6 +74,23 @@ def test_faces_are_drawn_all_the_same(nowhere, monkeypatch):
     monkeypatch.setattr(many, "PARALLEL_FROM", 2)
     faces = [tf.sample_face("test", i, "all") for i in range(2)]
     assert np.array_equal(many.pictures_of(faces, workers=1), many._draw(faces))
+
+
+def test_a_drawing_that_is_stopped_ends_at_once(tmp_path, monkeypatch):
+    workers = []
+
+    def stop(*_, **__):
+        workers.extend(active_children())
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("DCLIP_CACHE", str(tmp_path))
+    monkeypatch.setattr(many, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(many, "CHUNK", 1)
+    monkeypatch.setattr(many, "tqdm", stop)
+    faces = [tf.sample_face("test", i, "all") for i in range(8)]
+    with pytest.raises(KeyboardInterrupt):
+        many.pictures_of(faces, workers=1)
+    assert [one.exitcode for one in workers] == [-signal.SIGKILL]
 
 
 def test_a_published_file_is_checked_all_the_same(nowhere, caplog):

@@ -105,6 +105,7 @@ def test_as_few_settings_as_tell_runs_apart():
         (["runs=/nowhere"], "runs=/nowhere is no folder"),
         (["runs=RUNS", "sweep=x"], "there are: mine, other"),
         (["runs=RUNS", "by=sampler.t9"], "by=sampler.t9"),
+        (["runs=RUNS", "columns=mae,sim"], "columns=sim: no run has it; did you mean ssim?"),
         (["runs=RUNS", "sampler.t0=3"], "sampler.t0=3: task=report knows runs="),
     ],
 )

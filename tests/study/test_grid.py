@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from dclip.study import cost, document, execute, jobs, paper, progress, sheets, 
 from dclip.study.grid import Pictures, choose_rows, read_study
 from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
+from dclip.study.sources import BASELINE, check_columns
 from dclip.study.watch import Watch
 from helpers.composed import configured
 from helpers.runs import ROOT, command, words
@@ -170,19 +172,6 @@ def fake(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- the files
 
 
-VALUES = {  # what runs measure beside metrics of which more or less is better
-    "images",
-    "kid_10_std",
-    "network_calls",
-    "clip_calls",
-    "calls_invert",
-    "calls_edit",
-    "latent_rms",
-    "judge_success_hair_color",
-    "judge_success_beard",
-}
-
-
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_row_of_a_study_is_possible_and_its_columns_exist(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # inputs are named from there
@@ -191,22 +180,13 @@ def test_every_row_of_a_study_is_possible_and_its_columns_exist(name, tmp_path, 
     study = read_study(name, seeds=[0])
     assert len({job.label for job in study.jobs}) == len(study.jobs) > 1
     assert len(study.title) > 10
-    planned = Progress(study, Folders(tmp_path, tmp_path)).unique()  # composes and checks each
+    made = Progress(study, Folders(tmp_path, tmp_path))  # composes and checks each
+    planned = made.unique()
     others = {run for job in study.jobs for run in job.first}
     if not name.endswith(("ablations", "benchmark", "claims")):  # whose parts share runs
         assert len(planned) == len(study.jobs) + len(others)
-    settings = OmegaConf.create(identity.canonical(plain(planned[-1].cfg)))
-    for source in study.columns.values():
-        if source.endswith("/ baseline"):
-            assert source.removesuffix("/ baseline").strip() in study.columns
-            assert study.baseline
-            continue
-        for part in source.split("/"):
-            part = part.strip()
-            if part.startswith("config."):
-                assert OmegaConf.select(settings, part[7:]) is not None
-            elif not part.startswith("file."):
-                assert find(part) or part in VALUES or part.replace(".", "").isdigit(), part
+    check_columns(study.columns, [made.of(job).cfg for job in study.jobs])
+    assert study.baseline or not any(one.endswith(BASELINE) for one in study.columns.values())
 
 
 def test_every_table_of_the_papers_has_its_study_and_both_kinds_of_images():
@@ -771,7 +751,11 @@ def test_without_weights_nothing_starts_and_one_message_says_why(fake, tmp_path,
     ("args", "said"),
     [
         (["study=toonfaces_tabel1"], "did you mean toonfaces_table1"),
-        (["study=toonfaces_table1", "workers=0"], "workers=0"),
+        (["study=toonfaces_table1", "workers=0", "dry_run=true"], "workers=0"),
+        (["study=toonfaces_table1", "fail_fast=0", "dry_run=true"], "fail_fast=0"),
+        (["study=toonfaces_table1", "rows=", "dry_run=true"], "rows=: no row is called nothing"),
+        (["study=toonfaces_table1", "study=a"], "study=toonfaces_table1 study=a: run one study"),
+        (["study=toonfaces_table1", "seed=3"], "seed=3 sets one job; a study takes seeds=3"),
         (["study=toonfaces_table1", "seeds=a"], "seeds=a"),
         (["study=toonfaces_table1", "dry_run=yes"], "dry_run=yes"),
         (["study=toonfaces_table1", "plan=true"], "plan=true is for one run"),
@@ -794,12 +778,40 @@ def test_a_bad_word_is_refused_before_anything_runs(args, said, tmp_path, monkey
 def test_a_study_file_that_cannot_be_one_is_refused(tmp_path):
     for text, said in (
         ("title: x", "no columns"),
+        ("title: [x", "bad.yaml cannot be read as YAML: while parsing"),
+        ("", "bad.yaml is empty, not a mapping"),
+        ("[title]", "bad.yaml is a list, not a mapping"),
+        ("title: x\ncolums: [mae]", "has colums, which no study has; did you mean columns?"),
         (GRID + "axis: {}\n", "axis"),
         (GRID + "grids: [{bases: []}]\n", "bases"),
+        (GRID + "grids: []\n", "grids is empty, not a list"),
+        (GRID + "grids: [a]\n", "a grid is a text, not a mapping"),
+        (GRID + "seeds: []\n", "seeds is empty, not a list"),
+        (GRID + "average: [a, b]\n", "average is a list, not a mapping"),
+        (GRID + "average: {gamma: 1}\n", "gamma needs a list of values"),
+        (GRID + "average: {gamma: {a: }}\n", "give settings as name=value"),
     ):
         (tmp_path / "bad.yaml").write_text(text, "utf-8")
         with pytest.raises(DclipError, match=said):
             read_study(str(tmp_path / "bad.yaml"))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DclipError, match="is no YAML file"):
+        read_study(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("{a: closr}", "no run of this study reports closr; did you mean closer?"),
+        ("[seconds_edit / image]", "reports image; did you mean images?"),
+        ("[config.sampler.t9]", "reports config.sampler.t9; docs/metrics.md"),
+        ("{mae: mae, a: mse / baseline}", "reports mse; did you mean mae?"),
+    ],
+)
+def test_a_column_that_no_run_can_have_is_refused_before_anything_runs(columns, said, fake):
+    with pytest.raises(DclipError, match=re.escape(said)):
+        fake(GRID.replace("[mae, ssim, lpips]", columns))
+    assert fake.started() == []
 
 
 def test_settings_of_ones_own_never_touch_the_committed_table():

@@ -56,10 +56,14 @@ def _cached(
     can_keep()
     chunks = [faces[i : i + CHUNK] for i in range(0, len(faces), CHUNK)]
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        progress = tqdm(
-            pool.map(draw, chunks), "drawing ToonFaces", total=len(chunks), unit=f"x{CHUNK}"
-        )
-        pictures = np.concatenate(list(progress))
+        try:
+            drawn = [pool.submit(draw, chunk) for chunk in chunks]
+            progress = tqdm(drawn, "drawing ToonFaces", unit=f"x{CHUNK}")
+            pictures = np.concatenate([one.result() for one in progress])
+        except BaseException:  # Ctrl-C or SIGTERM: else the pool ends only with what was begun
+            for process in pool._processes.values():
+                process.kill()
+            raise
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:
