@@ -55,6 +55,7 @@ from dclip.edits.edit import Edit, Mixture, keep
 from dclip.edits.header import common_steps
 from dclip.edits.located import located
 from dclip.edits.named import edit_of_epoch, edits_of
+from dclip.edits.refine import Finish
 from dclip.edits.region import (
     EVERYWHERE,
     acting_apart,
@@ -324,12 +325,22 @@ def edit(
     if gamma == 0 and options.carry is not Carry.none:
         return source
     beside, weight = options.carry in WAYS, options.carry_weight
+    finish = Finish(
+        _ids(len(images)),
+        seed,
+        model.schedule,
+        lambda x, pairs: denoise(model.predict, x, pairs, model.schedule),
+    )
 
     def plainly() -> Tensor:
         return source if beside else made(model.predict)
 
     if isinstance(joined, Mixture) and any(regions):
-        return _apart(joined, saved, regions, source, made, plainly(), gamma * weight, weight)
+        made_by = (source, made, plainly(), gamma * weight, weight)
+        acted, own, places = _apart(joined, saved, regions, *made_by)
+        for options_of_one, place in zip(own, places, strict=True):
+            acted = finish.finished(options_of_one, source, place, acted, gamma * weight)
+        return acted
     edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
         if options.carry is Carry.residual:
@@ -341,7 +352,8 @@ def edit(
     change = change_of(where, source, whole, plain)
     found = _found(where, saved[0], joined, source, change)
     tint = tint_of(where, found, source, whole, plain, joined.usual_color)
-    return acting_in(where, found, source, edited, plain, tint)
+    acted = acting_in(where, found, source, edited, plain, tint)
+    return finish.finished(where, source, found, acted, gamma * weight)
 
 
 def _found(
@@ -367,8 +379,11 @@ def _apart(
     plain: Tensor,
     gamma: float,
     whole: float,
-) -> Tensor:
-    """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs)."""
+) -> tuple[Tensor, list[EditOptions], list[Tensor]]:
+    """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs).
+
+    With it, the options and region of each edit.
+    """
     own, regions, tints = [], [], []
     for edit, one, where in zip(mixture.edits, saved, options, strict=True):
         own.append(where or EVERYWHERE)
@@ -382,7 +397,7 @@ def _apart(
     hard = [(region > 0).float() for region in regions]
     eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
     mixed = made(regional(mixture.original.predict, eps_fns, mixture.weights, hard, [gamma]))
-    return acting_apart(own, regions, source, mixed, plain, tints)
+    return acting_apart(own, regions, source, mixed, plain, tints), own, regions
 
 
 def measure(

@@ -14,9 +14,8 @@ from dclip.data.domains import true_images, truth_of
 from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
-from dclip.edits.colors import in_own_colors
 from dclip.edits.edit import Edit, Mixture, PlacedEdit
-from dclip.edits.refine import refined
+from dclip.edits.refine import Finish
 from dclip.edits.region import (
     acting_apart,
     acting_in,
@@ -30,6 +29,7 @@ from dclip.edits.region import (
 from dclip.edits.seen import seen_region
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
+from dclip.encode.trajectory import Trajectory, run_trajectory
 from dclip.errors import DclipError
 from dclip.run import Run
 from dclip.text.direction import direction_of, feature_direction
@@ -92,10 +92,10 @@ class Confined(InRegion):
         region = region_of(run, options, start, change, self.edit)
         self._found = start.ids, [region]
         tint = tint_of(options, region, source, pictures[1.0], plain, self.edit.usual_color)
-        edited = []
+        edited, finish = [], finish_of(run, start.ids)
         for gamma in gammas:
             acted = acting_in(options, region, source, pictures[gamma], plain, tint)
-            edited.append(_finished(run, options, start, region, acted, gamma))
+            edited.append(finish.finished(options, source, region, acted, gamma))
         return torch.stack(edited, 1)
 
     def _pictures(
@@ -151,11 +151,11 @@ class ConfinedMixture(InRegion):
             tints.append(tint_of(options, regions[-1], source, alone, plain, color))
         self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
-        edited = []
+        edited, finish = [], finish_of(run, start.ids)
         for one, gamma in zip(mixed, gammas, strict=True):
             acted = acting_apart(self.options, regions, source, one, plain, tints)
             for options, region in zip(self.options, regions, strict=True):
-                acted = _finished(run, options, start, region, acted, gamma)
+                acted = finish.finished(options, source, region, acted, gamma)
             edited.append(acted)
         return torch.stack(edited, 1)
 
@@ -196,18 +196,15 @@ def _region_alone(
     return region_of(run, options, start, change, edit)
 
 
-def _finished(
-    run: Run, options: EditOptions, start: Encoded, region: Tensor, acted: Tensor, gamma: float
-) -> Tensor:
-    """Edited images [N,3,H,W], joined to the picture, and in its colours, as the options say.
+def finish_of(run: Run, ids: Sequence[str]) -> Finish:
+    """What comes after an edit of a run's images of these names has acted."""
+    model = run.model
 
-    A smaller degree than 1 is drawn less to the picture's colours.
-    """
-    drawn = refined(run, options, start, region, acted, gamma)
-    if options.region_palette == 0 or not options.confined:
-        return drawn
-    own = in_own_colors(start.sources.pixels, drawn, region, options.region_palette)
-    return drawn + min(1.0, abs(gamma)) * (own - drawn)
+    def walk(x: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        trajectory = Trajectory(model.predict, [model], pairs, model.schedule)
+        return run_trajectory(run.cfg.trainer, trajectory, ids, x, "refining")
+
+    return Finish(ids, run.cfg.seed, model.schedule, walk)
 
 
 def region_of(

@@ -1,37 +1,65 @@
-"""What an edit drew, joined to the picture by the original network."""
+"""What an edit drew, joined to the picture by the original network, and drawn in its colours."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
+from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.timesteps import pairs_down
+from dclip.edits.colors import in_own_colors
 from dclip.edits.region import confine
-from dclip.encode.encoded import Encoded
-from dclip.encode.trajectory import Trajectory, run_trajectory
-from dclip.run import Run
+
+Walk = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
 
 
-def refined(
-    run: Run, options: EditOptions, start: Encoded, region: Tensor, edited: Tensor, gamma: float
-) -> Tensor:
-    """Edited images [N,3,H,W], in their region noised and denoised by the original network.
+@dataclass(frozen=True)
+class Finish:
+    """What comes after an edit has acted in its region.
 
-    Noised to ``edit.region_refine``, as in SDEdit (Meng et al. 2022), but of what is edited already:
-    strokes become parts of the face, and so does what CLIP alone took for one. What the network has
-    never seen (red hair, green skin) fades. A smaller degree than 1 is noised less.
-
-    Args:
-        region: [N,1,H,W]; where it is 0, the images stay, bit for bit.
+    Attributes:
+        ids, seed: the images' names, which decide their noise.
+        schedule: of the original network.
+        walk: noised images and pairs of timesteps -> clean images, by that network.
     """
-    t = round(options.region_refine * min(1.0, abs(gamma)))
-    if t == 0 or not options.confined:
-        return edited
-    schedule, noise = run.model.schedule, ImageNoise(start.ids, run.cfg.seed + 3)
-    x = add_noise(edited, noise.like(edited), schedule.alpha_bar(t))
-    down = pairs_down(t, min(REFINING_STEPS, t))
-    trajectory = Trajectory(run.model.predict, [run.model], down, schedule)
-    clean = run_trajectory(run.cfg.trainer, trajectory, start.ids, x, "refining")
-    return confine(edited, clean - edited, region)
+
+    ids: Sequence[str]
+    seed: int
+    schedule: Schedule
+    walk: Walk
+
+    def finished(
+        self, options: EditOptions, source: Tensor, region: Tensor, acted: Tensor, gamma: float
+    ) -> Tensor:
+        """Edited images [N,3,H,W], refined and in the picture's own colours, as the options say.
+
+        A smaller degree than 1 is drawn less to the picture's colours.
+        """
+        drawn = self.refined(options, region, acted, gamma)
+        if options.region_palette == 0 or not options.confined:
+            return drawn
+        own = in_own_colors(source, drawn, region, options.region_palette)
+        return drawn + min(1.0, abs(gamma)) * (own - drawn)
+
+    def refined(self, options: EditOptions, region: Tensor, edited: Tensor, gamma: float) -> Tensor:
+        """Edited images [N,3,H,W], in their region noised and denoised by the original network.
+
+        Noised to ``edit.region_refine``, as in SDEdit (Meng et al. 2022), but of what is edited
+        already: strokes become parts of the face, and so does what CLIP alone took for one. What the
+        network has never seen (red hair, green skin) fades. A smaller degree than 1 is noised less.
+
+        Args:
+            region: [N,1,H,W]; where it is 0, the images stay, bit for bit.
+        """
+        t = round(options.region_refine * min(1.0, abs(gamma)))
+        if t == 0 or not options.confined:
+            return edited
+        noise = ImageNoise(self.ids, self.seed + 3).like(edited)
+        x = add_noise(edited, noise, self.schedule.alpha_bar(t))
+        clean = self.walk(x, pairs_down(t, min(REFINING_STEPS, t)))
+        return confine(edited, clean - edited, region)

@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+import dclip
 from dclip.config.edit import Edit as EditOptions
-from dclip.edits.confined import Confined
+from dclip.edits.confined import Confined, finish_of
 from dclip.edits.edit import DenoiserEdit
-from dclip.edits.refine import refined
+from dclip.encode.invert import encode
 from dclip.errors import DclipError
+from dclip.methods.load import load_edits
 from dclip.prepare.plan import calls
 from helpers.images import images16
-from helpers.networks import a_run, start_at
+from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, words
 
 
@@ -29,7 +31,7 @@ def test_only_the_region_is_drawn_anew(run):
     start = start_at(images16(2))
     edited, region = start.images.pixels, torch.zeros(2, 1, 16, 16)
     region[:, :, 4:9, 4:9] = 1
-    result = refined(run, options(region_refine=200), start, region, edited, 1.0)
+    result = finish_of(run, start.ids).refined(options(region_refine=200), region, edited, 1.0)
     stays = (region == 0).expand_as(edited)
     assert torch.equal(result[stays], edited[stays])
     assert not torch.equal(result[~stays], edited[~stays])
@@ -38,10 +40,11 @@ def test_only_the_region_is_drawn_anew(run):
 def test_without_a_region_at_degree_0_and_at_t_0_nothing_is_refined(run):
     start = start_at(images16(2))
     edited, everywhere = start.images.pixels, torch.ones(2, 1, 16, 16)
-    assert refined(run, options(region_refine=200), start, everywhere, edited, 0.0) is edited
-    assert refined(run, options(), start, everywhere, edited, 1.0) is edited
+    finish = finish_of(run, start.ids)
+    assert finish.refined(options(region_refine=200), everywhere, edited, 0.0) is edited
+    assert finish.refined(options(), everywhere, edited, 1.0) is edited
     acts_everywhere = options(region="none", region_refine=200)
-    assert refined(run, acts_everywhere, start, everywhere, edited, 1.0) is edited
+    assert finish.refined(acts_everywhere, everywhere, edited, 1.0) is edited
 
 
 def test_what_is_no_edit_is_not_refined_either(run):
@@ -50,6 +53,28 @@ def test_what_is_no_edit_is_not_refined_either(run):
     refining = replace(run, cfg=replace(run.cfg, edit=edit))
     start = start_at(images16(2))
     assert torch.equal(nothing.apply(refining, start, 1.0), start.images.pixels)
+
+
+FINISHED = {"edit__region_refine": 300, "edit__region_palette": 0.2, "edit__region_colors": 0}
+
+
+def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_path):
+    paths = [
+        write_edit(tmp_path / name, tiny, nets["model16"], name, lora=True, **FINISHED)
+        for name in ("beard", "zombie")
+    ]
+    images = images16(2)
+    images = replace(images, ids=("image_00000", "image_00001"))
+    for adapter, chosen in ((paths[0], paths[0]), (f"[{paths[0]},{paths[1]}]", paths)):
+        cfg = editing(adapter)
+        run = a_run(cfg, model)
+        expected = load_edits(cfg, model).apply(run, encode(run, images), 1.0)
+        made = dclip.edit(model, images.pixels, chosen)
+        assert torch.allclose(made, expected, atol=1e-3)
+        rough = editing(adapter, edit__region_refine=0, edit__region_palette=0)
+        run = a_run(rough, model)
+        other = load_edits(rough, model).apply(run, encode(run, images), 1.0)
+        assert float((made - other).abs().max()) > 0.01
 
 
 def test_a_timestep_that_does_not_exist_is_refused():
