@@ -133,7 +133,7 @@ def _dispatch(words: Sequence[str]) -> None:
     launchers.register()
     module = command_of(words)
     if module is None:
-        _check_options(words)
+        words = _options_first(words)
         sweep = _is_sweep(words)
         plugins.load(plugins.named(as_settings(words, sweep)))
         sys.argv[1:] = _faithful(spelled(as_settings(words, sweep)))
@@ -153,12 +153,17 @@ def _dispatch(words: Sequence[str]) -> None:
     sys.exit(import_module(f"dclip.{module}").main(words))
 
 
-def _check_options(words: Sequence[str]) -> None:
-    """DclipError for an option that Hydra, which ignores no other word, does not have."""
+def _options_first(words: Sequence[str]) -> list[str]:
+    """The words as Hydra takes them: no settings before an option.
+
+    Raises:
+        DclipError: Hydra has no such option.
+    """
     parser = get_args_parser()
     parser.allow_abbrev = False
     known, others = parser.parse_known_args(list(words))
-    for word in (*known.overrides, *others):
+    settings = [*known.overrides, *others]
+    for word in settings:
         name, _, value = word.lstrip("-").replace("-", "_").partition("=")
         like = "plan=true, and for a study dry_run=true"
         if name in Config.__dataclass_fields__:
@@ -167,6 +172,7 @@ def _check_options(words: Sequence[str]) -> None:
             not word.startswith("-"),
             f"there is no option {word}; settings are written name=value, such as {like}",
         )
+    return [*(word for word in words if word not in settings), *settings]
 
 
 def _faithful(words: Sequence[str]) -> list[str]:

@@ -64,6 +64,18 @@ def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_options_may_stand_anywhere(tmp_path, capsys):
+    words = (
+        "experiment=toonfaces_red_hair",
+        "--cfg",
+        "job",
+        "sampler.t0=300",
+        f"output={tmp_path}",
+    )
+    command_here(*words, cwd=tmp_path)
+    assert "t0: 300" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
