@@ -328,7 +328,7 @@ def edit(
     finish = Finish(
         _ids(len(images)),
         seed,
-        model.schedule,
+        model,
         lambda x, pairs: denoise(model.predict, x, pairs, model.schedule),
     )
 

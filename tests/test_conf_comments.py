@@ -61,7 +61,9 @@ def test_what_a_comment_says_can_be_typed(words, folder, configure_on, monkeypat
     if studied:
         assert set(studied) <= set(studies())
     else:
-        configure_on(*words)
+        net = words[0].removeprefix("experiment=pretrain_").removesuffix("_ddpm")
+        start = f"task.start={ROOT}/dclip/weights/{net}.safetensors"
+        configure_on(*(start if word == "task.start=WEIGHTS" else word for word in words))
 
 
 def test_the_comments_have_commands():

@@ -204,7 +204,7 @@ def finish_of(run: Run, ids: Sequence[str]) -> Finish:
         trajectory = Trajectory(model.predict, [model], pairs, model.schedule)
         return run_trajectory(run.cfg.trainer, trajectory, ids, x, "refining")
 
-    return Finish(ids, run.cfg.seed, model.schedule, walk)
+    return Finish(ids, run.cfg.seed, model, walk)
 
 
 def region_of(

@@ -10,10 +10,10 @@ from torch import Tensor
 from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
-from dclip.diffusion.schedule import Schedule
 from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.colors import in_own_colors
 from dclip.edits.region import confine
+from dclip.models.unet import DiffusionModel
 
 Walk = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
 
@@ -24,13 +24,13 @@ class Finish:
 
     Attributes:
         ids, seed: the images' names, which decide their noise.
-        schedule: of the original network.
+        model: the original network.
         walk: noised images and pairs of timesteps -> clean images, by that network.
     """
 
     ids: Sequence[str]
     seed: int
-    schedule: Schedule
+    model: DiffusionModel
     walk: Walk
 
     def finished(
@@ -60,6 +60,6 @@ class Finish:
         if t == 0 or not options.confined:
             return edited
         noise = ImageNoise(self.ids, self.seed + 3).like(edited)
-        x = add_noise(edited, noise, self.schedule.alpha_bar(t))
+        x = add_noise(edited, noise, self.model.schedule.alpha_bar(t))
         clean = self.walk(x, pairs_down(t, min(REFINING_STEPS, t)))
         return confine(edited, clean - edited, region)

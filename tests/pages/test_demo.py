@@ -199,7 +199,7 @@ def walks(monkeypatch):
         done.append(what)
         return real(options, trajectory, ids, x, what)
 
-    for module in ("encode.generate", "encode.invert", "edits.refine"):
+    for module in ("encode.generate", "encode.invert", "edits.confined"):
         monkeypatch.setattr(f"dclip.{module}.run_trajectory", counted)
     return done
 
