@@ -339,7 +339,7 @@ def edit(
         made_by = (source, made, plainly(), gamma * weight, weight)
         acted, own, places = _apart(joined, saved, regions, *made_by)
         for options_of_one, place in zip(own, places, strict=True):
-            acted = finish.finished(options_of_one, source, place, acted, gamma * weight)
+            acted = finish.finished(options_of_one, source, place, acted, gamma)
         return acted
     edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
@@ -353,7 +353,7 @@ def edit(
     found = _found(where, saved[0], joined, source, change)
     tint = tint_of(where, found, source, whole, plain, joined.usual_color)
     acted = acting_in(where, found, source, edited, plain, tint)
-    return finish.finished(where, source, found, acted, gamma * weight)
+    return finish.finished(where, source, found, acted, gamma)
 
 
 def _found(

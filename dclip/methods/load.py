@@ -46,7 +46,17 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
     Raises:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
-    return confined(cfg, load_apart(cfg, model).joined(cfg.mix, cfg.sampler.t0))
+    loaded = load_apart(cfg, model)
+    every = cfg.edit.each or [cfg.edit] * len(loaded.edits)
+    if any(
+        own.region_tint and edit.usual_color is None
+        for own, edit in zip(every, loaded.edits, strict=False)
+    ):
+        log.warning(
+            "edit.region_tint has no effect where an edit's file does not say in what colour it "
+            "usually draws; learn it with edit.region_tint"
+        )
+    return confined(cfg, loaded.joined(cfg.mix, cfg.sampler.t0))
 
 
 def load_apart(cfg: Config, model: DiffusionModel) -> Loaded:

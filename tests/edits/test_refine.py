@@ -9,7 +9,7 @@ import dclip
 from dclip.config.edit import Edit as EditOptions
 from dclip.edits.confined import Confined, finish_of
 from dclip.edits.edit import DenoiserEdit
-from dclip.encode.invert import encode
+from dclip.encode.invert import encode, encode_to_edit
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.prepare.plan import calls
@@ -75,6 +75,18 @@ def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_pat
         run = a_run(rough, model)
         other = load_edits(rough, model).apply(run, encode(run, images), 1.0)
         assert float((made - other).abs().max()) > 0.01
+
+
+def test_the_notebook_finishes_carried_edits_as_a_run_does(editing, model, tiny, nets, tmp_path):
+    carry = {"sampler__carry": "noise_maps", "sampler__carry_weight": 1.9}
+    more = {**FINISHED, **carry, "lora": True}
+    path = write_edit(tmp_path / "beard", tiny, nets["model16"], "beard", **more)
+    images = replace(images16(2), ids=("image_00000", "image_00001"))
+    cfg = editing(path, gamma=0.5)
+    run = a_run(cfg, model)
+    expected = load_edits(cfg, model).apply(run, encode_to_edit(run, images), 0.5)
+    made = dclip.edit(model, images.pixels, path, gamma=0.5)
+    assert torch.allclose(made, expected, atol=1e-3)
 
 
 def test_a_timestep_that_does_not_exist_is_refused():

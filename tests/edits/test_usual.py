@@ -12,7 +12,7 @@ from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_model
 from dclip.types import Images
-from helpers.networks import a_run, start_at
+from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import run, words
 
 PRIOR = {
@@ -113,6 +113,14 @@ def test_edits_are_drawn_in_their_usual_colour(editing, learned, model, nets):
         means = mean_within(drawn, edit.region(start))
         spread.append(float((means - saved.usual_color).abs().max()))
     assert spread[1] < 0.1 < spread[0]
+
+
+def test_a_tint_of_an_edit_that_has_no_colour_is_said(editing, model, tiny, nets, tmp_path, caplog):
+    path = write_edit(tmp_path / "red", tiny, nets["model64"], "red_hair", lora=True)
+    load_edits(editing(path, edit__region_tint=0, checkpoint__name=nets["model64"]), model)
+    assert "edit.region_tint has no effect" not in caplog.text
+    load_edits(editing(path, edit__region_tint=0.5, checkpoint__name=nets["model64"]), model)
+    assert "edit.region_tint has no effect" in caplog.text
 
 
 def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
