@@ -50,7 +50,7 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
     every = cfg.edit.each or [cfg.edit] * len(loaded.edits)
     if any(
         own.region_tint and edit.usual_color is None
-        for own, edit in zip(every, loaded.edits, strict=False)
+        for own, edit in zip(every, loaded.edits, strict=True)
     ):
         log.warning(
             "edit.region_tint has no effect where an edit's file does not say in what colour it "
