@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from dclip.data.pictures import decode, mask_trouble, suffixes, trouble
+from dclip.data.pictures import MASK_GROUND, decode, mask_trouble, suffixes, trouble
 from dclip.errors import DclipError
 
 log = logging.getLogger("dclip")
@@ -161,7 +161,7 @@ def check_region(mask: Path, pictures: tuple[int, int] | None, setting: str) -> 
     Args:
         pictures: their width and height, where all have the same.
     """
-    drawn = decode(mask, str(mask))
+    drawn = decode(mask, str(mask), MASK_GROUND)
     if drawn.getbbox() is None:
         raise DclipError(f"{setting}={mask}: the mask has no white; nothing may change")
     (wide, high), (width, height) = drawn.size, pictures or drawn.size

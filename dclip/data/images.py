@@ -46,7 +46,11 @@ def square(picture: Image.Image, size: int) -> Tensor:
 
 
 def read_images(
-    pictures: Sequence[Named], size: int, where: str, align: Align | None = None
+    pictures: Sequence[Named],
+    size: int,
+    where: str,
+    align: Align | None = None,
+    ground: str = "white",
 ) -> Images:
     """Read pictures whose names are below ``where``; list what is broken, go on with the rest.
 
@@ -55,7 +59,7 @@ def read_images(
 
     def read(picture: Named) -> Tensor | DclipError:
         try:
-            return _read(picture, size, where, align)
+            return _read(picture, size, where, align, ground)
         except DclipError as error:
             return error
 
@@ -78,10 +82,11 @@ def read_images(
     return Images(torch.stack(pixels), tuple(_ids(names)))
 
 
-def _read(picture: Named, size: int, where: str, align: Align | None) -> Tensor:
+def _read(picture: Named, size: int, where: str, align: Align | None, ground: str) -> Tensor:
     name, open_it = picture
     source = open_it()
-    decoded = decode(source, str(source) if isinstance(source, Path) else f"{where}: {name}")
+    shown = str(source) if isinstance(source, Path) else f"{where}: {name}"
+    decoded = decode(source, shown, ground)
     if align is not None:
         decoded = align(name, decoded)
     return square(decoded, size)
@@ -128,8 +133,16 @@ def _tell_shortened(names: Mapping[str, str]) -> None:
         log.log(level, "  %s is %s", name, shown)
 
 
-def read_files(path: Path, size: int, align: Align | None = None, setting: str = "input") -> Images:
+def read_files(
+    path: Path,
+    size: int,
+    align: Align | None = None,
+    setting: str = "input",
+    ground: str = "white",
+) -> Images:
     """All images of a folder, or the one of a file, given as ``setting``.
+
+    What is transparent has the colour of ``ground``.
 
     DclipError if there is none.
     """
@@ -137,7 +150,7 @@ def read_files(path: Path, size: int, align: Align | None = None, setting: str =
     tell_left_out(path)
     base = path if path.is_dir() else path.parent
     named = [(file.relative_to(base).as_posix(), lambda file=file: file) for file in paths]
-    return read_images(named, size, f"{setting}={path}", align)
+    return read_images(named, size, f"{setting}={path}", align, ground)
 
 
 def save_png(pixels: Tensor, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Masks: pictures that say where an edit may act. White: anything may change; grey: in part."""
+"""Masks: pictures that say where an edit may act. White: anything may change; grey: in part.
+
+What is transparent is black, so a layer painted in white is a mask.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dclip.data.images import read_files
+from dclip.data.pictures import MASK_GROUND
 from dclip.errors import DclipError
 
 VARIANT = re.compile(r"_v\d+$")  # ends the name of a variant of an image
@@ -23,7 +27,7 @@ def read_masks(path: str, ids: tuple[str, ...], size: int, setting: str) -> Tens
     Raises:
         DclipError: an image has no mask, or one cannot be read.
     """
-    pictures = read_files(Path(path), size, setting=setting)
+    pictures = read_files(Path(path), size, setting=setting, ground=MASK_GROUND)
     grey = (pictures.pixels.mean(1, keepdim=True) + 1) / 2
     if not Path(path).is_dir():
         return grey[:1].repeat(len(ids), 1, 1, 1)

@@ -35,8 +35,8 @@ def suffixes() -> frozenset[str]:
     return frozenset(found)
 
 
-def decode(source: Picture, name: str) -> Image:
-    """A picture as RGB, turned as its EXIF says, put on white where it is transparent.
+def decode(source: Picture, name: str, ground: str = "white") -> Image:
+    """A picture as RGB, turned as its EXIF says, put on a ground where it is transparent.
 
     DclipError if it is none, or if its values cannot be brought to 8 bits in a known way.
     """
@@ -49,7 +49,7 @@ def decode(source: Picture, name: str) -> Image:
             kind = opened.format or ""
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-        return _as_rgb(picture, kind)
+        return _as_rgb(picture, kind, ground)
     except unreadable as error:
         reason = one_line(error)
         if isinstance(error, UnidentifiedImageError):
@@ -68,7 +68,7 @@ def _opened(source: Picture) -> Image:
     return decoded
 
 
-def _as_rgb(picture: Image, kind: str) -> Image:
+def _as_rgb(picture: Image, kind: str, ground: str) -> Image:
     """ValueError for what has no known way to 8 bits."""
     from PIL import Image
 
@@ -78,7 +78,7 @@ def _as_rgb(picture: Image, kind: str) -> Image:
         picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[picture.mode])
     if "A" in picture.getbands() or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba)
     return picture.convert("RGB")
 
 
@@ -108,6 +108,7 @@ def _as_grey(picture: Image, kind: str) -> Image:
 
 # A mask whose channels differ this much (of 255) in this share of its pixels is no mask: JPEG
 # alone tints grey by less.
+MASK_GROUND = "black"  # of a mask, where it is transparent: nothing may change there
 TINT, TINTED = 32, 0.01
 
 
@@ -142,7 +143,7 @@ def mask_trouble(path: Path) -> str:
 def _colour_trouble(path: str, _changed: int) -> str:
     import numpy as np
 
-    pixels = np.asarray(decode(Path(path), path)).astype(np.int16)
+    pixels = np.asarray(decode(Path(path), path, MASK_GROUND)).astype(np.int16)
     spread = pixels.max(2) - pixels.min(2)
     share = float((spread > TINT).mean())
     if share <= TINTED:

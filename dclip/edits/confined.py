@@ -11,6 +11,7 @@ from dclip.config import Config
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import true_images, truth_of
+from dclip.data.masks import read_masks
 from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
@@ -20,7 +21,6 @@ from dclip.edits.region import (
     acting_apart,
     acting_in,
     change_of,
-    drawn_region,
     found_region,
     tint_of,
     true_region,
@@ -237,7 +237,7 @@ def region_of(
                 "for its own edits; choose edit.region=auto"
             )
         return true_region(source.pixels, truth, options.region_feather)
-    return drawn_region(str(options.region), len(start), change.shape[-1])
+    return read_masks(str(options.region), start.ids, change.shape[-1], "edit.region")
 
 
 def _clips_region(

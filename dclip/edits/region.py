@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,6 @@ from torch import Tensor
 
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
-from dclip.data.images import read_files
 from dclip.edits.colors import FAINT, Tint, by_color, edge_shares, like_core
 from dclip.edits.header import REGION
 from dclip.errors import DclipError, choose
@@ -226,16 +224,6 @@ def true_region(source: Tensor, truth: Tensor, feather: float) -> Tensor:
     """Where the true picture differs from the source, [N,1,H,W]."""
     differs = ((truth - source).abs().amax(1, keepdim=True) > 1 / 255).float()
     return soften(close_holes(differs), feather)
-
-
-def drawn_region(path: str, count: int, size: int) -> Tensor:
-    """A region [N,1,H,W] from a picture's grey values, the same for all images.
-
-    Raises:
-        DclipError: it is no picture.
-    """
-    picture = read_files(Path(path), size, setting="edit.region").pixels[:1]
-    return ((picture.mean(1, keepdim=True) + 1) / 2).expand(count, -1, -1, -1)
 
 
 def acting_in(

@@ -19,7 +19,7 @@ from dclip import losses
 from dclip.data.domains import domain_named, networks_of
 from dclip.data.folders import find_images
 from dclip.data.images import exact, square
-from dclip.data.pictures import decode, mask_trouble
+from dclip.data.pictures import MASK_GROUND, decode, mask_trouble
 from dclip.errors import DclipError, need
 from dclip.metrics.contract import Metric, Scores
 from dclip.metrics.distribution import FeatureSets, mean_interval
@@ -134,7 +134,7 @@ class Folder:
         """[3,H,W] in [-1, 1]; None, and one trouble more, if the file is no picture."""
         path = self.pictures[name]
         try:
-            picture = decode(path, str(path))
+            picture = decode(path, str(path), MASK_GROUND if self.masks else "white")
             if self.masks:
                 need(not mask_trouble(path), mask_trouble(path))
         except DclipError as error:

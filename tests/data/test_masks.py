@@ -26,6 +26,17 @@ def test_one_picture_is_the_mask_of_all(tmp_path):
     assert masks[0, 0, 5, :32].tolist() == [1] * 32 and masks[1, 0, 5, 32:].tolist() == [0] * 32
 
 
+def test_a_layer_painted_in_white_is_a_mask(tmp_path):
+    layer = Image.new("LA", (64, 64), (255, 0))
+    layer.paste((255, 255), (0, 0, 32, 64))
+    layer.save(tmp_path / "layer.png")
+    masks = read_masks(str(tmp_path / "layer.png"), ("a",), 64, "edit.region")
+    assert masks[0, 0, 5].tolist() == [1] * 32 + [0] * 32
+    Image.new("LA", (64, 64), (255, 0)).save(tmp_path / "empty.png")
+    with pytest.raises(DclipError, match=r"empty\.png: the mask has no white"):
+        configure(f"edit.region={tmp_path / 'empty.png'}")
+
+
 def test_every_image_has_the_mask_of_its_name_and_variants_share_it(tmp_path):
     half(255, tmp_path / "masks" / "a.png")
     half(51, tmp_path / "masks" / "b.png", 32)
