@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.errors import HydraException
@@ -11,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dclip.config import OPTIONS, Config, Dataset
 from dclip.data.domains import networks_of
-from dclip.errors import LONGEST_PATH, DclipError, choose, one_line
+from dclip.errors import LONGEST_PATH, DclipError, choose, need, one_line
 from dclip.prepare import plugins
 from dclip.prepare.adopt import adopt_edit
 from dclip.prepare.checks import to_config
@@ -62,6 +63,7 @@ def check_overrides(overrides: Sequence[str]) -> Config:
         plugins.load(plugins.named(as_settings(overrides)))
         overrides = spelled(as_settings(overrides))
         overrides = published(overrides, [overrides])
+        _check_presets(overrides)
         return _compose(overrides)
     except (HydraException, OmegaConfBaseException) as error:
         raise DclipError(explain(error, overrides)) from error
@@ -69,6 +71,32 @@ def check_overrides(overrides: Sequence[str]) -> Config:
         raise DclipError(f"{_setting_of(error, overrides)}: {error.strerror}") from error
     except ValueError as error:
         raise DclipError(_explain_value(error, overrides)) from error
+
+
+def _check_presets(overrides: Sequence[str]) -> None:
+    """DclipError where two presets of a list choose different options: one would win unsaid."""
+    for word in overrides:
+        group, _, names = word.partition("=")
+        chosen: dict[str, tuple[str, str]] = {}
+        for name in names.strip("[]").split(",") if group == "preset" else ():
+            for choice, option in _overridden(CONF / "preset" / f"{name.strip()}.yaml").items():
+                other, before = chosen.setdefault(choice, (name, option))
+                need(
+                    before == option,
+                    f"{word}: {other} chooses {choice}={before}, and {name} {choice}={option}; "
+                    "give one of them",
+                )
+
+
+def _overridden(preset: Path) -> dict[str, str]:
+    """The groups that a preset chooses an option of, with the option; none of another's file."""
+    if not preset.is_file():
+        return {}
+    chosen: dict[str, str] = {}
+    for entry in OmegaConf.select(OmegaConf.load(preset), "defaults") or ():
+        if OmegaConf.is_dict(entry):
+            chosen |= {str(key).removeprefix("override /"): str(entry[key]) for key in entry}
+    return chosen
 
 
 def _compose(overrides: Sequence[str]) -> Config:

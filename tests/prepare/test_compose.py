@@ -42,6 +42,10 @@ def test_nothing_is_not_a_choice(word):
         ),
         ("preset=fixed", ["preset=fixed is gone: leave it out"]),
         ("preset=[lora,fixed]", ["preset=fixed is gone: leave it out"]),
+        (
+            "preset=[quick,shared,chain]",
+            ["quick chooses method=gpu_efficient, and chain method=chain; give one of them"],
+        ),
         ("preset=[lora,onestp]", ["preset=onestp does not exist; did you mean onestep?"]),
         ("sampler.s_gn=5", ["did you mean sampler.s_gen?", "s_for", "t0", "eta"]),
         ("sampler.to=500", ["there is no setting sampler.to", "Below sampler", "t0"]),
