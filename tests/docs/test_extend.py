@@ -59,6 +59,7 @@ def run(given, tiny, folder):
         "dataset.validation": 1,
         "dataset.test": 2,
         "metric.identity": "false",
+        "degrees": "[0,1]",
     }
     sampling = ("task=", "experiment=toonfaces_contrastive", "experiment=toonfaces_latent")
     if any(word.startswith(sampling) for word in given):
@@ -66,7 +67,7 @@ def run(given, tiny, folder):
     if "plugins=margin" in given:
         small |= {"task.count": 2, "task.leak": 0, "sampler.t0": 500, "metric.clip": "false"}
     if "experiment=toonfaces_latent" in given:
-        small |= {"method.steps": 1, "method.s_opt": 2}
+        small |= {"method.steps": 1, "method.s_opt": 2, "task.leak": 4}
     if any(word in ("plugins=colour", "edit=red_hair") for word in given):
         small = {k: v for k, v in small.items() if k.split(".")[0] not in ("experiment", "edit")}
         small |= {"metric.clip": "true"}

@@ -538,6 +538,7 @@ def value(page, box):
     return page.one(f"#{box} :is(textarea, input)").get_attribute("value")
 
 
+@pytest.mark.slow
 def test_a_page_that_is_loaded_again_has_its_form_and_its_lesson(browser, served):
     from selenium.webdriver.common.keys import Keys
 

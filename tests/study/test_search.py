@@ -374,7 +374,8 @@ def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
             "[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]"
         )
     )
-    given = words({**keep, "method.epochs": 2, "metric.identity": "false"})
+    few = {"dataset.train": 2, "dataset.test": 2, "method.epochs": 2, "degrees": "[]"}
+    given = words({**keep, **few, "metric.identity": "false"})
     own = [f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1"]
     process = command_apart([*own, *given], tmp_path, tmp_path / "log")
     process.join()
