@@ -422,16 +422,18 @@ def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- failures
 
 
-def one_line(done):
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+def one_line(code, said):
+    assert code == 2, said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1, said
+    return said
 
 
-def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_two(tiny, tmp_path):
+def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_two(tiny, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    message = one_line(command(*words(tiny, output=tmp_path / "file"), cwd=tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        command_here(*words(tiny, output=tmp_path / "file"), cwd=tmp_path)
+    message = one_line(stop.value.code, capsys.readouterr().err)
     assert f"output={tmp_path / 'file'}" in message
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -450,7 +452,8 @@ def test_a_text_file_as_input_is_one_line_and_exit_code_two(tuned, tiny, tmp_pat
         input=tmp_path / "letter.txt",
         output=tmp_path / "out",
     )
-    assert "letter.txt cannot be read as an image" in one_line(command(*settings, cwd=tmp_path))
+    done = command(*settings, cwd=tmp_path)
+    assert "letter.txt cannot be read as an image" in one_line(done.returncode, done.stderr)
     assert not (tmp_path / "out").exists()
 
 

@@ -19,6 +19,8 @@ from helpers.runs import ROOT, command_here, words
 PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 
+LONG = ("A guidance", "An objective")
+
 
 def blocks(text, *languages):
     return [
@@ -96,7 +98,10 @@ def test_the_page_has_an_example_of_everything():
     assert all(blocks(text, "python", "yaml") and commands(text) for text in SECTIONS.values())
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SECTIONS],
+)
 def test_an_example_runs_as_it_is_printed(name, tiny, tmp_path, untouched):
     write_files(SECTIONS[name], tmp_path)
     found = [run(given, tiny, tmp_path) for given in commands(SECTIONS[name])]

@@ -464,7 +464,7 @@ def see_two(page, outputs):
     assert all(map(np.array_equal, shown, drawn))
 
 
-def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_path):
+def test_the_page_in_a_browser(browser, served, settings, studio, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     page = Page(browser, served)
@@ -524,9 +524,6 @@ def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_p
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
     learn_one_more(page)
-    ask_for_two(page)
-    see_two(page, outputs)
-    page.fits()
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )

@@ -362,6 +362,7 @@ def test_every_search_that_comes_with_dclip_is_possible(path, monkeypatch):
     assert len(found.space) > 2 and found.by_epoch
 
 
+@pytest.mark.slow
 def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
     """One trial: the runs report the goal after every epoch, and the table has the last."""
     keep = {
