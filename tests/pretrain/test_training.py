@@ -334,13 +334,13 @@ def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeyp
     ).to(torch.uint8)
     torch.manual_seed(0)
     net, tokenizer = build_clip(TINY_CLIP), small_tokenizer()
-    budget = Budget(steps=70, batch=20, lr=3e-3)
+    budget = Budget(steps=100, batch=20, lr=3e-3)
     module = TrainClassCLIP(net, budget, tokenizer, pool, labels, 64, robust)
     done: list[int] = []
     monkeypatch.setattr(TrainClassCLIP, "global_step", property(lambda _: len(done)), raising=False)
     monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3)
-    while len(done) < 70:
+    while len(done) < 100:
         optimizer.zero_grad()
         module.training_step().backward()
         optimizer.step()
