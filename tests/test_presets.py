@@ -94,7 +94,7 @@ def test_an_objective_is_learned_at_debug_size(tiny, tmp_path):
         if k in SMALL or k.split(".")[0] not in ("experiment", "sampler", "method")
     }
     overrides = words(
-        {"experiment": "toonfaces_red_hair", **settings, "dataset.validation": 0},
+        {"experiment": "toonfaces_red_hair", **settings},
         output=tmp_path,
         metric="none",
         degrees="[]",
