@@ -33,7 +33,7 @@ demo-debug: install ## the demo in seconds, to see that it runs
 test: install ## run the tests
 	$(BIN)/python -m pytest
 
-test-slow: install ## run what make test leaves out: kills at random moments, a hundred jobs, fine-tunings by launchers, two browsers
+test-slow: install ## run what make test leaves out: kills at random moments, a hundred jobs, fine-tunings by launchers and two processes, a search, two browsers, most experiments to their reports
 	$(BIN)/python -m pytest -m slow
 
 docs: install ## build the documentation as a site that needs no network: site/index.html

@@ -22,10 +22,15 @@ import torch  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from dclip.prepare import composing  # noqa: E402
 from dclip.prepare.paths import CONF  # noqa: E402
+from helpers import quick_hydra  # noqa: E402
 from helpers.layouts import roots  # noqa: E402
 from helpers.networks import write_tiny_clip, write_tiny_model  # noqa: E402
 from helpers.runs import SMALL, configure, words  # noqa: E402
+
+quick_hydra.be_quick()
+composing.MOST = 600  # many tests choose what others chose
 
 
 def pytest_collection_finish():

@@ -71,6 +71,7 @@ def test_what_two_write_at_once_is_whole_whenever_it_is_read(tmp_path):
     assert read and [file.name for file in tmp_path.iterdir()] == ["latent.npy"]
 
 
+@pytest.mark.slow
 def test_two_runs_on_one_cache_end_as_one_alone(tiny, tmp_path, monkeypatch):
     settings = words({**settings_of(tiny), "dataset.test": 6}, task="reconstruct")
     both = [
@@ -123,6 +124,7 @@ def study(tiny, tmp_path, monkeypatch):
     return start
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_costs_a_study_one_job(study, tmp_path, capsys):
     def fault(settings):
         return FullDisk("metrics.json") if "sampler.t0=400" in settings else None

@@ -14,7 +14,24 @@ from helpers.published_networks import AdmNet, DdimNet, random_net
 from helpers.runs import ROOT, SMALL, configure, run, words
 
 ADM = ("dog", "ffhq", "imagenet")  # whose published checkpoints are ADM's
-DEBUG = {**SMALL, "dataset.train": 2, "dataset.validation": 0, "dataset.test": 2, "method.batch": 1}
+DEBUG = {
+    **SMALL,
+    "dataset.train": 2,
+    "dataset.validation": 0,
+    "dataset.test": 2,
+    "method.batch": 1,
+    "degrees": "[0,1]",
+}
+USUAL = (  # one of each kind; test_conf.py composes and checks them all
+    *("toonfaces", "toonfaces_zombie", "toonfaces_smiling", "toonfaces_sketch"),
+    *("celeba_sampled", "church_golden", "cifar10_blue_car", "dog_bear"),
+    *("cifar10_own_zebra", "pretrain_cifar10_clip"),
+)
+
+
+def usual(names):
+    """Names as parameters, of which only the usual ones are run by ``make test``."""
+    return [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +73,7 @@ def at_hand(published, nets):
     return settings
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", usual(DRAWN))
 def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     keep = {
         k: v
@@ -68,7 +85,7 @@ def test_every_toonfaces_experiment_runs_to_the_report(name, tiny, tmp_path):
     assert (folder / "report.html").is_file()
 
 
-@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize("name", usual(PHOTOGRAPHS))
 def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, configure_on, tmp_path):
     from dclip.pipeline import run as run_pipeline
 
@@ -80,7 +97,7 @@ def test_every_experiment_on_photographs_runs_to_the_report(name, at_hand, confi
     assert load_file(str(folder / "adapter.safetensors"))
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", usual(OWN))
 def test_an_edit_of_cifar10_runs_with_networks_of_ones_own(name, nets, tmp_path):
     from dclip.pipeline import run as run_pipeline
 
@@ -122,6 +139,8 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
         "metric.kid": "false",
         "metric.bootstrap": 0,
     }
+    if name.startswith("toonfaces"):
+        few["task.leak"] = 4  # of 256 faces
     folder = run_pipeline(
         configure_on(*words({"experiment": name, **settings, **few}, output=tmp_path))
     )
@@ -130,7 +149,7 @@ def test_every_sampling_experiment_runs_to_the_report(name, tiny, at_hand, confi
     assert (folder / "report.html").is_file()
 
 
-@pytest.mark.parametrize("name", [name for name in TRAININGS if "cifar10" in name])
+@pytest.mark.parametrize("name", usual(name for name in TRAININGS if "cifar10" in name))
 def test_every_training_on_cifar10_runs_to_the_report(name, tmp_path, monkeypatch):
     from dclip.pretrain import course
 

@@ -94,7 +94,10 @@ def test_an_objective_is_learned_at_debug_size(tiny, tmp_path):
         if k in SMALL or k.split(".")[0] not in ("experiment", "sampler", "method")
     }
     overrides = words(
-        {"experiment": "toonfaces_red_hair", **settings}, output=tmp_path, metric="none"
+        {"experiment": "toonfaces_red_hair", **settings},
+        output=tmp_path,
+        metric="none",
+        degrees="[]",
     )
     folder = run(configure(*overrides, "preset=[onestep,lora]"))
     assert read_edit(str(folder)).header["kind_of_weights"] == "lora"

@@ -20,6 +20,8 @@ from helpers.images import read_image
 from helpers.processes import run_apart
 from helpers.runs import SMALL, command, command_here, configure, run, words
 
+SHORT = {"metric": "none", "degrees": "[]", "dataset.validation": 0, "dataset.test": 2}
+
 
 def pixels_of(folder):
     return {p.stem: read_image(p, 64) for p in sorted((folder / "samples").glob("image_*.png"))}
@@ -45,6 +47,7 @@ def tuned(tiny, tmp_path_factory):
             sampler__t0=300,
             sampler__s_gen=3,
             method__lr=0.01,
+            degrees="[0,1]",
         )
     )
 
@@ -55,7 +58,8 @@ def applied(tuned, tiny, output, **more):
         for k, v in tiny.items()
         if k.split(".")[0] in ("trainer", "logger", "checkpoint", "clip", "dataset", "metric")
     }
-    return run(*words(keep, task="edit", edit__adapter=tuned, output=output, **more))
+    keep |= {"task": "edit", "edit.adapter": tuned, "output": output, "degrees": "[0,1]"}
+    return run(*words(keep, **more))
 
 
 # ------------------------------------------------------------------------------------------- what a run leaves behind
@@ -170,14 +174,14 @@ def test_the_run_can_be_repeated_from_its_own_configuration(tuned):
 
 def test_a_run_writes_only_below_its_output(tiny, tmp_path):
     (tmp_path / "here").mkdir()
-    settings = words(tiny, output=tmp_path / "out", dataset__validation=0, metric="none")
+    settings = words({**tiny, **SHORT}, output=tmp_path / "out")
     command_here(*settings, cwd=tmp_path / "here")
     assert list((tmp_path / "here").iterdir()) == []
     assert read_json(tmp_path / "out" / "latest" / "status.json")["status"] == "finished"
 
 
 def test_the_same_run_twice_gives_the_same_edit(tiny, tmp_path):
-    first, second = (run(*words(tiny, output=tmp_path / name, metric="none")) for name in "ab")
+    first, second = (run(*words({**tiny, **SHORT}, output=tmp_path / name)) for name in "ab")
     one, other = (load_file(str(f / "adapter.safetensors")) for f in (first, second))
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert first.name.split("_")[2] == second.name.split("_")[2]
@@ -305,6 +309,7 @@ def test_the_batch_size_never_changes_a_picture(tiny, monkeypatch, tmp_path):
         )  # random weights: values up to 10
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_edit_of_one(tiny, tmp_path):
     settings = words(
         tiny, output=tmp_path, method__epochs=2, method__lr=0.001, metric="none", trainer__threads=1
@@ -352,7 +357,7 @@ def test_images_are_reconstructed(tiny, nets, tmp_path, sampler, net):
 
 def test_a_network_with_learned_variance_is_tuned_and_sampled_ancestrally(tiny, nets, tmp_path):
     settings = {**tiny, "checkpoint.name": nets["learned64"], "sampler": "ddpm"}
-    folder = run(*words(settings, output=tmp_path, metric="none"))
+    folder = run(*words({**settings, **SHORT}, output=tmp_path, degrees="[0,1]"))
     assert (folder / "samples" / "degree_of_change.png").is_file()
 
 
@@ -368,6 +373,7 @@ def test_a_folder_of_images_is_tuned_on(tiny, tmp_path):
             loss__id=0,
             output=tmp_path / "out",
             metric="default",
+            degrees="[]",
         )
     )
     metrics = read_json(folder / "metrics.json")
@@ -416,16 +422,18 @@ def test_a_network_is_trained_and_its_weights_load(net, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- failures
 
 
-def one_line(done):
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
+def one_line(code, said):
+    assert code == 2, said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1, said
+    return said
 
 
-def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_two(tiny, tmp_path):
+def test_an_output_that_cannot_be_written_is_one_line_and_exit_code_two(tiny, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    message = one_line(command(*words(tiny, output=tmp_path / "file"), cwd=tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        command_here(*words(tiny, output=tmp_path / "file"), cwd=tmp_path)
+    message = one_line(stop.value.code, capsys.readouterr().err)
     assert f"output={tmp_path / 'file'}" in message
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -444,7 +452,8 @@ def test_a_text_file_as_input_is_one_line_and_exit_code_two(tuned, tiny, tmp_pat
         input=tmp_path / "letter.txt",
         output=tmp_path / "out",
     )
-    assert "letter.txt cannot be read as an image" in one_line(command(*settings, cwd=tmp_path))
+    done = command(*settings, cwd=tmp_path)
+    assert "letter.txt cannot be read as an image" in one_line(done.returncode, done.stderr)
     assert not (tmp_path / "out").exists()
 
 
@@ -476,9 +485,8 @@ def test_a_finished_run_is_not_resumed(tiny, tmp_path):
 
 
 def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp_path):
-    settings = words(
-        tiny, metric="none", method__epochs=8, method__batch=2, dataset__train=6, trainer__threads=2
-    )
+    few = {"method.epochs": 4, "method.batch": 2, "dataset.train": 6}
+    settings = words({**tiny, **SHORT, **few}, trainer__threads=2)
     process = run_apart([*settings, f"output={tmp_path / 'killed'}"], os.environ["DCLIP_CACHE"])
     saved: list[Path] = []
     end = time.monotonic() + 120
@@ -496,7 +504,7 @@ def test_a_killed_fine_tuning_goes_on_and_ends_as_an_uninterrupted_one(tiny, tmp
     assert resumed == folder
     assert read_json(folder / "status.json")["status"] == "finished"
     steps = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
-    assert max(s["step"] for s in steps) == 8 * 3 - 1
+    assert max(s["step"] for s in steps) == 4 * 3 - 1
     whole = run(*settings, f"output={tmp_path / 'whole'}")
     torch.set_num_threads(1)  # as for all other tests
     one, other = (load_file(str(f / "adapter.safetensors")) for f in (whole, resumed))

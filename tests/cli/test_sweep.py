@@ -121,7 +121,7 @@ def lines_of(folder):
 
 
 def test_sigterm_while_training_is_told_as_ctrl_c_is(tiny, tmp_path):
-    settings = words(tiny, metric="none", method__epochs=200, output=tmp_path)
+    settings = words(tiny, metric="none", method__epochs=200, dataset__train=2, output=tmp_path)
     log = tmp_path / "log"
     process = command_apart(["-m", *settings, "sampler.t0=300,400"], tmp_path, log)
     end = time.monotonic() + 120
@@ -251,7 +251,8 @@ def test_a_bad_input_is_refused_before_torch_is_imported(tmp_path):
 
 
 def test_the_log_holds_what_the_console_shows(tiny, tmp_path, capsys):
-    command_here(*words(tiny, output=tmp_path, method__epochs=2), cwd=tmp_path)
+    few = words(tiny, output=tmp_path, method__epochs=2, dataset__train=2, degrees="[]")
+    command_here(*few, cwd=tmp_path)
     text = (tmp_path / "latest" / "run.log").read_text("utf-8")
     for part in ("settings:\n", "t0: 500", "epoch 1 of 2: loss_", "epoch 2 of 2: ", "report: "):
         assert part in text

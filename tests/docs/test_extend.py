@@ -19,6 +19,8 @@ from helpers.runs import ROOT, command_here, words
 PAGE = (ROOT / "docs" / "extend.md").read_text("utf-8")
 SECTIONS = {part.split("\n")[0]: part for part in PAGE.split("\n## ")[1:]}
 
+LONG = ("A guidance", "An objective")
+
 
 def blocks(text, *languages):
     return [
@@ -59,6 +61,7 @@ def run(given, tiny, folder):
         "dataset.validation": 1,
         "dataset.test": 2,
         "metric.identity": "false",
+        "degrees": "[0,1]",
     }
     sampling = ("task=", "experiment=toonfaces_contrastive", "experiment=toonfaces_latent")
     if any(word.startswith(sampling) for word in given):
@@ -66,7 +69,7 @@ def run(given, tiny, folder):
     if "plugins=margin" in given:
         small |= {"task.count": 2, "task.leak": 0, "sampler.t0": 500, "metric.clip": "false"}
     if "experiment=toonfaces_latent" in given:
-        small |= {"method.steps": 1, "method.s_opt": 2}
+        small |= {"method.steps": 1, "method.s_opt": 2, "task.leak": 4}
     if any(word in ("plugins=colour", "edit=red_hair") for word in given):
         small = {k: v for k, v in small.items() if k.split(".")[0] not in ("experiment", "edit")}
         small |= {"metric.clip": "true"}
@@ -95,7 +98,10 @@ def test_the_page_has_an_example_of_everything():
     assert all(blocks(text, "python", "yaml") and commands(text) for text in SECTIONS.values())
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SECTIONS],
+)
 def test_an_example_runs_as_it_is_printed(name, tiny, tmp_path, untouched):
     write_files(SECTIONS[name], tmp_path)
     found = [run(given, tiny, tmp_path) for given in commands(SECTIONS[name])]

@@ -479,6 +479,7 @@ def test_edits_of_test_faces_are_measured_against_both_truths(tiny, nets, tmp_pa
         output=tmp_path,
         gamma=2,
         metric__kid="false",
+        degrees="[]",
     )
     metrics = read_json(run(configure(*settings)) / "metrics.json")
     assert {

@@ -11,7 +11,14 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from helpers.runs import configure, refusal, run, words
 
-LOW = {"method.lora.rank": 2, "method.epochs": 3, "dataset.train": 2, "dataset.test": 1}
+LOW = {
+    "method.lora.rank": 2,
+    "method.epochs": 3,
+    "dataset.train": 2,
+    "dataset.validation": 0,
+    "dataset.test": 1,
+    "degrees": "[]",
+}
 
 
 @pytest.fixture(scope="module")

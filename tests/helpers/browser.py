@@ -79,7 +79,9 @@ class Page:
 
         def answered(_):
             self.click(button)
-            time.sleep(3)
+            patience = time.monotonic() + 3
+            while self.text(place) == before and time.monotonic() < patience:
+                time.sleep(0.1)
             return self.text(place) != before
 
         self.wait.until(answered, f"nothing new: {before}")

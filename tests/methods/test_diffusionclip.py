@@ -160,8 +160,9 @@ class Stop(L.Callback):
         setattr(self, hook, stop)
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_train_batch_end"])
-@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize(
+    ("hook", "validated"), [("on_train_batch_start", True), ("on_train_batch_end", False)]
+)
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     make, monkeypatch, hook, validated
 ):

@@ -343,7 +343,13 @@ def test_a_run_with_low_rank_updates_leaves_a_small_edit_that_can_be_applied(tin
 
     folder = run(
         configure(
-            *words(tiny, method__lora__rank=2, method__lr=0.02, output=tmp_path, metric="none")
+            *words(
+                {**tiny, "dataset.train": 2, "dataset.validation": 0, "degrees": "[]"},
+                method__lora__rank=2,
+                method__lr=0.02,
+                output=tmp_path,
+                metric="none",
+            )
         )
     )
     assert read_edit(str(folder)).header["kind_of_weights"] == "lora"

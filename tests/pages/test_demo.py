@@ -415,14 +415,18 @@ def same(one, other):
     return np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
-def learn_one_more(page):
-    """On a phone: what cannot be learned is said; what is learned is offered, used, and on disk."""
+def learn_nothing(page):
+    """On a phone: every part fits, and what cannot be learned is said."""
     page.as_on_a_phone()
     for part in ("Edit a picture", "Draw from words", "Learn an edit"):
         page.tab(part)
         page.fits()
     page.click("#learn")
     page.says("say what it shall be", "#learn_note")
+
+
+def learn_one_more(page):
+    """What is learned is offered, used, and on disk."""
     page.fill("target", "person with <b>grey</b> hair")
     page.fill("name", "My grey")
     page.press_again("#learn", "#learn_note")
@@ -436,7 +440,7 @@ def learn_one_more(page):
     chosen = "#edits label:has(input:checked)"
     page.wait.until(lambda _: page.text(chosen).strip() == "my grey")
     page.press()
-    page.says("gamma 1.5, made in")
+    page.says("gamma 1, made in")
     page.fits()
 
 
@@ -464,7 +468,7 @@ def see_two(page, outputs):
     assert all(map(np.array_equal, shown, drawn))
 
 
-def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_path):
+def test_the_page_in_a_browser(browser, served, settings, studio, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
     page = Page(browser, served)
@@ -523,10 +527,7 @@ def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_p
     page.wait.until(lambda _: not page.all("#region0 input"))  # the button has moved up
     page.one("#button").click()
     page.says("no edit is chosen; choose one or more")
-    learn_one_more(page)
-    ask_for_two(page)
-    see_two(page, outputs)
-    page.fits()
+    learn_nothing(page)
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map(entry => entry.name)"
     )
@@ -534,10 +535,22 @@ def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_p
     assert all(name.startswith((served, "data:", "blob:")) for name in loaded), loaded
 
 
+@pytest.mark.slow
+def test_an_edit_is_learned_on_a_phone(browser, served, outputs):
+    page = Page(browser, served)
+    page.wait.until(lambda _: len(page.all("#edits input")) == 2)
+    learn_nothing(page)
+    learn_one_more(page)
+    ask_for_two(page)
+    see_two(page, outputs)
+    page.fits()
+
+
 def value(page, box):
     return page.one(f"#{box} :is(textarea, input)").get_attribute("value")
 
 
+@pytest.mark.slow
 def test_a_page_that_is_loaded_again_has_its_form_and_its_lesson(browser, served):
     from selenium.webdriver.common.keys import Keys
 

@@ -317,7 +317,7 @@ def test_a_face_that_is_edited_has_another_value_of_one_attribute():
         assert differ[0] in EDITED
 
 
-@pytest.mark.parametrize("robust", [Attack(), Attack(0.5, 2)])
+@pytest.mark.parametrize("robust", [Attack(), pytest.param(Attack(0.5, 2), marks=pytest.mark.slow)])
 def test_a_small_clip_learns_which_name_belongs_to_which_picture(robust, monkeypatch):
     """Ten classes that differ in colour: after a short training, most pictures find their name (by chance: one in ten)."""
     from dclip.models.clip import ClipModel, build_clip

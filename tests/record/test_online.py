@@ -134,6 +134,7 @@ print(record.folder)
 """
 
 
+@pytest.mark.slow
 def test_offline_the_line_that_uploads_it_is_said(tmp_path):
     places = {name: str(tmp_path / name) for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR")}
     done = subprocess.run(

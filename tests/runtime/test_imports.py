@@ -41,6 +41,7 @@ print("later", net(torch.zeros(1, 2)).shape[0], scipy.stats.norm.cdf(0), callabl
 """
 
 
+@pytest.mark.slow
 def test_a_run_reaches_its_networks_without_what_it_does_not_use():
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)

@@ -51,6 +51,7 @@ columns: [mae, ssim, lpips]
 GRIDS = [
     name for name in document.studies() if not name.startswith("tune_")
 ]  # the others: test_search.py
+LARGE = ("benchmark", "dclip_table5")
 
 
 class FakeJob:
@@ -172,7 +173,10 @@ def fake(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------- the files
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in GRIDS],
+)
 def test_every_row_of_a_study_is_possible_and_its_columns_exist(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # inputs are named from there
     first = (ROOT / "conf" / "study" / f"{name}.yaml").read_text("utf-8").splitlines()[0]

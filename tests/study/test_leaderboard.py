@@ -1,6 +1,7 @@
 """A study's runs as a leaderboard: pictures are gathered by method, scored, and ranked."""
 
 import io
+import shutil
 from copy import copy
 from dataclasses import replace
 
@@ -117,11 +118,21 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def first(progress, tmp_path_factory):
+    """A published leaderboard of ``learned`` alone."""
+    table = tmp_path_factory.mktemp("published") / "table"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minimality.Minimality, "references", 2)
+        leaderboard.write_leaderboard(only(progress, table, "learned"))
+    return table
+
+
 @pytest.fixture
-def grown(progress, tmp_path, monkeypatch):
-    """A published leaderboard of ``learned`` alone, and its files."""
+def grown(first, tmp_path, monkeypatch):
+    """A copy of it, and its files."""
     monkeypatch.setattr(minimality.Minimality, "references", 2)
-    leaderboard.write_leaderboard(only(progress, tmp_path / "table", "learned"))
+    shutil.copytree(first, tmp_path / "table")
     return tmp_path / "table", files_of(tmp_path / "table")
 
 

@@ -362,6 +362,7 @@ def test_every_search_that_comes_with_dclip_is_possible(path, monkeypatch):
     assert len(found.space) > 2 and found.by_epoch
 
 
+@pytest.mark.slow
 def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
     """One trial: the runs report the goal after every epoch, and the table has the last."""
     keep = {
@@ -374,7 +375,8 @@ def test_a_search_runs_for_real_from_the_command_line(tiny, tmp_path):
             "[experiment=toonfaces_red_hair, trainer=cpu]", "[experiment=toonfaces_red_hair]"
         )
     )
-    given = words({**keep, "method.epochs": 2, "metric.identity": "false"})
+    few = {"dataset.train": 2, "dataset.test": 2, "method.epochs": 2, "degrees": "[]"}
+    given = words({**keep, **few, "metric.identity": "false"})
     own = [f"study={tmp_path / 'mine.yaml'}", "output=out", "trials=1"]
     process = command_apart([*own, *given], tmp_path, tmp_path / "log")
     process.join()
