@@ -1,9 +1,13 @@
 """What a run writes of itself."""
 
+import multiprocessing
 import time
 
-from dclip.files import atomic_save
-from dclip.record.record import Record
+import pytest
+
+from dclip.errors import DclipError
+from dclip.files import atomic_save, read_json, write_json
+from dclip.record.record import Record, make_folder
 from dclip.record.runs import Run
 from helpers.runs import configure
 
@@ -24,3 +28,41 @@ def test_settings_are_read_again_where_the_file_is_another_one(tmp_path):
     assert Run(tmp_path).config["edit"]["name"] == "old"
     atomic_save(path, lambda file: file.write_text("seed: 2\nedit: {name: old}\n"))
     assert Run(tmp_path).setting("seed") == 2
+
+
+def try_to_resume(cfg, gate, answers):
+    """Wait for the gate, look for a folder, say what came of it, and stay until all have."""
+    gate.wait()
+    try:
+        answers.put(str(make_folder(cfg)[0]))
+    except DclipError as error:
+        answers.put(str(error))
+    gate.wait()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_of_two_processes_that_resume_a_run_one_has_it_and_one_is_told_who(begun, tmp_path):
+    cfg = configure("experiment=toonfaces_red_hair", f"output={tmp_path}", "resume=true")
+    if begun:
+        folder, _ = make_folder(cfg)
+        write_json(folder / "status.json", {"status": "stopped"})
+    context = multiprocessing.get_context("fork")
+    gate, answers = context.Barrier(3), context.Queue()
+    more = {"args": (cfg, gate, answers), "daemon": True}
+    both = [context.Process(target=try_to_resume, **more) for _ in range(2)]
+    for process in both:
+        process.start()
+    gate.wait()
+    said = [answers.get(timeout=60) for _ in both]
+    [folder] = tmp_path.glob("*/*_*")
+    assert sorted(said, key=len) == [
+        str(folder),
+        "resume=true: the run of this configuration is running as process "
+        f"{read_json(folder / 'status.json')['pid']} ({folder}); wait for it, or stop it",
+    ]
+    gate.wait()
+    for process in both:
+        process.join()
+    write_json(folder / "status.json", {"status": "finished"})
+    with pytest.raises(DclipError, match=rf"is finished \({folder}\); remove resume=true"):
+        make_folder(cfg)
