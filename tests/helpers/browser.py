@@ -21,6 +21,7 @@ FLAGS = (
     "disable-dev-shm-usage",
     "window-size=1280,1000",
 )
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
 
 
 def open_browser(profile):
@@ -94,8 +95,7 @@ class Page:
 
     def as_on_a_phone(self):
         """From now on the window is 390 pixels wide."""
-        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
 
     def fits(self):
         """Nothing makes the page wider than its window."""

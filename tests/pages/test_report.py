@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -24,6 +23,7 @@ from dclip.pages.settings import changed
 from dclip.pages.summary import answer, costs, next_steps
 from dclip.runtime.durations import duration
 from dclip.types import Edited
+from helpers.browser import PHONE, open_browser
 from helpers.images import images16
 from helpers.run_folders import write_run, write_strip
 from helpers.runs import configure
@@ -339,19 +339,10 @@ def test_what_was_learned_is_applied_by_the_commands_that_the_page_says(tmp_path
 
 
 @pytest.fixture
-def browser():
+def browser(tmp_path):
     """Headless Chromium, as narrow as a phone."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (program and driver):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{word}")
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened = open_browser(tmp_path / "browser")
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     yield opened
     opened.quit()
 
