@@ -312,7 +312,7 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
     ):
         studio.upload(tmp_path / "broken.png")
     monkeypatch.setattr(studio, "edits", dict)
-    with pytest.raises(DclipError, match="make demo"):
+    with pytest.raises(DclipError, match="yet; open Learn an edit, or"):
         studio.edit(image, [], Sliders())
 
 
@@ -450,11 +450,13 @@ def ask_for_two(page):
     page.fill("draw_text", "a person with a beard")
     page.one("#draw_count input[type=range]").send_keys(Keys.HOME, Keys.ARROW_RIGHT)
     page.press_again("#draw", "#draw_note")
+    page.says("drawing 2 samples of a person with a beard", "#draw_note")
 
 
 def see_two(page, outputs):
     """The samples and their film on the page are those on disk."""
     page.says("finished", "#draw_work")
+    page.says("say what to draw", "#draw_note")
     page.wait.until(lambda _: len(page.sources("samples")) == 2 and page.sources("film"))
     shown = [page.picture("samples", 0), page.picture("samples", 1), page.picture("film")]
     [run] = (outputs / "drawn").glob("*_*")
