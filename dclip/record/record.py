@@ -14,7 +14,6 @@ outputs/<name>/<date>_<time>_<hash>/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from dclip.config import Config, plain
@@ -92,10 +92,13 @@ def _refuse(folders: Sequence[Path]) -> None:
 def _alone(parent: Path) -> Iterator[None]:
     """No other process chooses a folder below this one meanwhile."""
     parent.mkdir(parents=True, exist_ok=True)
-    with (parent / ".lock").open("a") as lock:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = FileLock(parent / ".lock")
+    with suppress(NotImplementedError):  # a file system without locks
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _new_folder(parent: Path, digest: str) -> Path:
@@ -149,7 +152,8 @@ def _choose(cfg: Config, parent: Path) -> tuple[Path, bool]:
 def _claim(folder: Path, cfg: Config) -> None:
     """Write that this process is at work here, before anyone else looks."""
     OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
-    write_json(folder / "status.json", _facts(cfg, "running"))
+    status = folder / "status.json"
+    write_json(status, {**read_json(status), **_facts(cfg, "running")})
 
 
 def _facts(cfg: Config, state: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from dclip.errors import DclipError
 from dclip.files import atomic_save, read_json, write_json
-from dclip.record.record import Record, make_folder
+from dclip.record.record import Record, make_folder, recording
 from dclip.record.runs import Run
 from helpers.runs import configure
 
@@ -18,6 +18,19 @@ def test_a_run_takes_no_negative_time_when_the_clock_is_set_back(monkeypatch, tm
     monkeypatch.setattr(time, "time", lambda: now - 3600)
     record.status("finished")
     assert 0 <= Run(tmp_path).status["seconds"] < 60
+
+
+def test_latest_is_the_run_that_was_made_last_also_when_the_clock_is_set_back(
+    monkeypatch, tmp_path
+):
+    cfg = configure("experiment=toonfaces_red_hair", f"output={tmp_path}", "logger=csv")
+    made = []
+    for day in (2, 1, 1):
+        monkeypatch.setattr(time, "strftime", lambda *_, day=day: f"2026-01-0{day}_00-00-00")
+        with recording(cfg) as record:
+            made.append(record.folder)
+        assert (tmp_path / "latest").resolve() == record.folder.resolve()
+    assert len(set(made)) == 3
 
 
 def test_settings_are_read_again_where_the_file_is_another_one(tmp_path):
