@@ -74,6 +74,14 @@ class Page:
         self.do("arguments[0].scrollIntoView({block: 'center'})", element)
         self.do("arguments[0].click()", element)
 
+    def drag(self, selector, pixels):
+        """Move what can be dragged to the right, or with less than 0 to the left."""
+        from selenium.webdriver import ActionChains
+
+        element = self.one(selector)
+        self.do("arguments[0].scrollIntoView({block: 'center'})", element)
+        ActionChains(self.browser).drag_and_drop_by_offset(element, pixels, 0).perform()
+
     def press_again(self, button, place):
         """Click what was clicked a moment ago: a page that still answers lets a click go by."""
         before = self.text(place)

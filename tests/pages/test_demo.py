@@ -316,6 +316,16 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
         studio.edit(image, [], Sliders())
 
 
+def test_the_name_of_an_upload_is_shown_as_text(studio, tmp_path):
+    page = pytest.importorskip("dclip.pages.demo_actions")
+    file = tmp_path / "<img src=x onerror=alert(1)>.png"
+    demo.picture(studio.images.pixels[0]).save(file)
+    for said in ("uploaded", "cannot be read as an image"):
+        *_, note = page.Actions(studio).upload(str(file))
+        assert said in note and "<img" not in note and "&lt;img src=x" in note
+        file.write_bytes(b"this is no picture")
+
+
 def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
     settings, monkeypatch
 ):
@@ -505,6 +515,9 @@ def test_the_page_in_a_browser(browser, served, settings, studio, outputs, tmp_p
     assert same(page.after(), np.asarray(expected))
     assert "s_dir" in page.text("#scores")
     assert "The judge, which no loss uses, sees" in page.text("#scores")
+    page.drag("#compare .icon-wrap", -100)
+    share = re.search(r"inset\(.* ([0-9.]+)%\)", page.one("#compare .fixed").get_attribute("style"))
+    assert 0 < float(share[1]) < 40  # the line was in the middle
 
     Image.fromarray(whole).resize((90, 70)).save(tmp_path / "mine.png")
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
@@ -569,6 +582,10 @@ def test_a_page_that_is_loaded_again_has_its_form_and_its_lesson(browser, served
     page.wait.until(lambda _: page.text("#weight1").startswith("smiling: weight"))
     assert len(page.all("#edits input:checked")) == 2
     assert (value(page, "weight1"), value(page, "gamma")) == ("0", "2")
+    page.tab("Learn an edit")
+    page.click("#resume")
+    page.says("going on with my_grey", "#learn_note")
+    page.says("is in the list now", "#result")
 
 
 def choose_alone(page, number, names):
