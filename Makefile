@@ -36,7 +36,7 @@ test: install ## run the tests
 test-slow: install ## run what make test leaves out: kills at random moments, a hundred jobs, fine-tunings by launchers, two browsers
 	$(BIN)/python -m pytest -m slow
 
-docs: install ## build the documentation as a site that needs no network: site/index.html
+docs: install ## build the documentation as a site that needs no network: site/VERSION/
 	$(BIN)/python -m mkdocs build --strict --quiet -f docs/mkdocs.yml
 	@echo "Open site/index.html"
 
