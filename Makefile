@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed ## make .venv and install everything into it
 
-demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (70 seconds on 2 CPU cores)
+demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (about a minute on 2 CPU cores)
 	$(BIN)/python run.py experiment=toonfaces_red_hair preset=quick
 	@echo
 	@echo "Look at:      outputs/latest/report.html (pictures, curves, numbers)"
