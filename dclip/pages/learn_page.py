@@ -163,7 +163,10 @@ class Lessons:
             return gr.skip(), "", wish.called, message, gr.update(visible=True)
         except DclipError as error:
             return gr.skip(), "", "", note_html(str(error), error=True), gr.skip()
-        return job.key, "", "", note_html(f"the name of the edit is {wish.called}"), hidden
+        begun, known = f"the name of the edit is {wish.called}", self.teacher.known_as(wish)
+        if known:
+            begun += f"; under the name {known} it would be compared with true pictures, too"
+        return job.key, "", "", note_html(begun), hidden
 
     def stop(self, key: str | None) -> None:
         """End it; what was learned is kept."""

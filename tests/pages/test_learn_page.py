@@ -46,6 +46,9 @@ class Teacher:
     def note(self, wish):
         return "never shown the word halo" if "halo" in wish.target else ""
 
+    def known_as(self, wish):
+        return "grey_hair" if wish.called == "mine" else ""
+
     def resumed(self, name):
         if name != self.unfinished:
             raise DclipError("nothing was begun")
@@ -68,6 +71,12 @@ def test_unknown_words_are_said_once_before_learning_begins(lessons):
     assert (list(lessons.queue.jobs), said) == ([key], "")
     assert "is not over yet" in lessons.start(key, "", *FORM)[3]
     assert len(lessons.queue.jobs) == 1
+
+
+def test_a_name_that_loses_the_true_pictures_is_said(lessons):
+    note = lessons.start("", "", *FORM[:4], "mine")[3]
+    assert "under the name grey_hair it would be compared with true pictures" in note
+    assert "true pictures" not in lessons.start("", "", *FORM)[3]
 
 
 def test_a_run_that_was_stopped_is_offered_again(lessons):
