@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 install: $(VENV)/installed ## make .venv and install everything into it
 
-demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (70 seconds on 2 CPU cores)
+demo: install ## fine-tune "red hair" on the embedded cartoon faces, measure, report (about a minute on 2 CPU cores)
 	$(BIN)/python run.py experiment=toonfaces_red_hair preset=quick
 	@echo
 	@echo "Look at:      outputs/latest/report.html (pictures, curves, numbers)"
@@ -36,7 +36,7 @@ test: install ## run the tests
 test-slow: install ## run what make test leaves out: kills at random moments, a hundred jobs, fine-tunings by launchers and two processes, a search, two browsers, most experiments to their reports
 	$(BIN)/python -m pytest -m slow
 
-docs: install ## build the documentation as a site that needs no network: site/index.html
+docs: install ## build the documentation as a site that needs no network: site/VERSION/
 	$(BIN)/python -m mkdocs build --strict --quiet -f docs/mkdocs.yml
 	@echo "Open site/index.html"
 

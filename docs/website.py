@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 import tokenize
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
+VERSION = str(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
 SHOWN = (
     "README.md",
     "CHANGELOG.md",
@@ -31,6 +33,28 @@ SHOWN = (
     "benchmarks/README.md",
 )
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Every version has a folder of its own below the site's, and its name on every page."""
+    config.site_name = f"dclip {VERSION}"
+    config.site_dir = str(Path(config.site_dir) / VERSION)
+    return config
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """The versions that were built, in ``versions.json``; ``index.html`` leads to the newest."""
+    site = Path(config.site_dir).parent
+    built = [path.parent.name for path in site.glob("*/index.html")]
+    versions = sorted(built, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])[::-1]
+    (site / "versions.json").write_text(json.dumps(versions) + "\n", "utf-8")
+    links = "".join(f'<li><a href="{name}/index.html">{name}</a>\n' for name in versions)
+    (site / "index.html").write_text(
+        '<!doctype html>\n<meta charset="utf-8">\n<title>dclip</title>\n'
+        f'<meta http-equiv="refresh" content="0; url={versions[0]}/index.html">\n'
+        f"<ul>\n{links}</ul>\n",
+        "utf-8",
+    )
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

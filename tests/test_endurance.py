@@ -304,6 +304,22 @@ def test_a_search_that_is_killed_often_finds_the_same(tiny, tmp_path):
         assert results_of(folder) == results_of(whole)
 
 
+@pytest.mark.slow
+def test_two_commands_on_one_study_share_its_jobs(tiny, tmp_path):
+    (tmp_path / "mine.yaml").write_text(STUDY.replace("[300, 400]", "[300, 400, 500]"), "utf-8")
+    command = [f"study={tmp_path / 'mine.yaml'}", *words(settings_of(tiny)), "output=out"]
+    logs = [tmp_path / "one", tmp_path / "two"]
+    both = [command_apart(command, tmp_path, log) for log in logs]
+    for process, log in zip(both, logs, strict=True):
+        process.join()
+        assert process.exitcode == 0, log.read_text("utf-8")
+    runs = find_runs([tmp_path / "out"])
+    assert [run.state for run in runs] == ["finished"] * 3
+    assert len({run.digest for run in runs}) == 3
+    table = table_of(tmp_path / "out")
+    assert len(table) == 3 and all(row["mae"] for row in table)
+
+
 # ------------------------------------------------------------ one fine-tuning
 
 

@@ -1,10 +1,14 @@
 """What a wheel holds, and that it runs where no checkout is."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 
 import pytest
 from hatchling.builders.sdist import SdistBuilder
@@ -70,3 +74,46 @@ def test_a_source_archive_holds_what_its_studies_and_tests_read(tmp_path):
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"experiments/paper.yaml", "experiments/applications/inputs/before/0.png"} <= names
+
+
+def imported(tree):
+    """The outermost modules that are imported: those that loading the file needs, and all others."""
+    needed, others = set(), set()
+
+    def walk(node, at_once):
+        for child in ast.iter_child_nodes(node):
+            names = []
+            if isinstance(child, ast.Import):
+                names = [alias.name for alias in child.names]
+            elif isinstance(child, ast.ImportFrom) and not child.level:
+                names = [child.module]
+            (needed if at_once else others).update(name.partition(".")[0] for name in names)
+            later = isinstance(child, ast.FunctionDef | ast.Try | ast.If)
+            walk(child, at_once and not later)
+
+    walk(tree, True)
+    return needed, others
+
+
+def test_what_is_imported_is_a_dependency_and_what_is_optional_an_extra():
+    """The wheel's own test borrows the packages of the checkout, and would not see one missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+    def named(requirements):
+        return {re.split(r"[\[<>=!~ ]", one)[0].replace("_", "-").lower() for one in requirements}
+
+    required, extras = named(project["dependencies"]), {"pyarrow"}  # dclip metrics asks for it
+    for extra, requirements in project["optional-dependencies"].items():
+        if extra not in ("docs", "dev"):
+            extras |= named(requirements)
+    installed = packages_distributions()
+    third = 0
+    for path in sorted((ROOT / "dclip").rglob("*.py")):
+        needed, others = imported(ast.parse(path.read_text("utf-8")))
+        for module in (needed | others) - sys.stdlib_module_names - {"dclip"}:
+            third += 1
+            given = named(installed.get(module, [module]))
+            # the page's own modules are loaded only to serve it
+            allowed = required | {"gradio"} if module in needed else required | extras
+            assert given & allowed, f"{path}: {module} is no dependency"
+    assert third > 100

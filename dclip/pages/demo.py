@@ -56,8 +56,8 @@ log = logging.getLogger("dclip")
 MOST_ETA, MOST_VARIANTS = 1.0, 8
 
 NO_EDITS = (
-    "No edit has been learned for this checkpoint yet: open Learn an edit, or run make demo "
-    "(about a minute) and load this page again."
+    "No edit has been learned for this checkpoint yet; open Learn an edit, or learn one from the "
+    "command line and load this page again."
 )
 
 Note = Callable[[float, str], object]  # how far (0 to 1), what is being done

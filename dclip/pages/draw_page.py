@@ -10,9 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from dclip.errors import DclipError
+from dclip.errors import DclipError, counted
 from dclip.pages.demo_actions import note_html
 from dclip.pages.draw import MOST, Drawer
+from dclip.pages.learn import plain
 from dclip.pages.queue import JobQueue, State
 from dclip.pages.work import Look, Shown, look_at, only_one, pictures_at, shown, work_html
 
@@ -36,7 +37,7 @@ class DrawParts:
     @property
     def watched(self) -> list[object]:
         """What changes while something is drawn."""
-        return [self.work, self.samples, self.film, self.draw, self.stop]
+        return [self.work, self.samples, self.film, self.draw, self.stop, self.note]
 
 
 def draw_parts() -> DrawParts:
@@ -91,7 +92,8 @@ class Drawings:
         except DclipError as error:
             return gr.skip(), note_html(str(error), error=True)
         note = self.drawer.note(text or "")
-        return job.key, note_html(note or START, error=bool(note))
+        begun = f"drawing {counted(int(count), 'sample')} of {plain(text or '')}"
+        return job.key, note_html(note or begun, error=bool(note))
 
     def stop(self, key: str | None) -> None:
         """End it."""
@@ -100,13 +102,13 @@ class Drawings:
             self.queue.stop(job)
 
     def watch(self, key: str | None, seen: Look | None) -> list[object]:
-        """How it goes: [seen, work, samples, film, draw, stop]."""
+        """How it goes: [seen, work, samples, film, draw, stop, note]."""
         job = self.queue.get(key)
         if job is None:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         look = look_at(self.queue, job, "film.png")
         if look == seen:
-            return [gr.skip()] * 6
+            return [gr.skip()] * 7
         busy, pictures, film = not look.state.over, samples_of(look), None
         if look.state is State.finished and look.count:
             [(film, _)] = shown(pictures_at(look.folder, "film.png"))
@@ -117,6 +119,7 @@ class Drawings:
             gr.update(value=film, visible=film is not None),
             gr.update(interactive=not busy),
             gr.update(visible=busy, interactive=look.state is not State.stopping),
+            note_html(START) if look.ends(seen) else gr.skip(),
         ]
 
 

@@ -240,6 +240,20 @@ class Teacher:
         """What to say of words that the page's CLIP was never shown; empty where there are none."""
         return words_note(wish.texts, self.cfg.clip.name)
 
+    def known_as(self, wish: Wish) -> str:
+        """The other name under which the true pictures of these words are known; else empty."""
+        if wish.called in self.domain.edits:
+            return ""
+        for name in self.domain.edits:
+            file = CONF / "edit" / f"{name}.yaml"
+            if not file.is_file():
+                continue
+            edit = OmegaConf.load(file).edit
+            same = same_text(edit.source, plain(wish.source))
+            if same and same_text(edit.target, plain(wish.target)):
+                return name
+        return ""
+
     def resumed(self, name: str) -> Job:
         """The job that goes on with a run of this name that was stopped.
 

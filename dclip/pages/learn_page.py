@@ -58,7 +58,7 @@ class LearnParts:
     def watched(self) -> list[object]:
         """What changes while something is learned."""
         buttons = [self.learn, self.stop, self.resume, self.use]
-        return [self.work, self.result, self.epochs, *buttons]
+        return [self.work, self.result, self.epochs, *buttons, self.note]
 
 
 def learn_parts(teacher: Teacher) -> LearnParts:
@@ -163,7 +163,10 @@ class Lessons:
             return gr.skip(), "", wish.called, message, gr.update(visible=True)
         except DclipError as error:
             return gr.skip(), "", "", note_html(str(error), error=True), gr.skip()
-        return job.key, "", "", note_html(f"the name of the edit is {wish.called}"), hidden
+        begun, known = f"the name of the edit is {wish.called}", self.teacher.known_as(wish)
+        if known:
+            begun += f"; under the name {known} it would be compared with true pictures, too"
+        return job.key, "", "", note_html(begun), hidden
 
     def stop(self, key: str | None) -> None:
         """End it; what was learned is kept."""
@@ -190,20 +193,23 @@ class Lessons:
         return self.teacher.resumed(last.cfg.edit.name)
 
     def watch(self, key: str | None, seen: Look | None) -> list[object]:
-        """How it goes: [seen, work, result, epochs, learn, stop, resume, use].
+        """How it goes: [seen, work, result, epochs, learn, stop, resume, use, note].
 
         ``seen`` is what the browser shows already.
         """
         job = self.queue.get(key)
         if job is None:
-            return [gr.skip()] * 8
+            return [gr.skip()] * 9
         look = look_at(self.queue, job, EPOCHS)
         if look == seen:
-            return [gr.skip()] * 8
+            return [gr.skip()] * 9
         epochs: object = gr.skip()
         if seen is None or (seen.count, seen.state.over) != (look.count, look.state.over):
             epochs = self._epochs(look)
-        return [look, work_html(job, look), self._result(job, look), epochs, *_buttons(look)]
+        result, note = self._result(job, look), gr.skip()
+        if look.ends(seen):  # what was said meanwhile holds no longer
+            note = note_html(START)
+        return [look, work_html(job, look), result, epochs, *_buttons(look), note]
 
     def _epochs(self, look: Look) -> Update:
         """The pictures of the epochs; at the end, first the test faces."""

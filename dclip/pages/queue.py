@@ -20,7 +20,7 @@ from dclip.config import Config
 from dclip.edits.named import FILE
 from dclip.errors import need
 from dclip.files import read_json
-from dclip.pages.progress import Progress, stages_of
+from dclip.pages.progress import Progress, pace_of, stages_of
 from dclip.record.identity import run_name
 from dclip.record.runs import Run
 from dclip.runtime import child
@@ -70,7 +70,7 @@ class Job:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
 
     def __post_init__(self) -> None:
-        self.progress = Progress(stages_of(self.cfg))
+        self.progress = Progress(stages_of(self.cfg), pace_of(self.cfg))
 
     @property
     def parent(self) -> Path:

@@ -33,6 +33,10 @@ class Look:
     folder: Path | None
     count: int
 
+    def ends(self, seen: Look | None) -> bool:
+        """Whether the job has ended since a look before."""
+        return seen is not None and self.state.over and not seen.state.over
+
 
 def look_at(queue: JobQueue, job: Job, pattern: str) -> Look:
     """How a job stands.

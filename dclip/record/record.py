@@ -23,10 +23,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from dclip.config import Config, plain
-from dclip.errors import DclipError, one_line, output_trouble, unwritable
+from dclip.errors import DclipError, need, one_line, output_trouble, unwritable
 from dclip.files import atomic_save, read_json, write_json, write_rows
 from dclip.record.identity import config_hash, run_name
 from dclip.record.machine import environment
@@ -48,13 +49,13 @@ RESERVE = ".reserve"
 # ---------------------------------------------------------------------------------- the folder
 
 
-def _unfinished(parent: Path, digest: str, sweep: str) -> Path | None:
-    """The newest folder of this configuration that did not finish and that nobody works in.
+def _unfinished(folders: Sequence[Path], sweep: str) -> Path | None:
+    """The newest of these folders that did not finish and that nobody works in.
 
     One of the same sweep comes before all others. A run of another machine is never waited for.
     """
     candidates = []
-    for folder in sorted(parent.glob(f"*_{digest}*"), reverse=True):
+    for folder in folders:
         status = read_json(folder / "status.json")
         if status.get("status") != "finished" and not _at_work(status):
             candidates.append((status.get("sweep") != sweep, folder))
@@ -69,6 +70,35 @@ def _at_work(status: Mapping[str, Any]) -> bool:
     if status.get("status") != "running" or status.get("host") != me["host"]:
         return False
     return status.get("pid") != me["pid"] and alive(status)
+
+
+def _refuse(folders: Sequence[Path]) -> None:
+    """DclipError that says why none of these folders can be resumed."""
+    for folder in folders:
+        status = read_json(folder / "status.json")
+        need(
+            not _at_work(status),
+            f"resume=true: the run of this configuration is running as process {status.get('pid')} "
+            f"({folder}); wait for it, or stop it",
+        )
+    if folders:
+        raise DclipError(
+            f"resume=true: the run of this configuration is finished ({folders[0]}); "
+            "remove resume=true to run it again"
+        )
+
+
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """No other process chooses a folder below this one meanwhile."""
+    parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parent / ".lock")
+    with suppress(NotImplementedError):  # a file system without locks
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _new_folder(parent: Path, digest: str) -> Path:
@@ -88,26 +118,54 @@ def _new_folder(parent: Path, digest: str) -> Path:
 
 
 def make_folder(cfg: Config) -> tuple[Path, bool]:
-    """The run's folder, and whether a run is resumed in it. DclipError if there can be none."""
-    parent, digest = Path(cfg.output) / run_name(cfg), config_hash(cfg)
+    """The run's folder, and whether a run is resumed in it. DclipError if there can be none.
+
+    From then on it is this process's: of two with ``resume=true``, one is refused.
+    """
+    parent = Path(cfg.output) / run_name(cfg)
+    with ExitStack() as meanwhile:
+        try:
+            meanwhile.enter_context(_alone(parent))
+            folder, resumed = _choose(cfg, parent)
+        except OSError as error:
+            raise unwritable(cfg.output, error) from error
+        _claim(folder, cfg)
+    return folder, resumed
+
+
+def _choose(cfg: Config, parent: Path) -> tuple[Path, bool]:
+    """A new folder, or one to resume."""
+    digest = config_hash(cfg)
     if cfg.resume:
-        unfinished = _unfinished(parent, digest, cfg.sweep)
+        folders = sorted(parent.glob(f"*_{digest}*"), reverse=True)
+        unfinished = _unfinished(folders, cfg.sweep)
         if unfinished is not None:
             return unfinished, True
-        finished = sorted(parent.glob(f"*_{digest}*"))
-        if finished:
-            raise DclipError(
-                f"resume=true: the run of this configuration is finished ({finished[-1]}); "
-                "remove resume=true to run it again"
-            )
+        _refuse(folders)
         log.warning(
             "resume=true: no unfinished run of this configuration under %s; starting a new one",
             parent,
         )
-    try:
-        return _new_folder(parent, digest), False
-    except OSError as error:
-        raise unwritable(cfg.output, error) from error
+    return _new_folder(parent, digest), False
+
+
+def _claim(folder: Path, cfg: Config) -> None:
+    """Write that this process is at work here, before anyone else looks."""
+    OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+    status = folder / "status.json"
+    write_json(status, {**read_json(status), **_facts(cfg, "running")})
+
+
+def _facts(cfg: Config, state: str) -> dict[str, Any]:
+    """What every status.json has: how the run stands, what it is, and whose it is."""
+    return {
+        "status": state,
+        "command": cfg.command,
+        "variant": cfg.variant,
+        "config": config_hash(cfg),
+        "sweep": cfg.sweep,
+        **this_process(),
+    }
 
 
 def _point_latest(folder: Path, root: Path) -> None:
@@ -159,15 +217,10 @@ class Record:
         if not self.writes:
             return
         content: dict[str, Any] = {
-            "status": state,
+            **_facts(self.cfg, state),
             "seconds": round(time.monotonic() - self.started, 2),
             **more,
-            "command": self.cfg.command,
-            "variant": self.cfg.variant,
             "edits": self.edits,
-            "config": config_hash(self.cfg),
-            "sweep": self.cfg.sweep,
-            **this_process(),
             "environment": environment(),
         }
         if self.wandb is not None:
@@ -308,14 +361,12 @@ def recording(cfg: Config, report: Callable[[Record], object] | None = None) -> 
 def _begin(record: Record) -> None:
     """Write what is known before the work."""
     cfg, folder = record.cfg, record.folder
-    settings = OmegaConf.create(plain(cfg))
-    OmegaConf.save(settings, folder / "config.yaml")
     _point_latest(folder, Path(cfg.output))
     record.wandb = start_wandb(cfg, folder)
     (folder / RESERVE).write_bytes(bytes(2**16))
     record.status("running")
     log.debug("%s %s", "resuming in" if record.resumed else "run folder:", folder)
-    log.debug("settings:\n%s", OmegaConf.to_yaml(settings).rstrip())
+    log.debug("settings:\n%s", (folder / "config.yaml").read_text("utf-8").rstrip())
 
 
 def _fail(record: Record, error: BaseException) -> None:

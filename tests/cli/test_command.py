@@ -1,12 +1,9 @@
-import ast
-import subprocess
-import sys
-
 import pytest
 from omegaconf import OmegaConf
 
 from dclip.cli import command as cli
 from dclip.errors import DclipError
+from helpers.known_weights import in_a_process
 from helpers.runs import ROOT, command, command_here
 
 
@@ -42,17 +39,11 @@ def test_help_is_left_to_hydra():
     cli.precheck(["--cfg", "job", "sampler.t0=1000"])
 
 
-def test_the_command_line_answers_without_torch():
-    program = "import sys, dclip, dclip.cli; print(sorted(set(sys.modules) & {'torch', 'lightning', 'diffusers', 'open_clip'}))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert ast.literal_eval(done.stdout) == []
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("sampler=dim", 2)])
+def test_the_command_line_answers_without_torch(word, code, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    _, ended, heavy = in_a_process(word)
+    assert (ended, heavy) == (code, [])
 
 
 def test_a_typo_on_the_command_line_is_one_line_and_exit_code_two(tmp_path):

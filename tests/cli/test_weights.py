@@ -80,13 +80,13 @@ def test_fetch_fetches_and_says_where_to(capsys, tmp_path, monkeypatch):
 
 def test_the_command_is_reached_through_run_py(nowhere, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done, code, heavy, _ = in_a_process("weights", "fetch", "celeba_hq")
+    done, code, heavy = in_a_process("weights", "fetch", "celeba_hq")
     assert (code, heavy) == (2, [])
     assert (
         done.stderr
         == "error: nothing may be fetched (HF_HUB_OFFLINE=1); unset it, or fetch on another machine and copy the files\n"
     )
-    done, code, _, _ = in_a_process("weights", "where", "nothing")
+    done, code, _ = in_a_process("weights", "where", "nothing")
     assert code == 2
     assert done.stderr.startswith("error: no weights are called 'nothing'; known: toonfaces")
     assert command("weights", "remove", cwd=tmp_path).returncode == 2

@@ -110,11 +110,12 @@ def test_the_pages_have_the_commands():
     assert {"README.md", "editing.md", "photographs.md", "studies.md", "metrics.md"} <= pages
 
 
-def test_other_commands_name_what_exists():
+def test_other_commands_name_what_exists(only_checked, monkeypatch):
     makefile = (ROOT / "Makefile").read_text("utf-8")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"
     ]
+    monkeypatch.setenv("DCLIP_PASSWORD", "something long")
     for page, words in COMMANDS:
         match words:
             case ["python", "run.py", *_] | ["source", ".venv/bin/activate"]:
@@ -127,11 +128,22 @@ def test_other_commands_name_what_exists():
                 assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), (page, words)
             case ["python", script, *_]:
                 assert (ROOT / script).is_file(), (page, words)
+            case ["pip", "install", "dist/*.whl"] | ["pip", "install", "--find-links", "dist", _]:
+                continue
+            case ["docker", "build", "-t", "dclip", "."]:
+                continue
+            case ["docker", "run", *options] if "dclip" in options:
+                check_words(options[options.index("dclip") + 1 :] or ["preset=quick"])
             case _:
                 pytest.fail(f"{page}: what is {' '.join(words)}?")
     for page in PAGES:
-        for extra in re.findall(r"dclip\[(\w+)\]", page.read_text("utf-8")):
-            assert extra in extras, (page, extra)
+        for named in re.findall(r"dclip\[([\w,]+)\]", page.read_text("utf-8")):
+            assert set(named.split(",")) <= set(extras), (page, named)
+    table = re.findall(
+        r"^\| `(\w+)` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(table) == sorted(extras)
+    assert "install --no-cache-dir '.[demo]'" in (ROOT / "Dockerfile").read_text("utf-8")
 
 
 def test_the_hints_of_make_demo_are_commands(only_checked):

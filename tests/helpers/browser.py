@@ -21,6 +21,7 @@ FLAGS = (
     "disable-dev-shm-usage",
     "window-size=1280,1000",
 )
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
 
 
 def open_browser(profile):
@@ -73,6 +74,14 @@ class Page:
         self.do("arguments[0].scrollIntoView({block: 'center'})", element)
         self.do("arguments[0].click()", element)
 
+    def drag(self, selector, pixels):
+        """Move what can be dragged to the right, or with less than 0 to the left."""
+        from selenium.webdriver import ActionChains
+
+        element = self.one(selector)
+        self.do("arguments[0].scrollIntoView({block: 'center'})", element)
+        ActionChains(self.browser).drag_and_drop_by_offset(element, pixels, 0).perform()
+
     def press_again(self, button, place):
         """Click what was clicked a moment ago: a page that still answers lets a click go by."""
         before = self.text(place)
@@ -96,8 +105,7 @@ class Page:
 
     def as_on_a_phone(self):
         """From now on the window is 390 pixels wide."""
-        size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
 
     def fits(self):
         """Nothing makes the page wider than its window."""

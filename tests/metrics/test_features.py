@@ -1,5 +1,7 @@
 """The networks whose features LPIPS, KID and FID compare."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -76,8 +78,11 @@ def test_another_file_under_a_networks_name_is_not_used(tmp_path, monkeypatch, n
 
 
 def test_a_file_that_would_run_code_is_not_used(tmp_path, monkeypatch):
-    import fractions
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "it has run",)
 
-    put(tmp_path, monkeypatch, INCEPTION, {"weight": fractions.Fraction(1, 2)})
+    put(tmp_path, monkeypatch, INCEPTION, {"weight": Hostile()})
     monkeypatch.setattr(registry, "verdict", lambda *_: (True, ""))
     assert isinstance(inception_features(), str)
+    assert not (tmp_path / "it has run").exists()

@@ -312,8 +312,18 @@ def test_what_cannot_be_is_said_in_one_line(studio, tmp_path, monkeypatch):
     ):
         studio.upload(tmp_path / "broken.png")
     monkeypatch.setattr(studio, "edits", dict)
-    with pytest.raises(DclipError, match="make demo"):
+    with pytest.raises(DclipError, match="yet; open Learn an edit, or"):
         studio.edit(image, [], Sliders())
+
+
+def test_the_name_of_an_upload_is_shown_as_text(studio, tmp_path):
+    page = pytest.importorskip("dclip.pages.demo_actions")
+    file = tmp_path / "<img src=x onerror=alert(1)>.png"
+    demo.picture(studio.images.pixels[0]).save(file)
+    for said in ("uploaded", "cannot be read as an image"):
+        *_, note = page.Actions(studio).upload(str(file))
+        assert said in note and "<img" not in note and "&lt;img src=x" in note
+        file.write_bytes(b"this is no picture")
 
 
 def test_a_page_that_cannot_be_opened_is_refused_before_any_network_is_loaded(
@@ -454,11 +464,13 @@ def ask_for_two(page):
     page.fill("draw_text", "a person with a beard")
     page.one("#draw_count input[type=range]").send_keys(Keys.HOME, Keys.ARROW_RIGHT)
     page.press_again("#draw", "#draw_note")
+    page.says("drawing 2 samples of a person with a beard", "#draw_note")
 
 
 def see_two(page, outputs):
     """The samples and their film on the page are those on disk."""
     page.says("finished", "#draw_work")
+    page.says("say what to draw", "#draw_note")
     page.wait.until(lambda _: len(page.sources("samples")) == 2 and page.sources("film"))
     shown = [page.picture("samples", 0), page.picture("samples", 1), page.picture("film")]
     [run] = (outputs / "drawn").glob("*_*")
@@ -507,6 +519,9 @@ def test_the_page_in_a_browser(browser, served, settings, studio, tmp_path):
     assert same(page.after(), np.asarray(expected))
     assert "s_dir" in page.text("#scores")
     assert "The judge, which no loss uses, sees" in page.text("#scores")
+    page.drag("#compare .icon-wrap", -100)
+    share = re.search(r"inset\(.* ([0-9.]+)%\)", page.one("#compare .fixed").get_attribute("style"))
+    assert 0 < float(share[1]) < 40  # the line was in the middle
 
     Image.fromarray(whole).resize((90, 70)).save(tmp_path / "mine.png")
     (tmp_path / "broken.png").write_bytes(b"this is no picture")
@@ -580,6 +595,10 @@ def test_a_page_that_is_loaded_again_has_its_form_and_its_lesson(browser, served
     page.wait.until(lambda _: page.text("#weight1").startswith("smiling: weight"))
     assert len(page.all("#edits input:checked")) == 2
     assert (value(page, "weight1"), value(page, "gamma")) == ("0", "2")
+    page.tab("Learn an edit")
+    page.click("#resume")
+    page.says("going on with my_grey", "#learn_note")
+    page.says("is in the list now", "#result")
 
 
 def choose_alone(page, number, names):

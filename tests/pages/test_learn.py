@@ -114,6 +114,12 @@ def test_names_are_made_of_the_new_words():
     assert len(Wish("x", "very " * 20).called) <= 30
 
 
+def test_words_whose_true_pictures_are_known_are_found_under_any_name(teach):
+    teacher = teach()
+    assert teacher.known_as(Wish("Person", "person with  grey hair", name="mine")) == "grey_hair"
+    assert teacher.known_as(GREY) == teacher.known_as(Wish("person", "person with a halo")) == ""
+
+
 def test_a_taken_name_is_refused(teach, begun, tmp_path):
     begun("grey_hair", "finished")
     with pytest.raises(DclipError, match=r"there is an edit grey_hair already"):

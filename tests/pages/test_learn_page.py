@@ -11,7 +11,7 @@ from helpers.runs import configure
 
 gr = pytest.importorskip("gradio")
 
-from dclip.pages.learn_page import Lessons  # noqa: E402
+from dclip.pages.learn_page import START, Lessons  # noqa: E402
 
 
 class Line(JobQueue):
@@ -46,6 +46,9 @@ class Teacher:
     def note(self, wish):
         return "never shown the word halo" if "halo" in wish.target else ""
 
+    def known_as(self, wish):
+        return "grey_hair" if wish.called == "mine" else ""
+
     def resumed(self, name):
         if name != self.unfinished:
             raise DclipError("nothing was begun")
@@ -70,6 +73,12 @@ def test_unknown_words_are_said_once_before_learning_begins(lessons):
     assert len(lessons.queue.jobs) == 1
 
 
+def test_a_name_that_loses_the_true_pictures_is_said(lessons):
+    note = lessons.start("", "", *FORM[:4], "mine")[3]
+    assert "under the name grey_hair it would be compared with true pictures" in note
+    assert "true pictures" not in lessons.start("", "", *FORM)[3]
+
+
 def test_a_run_that_was_stopped_is_offered_again(lessons):
     lessons.teacher.unfinished = "grey_hair"
     _, _, unfinished, note, button = lessons.start("", "", *FORM)
@@ -82,17 +91,19 @@ def test_a_run_that_was_stopped_is_offered_again(lessons):
 def test_a_browser_sees_its_own_run_and_all_see_the_edit(lessons, tmp_path):
     key = lessons.start("", "", *FORM)[0]
     job = lessons.queue.get(key)
-    assert lessons.watch("another", None) == [gr.skip()] * 8
-    seen, work, _, _, learn, stop, *_ = lessons.watch(key, None)
+    assert lessons.watch("another", None) == [gr.skip()] * 9
+    seen, work, _, _, learn, stop, *_, note = lessons.watch(key, None)
+    assert note == gr.skip()
     assert "waiting" in work and (learn["interactive"], stop["visible"]) == (False, True)
-    assert lessons.watch(key, seen) == [gr.skip()] * 8
+    assert lessons.watch(key, seen) == [gr.skip()] * 9
     job.folder, job.state = tmp_path / "finetune_grey_hair" / "now", State.finished
     (job.folder / "samples").mkdir(parents=True)
     (job.folder / "config.yaml").write_text("edit: {name: grey_hair}\ntask: {name: finetune}\n")
     write_json(job.folder / "metrics.json", {"counterfactual_ratio": 0.5})
     for name in ("epoch_01", "epoch_02", "before_after"):
         Image.new("RGB", (4, 4)).save(job.folder / "samples" / f"{name}.png")
-    _, work, result, epochs, learn, _, _, use = lessons.watch(key, seen)
+    _, work, result, epochs, learn, _, _, use, note = lessons.watch(key, seen)
+    assert START in note  # that it is not over yet, for one, holds no longer
     assert [words for _, words in epochs["value"]] == ["before after", "epoch 2", "epoch 1"]
     assert "finished" in work and "It worked" in result and str(job.folder) in result
     assert (learn["interactive"], use["visible"]) == (True, True)

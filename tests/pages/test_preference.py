@@ -15,10 +15,11 @@ from dclip.pages import preference, votes
 def asked(tmp_path_factory):
     """A page of six pairs with sources; a's pictures are dark, b's light."""
     root = tmp_path_factory.mktemp("preference")
-    for k in range(6):
-        save_png(torch.full((3, 8, 8), -0.5) + k / 100, root / "a" / f"p{k}.png")
-        save_png(torch.full((3, 8, 8), 0.5) + k / 100, root / "b" / f"p{k}.png")
-        save_png(torch.zeros(3, 8, 8), root / "source" / f"p{k}.png")
+    names = ["<img src=x onerror=alert(1)>", "'; alert(1); '", *(f"p{k}" for k in range(4))]
+    for k, name in enumerate(names):
+        save_png(torch.full((3, 8, 8), -0.5) + k / 100, root / "a" / f"{name}.png")
+        save_png(torch.full((3, 8, 8), 0.5) + k / 100, root / "b" / f"{name}.png")
+        save_png(torch.zeros(3, 8, 8), root / "source" / f"{name}.png")
     save_png(torch.zeros(3, 8, 8), root / "a" / "alone.png")
     words = [
         f"a={root / 'a'}",

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -24,6 +23,7 @@ from dclip.pages.settings import changed
 from dclip.pages.summary import answer, costs, next_steps
 from dclip.runtime.durations import duration
 from dclip.types import Edited
+from helpers.browser import PHONE, open_browser
 from helpers.images import images16
 from helpers.run_folders import write_run, write_strip
 from helpers.runs import configure
@@ -339,19 +339,10 @@ def test_what_was_learned_is_applied_by_the_commands_that_the_page_says(tmp_path
 
 
 @pytest.fixture
-def browser():
+def browser(tmp_path):
     """Headless Chromium, as narrow as a phone."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (program and driver):
-        pytest.skip("no browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for word in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{word}")
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False}
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened = open_browser(tmp_path / "browser")
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     yield opened
     opened.quit()
 
@@ -359,15 +350,28 @@ def browser():
 STRIP = "return getComputedStyle(document.querySelector('.strip .row:last-child img')).transform"
 SHOWN = "return [...document.querySelectorAll('.face')].map(tile => tile.dataset.face)"
 SHEETS = "return [...document.querySelectorAll('.epoch')].map(sheet => sheet.hidden)"
+REACHED = """return [...document.querySelectorAll("[src], link, image, use, iframe")]
+    .map(one => one.src || one.href.baseVal || one.href)
+    .concat(performance.getEntriesByType("resource").map(entry => entry.name))"""
+TABLE = """document.querySelectorAll("details").forEach(folded => folded.open = true)
+    const box = [...document.querySelectorAll(".scroll")].find(one => one.scrollHeight > one.clientHeight)
+    box.scrollTop = 200
+    const top = one => Math.round(one.getBoundingClientRect().top)
+    return [top(box.querySelector("th")), top(box), top(box.querySelector("td")) - top(box)]"""
+COLORS = """const style = getComputedStyle(document.body)
+    return [style.backgroundColor, style.color].map(color => color.match(/[0-9]+/g).map(Number))"""
 ENLARGED = "return document.querySelector('dialog[open] h3')?.textContent || ''"
 
 
-def test_on_a_phone_pictures_are_sorted_and_enlarged_and_epochs_slide(browser, tmp_path):
+def test_on_a_phone_the_report_can_be_used_also_in_the_dark_and_without_a_network(
+    browser, tmp_path
+):
     folder = write_run(tmp_path, ["b", "a", "c"])
     for epoch in (1, 2):
         sheet = Image.new("RGB", (900, 60), "red")
         sheet.save(folder / "samples" / f"epoch_{epoch:02d}.png")
     write_strip(folder, [0.0, 1.0])
+    write_json(folder / "metrics.json", {"images": 3, **dict.fromkeys(QUANTITIES, 0.5)})
     browser.get(write_report(folder, "a run", 200 * "long ").as_uri())
     find, do = browser.find_element, browser.execute_script
     assert do(SHOWN) == ["0", "1", "2"] and do(SHEETS) == [True, False]
@@ -385,3 +389,11 @@ def test_on_a_phone_pictures_are_sorted_and_enlarged_and_epochs_slide(browser, t
     browser.switch_to.active_element.send_keys("\ue014")  # arrow to the right
     assert do(ENLARGED) == "a"
     assert do("return document.documentElement.scrollWidth") <= 390
+    assert do(REACHED) and all(address.startswith("data:") for address in do(REACHED))
+    browser.switch_to.active_element.send_keys("\ue00c")  # escape
+    header, box, rows = do(TABLE)
+    assert header == box and rows < 0  # the header stays where rows are scrolled away
+    light = do(COLORS)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    assert sum(light[0]) > 2 * sum(light[1]) and 2 * sum(do(COLORS)[0]) < sum(do(COLORS)[1])

@@ -1,8 +1,10 @@
 """What the page's server gives away."""
 
+import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +21,8 @@ def address():
     from dclip.pages.server import free_port, launch
 
     with gr.Blocks() as blocks:
-        gr.Textbox()
+        upload, said = gr.UploadButton(), gr.Textbox()
+        upload.upload(lambda path: Path(path).read_text("utf-8"), upload, said, api_name="read")
     blocks = launch(blocks, "127.0.0.1", free_port("127.0.0.1"))
     yield blocks.local_url.rstrip("/")
     blocks.close(verbose=False)
@@ -35,6 +38,38 @@ def test_no_path_leads_out_of_the_pages_folder(address):
             except urllib.error.HTTPError as error:
                 assert error.code in (400, 403, 404, 405), (door, path, error.code)
     assert not given
+
+
+def read_by_the_page(address, path):
+    """What the page's function says of a file that is called uploaded."""
+    file = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
+    asked = urllib.request.Request(
+        f"{address}/gradio_api/call/read",
+        json.dumps({"data": [file]}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}/gradio_api/call/read/{event}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_an_upload_stays_in_the_pages_folder_and_no_other_file_passes_for_one(address, tmp_path):
+    above = "../" * 30 + str(tmp_path / "evil.txt").lstrip("/")
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{above}"\r\n\r\n'
+    asked = urllib.request.Request(
+        f"{address}/gradio_api/upload",
+        f"{head}mine\r\n--x--\r\n".encode(),
+        {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        [kept] = json.load(answer)
+    assert list(tmp_path.iterdir()) == [] and Path(kept).name == "evil.txt"
+    assert "mine" in read_by_the_page(address, kept)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("nobody's business", "utf-8")
+    said = read_by_the_page(address, secret)
+    assert "event: error" in said and "business" not in said
 
 
 def test_who_does_not_know_the_password_stays_outside():

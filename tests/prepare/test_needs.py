@@ -223,13 +223,10 @@ def test_without_any_server_the_message_comes_soon_and_says_so(nowhere, photos, 
         needs.obtain([configure(*published(photos))])
 
 
-def test_the_message_comes_without_torch_within_seconds_and_leaves_nothing(
-    nowhere, photos, tmp_path, monkeypatch
-):
+def test_the_message_comes_without_torch_and_leaves_nothing(nowhere, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done, code, heavy, cpu = in_a_process(*published(photos))
+    done, code, heavy = in_a_process(*published(photos))
     assert (code, heavy) == (2, [])
-    assert cpu < 3
     assert done.stderr.startswith("error: this run needs 5 things that are not here")
     assert done.stderr.count("error:") == 1
     assert "pretrained/model_ir_se50.pth" in done.stderr

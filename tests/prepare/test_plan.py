@@ -103,9 +103,8 @@ def test_a_plan_is_printed_and_kept_without_torch_and_nothing_runs(
     nowhere, photos, tmp_path, monkeypatch, how
 ):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done, code, heavy, cpu = in_a_process(how, *published(photos))
+    done, code, heavy = in_a_process(how, *published(photos))
     assert (code, heavy) == (0, [])
-    assert cpu < 3
     for part in (
         "plan of task=finetune",
         "celeba_hq: 455 MB",
@@ -124,7 +123,7 @@ def test_a_plan_is_printed_and_kept_without_torch_and_nothing_runs(
 def test_a_plan_counts_time_travel_without_torch(nowhere, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     settings = ["task=sample", "guidance=contrastive", "guidance.targets=a zombie"]
-    done, code, heavy, _ = in_a_process("plan=true", *settings, "guidance.time_travel=2")
+    done, code, heavy = in_a_process("plan=true", *settings, "guidance.time_travel=2")
     assert (code, heavy) == (0, [])
     assert "plan of task=sample" in done.stdout
 
