@@ -338,8 +338,8 @@ def edit(
     if isinstance(joined, Mixture) and any(regions):
         made_by = (source, made, plainly(), gamma * weight, weight)
         acted, own, places = _apart(joined, saved, regions, *made_by)
-        for options_of_one, place in zip(own, places, strict=True):
-            acted = finish.finished(options_of_one, source, place, acted, gamma)
+        for options_of_one, place, edit in zip(own, places, joined.edits, strict=True):
+            acted = finish.finished(options_of_one, source, place, acted, gamma, edit.usual)
         return acted
     edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
@@ -351,9 +351,9 @@ def edit(
         whole = made(joined.denoiser(weight))
     change = change_of(where, source, whole, plain)
     found = _found(where, saved[0], joined, source, change)
-    tint = tint_of(where, found, source, whole, plain, joined.usual_color)
+    tint = tint_of(where, found, source, whole, plain, joined.usual.color)
     acted = acting_in(where, found, source, edited, plain, tint)
-    return finish.finished(where, source, found, acted, gamma)
+    return finish.finished(where, source, found, acted, gamma, joined.usual)
 
 
 def _found(
@@ -361,7 +361,7 @@ def _found(
 ) -> Tensor:
     """The region [N,1,H,W] of an edit's change, found as it was learned with."""
     if where.region != "clip":
-        return found_region(where, source, change, edit.usual_change)
+        return found_region(where, source, change, edit.usual.change)
     options = saved.header["clip"]
     clip = load_clip(clip_of(options["name"]), options["antialias"], options.get("arch"))
     clip.to(source.device)
@@ -391,7 +391,7 @@ def _apart(
         if where is not None:
             alone = made(edit.denoiser(whole))
             region = _found(where, one, edit, source, change_of(where, source, alone, plain))
-            tint = tint_of(where, region, source, alone, plain, edit.usual_color)
+            tint = tint_of(where, region, source, alone, plain, edit.usual.color)
         regions.append(region)
         tints.append(tint)
     hard = [(region > 0).float() for region in regions]

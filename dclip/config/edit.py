@@ -83,8 +83,8 @@ class Edit:
     # touching it or not; the change is then a function of the colour, and its edge needs no
     # region_feather. 0: colours do not decide
     region_colors: float = 0.0
-    # for shapes in a colour that the picture has, such as beards: every edited colour becomes the
-    # mean of the picture's colours about so near to it (images are in [-1, 1]); 0: it stays
+    # for shapes in a colour that the picture has, such as beards: they get that colour, taken from
+    # where it usually is; colours so near (images are in [-1, 1]) count as one. 0: as they are drawn
     region_palette: float = 0.0
     # for a colour that a word stands for, whatever was there before: how far a region's mean colour
     # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike
@@ -134,9 +134,9 @@ class Edit:
 
     @property
     def needs_usual(self) -> bool:
-        """Whether it matters where the edit usually acts, or in what colour."""
-        found = self.region in ("auto", "quantile")
-        return found and (self.region_prior > 0 or self.region_tint > 0)
+        """Whether it matters where the edit usually acts, or in what colours."""
+        asked = max(self.region_prior, self.region_tint, self.region_palette)
+        return self.region in ("auto", "quantile") and asked > 0
 
     @property
     def asks_clip(self) -> bool:
@@ -228,7 +228,7 @@ class Edit:
         need(
             0 <= self.region_palette <= 2,
             f"edit.region_palette={self.region_palette} is a distance of colours in [-1, 1]; choose "
-            "0 (any colour may be drawn) to 2, such as 0.1",
+            "0 (colours stay as they are drawn) to 2, such as 0.1",
         )
         need(
             0 <= self.region_tint <= 1,

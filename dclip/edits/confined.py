@@ -87,15 +87,15 @@ class Confined(InRegion):
     def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
         """Edited images [N,K,3,H,W]. The region is that of the whole edit, whatever the degree."""
         pictures = self._pictures(run, start, gammas)
-        options, plain = run.cfg.edit, pictures[0.0]
+        options, plain, usual = run.cfg.edit, pictures[0.0], self.edit.usual
         change = change_of(options, source, pictures[1.0], plain)
         region = region_of(run, options, start, change, self.edit)
         self._found = start.ids, [region]
-        tint = tint_of(options, region, source, pictures[1.0], plain, self.edit.usual_color)
+        tint = tint_of(options, region, source, pictures[1.0], plain, usual.color)
         edited, finish = [], finish_of(run, start.ids)
         for gamma in gammas:
             acted = acting_in(options, region, source, pictures[gamma], plain, tint)
-            edited.append(finish.finished(options, source, region, acted, gamma))
+            edited.append(finish.finished(options, source, region, acted, gamma, usual))
         return torch.stack(edited, 1)
 
     def _pictures(
@@ -147,15 +147,17 @@ class ConfinedMixture(InRegion):
                 made[edit] = by_itself.apply(run, start, 1.0)
             alone = made.get(edit, plain)
             regions.append(_region_alone(run, options, start, edit, alone, plain))
-            color = edit.usual_color if options.confined else None
+            color = edit.usual.color if options.confined else None
             tints.append(tint_of(options, regions[-1], source, alone, plain, color))
         self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
         edited, finish = [], finish_of(run, start.ids)
         for one, gamma in zip(mixed, gammas, strict=True):
             acted = acting_apart(self.options, regions, source, one, plain, tints)
-            for options, region in zip(self.options, regions, strict=True):
-                acted = finish.finished(options, source, region, acted, gamma)
+            for options, region, edit in zip(
+                self.options, regions, self.mixture.edits, strict=True
+            ):
+                acted = finish.finished(options, source, region, acted, gamma, edit.usual)
             edited.append(acted)
         return torch.stack(edited, 1)
 
@@ -228,7 +230,7 @@ def region_of(
     if options.region == "clip":
         return _clips_region(run, options, source, change, edit)
     if options.region in FOUND:
-        return found_region(options, source.pixels, change, edit.usual_change if edit else None)
+        return found_region(options, source.pixels, change, edit.usual.change if edit else None)
     if options.region == "truth":
         truth = true_images(source, truth_of(run.cfg))
         if truth is None:

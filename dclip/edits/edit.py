@@ -20,10 +20,10 @@ from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.diffusion.mix import degree, degrees, mix, side_by_side
 from dclip.diffusion.sampler import EpsFn
-from dclip.edits import usual
 from dclip.edits.axioms import measure_axioms
 from dclip.edits.paste import paste_back
 from dclip.edits.saved import FILE, edit_header
+from dclip.edits.usual import Usual, written
 from dclip.edits.weights import Weights
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
@@ -56,8 +56,7 @@ class Edit:
         parts: the networks behind it besides the original model, so that they reach the device.
         carries: whether it carries its source along by itself.
         degree: what gamma = 1 stands for, as a degree of what was learned.
-        usual_change: how much it usually changes each pixel, [1,1,S,S] in [0, 1]; None: unknown.
-        usual_color: the mean colour [3] of its region as it usually draws it; None: unknown.
+        usual: what it usually does.
         texts: before and after, of a saved edit; None: those of the run.
         measured: other numbers of the edit itself, which a run reports.
     """
@@ -65,8 +64,7 @@ class Edit:
     parts: Sequence[nn.Module] = ()
     carries: bool = False
     degree: float = 1.0
-    usual_change: Tensor | None = None
-    usual_color: Tensor | None = None
+    usual: Usual = Usual()
     texts: tuple[str, str] | None = None
     measured: Mapping[str, float] = MappingProxyType({})
 
@@ -169,7 +167,7 @@ class Edit:
 def keep(run: Run, edit: Edit, scores: Mapping[str, float | str] | None = None) -> None:
     """Write the run's edit into its folder, with what it is worth once that is known."""
     if run.record.writes:
-        header = {**edit_header(run, scores), **usual.written(edit.usual_change, edit.usual_color)}
+        header = {**edit_header(run, scores), **written(edit.usual)}
         edit.save(run.record.folder / FILE, header)
 
 
@@ -286,8 +284,7 @@ class WrappedEdit(Edit):
     def __init__(self, edit: Edit) -> None:
         self.edit, self.parts = edit, edit.parts
         self.degree, self.measured = edit.degree, edit.measured
-        self.usual_change, self.usual_color = edit.usual_change, edit.usual_color
-        self.texts = edit.texts
+        self.usual, self.texts = edit.usual, edit.texts
 
     def denoiser(self, gamma: float) -> EpsFn:
         """The edit's own."""

@@ -1,4 +1,4 @@
-"""Measuring where an edit usually acts, and in what colour, after it was learned."""
+"""Measuring what an edit usually does, after it was learned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from dclip.config.edit import PRIOR_IMAGES
 from dclip.edits.edit import Edit
 from dclip.edits.region import acting_in, change_of, found_region
-from dclip.edits.usual import mean_color, mean_map
+from dclip.edits.usual import Usual, mean_color, mean_map, origin_map
 from dclip.encode.encoded import Encoded
 from dclip.run import Run
 
@@ -23,9 +23,9 @@ FEWEST = 4  # images that say where an edit usually acts
 def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     """An edit that was just learned, with what it usually does to the images that it learned from.
 
-    Those of "validation" say it where the others have no latents. Nothing is measured that neither
-    ``edit.region_prior`` nor ``edit.region_tint`` asks for; of fewer than ``FEWEST`` images it is not,
-    which is logged.
+    Those of "validation" say it where the others have no latents. It is measured where
+    ``edit.region_prior``, ``edit.region_tint`` or ``edit.region_palette`` asks for it, and not of fewer
+    than ``FEWEST`` images, which is logged.
     """
     options = run.cfg.edit
     if not options.needs_usual:
@@ -35,10 +35,11 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     few = start.take(range(min(PRIOR_IMAGES, len(start))))
     if len(few) < FEWEST:
         log.warning(
-            "edit.region_prior=%g edit.region_tint=%g: %d images do not say what the edit usually "
-            "does, so each picture stands for itself; learn from %d or more",
+            "edit.region_prior=%g edit.region_tint=%g edit.region_palette=%g: %d images do not say "
+            "what the edit usually does, so each picture stands for itself; learn from %d or more",
             options.region_prior,
             options.region_tint,
+            options.region_palette,
             len(few),
             FEWEST,
         )
@@ -47,7 +48,8 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
         plain, edited = edit.strip(run, few, [0.0, 1.0]).unbind(1)
     source = few.sources.pixels
     change = change_of(options, source, edited, plain)
-    edit.usual_change = mean_map(change)
-    region = found_region(options, source, change, edit.usual_change)
-    edit.usual_color = mean_color(acting_in(options, region, source, edited, plain), region)
+    where = mean_map(change)
+    region = found_region(options, source, change, where)
+    drawn = acting_in(options, region, source, edited, plain)
+    edit.usual = Usual(where, mean_color(drawn, region), origin_map(source, drawn, region))
     return edit

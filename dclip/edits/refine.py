@@ -11,8 +11,9 @@ from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.timesteps import pairs_down
-from dclip.edits.colors import in_own_colors
+from dclip.edits.colors import in_own_color
 from dclip.edits.region import confine
+from dclip.edits.usual import Usual
 from dclip.models.unet import DiffusionModel
 
 Walk = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
@@ -34,17 +35,23 @@ class Finish:
     walk: Walk
 
     def finished(
-        self, options: EditOptions, source: Tensor, region: Tensor, acted: Tensor, gamma: float
+        self,
+        options: EditOptions,
+        source: Tensor,
+        region: Tensor,
+        acted: Tensor,
+        gamma: float,
+        usual: Usual,
     ) -> Tensor:
-        """Edited images [N,3,H,W], refined and in the picture's own colours, as the options say.
+        """Edited images [N,3,H,W], refined and in the picture's own colour, as the options say.
 
-        A smaller degree than 1 is drawn less to the picture's colours.
+        A smaller degree than 1 is drawn less to the picture's colour, and one below 0 not at all.
         """
-        drawn = self.refined(options, region, acted, gamma)
-        if options.region_palette == 0 or not options.confined:
+        drawn, width = self.refined(options, region, acted, gamma), options.region_palette
+        if width == 0 or gamma <= 0 or usual.origin is None or not options.confined:
             return drawn
-        own = in_own_colors(source, drawn, region, options.region_palette)
-        return drawn + min(1.0, abs(gamma)) * (own - drawn)
+        own = in_own_color(source, drawn, region, width, usual.origin)
+        return drawn + min(1.0, gamma) * (own - drawn)
 
     def refined(self, options: EditOptions, region: Tensor, edited: Tensor, gamma: float) -> Tensor:
         """Edited images [N,3,H,W], in their region noised and denoised by the original network.

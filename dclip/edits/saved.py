@@ -15,10 +15,10 @@ from torch import Tensor
 
 from dclip.config import option_name, plain
 from dclip.diffusion.options import Sampler, sampler_named
-from dclip.edits import usual
 from dclip.edits.header import read_edit_header
 from dclip.edits.named import EPOCHS
 from dclip.edits.named import FILE as FILE
+from dclip.edits.usual import Usual, read
 from dclip.errors import DclipError
 from dclip.models.header import read_header
 from dclip.models.hints import Hints
@@ -68,17 +68,9 @@ class SavedEdit:
         return edit["source"], edit["target"]
 
     @property
-    def usual_change(self) -> Tensor | None:
-        """How much it usually changes each pixel, [1,1,S,S]; None: unknown.
-
-        One of an epoch acts where the finished edit does, if that is there.
-        """
-        return usual.read(self._finished)
-
-    @property
-    def usual_color(self) -> Tensor | None:
-        """The mean colour [3] of its region as it usually draws it; None: unknown."""
-        return usual.read_color(self._finished)
+    def usual(self) -> Usual:
+        """What it usually does. One of an epoch acts where the finished edit does, if that is there."""
+        return read(self._finished)
 
     @property
     def _finished(self) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
-"""Where an edit usually acts, and in what colour: on average over a few images.
+"""What an edit usually does, on average over a few images.
 
 Pictures that are aligned, such as faces, are edited in the same place, and what one of them shows
-faintly the others show plainly. Both are measured once, after learning (``edit.region_prior`` or
-``edit.region_tint`` above 0), and kept in the edit's file.
+faintly the others show plainly. It is measured once, after learning (``edit.region_prior``,
+``edit.region_tint`` or ``edit.region_palette`` above 0), and kept in the edit's file.
 """
 
 from __future__ import annotations
@@ -11,26 +11,38 @@ import base64
 import binascii
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dclip.edits.colors import mean_within
+from dclip.edits.colors import mean_within, origin_of
 from dclip.edits.region import change_map
 from dclip.errors import DclipError
 
 SIDE = 64  # the map's pixels a side, at most
 
 
+@dataclass(frozen=True)
+class Usual:
+    """What an edit usually does; None: unknown.
+
+    Attributes:
+        change: how much it changes each pixel, [1,1,S,S] in [0, 1].
+        color: the mean colour [3] of its region as it draws it, in [-1, 1].
+        origin: where in a picture the colour is that it draws, [1,1,S,S] in [0, 1].
+    """
+
+    change: Tensor | None = None
+    color: Tensor | None = None
+    origin: Tensor | None = None
+
+
 def mean_map(change: Tensor) -> Tensor:
     """The mean of the maps of changes [N,3,H,W]: [1,1,S,S] in [0, 1], S at most ``SIDE``."""
-    usual = change_map(change).mean(0, keepdim=True)
-    if usual.shape[-1] > SIDE:
-        usual = F.adaptive_avg_pool2d(usual, SIDE)
-    usual = usual / usual.amax().clamp_min(1e-6)
-    return (255 * usual).round() / 255  # as it is written
+    return _scaled(change_map(change).mean(0, keepdim=True))
 
 
 def mean_color(edited: Tensor, region: Tensor) -> Tensor:
@@ -39,19 +51,46 @@ def mean_color(edited: Tensor, region: Tensor) -> Tensor:
     return (1e4 * color).round() / 1e4  # as it is written
 
 
-def written(usual: Tensor | None, color: Tensor | None = None) -> dict[str, Any]:
-    """Map and colour as entries of an edit's header; empty without a map."""
-    if usual is None:
-        return {}
-    known = {} if color is None else {"usual_color": [round(float(c), 4) for c in color]}
-    values = (255 * usual[0, 0]).round().byte().cpu().contiguous()
-    packed = base64.b64encode(zlib.compress(values.numpy().tobytes(), 9)).decode("ascii")
-    return {"usual_change": {"side": values.shape[-1], "values": packed}, **known}
+def origin_map(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
+    """Where the drawn colours usually come from (colors.py): [1,1,S,S] in [0, 1]."""
+    return _scaled(origin_of(source, edited, region))
 
 
-def read(header: Mapping[str, Any]) -> Tensor | None:
-    """The map [1,1,S,S] of an edit's header; None where it holds none. DclipError if it is broken."""
-    entry = header.get("usual_change")
+def _scaled(values: Tensor) -> Tensor:
+    """A map [1,1,H,W] as it is written: S at most ``SIDE``, the largest value 1, in 255 steps."""
+    if values.shape[-1] > SIDE:
+        values = F.adaptive_avg_pool2d(values, SIDE)
+    values = values / values.amax().clamp_min(1e-6)
+    return (255 * values).round() / 255
+
+
+def written(usual: Usual) -> dict[str, Any]:
+    """What is known as entries of an edit's header."""
+    maps = {"usual_change": usual.change, "usual_origin": usual.origin}
+    known = {key: _packed(values) for key, values in maps.items() if values is not None}
+    if usual.color is None:
+        return known
+    return {**known, "usual_color": [round(float(c), 4) for c in usual.color]}
+
+
+def read(header: Mapping[str, Any]) -> Usual:
+    """What an edit's header knows. DclipError if it is broken."""
+    return Usual(
+        _map(header, "usual_change", "where it usually acts", "region_prior"),
+        _color(header),
+        _map(header, "usual_origin", "where its colours usually come from", "region_palette"),
+    )
+
+
+def _packed(values: Tensor) -> dict[str, Any]:
+    steps = (255 * values[0, 0]).round().byte().cpu().contiguous()
+    packed = base64.b64encode(zlib.compress(steps.numpy().tobytes(), 9)).decode("ascii")
+    return {"side": steps.shape[-1], "values": packed}
+
+
+def _map(header: Mapping[str, Any], key: str, what: str, setting: str) -> Tensor | None:
+    """A map [1,1,S,S] of an edit's header; None where it holds none."""
+    entry = header.get(key)
     if entry is None:
         return None
     try:
@@ -62,14 +101,14 @@ def read(header: Mapping[str, Any]) -> Tensor | None:
         values = torch.frombuffer(bytearray(unpacked), dtype=torch.uint8).reshape(1, 1, side, side)
     except (KeyError, TypeError, ValueError, RuntimeError, zlib.error, binascii.Error) as error:
         raise DclipError(
-            "the edit's file does not say where it usually acts, though it should; "
-            "learn it again, or set edit.region_prior=0"
+            f"the edit's file does not say {what}, though it should; "
+            f"learn it again, or set edit.{setting}=0"
         ) from error
     return values.float() / 255
 
 
-def read_color(header: Mapping[str, Any]) -> Tensor | None:
-    """The colour [3] of an edit's header; None where it holds none. DclipError if it is none."""
+def _color(header: Mapping[str, Any]) -> Tensor | None:
+    """The colour [3] of an edit's header; None where it holds none."""
     entry = header.get("usual_color")
     if entry is None:
         return None

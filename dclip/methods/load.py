@@ -48,14 +48,18 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
     """
     loaded = load_apart(cfg, model)
     every = cfg.edit.each or [cfg.edit] * len(loaded.edits)
-    if any(
-        own.region_tint and edit.usual_color is None
-        for own, edit in zip(every, loaded.edits, strict=True)
-    ):
-        log.warning(
-            "edit.region_tint has no effect where an edit's file does not say in what colour it "
-            "usually draws; learn it with edit.region_tint"
-        )
+    for own, edit in zip(every, loaded.edits, strict=True):
+        unknown = {
+            "region_tint": own.region_tint > 0 and edit.usual.color is None,
+            "region_palette": own.region_palette > 0 and edit.usual.origin is None,
+        }
+        for setting in (name for name, lacks in unknown.items() if lacks):
+            log.warning(
+                "edit.%s has no effect: the edit's file does not say what colours it usually draws; "
+                "learn it again with edit.%s",
+                setting,
+                setting,
+            )
     return confined(cfg, loaded.joined(cfg.mix, cfg.sampler.t0))
 
 
@@ -109,8 +113,7 @@ def _loaded(
 
 def _load(saved: SavedEdit, model: DiffusionModel) -> Edit:
     edit = method_named(saved.method).load(saved, model)
-    edit.usual_change, edit.usual_color = saved.usual_change, saved.usual_color
-    edit.texts = saved.texts
+    edit.usual, edit.texts = saved.usual, saved.texts
     return edit
 
 

@@ -9,6 +9,7 @@ import dclip
 from dclip.config.edit import Edit as EditOptions
 from dclip.edits.confined import Confined, finish_of
 from dclip.edits.edit import DenoiserEdit
+from dclip.edits.usual import Usual
 from dclip.encode.invert import encode, encode_to_edit
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
@@ -56,11 +57,12 @@ def test_what_is_no_edit_is_not_refined_either(run):
 
 
 FINISHED = {"edit__region_refine": 300, "edit__region_palette": 0.2, "edit__region_colors": 0}
+UPPER = Usual(origin=torch.cat([torch.ones(1, 1, 8, 16), torch.zeros(1, 1, 8, 16)], 2))
 
 
 def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_path):
     paths = [
-        write_edit(tmp_path / name, tiny, nets["model16"], name, lora=True, **FINISHED)
+        write_edit(tmp_path / name, tiny, nets["model16"], name, lora=True, usual=UPPER, **FINISHED)
         for name in ("beard", "zombie")
     ]
     images = images16(2)
@@ -71,15 +73,16 @@ def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_pat
         expected = load_edits(cfg, model).apply(run, encode(run, images), 1.0)
         made = dclip.edit(model, images.pixels, chosen)
         assert torch.allclose(made, expected, atol=1e-3)
-        rough = editing(adapter, edit__region_refine=0, edit__region_palette=0)
-        run = a_run(rough, model)
-        other = load_edits(rough, model).apply(run, encode(run, images), 1.0)
-        assert float((made - other).abs().max()) > 0.01
+        for off in ("region_refine", "region_palette"):
+            rough = editing(adapter, **{f"edit__{off}": 0})
+            run = a_run(rough, model)
+            other = load_edits(rough, model).apply(run, encode(run, images), 1.0)
+            assert float((made - other).abs().max()) > 0.01
 
 
 def test_the_notebook_finishes_carried_edits_as_a_run_does(editing, model, tiny, nets, tmp_path):
     carry = {"sampler__carry": "noise_maps", "sampler__carry_weight": 1.9}
-    more = {**FINISHED, **carry, "lora": True}
+    more = {**FINISHED, **carry, "lora": True, "usual": UPPER}
     path = write_edit(tmp_path / "beard", tiny, nets["model16"], "beard", **more)
     images = replace(images16(2), ids=("image_00000", "image_00001"))
     cfg = editing(path, gamma=0.5)

@@ -1,4 +1,4 @@
-"""Where an edit usually acts."""
+"""What an edit usually does."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import dclip
 from dclip.edits.colors import mean_within
 from dclip.edits.region import with_prior
 from dclip.edits.saved import read_edit
-from dclip.edits.usual import mean_color, mean_map, read, read_color, written
+from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, read, written
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_model
@@ -41,17 +41,27 @@ def test_a_map_is_written_into_a_header_and_read_back():
     for side in (16, 128):
         usual = mean_map(torch.rand(3, 3, side, side))
         assert usual.shape == (1, 1, min(side, 64), min(side, 64))
-        assert torch.equal(read(written(usual)), usual)
-    assert written(None) == {} and read({}) is None
+        assert torch.equal(read(written(Usual(change=usual))).change, usual)
+    assert written(Usual()) == {} and read({}) == Usual()
+
+
+def test_an_origin_is_written_into_a_header_and_read_back():
+    source, region = torch.rand(3, 3, 128, 128), torch.zeros(3, 1, 128, 128)
+    region[..., 100:, :] = 1
+    origin = origin_map(source, torch.where(region > 0, source[..., :1, :1], source), region)
+    assert origin.shape == (1, 1, 64, 64) and float(origin.max()) == 1
+    assert float(origin[..., 50:, :].max()) == 0
+    assert torch.equal(read(written(Usual(origin=origin))).origin, origin)
 
 
 @pytest.mark.parametrize(
     "entry", [{}, {"side": 4, "values": "?"}, {"side": 9, "values": "eJxjYAAAAAQAAQ=="}, 3]
 )
 def test_a_broken_map_is_said_in_one_line(entry):
-    with pytest.raises(DclipError, match="does not say where it usually acts") as caught:
-        read({"usual_change": entry})
-    assert "\n" not in str(caught.value)
+    for key, said in (("change", "where it usually acts"), ("origin", "where its colours usually")):
+        with pytest.raises(DclipError, match=f"does not say {said}") as caught:
+            read({f"usual_{key}": entry})
+        assert "\n" not in str(caught.value)
 
 
 def test_a_colour_is_written_into_a_header_and_read_back():
@@ -59,14 +69,14 @@ def test_a_colour_is_written_into_a_header_and_read_back():
     edited[0, :, :4], region[:, :, :4] = torch.tensor([1.0, -1.0, 0.5])[:, None, None], 1
     color = mean_color(edited, region)
     assert color.tolist() == [0.5, -0.5, 0.25]
-    assert torch.equal(read_color(written(region[:1], color)), color)
-    assert read_color(written(region[:1])) is None
+    assert torch.equal(read(written(Usual(color=color))).color, color)
+    assert read(written(Usual(change=region[:1]))).color is None
 
 
 @pytest.mark.parametrize("entry", [3, [0.1], [0, 0, 2], [0, 0, float("nan")], ["a", "b", "c"]])
 def test_what_is_no_colour_is_said_in_one_line(entry):
     with pytest.raises(DclipError, match="in what colour it usually draws"):
-        read_color({"usual_color": entry})
+        read({"usual_color": entry})
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +105,9 @@ def regions_of(cfg, model):
 
 def test_a_run_measures_it_and_all_pictures_share_the_region(editing, learned, model, nets):
     base = {"checkpoint__name": nets["model64"]}
-    usual = read_edit(str(learned)).usual_change
+    usual = read_edit(str(learned)).usual.change
     assert usual is not None and float(usual.max()) == 1
+    assert float(read_edit(str(learned)).usual.origin.max()) == 1
     regions = regions_of(editing(learned, **base), model)
     assert torch.equal(regions[0], regions[1]) and float(regions.mean()) > 0
     own = regions_of(editing(learned, edit__region_prior=0, **base), model)
@@ -111,21 +122,24 @@ def test_edits_are_drawn_in_their_usual_colour(editing, learned, model, nets):
         edit = load_edits(cfg, model)
         drawn = edit.apply(a_run(cfg, model), start, 1.0)
         means = mean_within(drawn, edit.region(start))
-        spread.append(float((means - saved.usual_color).abs().max()))
+        spread.append(float((means - saved.usual.color).abs().max()))
     assert spread[1] < 0.1 < spread[0]
 
 
-def test_a_tint_of_an_edit_that_has_no_colour_is_said(editing, model, tiny, nets, tmp_path, caplog):
+@pytest.mark.parametrize("setting", ["region_tint", "region_palette"])
+def test_an_edit_that_does_not_know_its_colours_is_told_of(
+    editing, model, tiny, nets, tmp_path, caplog, setting
+):
     path = write_edit(tmp_path / "red", tiny, nets["model64"], "red_hair", lora=True)
-    load_edits(editing(path, edit__region_tint=0, checkpoint__name=nets["model64"]), model)
-    assert "edit.region_tint has no effect" not in caplog.text
-    load_edits(editing(path, edit__region_tint=0.5, checkpoint__name=nets["model64"]), model)
-    assert "edit.region_tint has no effect" in caplog.text
+    for share, said in ((0, False), (0.5, True)):
+        more = {"edit__region_tint": 0, f"edit__{setting}": share}
+        load_edits(editing(path, checkpoint__name=nets["model64"], **more), model)
+        assert (f"edit.{setting} has no effect" in caplog.text) is said
 
 
 def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
     epoch = read_edit(f"{learned}/epochs/epoch_01.safetensors")
-    assert torch.equal(epoch.usual_change, read_edit(str(learned)).usual_change)
+    assert torch.equal(epoch.usual.change, read_edit(str(learned)).usual.change)
 
 
 def test_the_notebook_uses_it_too(learned, model):
@@ -137,5 +151,5 @@ def test_the_notebook_uses_it_too(learned, model):
 def test_too_few_images_do_not_say_it(tiny, tmp_path):
     more = {"dataset.train": 2, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
     folder = run(*words({**tiny, **PRIOR, **more, "output": tmp_path, "degrees": "[]"}))
-    assert read_edit(str(folder)).usual_change is None
+    assert read_edit(str(folder)).usual == Usual()
     assert "2 images do not say what" in (folder / "run.log").read_text("utf-8")

@@ -64,7 +64,9 @@ def write_tiny_clip(path, seed=0):
     return path
 
 
-def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, **settings):
+def write_edit(
+    folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None, usual=None, **settings
+):
     """A fine-tuned edit of a tiny network; returns its folder.
 
     It is a shifted bias, or low-rank updates (``lora``: their seed).
@@ -90,7 +92,7 @@ def write_edit(folder, tiny, net, name, bias=0.0, lora=False, decoder_from=None,
         if not lora:
             tuned.unet.conv_in.weight *= 1 - bias
     folder.mkdir(parents=True, exist_ok=True)
-    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates)
+    save_edit(folder / "adapter.safetensors", cfg, tuned, 1.0, updates, usual)
     return str(folder)
 
 
@@ -117,14 +119,17 @@ def a_run(cfg, model, **networks):
     return Run(cfg, Networks(model, **others), Record.quiet(cfg))
 
 
-def save_edit(path, cfg, tuned, seconds, lora=None):
-    """A tuned model as the file of its edit."""
+def save_edit(path, cfg, tuned, seconds, lora=None, usual=None):
+    """A tuned model as the file of its edit, with what that usually does."""
     from dclip.edits.network import NetworkEdit
     from dclip.edits.saved import edit_header
+    from dclip.edits.usual import written
 
     run = a_run(cfg, tuned)
     run.record.seconds["seconds_adapt"] = seconds
-    NetworkEdit(tuned, tuned, lora).save(path, edit_header(run))
+    NetworkEdit(tuned, tuned, lora).save(
+        path, {**edit_header(run), **(written(usual) if usual else {})}
+    )
 
 
 def put_on(saved, model):
