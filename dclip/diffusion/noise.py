@@ -27,8 +27,10 @@ class ImageNoise:
             raise ValueError(
                 f"noise for {len(self.generators)} images was asked for a batch of {len(x)}"
             )
-        drawn = [torch.randn(x.shape[1:], generator=g) for g in self.generators]
-        return torch.stack(drawn).to(x.device, x.dtype)
+        drawn = torch.empty(x.shape)
+        for row, generator in zip(drawn, self.generators, strict=True):
+            row.normal_(generator=generator)
+        return drawn.to(x.device, x.dtype)
 
 
 def add_noise(x0: Tensor, noise: Tensor, a: float) -> Tensor:

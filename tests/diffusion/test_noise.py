@@ -12,3 +12,7 @@ def test_noise_depends_on_the_seed_and_the_id_and_nothing_else():
     assert not torch.equal(first, ImageNoise(["a"], 1).like(x))
     again = ImageNoise(["a"], 0)
     assert not torch.equal(again.like(x), again.like(x))
+
+
+def test_no_images_have_no_noise():
+    assert ImageNoise([]).like(torch.empty(0, 3, 8, 8)).shape == (0, 3, 8, 8)
