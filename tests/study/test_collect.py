@@ -173,7 +173,7 @@ def test_runs_of_several_tasks_make_a_table_each(mixed, tmp_path):
     assert "red_hair" not in blocks["reconstruct"] and "judge_success" not in blocks["reconstruct"]
     assert str(mixed) not in text and "2026-01-01_00-00-00_a" in blocks["edit"]
     html = (tmp_path / "report.html").read_text("utf-8")
-    assert html.count('<div class="scroll">') == 4 and "overflow-x: auto" in html
+    assert html.count('<div class="scroll">') == 4 and "overflow: auto" in html
     rows = table(tmp_path)
     assert [row["task"] for row in rows].count("edit") == 2
 
