@@ -106,9 +106,10 @@ def _as_grey(picture: Image, kind: str) -> Image:
 # ------------------------------------------------------------------------- before anything is built
 
 
+MASK_GROUND = "black"  # of a mask, where it is transparent: nothing may change there
+
 # A mask whose channels differ this much (of 255) in this share of its pixels is no mask: JPEG
 # alone tints grey by less.
-MASK_GROUND = "black"  # of a mask, where it is transparent: nothing may change there
 TINT, TINTED = 32, 0.01
 
 

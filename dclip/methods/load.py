@@ -47,20 +47,26 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
     loaded = load_apart(cfg, model)
-    every = cfg.edit.each or [cfg.edit] * len(loaded.edits)
-    for own, edit in zip(every, loaded.edits, strict=True):
-        unknown = {
-            "region_tint": own.region_tint > 0 and edit.usual.color is None,
-            "region_palette": own.region_palette > 0 and edit.usual.origin is None,
-        }
-        for setting in (name for name, lacks in unknown.items() if lacks):
-            log.warning(
-                "edit.%s has no effect: the edit's file does not say what colours it usually draws; "
-                "learn it again with edit.%s",
-                setting,
-                setting,
-            )
+    _tell_of_colors(cfg, loaded.edits)
     return confined(cfg, loaded.joined(cfg.mix, cfg.sampler.t0))
+
+
+def _tell_of_colors(cfg: Config, edits: Sequence[Edit]) -> None:
+    """Say which settings are about colours that an edit does not know."""
+    lacking = set()
+    for own, edit in zip(cfg.edit.each or [cfg.edit] * len(edits), edits, strict=True):
+        if own.region_tint > 0 and edit.usual.color is None:
+            lacking.add("region_tint")
+        if own.region_palette > 0 and edit.usual.origin is None:
+            lacking.add("region_palette")
+    for name in sorted(lacking):
+        why = (
+            "a soup does not know what colours its edits usually draw; choose mix.soup=false"
+            if cfg.mix.soup
+            else "the edit's file does not say what colours it usually draws; learn it again with "
+            f"edit.{name}"
+        )
+        log.warning("edit.%s has no effect: %s", name, why)
 
 
 def load_apart(cfg: Config, model: DiffusionModel) -> Loaded:

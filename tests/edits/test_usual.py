@@ -135,6 +135,10 @@ def test_an_edit_that_does_not_know_its_colours_is_told_of(
         more = {"edit__region_tint": 0, f"edit__{setting}": share}
         load_edits(editing(path, checkpoint__name=nets["model64"], **more), model)
         assert (f"edit.{setting} has no effect" in caplog.text) is said
+    assert "learn it again" in caplog.text
+    both = {"mix__soup": True, "edit__region": "auto", f"edit__{setting}": 0.5}
+    load_edits(editing(f"[{path},{path}]", checkpoint__name=nets["model64"], **both), model)
+    assert "a soup does not know" in caplog.text
 
 
 def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
