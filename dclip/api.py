@@ -55,16 +55,9 @@ from dclip.edits.edit import Edit, Mixture, keep
 from dclip.edits.header import common_steps
 from dclip.edits.located import located
 from dclip.edits.named import edit_of_epoch, edits_of
+from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.refine import Finish
-from dclip.edits.region import (
-    EVERYWHERE,
-    acting_apart,
-    acting_in,
-    change_of,
-    found_region,
-    tint_of,
-    where_of,
-)
+from dclip.edits.region import found_region, where_of
 from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.edits.seen import seen_region
 from dclip.encode.invert import encode_splits, noised, straight_states
@@ -336,10 +329,21 @@ def edit(
         return source if beside else made(model.predict)
 
     if isinstance(joined, Mixture) and any(regions):
-        made_by = (source, made, plainly(), gamma * weight, weight)
-        acted, own, places = _apart(joined, saved, regions, *made_by)
-        for options_of_one, place, edit in zip(own, places, joined.edits, strict=True):
-            acted = finish.finished(options_of_one, source, place, acted, gamma, edit.usual)
+        plain = plainly()
+        places = [
+            _place_of(where, one, each, source, made(each.denoiser(weight)), plain)
+            if where is not None
+            else Place.everywhere(source)
+            for where, one, each in zip(regions, saved, joined.edits, strict=True)
+        ]
+        hard = [(place.region > 0).float() for place in places]
+        eps_fns = [each.denoiser(1.0) for each in joined.edits]
+        original, strength = joined.original.predict, gamma * weight
+        mixed = made(regional(original, eps_fns, joined.weights, hard, [strength]))
+        degrees = [gamma * mean for mean in mean_weights(joined.weights, options)]
+        acted = acted_apart(places, source, mixed, plain, degrees)
+        for place in places:
+            acted = finish.refined(place.options, place.region, acted, gamma)
         return acted
     edited, where = made(joined.denoiser(gamma * weight)), regions[0]
     if where is None:
@@ -349,11 +353,20 @@ def edit(
     plain, whole = plainly(), edited
     if gamma != 1:
         whole = made(joined.denoiser(weight))
-    change = change_of(where, source, whole, plain)
-    found = _found(where, saved[0], joined, source, change)
-    tint = tint_of(where, found, source, whole, plain, joined.usual.color)
-    acted = acting_in(where, found, source, edited, plain, tint)
-    return finish.finished(where, source, found, acted, gamma, joined.usual)
+    place = _place_of(where, saved[0], joined, source, whole, plain)
+    acted = place.acted(source, edited, plain, gamma)
+    return finish.refined(where, place.region, acted, gamma)
+
+
+def _place_of(
+    where: EditOptions, saved: SavedEdit, edit: Edit, source: Tensor, whole: Tensor, plain: Tensor
+) -> Place:
+    """Where one edit acts, found as it was learned with."""
+
+    def find(change: Tensor) -> Tensor:
+        return _found(where, saved, edit, source, change)
+
+    return Place.of(where, edit.usual, source, whole, plain, find)
 
 
 def _found(
@@ -368,36 +381,6 @@ def _found(
     templates = saved.header["loss"]["templates"]
     direction = feature_direction((where.source, where.target), clip, templates)
     return seen_region(clip, direction, source, change, where.region_share)
-
-
-def _apart(
-    mixture: Mixture,
-    saved: Sequence[SavedEdit],
-    options: Sequence[EditOptions | None],
-    source: Tensor,
-    made: Callable[[EpsFn], Tensor],
-    plain: Tensor,
-    gamma: float,
-    whole: float,
-) -> tuple[Tensor, list[EditOptions], list[Tensor]]:
-    """A mixture in which each edit acts in its own region (``ConfinedMixture`` does so in runs).
-
-    With it, the options and region of each edit.
-    """
-    own, regions, tints = [], [], []
-    for edit, one, where in zip(mixture.edits, saved, options, strict=True):
-        own.append(where or EVERYWHERE)
-        region, tint = torch.ones_like(plain[:, :1]), None
-        if where is not None:
-            alone = made(edit.denoiser(whole))
-            region = _found(where, one, edit, source, change_of(where, source, alone, plain))
-            tint = tint_of(where, region, source, alone, plain, edit.usual.color)
-        regions.append(region)
-        tints.append(tint)
-    hard = [(region > 0).float() for region in regions]
-    eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
-    mixed = made(regional(mixture.original.predict, eps_fns, mixture.weights, hard, [gamma]))
-    return acting_apart(own, regions, source, mixed, plain, tints), own, regions
 
 
 def measure(

@@ -83,8 +83,8 @@ class Edit:
     # touching it or not; the change is then a function of the colour, and its edge needs no
     # region_feather. 0: colours do not decide
     region_colors: float = 0.0
-    # for shapes in a colour that the picture has, such as beards: they get that colour, taken from
-    # where it usually is; colours so near (images are in [-1, 1]) count as one. 0: as they are drawn
+    # for shapes in a colour that the picture has, such as beards: they are laid over it with a matte
+    # in that colour; colours so near (images are in [-1, 1]) count as one. 0: as they are drawn
     region_palette: float = 0.0
     # for a colour that a word stands for, whatever was there before: how far a region's mean colour
     # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike
@@ -133,10 +133,15 @@ class Edit:
         return self.region not in (None, "none")
 
     @property
+    def region_is_found(self) -> bool:
+        """Whether the region is found from how much each pixel changes."""
+        return self.region in ("auto", "quantile")
+
+    @property
     def needs_usual(self) -> bool:
         """Whether it matters where the edit usually acts, or in what colours."""
         asked = max(self.region_prior, self.region_tint, self.region_palette)
-        return self.region in ("auto", "quantile") and asked > 0
+        return self.region_is_found and asked > 0
 
     @property
     def asks_clip(self) -> bool:

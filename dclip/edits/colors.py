@@ -1,10 +1,10 @@
-"""The source's colours: where an edit acts by them, what it does to each, and what it may draw with.
+"""The source's colours: where an edit acts by them, and what it does to each.
 
 The core of an edit's region says which colours the edit changes; the rest of the picture says which
 it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
 eyes and a beard in a green face stay. At a region's edge, a pixel shows both sides, and changes by
-the share of the one. A beard, in turn, is drawn in a colour that the picture has: the hair's. And a
-word has one colour: whatever a hair's colour was, red is the red that the edit usually draws.
+the share of the one. And a word has one colour: whatever a hair's colour was, red is the red that
+the edit usually draws. Shapes in a colour that the picture has: palette.py.
 
 =======  ===============================================================================
 symbol   meaning
@@ -29,10 +29,6 @@ SEEN = 1024  # pixels that say what colours a region has
 FAINT = 0.05  # smaller values of a region are 0, so that the rest stays bit for bit
 ALIKE = 0.01  # squared distance of colours that are not told apart
 OFF = 0.1  # squared distance from which a colour is no mixture of two others
-BOLD = 1.5  # what an edit draws goes so much further to the picture's own colour
-CONTRAST = 0.4  # distance of colours below which what was drawn stays in part
-ORIGIN_WIDTH = 0.1  # of k, where the origin of a drawn colour is looked for
-SHIFTS = 3  # steps of mean shift to a common colour
 EDGE = 3  # pixels as far as which the two sides of an edge are looked for
 
 
@@ -50,10 +46,10 @@ def like_core(source: Tensor, core: Tensor, left: Tensor) -> Tensor:
 
 def _nearness(colors: Tensor, mask: Tensor) -> Tensor:
     """Mean k of every colour [P,3] to those of a mask, [P]; 0 where that is empty."""
-    chosen = _some(mask.flatten().nonzero()[:, 0])
+    chosen = some_of(mask.flatten().nonzero()[:, 0])
     if len(chosen) == 0:
         return torch.zeros_like(colors[:, 0])
-    return _k(colors, colors[chosen]).mean(1)
+    return closeness(colors, colors[chosen]).mean(1)
 
 
 def edge_shares(source: Tensor, region: Tensor) -> Tensor:
@@ -107,10 +103,10 @@ def by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
 def _one_by_color(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     colors, values = source.flatten(1).T, change.flatten(1).T
     weights = region.flatten() * values.square().sum(1)
-    chosen = _some((weights > 0).nonzero()[:, 0])
+    chosen = some_of((weights > 0).nonzero()[:, 0])
     if len(chosen) == 0:
         return change
-    counted = _k(colors, colors[chosen]) * weights[chosen]
+    counted = closeness(colors, colors[chosen]) * weights[chosen]
     total = counted.sum(1, keepdim=True)
     means = counted @ values[chosen] / total.clamp_min(1e-12)
     return torch.where(total > 1e-9, means, values).T.view_as(change)
@@ -155,87 +151,12 @@ def mean_within(values: Tensor, region: Tensor) -> Tensor:
     return (values * whole).sum((2, 3)) / whole.sum((2, 3))
 
 
-def in_own_color(
-    source: Tensor, edited: Tensor, region: Tensor, width: float, origin: Tensor
-) -> Tensor:
-    """Edited images [N,3,H,W] in a region [N,1,H,W], drawn in a colour o that their pictures have.
-
-        z = x + s (o - x) + n (y - x - s (o - x))
-        s = clamp(BOLD <y - x, o - x> / |o - x|^2, 0, 1),   n = max(0, 1 - |o - x| / CONTRAST)
-
-    x is a pixel's colour before, y as the edit drew it, z as it becomes. So the edit says how far a
-    pixel goes, and the picture to which colour. Where that is nearly x, what was drawn stays in part:
-    nobody would see a beard in the colour of the skin. What is not edited stays bit for bit.
-
-    Args:
-        width: of colours that count as one, images being in [-1, 1].
-        origin: where o usually comes from (usual.py), [1,1,S,S].
-    """
-    size = source.shape[-2:]
-    where_from = F.interpolate(origin.to(source), size, mode="bilinear", align_corners=False)[0, 0]
-    images = zip(source, edited, region[:, 0] > 0, strict=True)
-    return torch.stack([_one_in_own_color(*image, width, where_from) for image in images])
-
-
-def _one_in_own_color(
-    source: Tensor, edited: Tensor, where: Tensor, width: float, origin: Tensor
-) -> Tensor:
-    color = _common_color(edited, torch.where(where, 0.0, origin).square(), width)
-    if color is None:
-        return edited
-    before = _but_for_this(source, edited, where)
-    change, toward = edited - before, color[:, None, None] - before
-    apart = toward.square().sum(0)
-    share = BOLD * (change * toward).sum(0) / apart.clamp_min(ALIKE)
-    own = share.clamp(0, 1) * toward
-    faint = (1 - apart.sqrt() / CONTRAST).clamp_min(0)
-    return torch.where(where, before + own + faint * (change - own), edited)
-
-
-def _but_for_this(source: Tensor, edited: Tensor, where: Tensor) -> Tensor:
-    """An image without the edit of this region: its colours changed as other edits did beside it."""
-    beside = ~where & (edited != source).any(0)
-    if not beside.any():
-        return source
-    others = _one_by_color(source, edited - source, beside.to(source))
-    return torch.where(where, source + others, edited)
-
-
-def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor | None:
-    """The most common colour [3] of a picture [3,H,W] whose pixels count by weights [H,W].
-
-    None where none counts. From the densest colour, mean shift leads to it (Comaniciu and Meer 2002).
-    """
-    chosen = _some((weights.flatten() > FAINT**2).nonzero()[:, 0])
-    if len(chosen) == 0:
-        return None
-    colors, counted = picture.flatten(1).T[chosen], weights.flatten()[chosen]
-    color = colors[(_k(colors, colors, width) @ counted).argmax()]
-    for _ in range(SHIFTS):
-        near = _k(color[None], colors, width)[0] * counted
-        color = near @ colors / near.sum()
-    return color
-
-
-def origin_of(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """Where images [N,3,H,W] have the colour that an edit drew in its region: [1,1,H,W] from 0 on.
-
-    What the edit changed most counts most for its colour. The region itself is no origin.
-    """
-    found = torch.zeros_like(source[:1, :1])
-    for x, y, where in zip(source, edited, region[:, 0] > 0, strict=True):
-        weights = torch.where(where, (y - x).square().sum(0), 0.0)
-        color = (y * weights).sum((1, 2)) / weights.sum().clamp_min(1e-12)
-        alike = _k(x.flatten(1).T, color[None], ORIGIN_WIDTH).view(1, 1, *where.shape)
-        found = found + torch.where(where, 0.0, alike) / len(source)
-    return found
-
-
-def _k(colors: Tensor, others: Tensor, width: float = WIDTH) -> Tensor:
+def closeness(colors: Tensor, others: Tensor, width: float = WIDTH) -> Tensor:
+    """k of every colour [P,3] to each of others [Q,3], [P,Q]."""
     return torch.exp(-torch.cdist(colors, others).square() / (2 * width**2))
 
 
-def _some(rows: Tensor) -> Tensor:
+def some_of(rows: Tensor) -> Tensor:
     """At most ``SEEN`` of them, evenly spread."""
     step = -(-len(rows) // SEEN)
     return rows[:: max(1, step)]

@@ -16,16 +16,9 @@ from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
 from dclip.edits.edit import Edit, Mixture, PlacedEdit
+from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.refine import Finish
-from dclip.edits.region import (
-    acting_apart,
-    acting_in,
-    change_of,
-    found_region,
-    tint_of,
-    true_region,
-    union,
-)
+from dclip.edits.region import found_region, true_region, union
 from dclip.edits.seen import seen_region
 from dclip.encode.encoded import Encoded
 from dclip.encode.generate import generate
@@ -87,15 +80,13 @@ class Confined(InRegion):
     def placed(self, run: Run, start: Encoded, source: Tensor, gammas: Sequence[float]) -> Tensor:
         """Edited images [N,K,3,H,W]. The region is that of the whole edit, whatever the degree."""
         pictures = self._pictures(run, start, gammas)
-        options, plain, usual = run.cfg.edit, pictures[0.0], self.edit.usual
-        change = change_of(options, source, pictures[1.0], plain)
-        region = region_of(run, options, start, change, self.edit)
-        self._found = start.ids, [region]
-        tint = tint_of(options, region, source, pictures[1.0], plain, usual.color)
+        options, plain = run.cfg.edit, pictures[0.0]
+        place = _place_of(run, options, start, self.edit, pictures[1.0], plain)
+        self._found = start.ids, [place.region]
         edited, finish = [], finish_of(run, start.ids)
         for gamma in gammas:
-            acted = acting_in(options, region, source, pictures[gamma], plain, tint)
-            edited.append(finish.finished(options, source, region, acted, gamma, usual))
+            acted = place.acted(source, pictures[gamma], plain, gamma)
+            edited.append(finish.refined(options, place.region, acted, gamma))
         return torch.stack(edited, 1)
 
     def _pictures(
@@ -140,24 +131,22 @@ class ConfinedMixture(InRegion):
             made[original] = source
         if original not in made:
             made[original] = generate(run, original.predict, start, "without the edits")
-        plain, regions, tints = made[original], [], []
+        plain, places = made[original], []
         for edit, options in zip(self.mixture.edits, self.options, strict=True):
             if edit not in made and options.confined:
                 by_itself = Carried(edit) if beside else edit
                 made[edit] = by_itself.apply(run, start, 1.0)
-            alone = made.get(edit, plain)
-            regions.append(_region_alone(run, options, start, edit, alone, plain))
-            color = edit.usual.color if options.confined else None
-            tints.append(tint_of(options, regions[-1], source, alone, plain, color))
+            places.append(_place_of(run, options, start, edit, made.get(edit, plain), plain))
+        regions = [place.region for place in places]
         self._found = start.ids, regions
         mixed = self._mixed(run, start, regions, gammas).unbind(1)
+        weights = mean_weights(self.mixture.weights, run.cfg.sampler)
         edited, finish = [], finish_of(run, start.ids)
         for one, gamma in zip(mixed, gammas, strict=True):
-            acted = acting_apart(self.options, regions, source, one, plain, tints)
-            for options, region, edit in zip(
-                self.options, regions, self.mixture.edits, strict=True
-            ):
-                acted = finish.finished(options, source, region, acted, gamma, edit.usual)
+            degrees = [gamma * weight for weight in weights]
+            acted = acted_apart(places, source, one, plain, degrees)
+            for place in places:
+                acted = finish.refined(place.options, place.region, acted, gamma)
             edited.append(acted)
         return torch.stack(edited, 1)
 
@@ -183,19 +172,15 @@ class ConfinedMixture(InRegion):
         return mixed.reshape(len(start), len(gammas), *mixed.shape[-3:])
 
 
-def _region_alone(
-    run: Run,
-    options: EditOptions,
-    start: Encoded,
-    edit: Edit,
-    alone: Tensor,
-    plain: Tensor,
-) -> Tensor:
-    """The region of one of several edits, from the picture that it makes alone."""
-    if not options.confined:
-        return torch.ones_like(plain[:, :1])
-    change = change_of(options, start.sources.pixels, alone, plain)
-    return region_of(run, options, start, change, edit)
+def _place_of(
+    run: Run, options: EditOptions, start: Encoded, edit: Edit, whole: Tensor, plain: Tensor
+) -> Place:
+    """Where one edit acts, from the images [N,3,H,W] with it alone and without it."""
+
+    def find(change: Tensor) -> Tensor:
+        return region_of(run, options, start, change, edit)
+
+    return Place.of(options, edit.usual, start.sources.pixels, whole, plain, find)
 
 
 def finish_of(run: Run, ids: Sequence[str]) -> Finish:

@@ -10,7 +10,7 @@ import torch
 from dclip.config.edit import PRIOR_IMAGES
 from dclip.edits.edit import Edit
 from dclip.edits.region import acting_in, change_of, found_region
-from dclip.edits.usual import Usual, mean_color, mean_map, origin_map
+from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, share_map
 from dclip.encode.encoded import Encoded
 from dclip.run import Run
 
@@ -51,5 +51,7 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     where = mean_map(change)
     region = found_region(options, source, change, where)
     drawn = acting_in(options, region, source, edited, plain)
-    edit.usual = Usual(where, mean_color(drawn, region), origin_map(source, drawn, region))
+    origin = origin_map(source, drawn, region)
+    share = share_map(source, change, region, origin, options.region_palette)
+    edit.usual = Usual(where, mean_color(drawn, region), origin, share)
     return edit

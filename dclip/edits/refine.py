@@ -1,4 +1,4 @@
-"""What an edit drew, joined to the picture by the original network, and drawn in its colours."""
+"""What an edit drew, joined to the picture by the original network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from dclip.config.edit import REFINING_STEPS
 from dclip.config.edit import Edit as EditOptions
 from dclip.diffusion.noise import ImageNoise, add_noise
 from dclip.diffusion.timesteps import pairs_down
-from dclip.edits.colors import in_own_color
 from dclip.edits.region import confine
-from dclip.edits.usual import Usual
 from dclip.models.unet import DiffusionModel
 
 Walk = Callable[[Tensor, Sequence[tuple[int, int]]], Tensor]
@@ -33,25 +31,6 @@ class Finish:
     seed: int
     model: DiffusionModel
     walk: Walk
-
-    def finished(
-        self,
-        options: EditOptions,
-        source: Tensor,
-        region: Tensor,
-        acted: Tensor,
-        gamma: float,
-        usual: Usual,
-    ) -> Tensor:
-        """Edited images [N,3,H,W], refined and in the picture's own colour, as the options say.
-
-        A smaller degree than 1 is drawn less to the picture's colour, and one below 0 not at all.
-        """
-        drawn, width = self.refined(options, region, acted, gamma), options.region_palette
-        if width == 0 or gamma <= 0 or usual.origin is None or not options.confined:
-            return drawn
-        own = in_own_color(source, drawn, region, width, usual.origin)
-        return drawn + min(1.0, gamma) * (own - drawn)
 
     def refined(self, options: EditOptions, region: Tensor, edited: Tensor, gamma: float) -> Tensor:
         """Edited images [N,3,H,W], in their region noised and denoised by the original network.

@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dclip.edits.colors import mean_within, origin_of
+from dclip.config.edit import Edit as EditOptions
+from dclip.edits.colors import mean_within
+from dclip.edits.matte import Matte, Palette, origin_of, usual_share
 from dclip.edits.region import change_map
 from dclip.errors import DclipError
 
@@ -33,16 +35,18 @@ class Usual:
         change: how much it changes each pixel, [1,1,S,S] in [0, 1].
         color: the mean colour [3] of its region as it draws it, in [-1, 1].
         origin: where in a picture the colour is that it draws, [1,1,S,S] in [0, 1].
+        share: how far each pixel goes to that colour, [1,1,S,S] in [0, 1] (matte.py).
     """
 
     change: Tensor | None = None
     color: Tensor | None = None
     origin: Tensor | None = None
+    share: Tensor | None = None
 
 
 def mean_map(change: Tensor) -> Tensor:
     """The mean of the maps of changes [N,3,H,W]: [1,1,S,S] in [0, 1], S at most ``SIDE``."""
-    return _scaled(change_map(change).mean(0, keepdim=True))
+    return _to_one(_small(change_map(change).mean(0, keepdim=True)))
 
 
 def mean_color(edited: Tensor, region: Tensor) -> Tensor:
@@ -52,21 +56,50 @@ def mean_color(edited: Tensor, region: Tensor) -> Tensor:
 
 
 def origin_map(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """Where the drawn colours usually come from (colors.py): [1,1,S,S] in [0, 1]."""
-    return _scaled(origin_of(source, edited, region))
+    """Where the drawn colours usually come from (matte.py): [1,1,S,S] in [0, 1]."""
+    return _to_one(_small(origin_of(source, edited, region)))
 
 
-def _scaled(values: Tensor) -> Tensor:
-    """A map [1,1,H,W] as it is written: S at most ``SIDE``, the largest value 1, in 255 steps."""
-    if values.shape[-1] > SIDE:
-        values = F.adaptive_avg_pool2d(values, SIDE)
-    values = values / values.amax().clamp_min(1e-6)
+def share_map(
+    source: Tensor, change: Tensor, region: Tensor, origin: Tensor, width: float
+) -> Tensor:
+    """How far a change usually goes to the colours of this origin (matte.py): [1,1,S,S] in [0, 1]."""
+    return _as_written(_small(usual_share(Palette(origin, width), source, change, region)))
+
+
+def matte_of(options: EditOptions, usual: Usual, source: Tensor, change: Tensor) -> Matte | None:
+    """The matte of an edit's whole change [N,3,H,W], where ``edit.region_palette`` asks for one.
+
+    None too where the edit does not know what colour it draws.
+    """
+    if options.region_palette == 0 or usual.origin is None or usual.share is None:
+        return None
+    palette = Palette(usual.origin, options.region_palette)
+    return Matte.of(palette, usual.share, source, change, options.region_gain)
+
+
+def _to_one(values: Tensor) -> Tensor:
+    """A map as it is written, the largest value 1."""
+    return _as_written(values / values.amax().clamp_min(1e-6))
+
+
+def _as_written(values: Tensor) -> Tensor:
+    """A map [1,1,S,S] in [0, 1] as it is written, in 255 steps."""
     return (255 * values).round() / 255
+
+
+def _small(values: Tensor) -> Tensor:
+    """A map [1,1,H,W] of ``SIDE`` pixels a side at most."""
+    return F.adaptive_avg_pool2d(values, SIDE) if values.shape[-1] > SIDE else values
 
 
 def written(usual: Usual) -> dict[str, Any]:
     """What is known as entries of an edit's header."""
-    maps = {"usual_change": usual.change, "usual_origin": usual.origin}
+    maps = {
+        "usual_change": usual.change,
+        "usual_origin": usual.origin,
+        "usual_share": usual.share,
+    }
     known = {key: _packed(values) for key, values in maps.items() if values is not None}
     if usual.color is None:
         return known
@@ -79,6 +112,7 @@ def read(header: Mapping[str, Any]) -> Usual:
         _map(header, "usual_change", "where it usually acts", "region_prior"),
         _color(header),
         _map(header, "usual_origin", "where its colours usually come from", "region_palette"),
+        _map(header, "usual_share", "how far it usually goes to these colours", "region_palette"),
     )
 
 

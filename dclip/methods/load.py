@@ -57,7 +57,7 @@ def _tell_of_colors(cfg: Config, edits: Sequence[Edit]) -> None:
     for own, edit in zip(cfg.edit.each or [cfg.edit] * len(edits), edits, strict=True):
         if own.region_tint > 0 and edit.usual.color is None:
             lacking.add("region_tint")
-        if own.region_palette > 0 and edit.usual.origin is None:
+        if own.region_palette > 0 and edit.usual.share is None:
             lacking.add("region_palette")
     for name in sorted(lacking):
         why = (

@@ -9,10 +9,8 @@ from dclip.edits.colors import (
     Tint,
     by_color,
     edge_shares,
-    in_own_color,
     like_core,
     mean_within,
-    origin_of,
 )
 from dclip.edits.region import acting_in, found_region
 
@@ -179,72 +177,6 @@ def test_a_tint_goes_with_the_degree():
     whole = tint.added(source, change, region)
     for gamma in (-0.5, 0.0, 0.5):
         assert torch.allclose(tint.added(source, gamma * change, region), gamma * whole, atol=1e-5)
-
-
-def bearded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Dark hair above, light skin below, a red beard on it, its region, and where hair usually is."""
-    source = torch.full((1, 3, 24, 24), 0.6)
-    source[..., :8, :] = -0.6
-    edited, region, origin = source.clone(), torch.zeros(1, 1, 24, 24), torch.zeros(1, 1, 24, 24)
-    edited[..., 16:20, 8:16] = torch.tensor([0.4, -0.7, -0.9])[:, None, None]
-    region[..., 15:21, 6:18], origin[..., :4, :] = 1, 1
-    return source, edited, region, origin
-
-
-def test_a_beard_gets_the_hairs_colour_and_the_skin_beside_it_stays():
-    source, edited, region, origin = bearded()
-    result = in_own_color(source, edited, region, 0.1, origin)
-    assert float((result[..., 16:20, 8:16] + 0.6).abs().max()) < 0.01
-    result[..., 16:20, 8:16] = source[..., 16:20, 8:16]
-    assert torch.equal(result, source)
-
-
-def test_where_the_edit_goes_half_as_far_so_does_the_colour():
-    source, edited, region, origin = bearded()
-    faint = source.clone()
-    faint[..., 16:20, 8:16] = 0.6 - 1.2 / 3  # two thirds of what is drawn when times BOLD
-    result = in_own_color(source, faint, region, 0.1, origin)
-    assert torch.allclose(result[..., 16:20, 8:16], torch.tensor(0.0), atol=0.01)
-    away = in_own_color(source, 2 * source - edited, region, 0.1, origin)
-    assert torch.equal(away, source)
-
-
-def test_a_colour_that_is_hardly_another_leaves_what_was_drawn_in_part():
-    source, edited, region, origin = bearded()
-    source[..., :8, :] = edited[..., :8, :] = 0.55  # the skin is 0.6
-    result = in_own_color(source, edited, region, 0.1, origin)
-    drawn, stays = (edited - source)[..., 17, 10], (result - source)[..., 17, 10]
-    share = 1 - 3**0.5 * 0.05 / 0.4
-    assert torch.allclose(stays, share * drawn + (1 - share) * -0.05, atol=0.02)
-
-
-def test_the_colour_is_the_most_common_one_of_its_origin():
-    source, edited, region, origin = bearded()
-    source[..., 1, :] = edited[..., 1, :] = 0.0  # a stripe
-    result = in_own_color(source, edited, region, 0.1, origin)
-    assert float((result[..., 17, 10] + 0.6).abs().max()) < 0.01
-    nowhere = in_own_color(source, edited, region, 0.1, torch.zeros_like(origin))
-    assert torch.equal(nowhere, edited)
-    within = in_own_color(source, edited, region, 0.1, region)
-    assert torch.equal(within, edited)
-
-
-def test_another_edits_hair_and_skin_count_as_the_pictures_own():
-    source, edited, region, origin = bearded()
-    edited[..., :8, :] = torch.tensor([0.8, -0.6, -0.6])[:, None, None]  # red hair
-    skin = (source > 0) & (edited == source)
-    edited = torch.where(skin, edited - 0.3, edited)  # a tan
-    result = in_own_color(source, edited, region, 0.1, origin)
-    assert torch.allclose(result[..., 17, 10], torch.tensor([0.8, -0.6, -0.6]), atol=0.02)
-    assert torch.allclose(result[..., 15, 6:18], torch.tensor(0.3), atol=0.02)
-    assert torch.equal(result[..., :15, :], edited[..., :15, :])
-
-
-def test_where_a_drawn_colour_is_in_the_picture_is_its_origin():
-    source, edited, region, _ = bearded()
-    edited = torch.where(edited != source, torch.tensor(-0.6), edited)
-    found = origin_of(source, edited, region)
-    assert float(found[..., :8, :].min()) > 0.99 and float(found[..., 8:, :].max()) < 0.01
 
 
 def test_a_core_of_a_colour_that_is_elsewhere_too_is_found_by_where_the_edit_usually_acts():

@@ -1,0 +1,151 @@
+"""New shapes in a colour that the picture has, such as beards: laid over it with a matte.
+
+    z = x + a (o - x),    a = clamp(gamma gain s, 0, 1)
+    s = (<c, o - x> + TRUST S) / (|o - x|^2 + TRUST)
+
+=======  ===============================================================================
+symbol   meaning
+=======  ===============================================================================
+x        colours of the source image, in [-1, 1]; in a mixture, as the other edits left them
+o        the colour that the picture has where the edit usually takes its own from
+c        the change that the edit makes to this picture
+S        how far the edit usually goes from x to o: <c, o - x> / |o - x|^2, summed over a few
+         images before it is divided, so that a pixel counts where the colours differ
+s        the same of this picture, and where x is nearly o, the usual one
+gain     ``edit.region_gain``
+=======  ===============================================================================
+
+An edit of few steps draws a shape faintly, blurred and in another colour. Over a few aligned pictures
+these faults are averaged away, and S is the sharp matte of the shape (alpha matting, Porter and Duff
+1984). Its region is where a > 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dclip.edits.colors import closeness, some_of
+
+TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
+THIN = 0.25  # smaller values of gain s are 0, so that the rest stays bit for bit
+ORIGIN = 0.05  # smaller values of where a colour comes from are none
+ORIGIN_WIDTH = 0.1  # distance of colours, where the origin of a drawn one is looked for
+SHIFTS = 3  # steps of mean shift to a common colour
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Which colour a picture has for a new shape.
+
+    Attributes:
+        origin: where it usually comes from, [1,1,S,S] in [0, 1].
+        width: distance of colours, in [-1, 1], that count as one.
+    """
+
+    origin: Tensor
+    width: float
+
+    def colors(self, pictures: Tensor, taken: Tensor | None = None) -> Tensor:
+        """The most common colour of each picture [N,3,H,W] at the origin, [N,3].
+
+        Args:
+            taken: where the new shape is, which is no origin, [N,1,H,W] of truth values.
+        """
+        origin = _sized(self.origin, pictures)[0, 0]
+        if taken is None:
+            taken = torch.zeros_like(pictures[:, :1], dtype=torch.bool)
+        pairs = zip(pictures, taken[:, 0], strict=True)
+        return torch.stack([_common_color(x, origin.where(~t, 0.0), self.width) for x, t in pairs])
+
+
+@dataclass(frozen=True)
+class Matte:
+    """The shape that an edit adds to images, as its whole change (gamma = 1) says.
+
+    Attributes:
+        palette: of its colour.
+        share: gain s, how far each pixel goes to that colour, [N,1,H,W] from 0 on.
+    """
+
+    palette: Palette
+    share: Tensor
+
+    @classmethod
+    def of(
+        cls, palette: Palette, usual: Tensor, source: Tensor, change: Tensor, gain: float
+    ) -> Matte:
+        """The matte of a change [N,3,H,W] to source images.
+
+        Args:
+            usual: S, [1,1,S,S] in [0, 1].
+        """
+        usual = _sized(usual, source)
+        taken = (gain * usual > THIN).expand_as(source[:, :1])
+        toward = palette.colors(source, taken)[:, :, None, None] - source
+        made = (change * toward).sum(1, keepdim=True)
+        share = gain * (made + TRUST * usual) / (toward.square().sum(1, keepdim=True) + TRUST)
+        return cls(palette, torch.where(share < THIN, 0.0, share))
+
+    @property
+    def region(self) -> Tensor:
+        """Where the shape is, [N,1,H,W], 1 or 0."""
+        return (self.share > 0).to(self.share)
+
+    def laid_over(self, picture: Tensor, region: Tensor, gamma: float) -> Tensor:
+        """Pictures [N,3,H,W] with the shape in a region [N,1,H,W]; the rest stays bit for bit.
+
+        Args:
+            picture: the source, perhaps with other edits.
+            gamma: the degree; at 0 and below, nothing is drawn.
+        """
+        where = self.share * region
+        alpha = (gamma * where).clamp(0, 1)
+        toward = self.palette.colors(picture, where > 0)[:, :, None, None] - picture
+        return torch.where(alpha > 0, picture + alpha * toward, picture)
+
+
+def origin_of(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
+    """Where images [N,3,H,W] have the colour that an edit drew in its region: [1,1,H,W] from 0 on.
+
+    What the edit changed most counts most for its colour. The region itself is no origin.
+    """
+    found = torch.zeros_like(source[:1, :1])
+    for x, y, where in zip(source, edited, region[:, 0] > 0, strict=True):
+        weights = torch.where(where, (y - x).square().sum(0), 0.0)
+        color = (y * weights).sum((1, 2)) / weights.sum().clamp_min(1e-12)
+        alike = closeness(x.flatten(1).T, color[None], ORIGIN_WIDTH).view(1, 1, *where.shape)
+        found = found + torch.where(where, 0.0, alike) / len(source)
+    return found
+
+
+def usual_share(palette: Palette, source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+    """S, how far a change [N,3,H,W] goes to the pictures' own colours, [1,1,H,W] in [0, 1]."""
+    toward = palette.colors(source, region > 0)[:, :, None, None] - source
+    made = (change * toward).sum((0, 1), keepdim=True)
+    return (made / toward.square().sum((0, 1), keepdim=True).clamp_min(1e-6)).clamp(0, 1)
+
+
+def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
+    """The most common colour [3] of a picture [3,H,W] whose pixels count by weights [H,W], squared.
+
+    All count where none does. From the densest colour, mean shift leads to it (Comaniciu and Meer
+    2002).
+    """
+    if weights.max() <= ORIGIN:
+        weights = torch.ones_like(weights)
+    chosen = some_of((weights.flatten() > ORIGIN).nonzero()[:, 0])
+    colors, counted = picture.flatten(1).T[chosen], weights.flatten()[chosen].square()
+    color = colors[(closeness(colors, colors, width) @ counted).argmax()]
+    for _ in range(SHIFTS):
+        near = closeness(color[None], colors, width)[0] * counted
+        color = near @ colors / near.sum()
+    return color
+
+
+def _sized(values: Tensor, like: Tensor) -> Tensor:
+    """A map [1,1,S,S] at the size of images."""
+    return F.interpolate(values.to(like), like.shape[-2:], mode="bilinear", align_corners=False)

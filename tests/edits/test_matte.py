@@ -1,0 +1,162 @@
+"""New shapes in a colour that the picture has."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dclip.config.edit import Edit
+from dclip.edits.matte import THIN, Matte, Palette, origin_of, usual_share
+from dclip.edits.place import Place, acted_apart, mean_weights
+from dclip.edits.usual import Usual, matte_of
+
+OPTIONS = Edit(source="a", target="b", region="auto", region_palette=0.1, region_gain=1.0)
+SHAPE = (..., slice(16, 20), slice(8, 16))  # of the beard
+HAIR = (-0.6, 0.0, -0.2, 0.3)  # four pictures
+
+
+def bearded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Palette]:
+    """Hair above, skin below, and where beards go: sources, true pictures, mask, palette."""
+    source = torch.full((4, 3, 24, 24), 0.6)
+    source[..., :8, :] = torch.tensor(HAIR)[:, None, None, None]
+    truth, mask, origin = source.clone(), torch.zeros(4, 1, 24, 24), torch.zeros(1, 1, 24, 24)
+    truth[SHAPE] = torch.tensor(HAIR)[:, None, None, None]
+    mask[SHAPE], origin[..., :4, :] = 1, 1
+    return source, truth, mask, Palette(origin, 0.1)
+
+
+def test_the_matte_of_true_pictures_is_their_shape():
+    source, truth, mask, palette = bearded()
+    share = usual_share(palette, source, truth - source, mask)
+    assert torch.allclose(share, mask[:1], atol=1e-4)
+    matte = Matte.of(palette, share, source, truth - source, 1.0)
+    assert torch.equal(matte.region, mask)
+    laid = matte.laid_over(source, matte.region, 1.0)
+    assert torch.allclose(laid, truth, atol=1e-4)
+    assert torch.equal(laid.where(mask == 0, 0.0), source.where(mask == 0, 0.0))
+
+
+def test_what_is_drawn_in_another_colour_and_with_noise_has_the_same_shape():
+    source, truth, mask, palette = bearded()
+    noise = 0.05 * torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    red = torch.tensor([0.2, -0.1, -0.1])[:, None, None] * mask
+    change = truth - source + noise + red
+    share = usual_share(palette, source, change, mask)
+    assert float((share - mask[:1]).abs().max()) < 0.3
+    matte = Matte.of(palette, share, source, change, 1.0)
+    assert float((matte.region != mask).float().mean()) < 0.01
+    laid = matte.laid_over(source, matte.region, 1.0)
+    assert float((laid - truth).abs().mean()) < 0.2 * float((change - truth + source).abs().mean())
+
+
+def test_a_faint_beard_has_the_shape_of_plain_ones_and_a_plain_one_its_own():
+    source, truth, mask, palette = bearded()
+    source[3, :, :8], truth[3, :, :8] = 0.55, 0.55  # nearly the skin's
+    none = torch.zeros_like(source)
+    matte = Matte.of(palette, mask[:1], source, none, 1.0)
+    assert float(matte.share[3][SHAPE].min()) > 0.99
+    dark = matte.share[0, 0, 17, 10]  # |o - x|^2 is 3 * 1.2^2
+    assert float(dark) == pytest.approx(3 / (3 + 4.32), abs=1e-3)
+
+
+def test_the_degree_goes_with_gamma_and_nothing_is_drawn_below_zero():
+    source, truth, mask, palette = bearded()
+    matte = Matte.of(palette, mask[:1], source, truth - source, 1.0)
+    half = matte.laid_over(source, mask, 0.5)
+    assert torch.allclose(half, (source + truth) / 2, atol=1e-4)
+    for gamma in (0.0, -1.0):
+        assert torch.equal(matte.laid_over(source, mask, gamma), source)
+    assert torch.allclose(matte.laid_over(source, mask, 2.0), truth, atol=1e-4)
+    within = mask.clone()
+    within[..., :18, :] = 0.5  # a grey part of a mask
+    assert torch.allclose(
+        matte.laid_over(source, within, 1.0)[..., 17, 10], half[..., 17, 10], atol=1e-4
+    )
+
+
+def test_what_is_thin_is_left_out():
+    source, truth, mask, palette = bearded()
+    matte = Matte.of(palette, (THIN - 0.05) * mask[:1], source, 0.2 * (truth - source), 1.0)
+    assert float(matte.region.sum()) == 0
+    assert torch.equal(matte.laid_over(source, matte.region, 1.0), source)
+
+
+def test_the_colour_is_the_most_common_one_of_its_origin():
+    source, _, mask, palette = bearded()
+    source[..., 1, :] = 0.9  # a stripe
+    assert torch.allclose(palette.colors(source), torch.tensor(HAIR)[:, None].expand(4, 3))
+    everywhere = Palette(torch.ones(1, 1, 24, 24), 0.1)
+    assert torch.allclose(everywhere.colors(source), torch.full((4, 3), 0.6), atol=0.01)
+    below = torch.zeros_like(mask, dtype=torch.bool)
+    below[..., 8:, :] = True
+    assert torch.allclose(everywhere.colors(source, below)[0], torch.full((3,), HAIR[0]), atol=0.01)
+    nowhere = Palette(torch.zeros(1, 1, 24, 24), 0.1)
+    assert torch.allclose(nowhere.colors(source), everywhere.colors(source))
+
+
+def test_where_a_drawn_colour_is_in_the_picture_is_its_origin():
+    source, truth, mask, _ = bearded()
+    found = origin_of(source[:1], truth[:1], mask[:1])
+    assert float(found[..., :8, :].min()) > 0.99 and float(found[..., 8:, :].max()) < 0.01
+
+
+def usual() -> Usual:
+    source, truth, mask, palette = bearded()
+    share = usual_share(palette, source, truth - source, mask)
+    return Usual(origin=palette.origin, share=share)
+
+
+def beard(source: torch.Tensor, truth: torch.Tensor) -> Place:
+    return Place.of(OPTIONS, usual(), source, truth, source, find=lambda change: change[:, :1])
+
+
+def test_a_mixed_beard_is_of_the_hair_and_on_the_skin_that_other_edits_left():
+    source, truth, mask, _ = bearded()
+    hair = torch.zeros_like(mask)
+    hair[..., :8, :] = 1
+    red = torch.where(hair > 0, torch.tensor([0.8, -0.6, -0.6])[:, None, None], source)
+    plain = replace(OPTIONS, region_palette=0)
+    place = Place.of(plain, Usual(), source, red, source, find=lambda change: hair)
+    mixed = torch.where(hair > 0, red, truth)  # with a beard in the old colour
+    made = acted_apart([beard(source, truth), place], source, mixed, source, [1.0, 1.0])
+    assert torch.allclose(made[..., :8, :], red[..., :8, :], atol=1e-6)
+    assert torch.allclose(made[..., 17, 10], torch.tensor([0.8, -0.6, -0.6]), atol=0.02)
+    assert torch.equal(made[..., 21:, :], source[..., 21:, :])
+    half = acted_apart([beard(source, truth), place], source, mixed, source, [0.5, 1.0])
+    assert torch.allclose(half[:, 0, 17, 10], torch.tensor(0.7), atol=0.02)
+    alone = acted_apart([beard(source, truth)], source, mixed, source, [1.0])
+    assert torch.allclose(alone, truth, atol=1e-4)
+
+
+def test_a_mask_keeps_the_shape_within_it():
+    source, truth, mask, _ = bearded()
+    left = torch.zeros_like(mask)
+    left[..., :12] = 1
+    options = replace(OPTIONS, region="truth")  # as a file's
+    place = Place.of(options, usual(), source, truth, source, find=lambda change: left)
+    acted = place.acted(source, truth, source, 1.0)
+    assert torch.allclose(acted[..., :12], truth[..., :12], atol=1e-4)
+    assert torch.equal(acted[..., 12:], source[..., 12:])
+
+
+def test_there_is_none_without_what_it_needs():
+    source, truth, _, _ = bearded()
+    known = usual()
+    assert matte_of(OPTIONS, known, source, truth - source) is not None
+    for options, what in (
+        (replace(OPTIONS, region_palette=0), known),
+        (OPTIONS, replace(known, share=None)),
+        (OPTIONS, replace(known, origin=None)),
+    ):
+        assert matte_of(options, what, source, truth - source) is None
+    everywhere = replace(OPTIONS, region="none")
+    place = Place.of(everywhere, known, source, truth, source, find=lambda change: change)
+    assert place.matte is None and float(place.region.min()) == 1
+
+
+def test_weights_that_change_over_the_steps_count_on_average(tiny):
+    from helpers.runs import configure, words
+
+    sampler = configure(*words(tiny, sampler__t0=100, sampler__s_gen=4)).sampler
+    weights = mean_weights(lambda t: (1.0, 0.0) if t > 50 else (0.0, 1.0), sampler)
+    assert sum(weights) == pytest.approx(1) and 0.2 < weights[0] < 0.8
