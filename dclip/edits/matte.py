@@ -31,7 +31,7 @@ from torch import Tensor
 from dclip.edits.colors import closeness, some_of
 
 TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
-THIN = 0.25  # smaller values of gain s are 0, so that the rest stays bit for bit
+THIN = 0.35  # smaller values of gain s are 0, so that the rest stays bit for bit
 ORIGIN = 0.05  # smaller values of where a colour comes from are none
 ORIGIN_WIDTH = 0.1  # distance of colours, where the origin of a drawn one is looked for
 SHIFTS = 3  # steps of mean shift to a common colour

@@ -57,7 +57,8 @@ def test_what_is_no_edit_is_not_refined_either(run):
 
 
 FINISHED = {"edit__region_refine": 300, "edit__region_palette": 0.2, "edit__region_colors": 0}
-UPPER = Usual(origin=torch.cat([torch.ones(1, 1, 8, 16), torch.zeros(1, 1, 8, 16)], 2))
+HALF = torch.cat([torch.ones(1, 1, 8, 16), torch.zeros(1, 1, 8, 16)], 2)
+UPPER = Usual(origin=HALF, share=1 - HALF)
 
 
 def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_path):
