@@ -180,14 +180,15 @@ def test_what_may_not_be_written_is_said_in_one_line(code, tiny, tmp_path):
 # ------------------------------------------------------------ kills at random moments
 
 
-def test_a_fetch_that_is_killed_leaves_a_file_that_is_whole_or_not_there(tmp_path):
+@pytest.mark.parametrize("kills", [6, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_a_fetch_that_is_killed_leaves_a_file_that_is_whole_or_not_there(tmp_path, kills):
     draw, body = random.Random(0), BODY * 16
     with serving(body=body, pause=0.01) as site:  # 32 pieces
         source = Source(f"{site.url}/a", sha256=hashlib.sha256(body).hexdigest())
         entry = KnownWeights(
             "some", "ddpm", (File("net.ckpt", (source,)),), "ddim", 0.5, "MIT", "a test"
         )
-        for number in range(6):
+        for number in range(kills):
             folder, asked = tmp_path / str(number), len(site.asked)
             process = start_apart(fetch_to, entry, str(folder))
             while process.is_alive() and len(site.asked) == asked:
@@ -222,7 +223,7 @@ def kill_often(start, tmp_path, kills, whom, seconds):
 
     Returns the folders, the last of which was finished after all kills.
     """
-    draw, hit, folders, limit = random.Random(1), 0, [tmp_path / "0"], time.monotonic() + 900
+    draw, hit, folders, limit = random.Random(1), 0, [tmp_path / "0"], time.monotonic() + 1800
     while True:
         assert time.monotonic() < limit, (folders[-1] / "log").read_text("utf-8")
         process = start(folders[-1])
@@ -272,7 +273,7 @@ def test_a_study_that_is_killed_often_ends_with_the_same_table(tiny, tmp_path):
     (tmp_path / "mine.yaml").write_text(STUDY.replace("[300, 400]", "[300, 400, 500]"), "utf-8")
     command = [f"study={tmp_path / 'mine.yaml'}", *words(settings_of(tiny))]
     whom = ["command", "jobs", "command and jobs"]
-    whole, killed = undisturbed_then_killed(command, tmp_path, 8, whom)
+    whole, killed = undisturbed_then_killed(command, tmp_path, KILLS, whom)
     assert len(results_of(whole)) == 3
     for folder in killed:
         assert table_of(folder) == table_of(whole)
@@ -297,7 +298,7 @@ def test_a_search_that_is_killed_often_finds_the_same(tiny, tmp_path):
     few = {name: value for name, value in tiny.items() if name not in ("experiment", "method.lr")}
     command = [f"study={tmp_path / 'tune_mine.yaml'}", *words(few)]
     whom = ["command", "command and jobs"]  # a trial whose job alone is killed has failed
-    whole, killed = undisturbed_then_killed(command, tmp_path, 6, whom)
+    whole, killed = undisturbed_then_killed(command, tmp_path, KILLS, whom)
     assert len(results_of(whole)) == 3
     for folder in killed:
         assert table_of(folder) == table_of(whole)
