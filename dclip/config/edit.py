@@ -18,6 +18,7 @@ REGIONS = (*FOUND, "truth", "none")
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
 PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
+PALETTE_IMAGES = 32  # of edit.region_palette
 REFINING_STEPS = 8  # of edit.region_refine
 MOST_PIXELS = 64  # of edit.region_feather and edit.region_follow
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -142,6 +143,11 @@ class Edit:
         """Whether it matters where the edit usually acts, or in what colours."""
         asked = max(self.region_prior, self.region_tint, self.region_palette)
         return self.region_is_found and asked > 0
+
+    @property
+    def usual_images(self) -> int:
+        """How many images say what the edit usually does, at most."""
+        return PALETTE_IMAGES if self.region_palette > 0 else PRIOR_IMAGES
 
     @property
     def asks_clip(self) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
-from dclip.config.edit import PRIOR_IMAGES
 from dclip.edits.edit import Edit
 from dclip.edits.region import acting_in, change_of, found_region
 from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, share_map
@@ -32,7 +32,7 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
         return edit
     train, validation = starts["train"], starts["validation"]
     start = train if len(train.latents) == len(train) else validation
-    few = start.take(range(min(PRIOR_IMAGES, len(start))))
+    few = start.take(range(min(options.usual_images, len(start))))
     if len(few) < FEWEST:
         log.warning(
             "edit.region_prior=%g edit.region_tint=%g edit.region_palette=%g: %d images do not say "
@@ -51,7 +51,10 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     where = mean_map(change)
     region = found_region(options, source, change, where)
     drawn = acting_in(options, region, source, edited, plain)
-    origin = origin_map(source, drawn, region)
-    share = share_map(source, change, region, origin, options.region_palette)
-    edit.usual = Usual(where, mean_color(drawn, region), origin, share)
+    edit.usual = Usual(where, mean_color(drawn, region))
+    if options.region_palette:
+        changed = where >= options.region_low
+        origin = origin_map(source, change, changed)
+        share = share_map(source, change, changed, origin, options.region_palette)
+        edit.usual = replace(edit.usual, origin=origin, share=share)
     return edit

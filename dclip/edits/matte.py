@@ -32,8 +32,8 @@ from dclip.edits.colors import closeness, some_of
 
 TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
 THIN = 0.35  # smaller values of gain s are 0, so that the rest stays bit for bit
-ORIGIN = 0.05  # smaller values of where a colour comes from are none
-ORIGIN_WIDTH = 0.1  # distance of colours, where the origin of a drawn one is looked for
+ORIGIN = 0.01  # smaller values of where a colour comes from are none
+STEEP = 20  # an origin that explains a tenth less counts an eighth
 SHIFTS = 3  # steps of mean shift to a common colour
 
 
@@ -108,29 +108,41 @@ class Matte:
         return torch.where(alpha > 0, picture + alpha * toward, picture)
 
 
-def origin_of(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """Where images [N,3,H,W] have the colour that an edit drew in its region: [1,1,H,W] from 0 on.
+def origin_of(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+    """Where images have the colour that explains their changes: [1,1,H,W] in [0, 1], the most 1.
 
-    What the edit changed most counts most for its colour. The region itself is no origin.
+    If o is the colour of one pixel, s (o - x) can explain some of the changes c in the region; for the
+    best s of each pixel x, that is the sum of <c, o - x>^2 / |o - x|^2, images and channels summed
+    before they are squared or divided. It counts with the power ``STEEP``. The region is no origin.
+
+    Args:
+        source, change: [N,3,H,W].
+        region: what the edit usually changes, [1,1,H,W] of truth values.
     """
-    found = torch.zeros_like(source[:1, :1])
-    for x, y, where in zip(source, edited, region[:, 0] > 0, strict=True):
-        weights = torch.where(where, (y - x).square().sum(0), 0.0)
-        color = (y * weights).sum((1, 2)) / weights.sum().clamp_min(1e-12)
-        alike = closeness(x.flatten(1).T, color[None], ORIGIN_WIDTH).view(1, 1, *where.shape)
-        found = found + torch.where(where, 0.0, alike) / len(source)
-    return found
+    colors = source.flatten(2)
+    where = region.flatten()
+    x, c = colors[..., where], change.flatten(2)[..., where]
+    made = torch.einsum("ncp,ncq->qp", c, colors) - (c * x).sum((0, 1))
+    apart = colors.square().sum((0, 1))[:, None] + x.square().sum((0, 1))
+    apart = apart - 2 * torch.einsum("ncp,ncq->qp", x, colors)
+    explained = (made.clamp_min(0).square() / apart.clamp_min(1e-3)).sum(1).masked_fill(where, 0.0)
+    return (explained / explained.max().clamp_min(1e-12)).pow(STEEP).view_as(source[:1, :1])
 
 
 def usual_share(palette: Palette, source: Tensor, change: Tensor, region: Tensor) -> Tensor:
-    """S, how far a change [N,3,H,W] goes to the pictures' own colours, [1,1,H,W] in [0, 1]."""
-    toward = palette.colors(source, region > 0)[:, :, None, None] - source
+    """S, how far a change [N,3,H,W] goes to the pictures' own colours, [1,1,H,W] in [0, 1].
+
+    Args:
+        region: what the edit usually changes, [1,1,H,W] of truth values.
+    """
+    taken = region.expand_as(source[:, :1])
+    toward = palette.colors(source, taken)[:, :, None, None] - source
     made = (change * toward).sum((0, 1), keepdim=True)
     return (made / toward.square().sum((0, 1), keepdim=True).clamp_min(1e-6)).clamp(0, 1)
 
 
 def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
-    """The most common colour [3] of a picture [3,H,W] whose pixels count by weights [H,W], squared.
+    """The most common colour [3] of a picture [3,H,W] whose pixels count by weights [H,W].
 
     All count where none does. From the densest colour, mean shift leads to it (Comaniciu and Meer
     2002).
@@ -138,7 +150,7 @@ def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
     if weights.max() <= ORIGIN:
         weights = torch.ones_like(weights)
     chosen = some_of((weights.flatten() > ORIGIN).nonzero()[:, 0])
-    colors, counted = picture.flatten(1).T[chosen], weights.flatten()[chosen].square()
+    colors, counted = picture.flatten(1).T[chosen], weights.flatten()[chosen]
     color = colors[(closeness(colors, colors, width) @ counted).argmax()]
     for _ in range(SHIFTS):
         near = closeness(color[None], colors, width)[0] * counted

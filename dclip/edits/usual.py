@@ -46,7 +46,8 @@ class Usual:
 
 def mean_map(change: Tensor) -> Tensor:
     """The mean of the maps of changes [N,3,H,W]: [1,1,S,S] in [0, 1], S at most ``SIDE``."""
-    return _to_one(_small(change_map(change).mean(0, keepdim=True)))
+    usual = _small(change_map(change).mean(0, keepdim=True))
+    return _as_written(usual / usual.amax().clamp_min(1e-6))
 
 
 def mean_color(edited: Tensor, region: Tensor) -> Tensor:
@@ -55,16 +56,22 @@ def mean_color(edited: Tensor, region: Tensor) -> Tensor:
     return (1e4 * color).round() / 1e4  # as it is written
 
 
-def origin_map(source: Tensor, edited: Tensor, region: Tensor) -> Tensor:
-    """Where the drawn colours usually come from (matte.py): [1,1,S,S] in [0, 1]."""
-    return _to_one(_small(origin_of(source, edited, region)))
+def origin_map(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
+    """Where the colours usually come from that an edit draws (matte.py): [1,1,S,S] in [0, 1].
+
+    Args:
+        source, change: [N,3,H,W].
+        region: what it usually changes, [1,1,S,S] of truth values, S at most ``SIDE``.
+    """
+    return _as_written(origin_of(_small(source), _small(change), region))
 
 
 def share_map(
     source: Tensor, change: Tensor, region: Tensor, origin: Tensor, width: float
 ) -> Tensor:
     """How far a change usually goes to the colours of this origin (matte.py): [1,1,S,S] in [0, 1]."""
-    return _as_written(_small(usual_share(Palette(origin, width), source, change, region)))
+    palette = Palette(origin, width)
+    return _as_written(usual_share(palette, _small(source), _small(change), region))
 
 
 def matte_of(options: EditOptions, usual: Usual, source: Tensor, change: Tensor) -> Matte | None:
@@ -78,18 +85,13 @@ def matte_of(options: EditOptions, usual: Usual, source: Tensor, change: Tensor)
     return Matte.of(palette, usual.share, source, change, options.region_gain)
 
 
-def _to_one(values: Tensor) -> Tensor:
-    """A map as it is written, the largest value 1."""
-    return _as_written(values / values.amax().clamp_min(1e-6))
-
-
 def _as_written(values: Tensor) -> Tensor:
     """A map [1,1,S,S] in [0, 1] as it is written, in 255 steps."""
     return (255 * values).round() / 255
 
 
 def _small(values: Tensor) -> Tensor:
-    """A map [1,1,H,W] of ``SIDE`` pixels a side at most."""
+    """Maps or images of ``SIDE`` pixels a side at most."""
     return F.adaptive_avg_pool2d(values, SIDE) if values.shape[-1] > SIDE else values
 
 

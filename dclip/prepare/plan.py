@@ -40,7 +40,6 @@ from dclip.config import (
 from dclip.config.edit import (
     CALIBRATION_DEGREES,
     CALIBRATION_IMAGES,
-    PRIOR_IMAGES,
     REFINING_STEPS,
 )
 from dclip.data.folders import find_images
@@ -189,7 +188,7 @@ def _location(cfg: Config, images: ImageCounts) -> dict[str, float]:
     """The pictures that show what the edit usually does: of the edit, and without it."""
     if not cfg.edit.needs_usual:
         return {}
-    count = min(PRIOR_IMAGES, images.train)
+    count = min(cfg.edit.usual_images, images.train)
     return {"locate": float(2 * count * cfg.sampler.generation_calls())}
 
 

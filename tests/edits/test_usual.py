@@ -7,7 +7,7 @@ import dclip
 from dclip.edits.colors import mean_within
 from dclip.edits.region import with_prior
 from dclip.edits.saved import read_edit
-from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, read, written
+from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, read, share_map, written
 from dclip.errors import DclipError
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_model
@@ -22,6 +22,7 @@ PRIOR = {
     "edit.region_high": 0.5,
     "edit.region_prior": 1,
     "edit.region_follow": 0,
+    "edit.region_palette": 0,
 }
 
 
@@ -45,20 +46,30 @@ def test_a_map_is_written_into_a_header_and_read_back():
     assert written(Usual()) == {} and read({}) == Usual()
 
 
-def test_an_origin_is_written_into_a_header_and_read_back():
-    source, region = torch.rand(3, 3, 128, 128), torch.zeros(3, 1, 128, 128)
-    region[..., 100:, :] = 1
-    origin = origin_map(source, torch.where(region > 0, source[..., :1, :1], source), region)
+def test_an_origin_and_a_share_are_written_into_a_header_and_read_back():
+    source, region = torch.rand(3, 3, 128, 128), torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    region[..., 50:, :] = True
+    change = torch.zeros_like(source)
+    change[..., 100:, :] = (source[..., :1, :1] - source)[..., 100:, :]
+    origin = origin_map(source, change, region)
     assert origin.shape == (1, 1, 64, 64) and float(origin.max()) == 1
     assert float(origin[..., 50:, :].max()) == 0
     assert torch.equal(read(written(Usual(origin=origin))).origin, origin)
+    share = share_map(source, change, region, origin, 0.1)
+    assert share.shape == (1, 1, 64, 64) and 0 < float(share.max()) <= 1
+    assert float(share[..., :50, :].max()) == 0
+    assert torch.equal(read(written(Usual(share=share))).share, share)
 
 
 @pytest.mark.parametrize(
     "entry", [{}, {"side": 4, "values": "?"}, {"side": 9, "values": "eJxjYAAAAAQAAQ=="}, 3]
 )
 def test_a_broken_map_is_said_in_one_line(entry):
-    for key, said in (("change", "where it usually acts"), ("origin", "where its colours usually")):
+    for key, said in (
+        ("change", "where it usually acts"),
+        ("origin", "where its colours usually"),
+        ("share", "how far it usually goes"),
+    ):
         with pytest.raises(DclipError, match=f"does not say {said}") as caught:
             read({f"usual_{key}": entry})
         assert "\n" not in str(caught.value)
@@ -107,11 +118,22 @@ def test_a_run_measures_it_and_all_pictures_share_the_region(editing, learned, m
     base = {"checkpoint__name": nets["model64"]}
     usual = read_edit(str(learned)).usual.change
     assert usual is not None and float(usual.max()) == 1
-    assert float(read_edit(str(learned)).usual.origin.max()) == 1
+    assert read_edit(str(learned)).usual.origin is None
     regions = regions_of(editing(learned, **base), model)
     assert torch.equal(regions[0], regions[1]) and float(regions.mean()) > 0
     own = regions_of(editing(learned, edit__region_prior=0, **base), model)
     assert not torch.equal(own[0], own[1])
+
+
+def test_a_run_measures_the_shape_and_draws_it(tiny, editing, model, nets, tmp_path):
+    more = {"dataset.train": 4, "dataset.test": 1, "metric": "none", "method.lora.rank": 2}
+    place = {"output": tmp_path, "degrees": "[]", "method.epochs": 2, "edit.region_palette": 0.1}
+    folder = run(*words({**tiny, **PRIOR, **more, **place}))
+    usual = read_edit(str(folder)).usual
+    assert float(usual.origin.max()) == 1 and float(usual.share.max()) > 0
+    cfg = editing(folder, edit__region_gain=4, checkpoint__name=nets["model64"])
+    regions = regions_of(cfg, model)
+    assert 0 < float(regions.mean()) < 1 and set(regions.unique().tolist()) == {0.0, 1.0}
 
 
 def test_edits_are_drawn_in_their_usual_colour(editing, learned, model, nets):
