@@ -85,7 +85,8 @@ class Edit:
     # region_feather. 0: colours do not decide
     region_colors: float = 0.0
     # for shapes in a colour that the picture has, such as beards: they are laid over it with a matte
-    # in that colour; colours so near (images are in [-1, 1]) count as one. 0: as they are drawn
+    # in that colour, where it is above region_low; colours so near (images are in [-1, 1]) count as
+    # one. 0: as they are drawn
     region_palette: float = 0.0
     # for a colour that a word stands for, whatever was there before: how far a region's mean colour
     # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike

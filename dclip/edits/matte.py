@@ -12,7 +12,7 @@ c        the change that the edit makes to this picture
 S        how far the edit usually goes from x to o: <c, o - x> / |o - x|^2, summed over a few
          images before it is divided, so that a pixel counts where the colours differ
 s        the same of this picture, and where x is nearly o, the usual one
-gain     ``edit.region_gain``
+gain     ``edit.region_gain``; where gain s is below ``edit.region_low``, nothing is drawn
 =======  ===============================================================================
 
 An edit of few steps draws a shape faintly, blurred and in another colour. Over a few aligned pictures
@@ -31,7 +31,6 @@ from torch import Tensor
 from dclip.edits.colors import closeness, some_of
 
 TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
-THIN = 0.35  # smaller values of gain s are 0, so that the rest stays bit for bit
 ORIGIN = 0.01  # smaller values of where a colour comes from are none
 STEEP = 20  # an origin that explains a tenth less counts an eighth
 SHIFTS = 3  # steps of mean shift to a common colour
@@ -76,19 +75,26 @@ class Matte:
 
     @classmethod
     def of(
-        cls, palette: Palette, usual: Tensor, source: Tensor, change: Tensor, gain: float
+        cls,
+        palette: Palette,
+        usual: Tensor,
+        source: Tensor,
+        change: Tensor,
+        gain: float,
+        low: float,
     ) -> Matte:
         """The matte of a change [N,3,H,W] to source images.
 
         Args:
             usual: S, [1,1,S,S] in [0, 1].
+            low: smaller values of gain s are 0, so that the rest stays bit for bit.
         """
         usual = _sized(usual, source)
-        taken = (gain * usual > THIN).expand_as(source[:, :1])
+        taken = (gain * usual >= low).expand_as(source[:, :1])
         toward = palette.colors(source, taken)[:, :, None, None] - source
         made = (change * toward).sum(1, keepdim=True)
         share = gain * (made + TRUST * usual) / (toward.square().sum(1, keepdim=True) + TRUST)
-        return cls(palette, torch.where(share < THIN, 0.0, share))
+        return cls(palette, torch.where(share < low, 0.0, share))
 
     @property
     def region(self) -> Tensor:

@@ -82,7 +82,8 @@ def matte_of(options: EditOptions, usual: Usual, source: Tensor, change: Tensor)
     if options.region_palette == 0 or usual.origin is None or usual.share is None:
         return None
     palette = Palette(usual.origin, options.region_palette)
-    return Matte.of(palette, usual.share, source, change, options.region_gain)
+    gain, low = options.region_gain, options.region_low
+    return Matte.of(palette, usual.share, source, change, gain, low)
 
 
 def _as_written(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dclip.config.edit import Edit
-from dclip.edits.matte import THIN, Matte, Palette, origin_of, usual_share
+from dclip.edits.matte import Matte, Palette, origin_of, usual_share
 from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.usual import Usual, matte_of
 
@@ -29,7 +29,7 @@ def test_the_matte_of_true_pictures_is_their_shape():
     source, truth, mask, palette = bearded()
     share = usual_share(palette, source, truth - source, mask[:1] > 0)
     assert torch.allclose(share, mask[:1], atol=1e-4)
-    matte = Matte.of(palette, share, source, truth - source, 1.0)
+    matte = Matte.of(palette, share, source, truth - source, 1.0, 0.35)
     assert torch.equal(matte.region, mask)
     laid = matte.laid_over(source, matte.region, 1.0)
     assert torch.allclose(laid, truth, atol=1e-4)
@@ -43,7 +43,7 @@ def test_what_is_drawn_in_another_colour_and_with_noise_has_the_same_shape():
     change = truth - source + noise + red
     share = usual_share(palette, source, change, mask[:1] > 0)
     assert float((share - mask[:1]).abs().max()) < 0.3
-    matte = Matte.of(palette, share, source, change, 1.0)
+    matte = Matte.of(palette, share, source, change, 1.0, 0.35)
     assert float((matte.region != mask).float().mean()) < 0.01
     laid = matte.laid_over(source, matte.region, 1.0)
     assert float((laid - truth).abs().mean()) < 0.2 * float((change - truth + source).abs().mean())
@@ -53,7 +53,7 @@ def test_a_faint_beard_has_the_shape_of_plain_ones_and_a_plain_one_its_own():
     source, truth, mask, palette = bearded()
     source[3, :, :8], truth[3, :, :8] = 0.55, 0.55  # nearly the skin's
     none = torch.zeros_like(source)
-    matte = Matte.of(palette, mask[:1], source, none, 1.0)
+    matte = Matte.of(palette, mask[:1], source, none, 1.0, 0.35)
     assert float(matte.share[3][SHAPE].min()) > 0.99
     dark = matte.share[0, 0, 17, 10]  # |o - x|^2 is 3 * 1.2^2
     assert float(dark) == pytest.approx(3 / (3 + 4.32), abs=1e-3)
@@ -61,7 +61,7 @@ def test_a_faint_beard_has_the_shape_of_plain_ones_and_a_plain_one_its_own():
 
 def test_the_degree_goes_with_gamma_and_nothing_is_drawn_below_zero():
     source, truth, mask, palette = bearded()
-    matte = Matte.of(palette, mask[:1], source, truth - source, 1.0)
+    matte = Matte.of(palette, mask[:1], source, truth - source, 1.0, 0.35)
     half = matte.laid_over(source, mask, 0.5)
     assert torch.allclose(half, (source + truth) / 2, atol=1e-4)
     for gamma in (0.0, -1.0):
@@ -76,9 +76,11 @@ def test_the_degree_goes_with_gamma_and_nothing_is_drawn_below_zero():
 
 def test_what_is_thin_is_left_out():
     source, truth, mask, palette = bearded()
-    matte = Matte.of(palette, (THIN - 0.05) * mask[:1], source, 0.2 * (truth - source), 1.0)
+    matte = Matte.of(palette, 0.3 * mask[:1], source, 0.2 * (truth - source), 1.0, 0.35)
     assert float(matte.region.sum()) == 0
     assert torch.equal(matte.laid_over(source, matte.region, 1.0), source)
+    lower = Matte.of(palette, 0.3 * mask[:1], source, 0.2 * (truth - source), 1.0, 0.1)
+    assert torch.equal(lower.region, mask)
 
 
 def test_the_colour_is_the_most_common_one_of_its_origin():
