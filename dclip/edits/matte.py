@@ -9,8 +9,8 @@ symbol   meaning
 x        colours of the source image, in [-1, 1]; in a mixture, as the other edits left them
 o        the colour that the picture has where the edit usually takes its own from
 c        the change that the edit makes to this picture
-S        how far the edit usually goes from x to o: <c, o - x> / |o - x|^2, summed over a few
-         images before it is divided, so that a pixel counts where the colours differ
+S        how far the edit usually goes from x to o: <c, o - x> / (|o - x|^2 + FLAT), summed over a
+         few images before it is divided, so that a pixel counts where the colours differ
 s        the same of this picture, and where x is nearly o, the usual one
 gain     ``edit.region_gain``; where gain s is below ``edit.region_low``, nothing is drawn
 =======  ===============================================================================
@@ -32,6 +32,7 @@ from dclip.edits.colors import closeness, some_of
 
 TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
 ORIGIN = 0.01  # smaller values of where a colour comes from are none
+FLAT = 0.03  # squared distance of x and o at which a pixel says as little as nothing
 STEEP = 20  # an origin that explains a tenth less counts an eighth
 SHIFTS = 3  # steps of mean shift to a common colour
 
@@ -144,7 +145,8 @@ def usual_share(palette: Palette, source: Tensor, change: Tensor, region: Tensor
     taken = region.expand_as(source[:, :1])
     toward = palette.colors(source, taken)[:, :, None, None] - source
     made = (change * toward).sum((0, 1), keepdim=True)
-    return (made / toward.square().sum((0, 1), keepdim=True).clamp_min(1e-6)).clamp(0, 1)
+    apart = toward.square().sum((0, 1), keepdim=True)
+    return (made / (apart + FLAT * len(source))).clamp(0, 1)
 
 
 def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
