@@ -32,7 +32,7 @@ from dclip.edits.colors import closeness, some_of
 
 TRUST = 3.0  # squared distance of x and o at which a picture counts as much as the usual one
 ORIGIN = 0.01  # smaller values of where a colour comes from are none
-FLAT = 0.03  # squared distance of x and o at which a pixel says as little as nothing
+FLAT = 0.03  # squared distance of x and o below which a pixel says little
 STEEP = 20  # an origin that explains a tenth less counts an eighth
 SHIFTS = 3  # steps of mean shift to a common colour
 
