@@ -57,14 +57,14 @@ from dclip.edits.located import located
 from dclip.edits.named import edit_of_epoch, edits_of
 from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.refine import Finish
-from dclip.edits.region import found_region, where_of
+from dclip.edits.region import EVERYWHERE, found_region, where_of
 from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.edits.seen import seen_region
 from dclip.encode.invert import encode_splits, noised, straight_states
 from dclip.encode.start import start_of
 from dclip.errors import DclipError
 from dclip.methods.contract import method_of
-from dclip.methods.load import join_edits
+from dclip.methods.load import join_edits, tell_of_colors
 from dclip.metrics.scorers import Scorers
 from dclip.metrics.suite import measure as measure_edit
 from dclip.models.checkpoints import load_clip, load_model
@@ -314,6 +314,8 @@ def edit(
     options = saved[0].sampler
     regions = [where_of(one.header["edit"], region) for one in saved]
     joined = join_edits(model, saved, Mix(weights, soup), options.t0, gamma)
+    known = joined.edits if isinstance(joined, Mixture) else [joined]
+    tell_of_colors([where or EVERYWHERE for where in regions], known, soup)
     source, made = images.to(model.device), _maker(model, images, options, seed)
     if gamma == 0 and options.carry is not Carry.none:
         return source
@@ -329,17 +331,19 @@ def edit(
         return source if beside else made(model.predict)
 
     if isinstance(joined, Mixture) and any(regions):
-        plain = plainly()
+        plain, strength = plainly(), gamma * weight
         places = [
             _place_of(where, one, each, source, made(each.denoiser(weight)), plain)
             if where is not None
             else Place.everywhere(source)
             for where, one, each in zip(regions, saved, joined.edits, strict=True)
         ]
-        hard = [(place.region > 0).float() for place in places]
-        eps_fns = [each.denoiser(1.0) for each in joined.edits]
-        original, strength = joined.original.predict, gamma * weight
-        mixed = made(regional(original, eps_fns, joined.weights, hard, [strength]))
+        mixed = plain
+        if any(place.matte is None for place in places):
+            hard = [place.mixed_region for place in places]
+            eps_fns = [each.denoiser(1.0) for each in joined.edits]
+            original = joined.original.predict
+            mixed = made(regional(original, eps_fns, joined.weights, hard, [strength]))
         degrees = [gamma * mean for mean in mean_weights(joined.weights, options)]
         acted = acted_apart(places, source, mixed, plain, degrees)
         for place in places:
@@ -366,7 +370,7 @@ def _place_of(
     def find(change: Tensor) -> Tensor:
         return _found(where, saved, edit, source, change)
 
-    return Place.of(where, edit.usual, source, whole, plain, find)
+    return Place.of(where, edit, source, whole, plain, find)
 
 
 def _found(

@@ -17,8 +17,8 @@ REGIONS = (*FOUND, "truth", "none")
 
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
-PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
-PALETTE_IMAGES = 32  # of edit.region_palette
+PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint, where there is no
+PALETTE_IMAGES = 32  # edit.region_palette
 REFINING_STEPS = 8  # of edit.region_refine
 MOST_PIXELS = 64  # of edit.region_feather and edit.region_follow
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -79,14 +79,14 @@ class Edit:
     region_follow: int = (
         0  # pixels over which a change follows the picture's colours; 0: it does not
     )
-    region_gain: float = 1.0  # of the change within the region
+    region_gain: float = 1.0  # of the change within the region, or of the matte
     # for new colours: how surely a pixel must have a colour of the core to belong to the region,
     # touching it or not; the change is then a function of the colour, and its edge needs no
     # region_feather. 0: colours do not decide
     region_colors: float = 0.0
-    # for shapes in a colour that the picture has, such as beards: they are laid over it with a matte
-    # in that colour, where it is above region_low; colours so near (images are in [-1, 1]) count as
-    # one. 0: as they are drawn
+    # for shapes in a colour that the picture has, such as beards: they are laid over it with a matte,
+    # whose values below region_low are 0; region_high, region_prior and the colours above do not
+    # matter then. Colours so near (images are in [-1, 1]) count as one. 0: as they are drawn
     region_palette: float = 0.0
     # for a colour that a word stands for, whatever was there before: how far a region's mean colour
     # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike
@@ -135,15 +135,15 @@ class Edit:
         return self.region not in (None, "none")
 
     @property
-    def region_is_found(self) -> bool:
-        """Whether the region is found from how much each pixel changes."""
+    def region_by_change(self) -> bool:
+        """Whether how much each pixel changes decides the region."""
         return self.region in ("auto", "quantile")
 
     @property
     def needs_usual(self) -> bool:
         """Whether it matters where the edit usually acts, or in what colours."""
         asked = max(self.region_prior, self.region_tint, self.region_palette)
-        return self.region_is_found and asked > 0
+        return self.region_by_change and asked > 0
 
     @property
     def usual_images(self) -> int:

@@ -4,7 +4,7 @@ The core of an edit's region says which colours the edit changes; the rest of th
 it does not (back-projection, Swain and Ballard 1991). So hair is red down to its ends, and lips,
 eyes and a beard in a green face stay. At a region's edge, a pixel shows both sides, and changes by
 the share of the one. And a word has one colour: whatever a hair's colour was, red is the red that
-the edit usually draws. Shapes in a colour that the picture has: palette.py.
+the edit usually draws. Shapes in a colour that the picture has: matte.py.
 
 =======  ===============================================================================
 symbol   meaning

@@ -137,9 +137,8 @@ class ConfinedMixture(InRegion):
                 by_itself = Carried(edit) if beside else edit
                 made[edit] = by_itself.apply(run, start, 1.0)
             places.append(_place_of(run, options, start, edit, made.get(edit, plain), plain))
-        regions = [place.region for place in places]
-        self._found = start.ids, regions
-        mixed = self._mixed(run, start, regions, gammas).unbind(1)
+        self._found = start.ids, [place.region for place in places]
+        mixed = self._mixed(run, start, places, plain, gammas).unbind(1)
         weights = mean_weights(self.mixture.weights, run.cfg.sampler)
         edited, finish = [], finish_of(run, start.ids)
         for one, gamma in zip(mixed, gammas, strict=True):
@@ -151,17 +150,24 @@ class ConfinedMixture(InRegion):
         return torch.stack(edited, 1)
 
     def _mixed(
-        self, run: Run, start: Encoded, regions: Sequence[Tensor], gammas: Sequence[float]
+        self,
+        run: Run,
+        start: Encoded,
+        places: Sequence[Place],
+        plain: Tensor,
+        gammas: Sequence[float],
     ) -> Tensor:
-        """The mixture [N,K,3,H,W] before it is put into the source."""
-        places = {name: place for place, name in enumerate(start.ids)}
+        """The mixture [N,K,3,H,W] before it is put into the source, without what is laid over it."""
+        if all(place.matte is not None for place in places):
+            return plain[:, None].expand(-1, len(gammas), -1, -1, -1)
+        rows_of = {name: row for row, name in enumerate(start.ids)}
         mixture, weight = self.mixture, run.cfg.sampler.carry_weight
         degrees = [weight * gamma for gamma in gammas]
         eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
 
         def of_batch(ids: Sequence[str]) -> EpsFn:
-            rows = [places[name] for name in ids]
-            hard = [(region[rows] > 0).float() for region in regions]
+            rows = [rows_of[name] for name in ids]
+            hard = [place.mixed_region[rows] for place in places]
             original = mixture.original.predict
             return regional(original, eps_fns, mixture.weights, hard, degrees)
 
@@ -180,7 +186,7 @@ def _place_of(
     def find(change: Tensor) -> Tensor:
         return region_of(run, options, start, change, edit)
 
-    return Place.of(options, edit.usual, start.sources.pixels, whole, plain, find)
+    return Place.of(options, edit, start.sources.pixels, whole, plain, find)
 
 
 def finish_of(run: Run, ids: Sequence[str]) -> Finish:

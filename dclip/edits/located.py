@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 
@@ -16,6 +15,7 @@ from dclip.run import Run
 
 log = logging.getLogger("dclip")
 
+CHANGED = 0.35  # of the largest usual change: no origin of the colour that is drawn there
 FEWEST = 4  # images that say where an edit usually acts
 
 
@@ -51,10 +51,9 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     where = mean_map(change)
     region = found_region(options, source, change, where)
     drawn = acting_in(options, region, source, edited, plain)
-    edit.usual = Usual(where, mean_color(drawn, region))
-    if options.region_palette:
-        changed = where >= options.region_low
-        origin = origin_map(source, change, changed)
-        share = share_map(source, change, changed, origin, options.region_palette)
-        edit.usual = replace(edit.usual, origin=origin, share=share)
+    origin = share = None
+    if options.region_palette > 0:
+        origin = origin_map(source, change, where >= CHANGED)
+        share = share_map(source, change, origin, options.region_palette)
+    edit.usual = Usual(where, mean_color(drawn, region), origin, share)
     return edit

@@ -1,23 +1,25 @@
 """New shapes in a colour that the picture has, such as beards: laid over it with a matte.
 
-    z = x + a (o - x),    a = clamp(gamma gain s, 0, 1)
+    z = x + m a (o - x),    a = clamp(gamma gain s, 0, 1)
     s = (<c, o - x> + TRUST S) / (|o - x|^2 + TRUST)
 
 =======  ===============================================================================
 symbol   meaning
 =======  ===============================================================================
-x        colours of the source image, in [-1, 1]; in a mixture, as the other edits left them
+x        colours of the source; in z, of a mixture, as the other edits left them
 o        the colour that the picture has where the edit usually takes its own from
 c        the change that the edit makes to this picture
-S        how far the edit usually goes from x to o: <c, o - x> / (|o - x|^2 + FLAT), summed over a
-         few images before it is divided, so that a pixel counts where the colours differ
+S        how far the edit usually goes to o: <c, o - x> / (|o - x|^2 + FLAT), both summed
+         over a few images first, so that a pixel counts where the colours differ
 s        the same of this picture, and where x is nearly o, the usual one
 gain     ``edit.region_gain``; where gain s is below ``edit.region_low``, nothing is drawn
+m        a mask, where ``edit.region`` names one; else 1
 =======  ===============================================================================
 
-An edit of few steps draws a shape faintly, blurred and in another colour. Over a few aligned pictures
-these faults are averaged away, and S is the sharp matte of the shape (alpha matting, Porter and Duff
-1984). Its region is where a > 0.
+An edit of few steps draws a shape faintly, blurred and in another colour. Over a few aligned
+pictures these faults are averaged away, and S is the sharp matte of the shape (alpha matting, Porter
+and Duff 1984). So S decides with the picture's own change: an edit that does nothing to a picture
+still draws a part of the usual shape there.
 """
 
 from __future__ import annotations
@@ -49,17 +51,10 @@ class Palette:
     origin: Tensor
     width: float
 
-    def colors(self, pictures: Tensor, taken: Tensor | None = None) -> Tensor:
-        """The most common colour of each picture [N,3,H,W] at the origin, [N,3].
-
-        Args:
-            taken: where the new shape is, which is no origin, [N,1,H,W] of truth values.
-        """
+    def colors(self, pictures: Tensor) -> Tensor:
+        """The most common colour of each picture [N,3,H,W] at the origin, [N,3]."""
         origin = _sized(self.origin, pictures)[0, 0]
-        if taken is None:
-            taken = torch.zeros_like(pictures[:, :1], dtype=torch.bool)
-        pairs = zip(pictures, taken[:, 0], strict=True)
-        return torch.stack([_common_color(x, origin.where(~t, 0.0), self.width) for x, t in pairs])
+        return torch.stack([_common_color(x, origin, self.width) for x in pictures])
 
 
 @dataclass(frozen=True)
@@ -91,8 +86,7 @@ class Matte:
             low: smaller values of gain s are 0, so that the rest stays bit for bit.
         """
         usual = _sized(usual, source)
-        taken = (gain * usual >= low).expand_as(source[:, :1])
-        toward = palette.colors(source, taken)[:, :, None, None] - source
+        toward = palette.colors(source)[:, :, None, None] - source
         made = (change * toward).sum(1, keepdim=True)
         share = gain * (made + TRUST * usual) / (toward.square().sum(1, keepdim=True) + TRUST)
         return cls(palette, torch.where(share < low, 0.0, share))
@@ -109,9 +103,8 @@ class Matte:
             picture: the source, perhaps with other edits.
             gamma: the degree; at 0 and below, nothing is drawn.
         """
-        where = self.share * region
-        alpha = (gamma * where).clamp(0, 1)
-        toward = self.palette.colors(picture, where > 0)[:, :, None, None] - picture
+        alpha = region * (gamma * self.share).clamp(0, 1)
+        toward = self.palette.colors(picture)[:, :, None, None] - picture
         return torch.where(alpha > 0, picture + alpha * toward, picture)
 
 
@@ -136,14 +129,9 @@ def origin_of(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     return (explained / explained.max().clamp_min(1e-12)).pow(STEEP).view_as(source[:1, :1])
 
 
-def usual_share(palette: Palette, source: Tensor, change: Tensor, region: Tensor) -> Tensor:
-    """S, how far a change [N,3,H,W] goes to the pictures' own colours, [1,1,H,W] in [0, 1].
-
-    Args:
-        region: what the edit usually changes, [1,1,H,W] of truth values.
-    """
-    taken = region.expand_as(source[:, :1])
-    toward = palette.colors(source, taken)[:, :, None, None] - source
+def usual_share(palette: Palette, source: Tensor, change: Tensor) -> Tensor:
+    """S, how far a change [N,3,H,W] goes to the pictures' own colours, [1,1,H,W] in [0, 1]."""
+    toward = palette.colors(source)[:, :, None, None] - source
     made = (change * toward).sum((0, 1), keepdim=True)
     apart = toward.square().sum((0, 1), keepdim=True)
     return (made / (apart + FLAT * len(source))).clamp(0, 1)
@@ -152,7 +140,7 @@ def usual_share(palette: Palette, source: Tensor, change: Tensor, region: Tensor
 def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
     """The most common colour [3] of a picture [3,H,W] whose pixels count by weights [H,W].
 
-    All count where none does. From the densest colour, mean shift leads to it (Comaniciu and Meer
+    All count if none does. From the densest colour, mean shift leads to it (Comaniciu and Meer
     2002).
     """
     if weights.max() <= ORIGIN:
@@ -162,7 +150,7 @@ def _common_color(picture: Tensor, weights: Tensor, width: float) -> Tensor:
     color = colors[(closeness(colors, colors, width) @ counted).argmax()]
     for _ in range(SHIFTS):
         near = closeness(color[None], colors, width)[0] * counted
-        color = near @ colors / near.sum()
+        color = near @ colors / near.sum().clamp_min(1e-12)
     return color
 
 

@@ -1,4 +1,4 @@
-"""Where each of several edits acts, and how."""
+"""Where an edit acts, and how: alone, or beside others."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from dclip.config.sampler import SamplerOption
 from dclip.diffusion.mix import Weights
 from dclip.diffusion.options import pairs_of
 from dclip.edits.colors import Tint
+from dclip.edits.edit import Edit
 from dclip.edits.matte import Matte
 from dclip.edits.region import EVERYWHERE, acting_apart, acting_in, change_of, tint_of
-from dclip.edits.usual import Usual, matte_of
+from dclip.edits.usual import matte_of
 
 
 @dataclass(frozen=True)
@@ -27,24 +28,26 @@ class Place:
         region: [N,1,H,W] in [0, 1].
         tint: of its colours.
         matte: of the shape that it adds.
+        degree: what gamma = 1 stands for, as a degree of the matte.
     """
 
     options: EditOptions
     region: Tensor
     tint: Tint | None = None
     matte: Matte | None = None
+    degree: float = 1.0
 
     @classmethod
     def of(
         cls,
         options: EditOptions,
-        usual: Usual,
+        edit: Edit,
         source: Tensor,
         whole: Tensor,
         plain: Tensor,
         find: Callable[[Tensor], Tensor],
     ) -> Place:
-        """The place of a whole edit (gamma = 1).
+        """The place of an edit, found from the whole of it (gamma = 1).
 
         Args:
             whole, plain: images [N,3,H,W] with and without it.
@@ -53,23 +56,42 @@ class Place:
         if not options.confined:
             return cls.everywhere(source)
         change = change_of(options, source, whole, plain)
-        matte = matte_of(options, usual, source, change)
+        matte = matte_of(options, edit.usual, source, change / edit.degree)
         if matte is not None:
-            region = matte.region if options.region_is_found else find(change)
-            return cls(options, region, matte=matte)
+            region = matte.region
+            if not options.region_by_change:
+                region = region * find(change)
+            return cls(options, region, matte=matte, degree=edit.degree)
         region = find(change)
-        return cls(options, region, tint_of(options, region, source, whole, plain, usual.color))
+        color = edit.usual.color
+        return cls(options, region, tint_of(options, region, source, whole, plain, color))
 
     @classmethod
     def everywhere(cls, source: Tensor) -> Place:
         """The place of an edit without a region."""
         return cls(EVERYWHERE, torch.ones_like(source[:, :1]))
 
-    def acted(self, source: Tensor, edited: Tensor, plain: Tensor, gamma: float) -> Tensor:
-        """Source images with the edit at a degree, of which ``edited`` are its own pictures."""
+    @property
+    def mixed_region(self) -> Tensor:
+        """Where its network takes part in a mixture: not where it lays a shape over the others."""
         if self.matte is not None:
-            return self.matte.laid_over(source, self.region, gamma)
+            return torch.zeros_like(self.region)
+        return (self.region > 0).to(self.region)
+
+    def acted(self, source: Tensor, edited: Tensor, plain: Tensor, gamma: float) -> Tensor:
+        """Source images with the edit at a degree, of which ``edited`` are its own pictures.
+
+        Below 0 there is no shape to lay over them: the opposite is what the network draws.
+        """
+        if self.matte is not None and gamma > 0:
+            return self.laid_over(source, gamma)
         return acting_in(self.options, self.region, source, edited, plain, self.tint)
+
+    def laid_over(self, picture: Tensor, gamma: float) -> Tensor:
+        """Pictures with the shape of the matte at a degree; at 0 and below, as they are."""
+        if self.matte is None:
+            return picture
+        return self.matte.laid_over(picture, self.region, gamma * self.degree)
 
 
 def acted_apart(
@@ -82,7 +104,7 @@ def acted_apart(
     """Source images with several edits: shapes are laid over what the others made.
 
     Args:
-        mixed: images of all edits.
+        mixed: images of all edits, each in its ``mixed_region``.
         degrees: one an edit.
     """
     others = [place for place in places if place.matte is None]
@@ -97,8 +119,7 @@ def acted_apart(
             [place.tint for place in others],
         )
     for place, degree in zip(places, degrees, strict=True):
-        if place.matte is not None:
-            picture = place.matte.laid_over(picture, place.region, degree)
+        picture = place.laid_over(picture, degree)
     return picture
 
 

@@ -66,12 +66,9 @@ def origin_map(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     return _as_written(origin_of(_small(source), _small(change), region))
 
 
-def share_map(
-    source: Tensor, change: Tensor, region: Tensor, origin: Tensor, width: float
-) -> Tensor:
-    """How far a change usually goes to the colours of this origin (matte.py): [1,1,S,S] in [0, 1]."""
-    palette = Palette(origin, width)
-    return _as_written(usual_share(palette, _small(source), _small(change), region))
+def share_map(source: Tensor, change: Tensor, origin: Tensor, width: float) -> Tensor:
+    """How far a change usually goes to the colours of this origin: [1,1,S,S] in [0, 1]."""
+    return _as_written(usual_share(Palette(origin, width), _small(source), _small(change)))
 
 
 def matte_of(options: EditOptions, usual: Usual, source: Tensor, change: Tensor) -> Matte | None:

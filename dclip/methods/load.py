@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dclip.config import Config, Mix
+from dclip.config.edit import Edit as EditOptions
 from dclip.edits.confined import confined
 from dclip.edits.degree import at_degree
 from dclip.edits.edit import Edit, Mixture
@@ -47,25 +48,32 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
     loaded = load_apart(cfg, model)
-    _tell_of_colors(cfg, loaded.edits)
+    tell_of_colors(cfg.edit.each or [cfg.edit], loaded.edits, cfg.mix.soup)
     return confined(cfg, loaded.joined(cfg.mix, cfg.sampler.t0))
 
 
-def _tell_of_colors(cfg: Config, edits: Sequence[Edit]) -> None:
-    """Say which settings are about colours that an edit does not know."""
+def tell_of_colors(options: Sequence[EditOptions], edits: Sequence[Edit], soup: bool) -> None:
+    """Say which settings are about colours and shapes that an edit does not know.
+
+    Args:
+        options: the region of each edit, or one for all of them.
+        soup: whether they are merged.
+    """
+    together = len(options) < len(edits)
     lacking = set()
-    for own, edit in zip(cfg.edit.each or [cfg.edit] * len(edits), edits, strict=True):
-        if own.region_tint > 0 and edit.usual.color is None:
-            lacking.add("region_tint")
-        if own.region_palette > 0 and edit.usual.share is None:
-            lacking.add("region_palette")
+    for own, edit in zip(list(options) * len(edits) if together else options, edits, strict=False):
+        for name, known in (
+            ("region_tint", edit.usual.color),
+            ("region_palette", edit.usual.share),
+        ):
+            if own.confined and getattr(own, name) > 0 and (together or known is None):
+                lacking.add(name)
     for name in sorted(lacking):
-        why = (
-            "a soup does not know what colours its edits usually draw; choose mix.soup=false"
-            if cfg.mix.soup
-            else "the edit's file does not say what colours it usually draws; learn it again with "
-            f"edit.{name}"
-        )
+        why = f"the edit's file does not say what it usually draws; learn it again with edit.{name}"
+        if soup:
+            why = "a soup does not know what its edits usually draw; choose mix.soup=false"
+        elif together:
+            why = "several edits in one region do not know what each draws; set edit.regions"
         log.warning("edit.%s has no effect: %s", name, why)
 
 

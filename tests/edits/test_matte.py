@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dclip.config.edit import Edit
+from dclip.config.edit import Edit as EditOptions
+from dclip.edits.edit import Edit
 from dclip.edits.matte import Matte, Palette, origin_of, usual_share
 from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.usual import Usual, matte_of
 
-OPTIONS = Edit(source="a", target="b", region="auto", region_palette=0.1, region_gain=1.0)
+OPTIONS = EditOptions(source="a", target="b", region="auto", region_palette=0.1, region_gain=1.0)
 SHAPE = (..., slice(16, 20), slice(8, 16))  # of the beard
 HAIR = (-0.6, 0.0, -0.2, 0.3)  # four pictures
 
@@ -27,7 +28,7 @@ def bearded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Palette]:
 
 def test_the_matte_of_true_pictures_is_their_shape():
     source, truth, mask, palette = bearded()
-    share = usual_share(palette, source, truth - source, mask[:1] > 0)
+    share = usual_share(palette, source, truth - source)
     assert torch.allclose(share, mask[:1], atol=0.02)
     matte = Matte.of(palette, share, source, truth - source, 1.0, 0.35)
     assert torch.equal(matte.region, mask)
@@ -41,8 +42,10 @@ def test_what_is_drawn_in_another_colour_and_with_noise_has_the_same_shape():
     noise = 0.05 * torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     red = torch.tensor([0.2, -0.1, -0.1])[:, None, None] * mask
     change = truth - source + noise + red
-    share = usual_share(palette, source, change, mask[:1] > 0)
-    assert float(share[..., :8, :].max()) < 0.1  # hair changes a little, but is of the colour already
+    share = usual_share(palette, source, change)
+    assert (
+        float(share[..., :8, :].max()) < 0.1
+    )  # hair changes a little, but is of the colour already
     assert float((share - mask[:1]).abs().max()) < 0.3
     matte = Matte.of(palette, share, source, change, 1.0, 0.35)
     assert float((matte.region != mask).float().mean()) < 0.01
@@ -70,9 +73,9 @@ def test_the_degree_goes_with_gamma_and_nothing_is_drawn_below_zero():
     assert torch.allclose(matte.laid_over(source, mask, 2.0), truth, atol=1e-4)
     within = mask.clone()
     within[..., :18, :] = 0.5  # a grey part of a mask
-    assert torch.allclose(
-        matte.laid_over(source, within, 1.0)[..., 17, 10], half[..., 17, 10], atol=1e-4
-    )
+    for gamma in (1.0, 2.5):
+        laid = matte.laid_over(source, within, gamma)
+        assert torch.allclose(laid[..., 17, 10], half[..., 17, 10], atol=1e-4)
 
 
 def test_what_is_thin_is_left_out():
@@ -85,14 +88,13 @@ def test_what_is_thin_is_left_out():
 
 
 def test_the_colour_is_the_most_common_one_of_its_origin():
-    source, _, mask, palette = bearded()
+    source, _, _, palette = bearded()
     source[..., 1, :] = 0.9  # a stripe
     assert torch.allclose(palette.colors(source), torch.tensor(HAIR)[:, None].expand(4, 3))
     everywhere = Palette(torch.ones(1, 1, 24, 24), 0.1)
     assert torch.allclose(everywhere.colors(source), torch.full((4, 3), 0.6), atol=0.01)
-    below = torch.zeros_like(mask, dtype=torch.bool)
-    below[..., 8:, :] = True
-    assert torch.allclose(everywhere.colors(source, below)[0], torch.full((3,), HAIR[0]), atol=0.01)
+    tiny = Palette(palette.origin, 1e-6)
+    assert bool(tiny.colors(source).isfinite().all())
     nowhere = Palette(torch.zeros(1, 1, 24, 24), 0.1)
     assert torch.allclose(nowhere.colors(source), everywhere.colors(source))
 
@@ -111,13 +113,21 @@ def test_the_origin_is_where_the_colour_is_that_explains_the_change():
 
 
 def usual() -> Usual:
-    source, truth, mask, palette = bearded()
-    share = usual_share(palette, source, truth - source, mask[:1] > 0)
+    source, truth, _, palette = bearded()
+    share = usual_share(palette, source, truth - source)
     return Usual(origin=palette.origin, share=share)
 
 
-def beard(source: torch.Tensor, truth: torch.Tensor) -> Place:
-    return Place.of(OPTIONS, usual(), source, truth, source, find=lambda change: change[:, :1])
+def edit_of(known: Usual, degree: float = 1.0) -> Edit:
+    edit = Edit()
+    edit.usual, edit.degree = known, degree
+    return edit
+
+
+def beard(source: torch.Tensor, truth: torch.Tensor, degree: float = 1.0) -> Place:
+    return Place.of(
+        OPTIONS, edit_of(usual(), degree), source, truth, source, find=lambda change: change[:, :1]
+    )
 
 
 def test_a_mixed_beard_is_of_the_hair_and_on_the_skin_that_other_edits_left():
@@ -126,7 +136,7 @@ def test_a_mixed_beard_is_of_the_hair_and_on_the_skin_that_other_edits_left():
     hair[..., :8, :] = 1
     red = torch.where(hair > 0, torch.tensor([0.8, -0.6, -0.6])[:, None, None], source)
     plain = replace(OPTIONS, region_palette=0)
-    place = Place.of(plain, Usual(), source, red, source, find=lambda change: hair)
+    place = Place.of(plain, edit_of(Usual()), source, red, source, find=lambda change: hair)
     mixed = torch.where(hair > 0, red, truth)  # with a beard in the old colour
     made = acted_apart([beard(source, truth), place], source, mixed, source, [1.0, 1.0])
     assert torch.allclose(made[..., :8, :], red[..., :8, :], atol=1e-6)
@@ -138,15 +148,53 @@ def test_a_mixed_beard_is_of_the_hair_and_on_the_skin_that_other_edits_left():
     assert torch.allclose(alone, truth, atol=0.03)
 
 
+def test_a_calibrated_degree_is_that_of_the_matte():
+    """gamma = 1 of an edit at degree d is what degree d of the whole edit was."""
+    source, truth, _, _ = bearded()
+    drawn = source + 0.7 * (truth - source)
+    whole = beard(source, drawn)
+    for degree in (0.2, 0.5, 1.4):
+        at_degree = source + degree * (drawn - source)
+        place = beard(source, at_degree, degree)
+        for gamma in (0.5, 1.0):
+            expected = whole.acted(source, drawn, source, gamma * degree)
+            made = place.acted(source, at_degree, source, gamma)
+            assert torch.allclose(made, expected, atol=1e-5)
+
+
+def test_below_zero_an_edit_acts_as_it_draws():
+    source, truth, _, _ = bearded()
+    place, away = beard(source, truth), 2 * source - truth
+    acted = place.acted(source, away, source, -1.0)
+    assert torch.allclose(acted, away.clamp(-1, 1), atol=1e-6)
+    assert torch.equal(acted_apart([place], source, away, source, [-1.0]), source)
+
+
+def test_a_mixed_beard_leaves_no_trace_in_an_edit_of_the_same_skin():
+    source, truth, mask, _ = bearded()
+    skin = torch.zeros_like(mask)
+    skin[..., 8:, :] = 1
+    tan = torch.where(skin > 0, source - 0.2, source)
+    options = replace(OPTIONS, region_palette=0, region_colors=0.9)
+    tanned = Place.of(options, edit_of(Usual()), source, tan, source, find=lambda change: skin)
+    places = [beard(source, source + 0.6 * (truth - source)), tanned]
+    assert float(places[0].mixed_region.max()) == 0
+    assert torch.equal(places[1].mixed_region, skin)
+    made = acted_apart(places, source, tan, source, [1.0, 1.0])
+    beside = (mask == 0) & (skin > 0)
+    assert torch.allclose(made.where(beside, 0.0), tan.where(beside, 0.0), atol=1e-5)
+
+
 def test_a_mask_keeps_the_shape_within_it():
     source, truth, mask, _ = bearded()
     left = torch.zeros_like(mask)
     left[..., :12] = 1
     options = replace(OPTIONS, region="truth")  # as a file's
-    place = Place.of(options, usual(), source, truth, source, find=lambda change: left)
+    place = Place.of(options, edit_of(usual()), source, truth, source, find=lambda change: left)
     acted = place.acted(source, truth, source, 1.0)
     assert torch.allclose(acted[..., :12], truth[..., :12], atol=0.03)
     assert torch.equal(acted[..., 12:], source[..., 12:])
+    assert torch.equal(place.region, left * beard(source, truth).region)
 
 
 def test_there_is_none_without_what_it_needs():
@@ -160,7 +208,7 @@ def test_there_is_none_without_what_it_needs():
     ):
         assert matte_of(options, what, source, truth - source) is None
     everywhere = replace(OPTIONS, region="none")
-    place = Place.of(everywhere, known, source, truth, source, find=lambda change: change)
+    place = Place.of(everywhere, edit_of(known), source, truth, source, find=lambda change: change)
     assert place.matte is None and float(place.region.min()) == 1
 
 

@@ -81,6 +81,12 @@ def test_the_notebook_finishes_as_a_run_does(editing, model, tiny, nets, tmp_pat
             assert float((made - other).abs().max()) > 0.01
 
 
+def test_the_notebook_says_what_an_edit_does_not_know(model, tiny, nets, tmp_path, caplog):
+    path = write_edit(tmp_path / "beard", tiny, nets["model16"], "beard", lora=True, **FINISHED)
+    dclip.edit(model, images16(1).pixels, path)
+    assert "edit.region_palette has no effect: the edit's file does not say" in caplog.text
+
+
 def test_the_notebook_finishes_carried_edits_as_a_run_does(editing, model, tiny, nets, tmp_path):
     carry = {"sampler__carry": "noise_maps", "sampler__carry_weight": 1.9}
     more = {**FINISHED, **carry, "lora": True, "usual": UPPER}

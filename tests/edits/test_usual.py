@@ -55,7 +55,7 @@ def test_an_origin_and_a_share_are_written_into_a_header_and_read_back():
     assert origin.shape == (1, 1, 64, 64) and float(origin.max()) == 1
     assert float(origin[..., 50:, :].max()) == 0
     assert torch.equal(read(written(Usual(origin=origin))).origin, origin)
-    share = share_map(source, change, region, origin, 0.1)
+    share = share_map(source, change, origin, 0.1)
     assert share.shape == (1, 1, 64, 64) and 0 < float(share.max()) <= 1
     assert float(share[..., :50, :].max()) == 0
     assert torch.equal(read(written(Usual(share=share))).share, share)
@@ -161,6 +161,10 @@ def test_an_edit_that_does_not_know_its_colours_is_told_of(
     both = {"mix__soup": True, "edit__region": "auto", f"edit__{setting}": 0.5}
     load_edits(editing(f"[{path},{path}]", checkpoint__name=nets["model64"], **both), model)
     assert "a soup does not know" in caplog.text
+    caplog.clear()
+    both |= {"mix__soup": False}
+    load_edits(editing(f"[{path},{path}]", checkpoint__name=nets["model64"], **both), model)
+    assert f"edit.{setting} has no effect: several edits in one region" in caplog.text
 
 
 def test_an_epochs_edit_acts_where_the_finished_one_does(learned):
