@@ -17,8 +17,8 @@ REGIONS = (*FOUND, "truth", "none")
 
 # how edit.degree=auto measures: on so many validation images, at these degrees
 CALIBRATION_IMAGES = 8
-PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint, where there is no
-PALETTE_IMAGES = 32  # edit.region_palette
+PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
+PALETTE_IMAGES = 32  # of edit.region_palette, whatever else is set
 REFINING_STEPS = 8  # of edit.region_refine
 MOST_PIXELS = 64  # of edit.region_feather and edit.region_follow
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -92,7 +92,7 @@ class Edit:
     # goes to the one that the edit usually draws; 0: each picture by itself, 1: all alike
     region_tint: float = 0.0
     # t to which the edited region is noised, to be denoised by the original network; 0: it is not.
-    # For what that network knows (beards, smiles), not for new colours
+    # For what that network knows (smiles), not for new colours
     region_refine: int = 0
     # how much of what CLIP sees of the edit must be left in the region that clip finds
     region_share: float = 0.9
