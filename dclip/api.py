@@ -331,19 +331,14 @@ def edit(
         return source if beside else made(model.predict)
 
     if isinstance(joined, Mixture) and any(regions):
-        plain, strength = plainly(), gamma * weight
+        plain = plainly()
         places = [
             _place_of(where, one, each, source, made(each.denoiser(weight)), plain)
             if where is not None
             else Place.everywhere(source)
             for where, one, each in zip(regions, saved, joined.edits, strict=True)
         ]
-        mixed = plain
-        if any(place.matte is None for place in places):
-            hard = [place.mixed_region for place in places]
-            eps_fns = [each.denoiser(1.0) for each in joined.edits]
-            original = joined.original.predict
-            mixed = made(regional(original, eps_fns, joined.weights, hard, [strength]))
+        mixed = _mixed(joined, places, plain, made, gamma * weight)
         degrees = [gamma * mean for mean in mean_weights(joined.weights, options)]
         acted = acted_apart(places, source, mixed, plain, degrees)
         for place in places:
@@ -371,6 +366,21 @@ def _place_of(
         return _found(where, saved, edit, source, change)
 
     return Place.of(where, edit, source, whole, plain, find)
+
+
+def _mixed(
+    mixture: Mixture,
+    places: Sequence[Place],
+    plain: Tensor,
+    made: Callable[[EpsFn], Tensor],
+    gamma: float,
+) -> Tensor:
+    """A mixture's images [N,3,H,W], without the shapes that are laid over them."""
+    if all(place.matte is not None for place in places):
+        return plain
+    regions = [place.mixed_region for place in places]
+    eps_fns = [edit.denoiser(1.0) for edit in mixture.edits]
+    return made(regional(mixture.original.predict, eps_fns, mixture.weights, regions, [gamma]))
 
 
 def _found(
