@@ -15,7 +15,15 @@ from dclip.diffusion.options import pairs_of
 from dclip.edits.colors import Tint
 from dclip.edits.edit import Edit
 from dclip.edits.matte import Matte
-from dclip.edits.region import EVERYWHERE, acting_apart, acting_in, change_of, tint_of
+from dclip.edits.region import (
+    EVERYWHERE,
+    acting_in,
+    change_of,
+    confine,
+    shaped_change,
+    tint_of,
+    union,
+)
 from dclip.edits.usual import matte_of
 
 
@@ -108,19 +116,26 @@ def acted_apart(
         degrees: one an edit.
     """
     others = [place for place in places if place.matte is None]
-    picture = source
-    if others:
-        picture = acting_apart(
-            [place.options for place in others],
-            [place.region for place in others],
-            source,
-            mixed,
-            plain,
-            [place.tint for place in others],
-        )
+    picture = _divided(others, source, mixed, plain) if others else source
     for place, degree in zip(places, degrees, strict=True):
         picture = place.laid_over(picture, degree)
     return picture
+
+
+def _divided(places: Sequence[Place], source: Tensor, mixed: Tensor, plain: Tensor) -> Tensor:
+    """Source images with several edits, each of which shapes its change in its region.
+
+    Where regions overlap, the change is that of all, divided as the regions' values are.
+    """
+    regions = [place.region for place in places]
+    total, changed = torch.stack(regions).sum(0), torch.zeros_like(source)
+    for place, region in zip(places, regions, strict=True):
+        share = torch.where(total > 0, region / total.clamp_min(1e-6), 1.0)
+        edited = plain + share * (mixed - plain)
+        change = shaped_change(place.options, region, source, edited, plain)
+        change = place.tint.added(source, change, region) if place.tint else change
+        changed = changed + torch.where(region > 0, change, 0.0)
+    return confine(source, changed, union(regions))
 
 
 def mean_weights(weights: Weights, sampler: SamplerOption) -> list[float]:

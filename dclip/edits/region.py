@@ -272,27 +272,6 @@ def union(regions: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(regions)).amax(0)
 
 
-def acting_apart(
-    options: Sequence[EditOptions],
-    regions: Sequence[Tensor],
-    source: Tensor,
-    edited: Tensor,
-    plain: Tensor,
-    tints: Sequence[Tint | None],
-) -> Tensor:
-    """Edited images [N,3,H,W] with several edits, each of which shaped its change in its region.
-
-    Where regions overlap, the change is that of all, divided as the regions' values are.
-    """
-    total, changed = torch.stack(list(regions)).sum(0), torch.zeros_like(source)
-    for own, region, tint in zip(options, regions, tints, strict=True):
-        share = torch.where(total > 0, region / total.clamp_min(1e-6), 1.0)
-        change = shaped_change(own, region, source, plain + share * (edited - plain), plain)
-        change = tint.added(source, change, region) if tint else change
-        changed = changed + torch.where(region > 0, change, 0.0)
-    return confine(source, changed, union(regions))
-
-
 def confine(source: Tensor, change: Tensor, region: Tensor, gain: float = 1.0) -> Tensor:
     """The source with a change in a region; its own pixels, bit for bit, where that is 0."""
     changed = source + gain * region * change
