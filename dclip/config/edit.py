@@ -70,6 +70,9 @@ class Edit:
 
     # what must stay, in words, where loss.keep is above 0; null: what the domain says
     keep: list[str] | None = None
+    # what the target competes with, in words, where loss.contrast is above 0; null: the domain's
+    # texts that name another value of the same attribute, or edit.source where it knows none
+    against: list[str] | None = None
     # where the edit may act: auto, quantile, clip, truth (ToonFaces), none, or a picture whose
     # white parts may change; null: as the edit was learned with, else none
     region: str | None = None
@@ -96,8 +99,9 @@ class Edit:
     region_refine: int = 0
     # how much of what CLIP sees of the edit must be left in the region that clip finds
     region_share: float = 0.9
-    # of auto and quantile: how much where the edit usually acts decides, beside each picture's own
-    # change: 0 not at all, 1 alone. For pictures that are aligned, such as faces
+    # how much where the edit usually acts decides, beside each picture's own change: 0 not at all,
+    # 1 alone. With region=clip, 1: nothing is left below region_low of the most usual place, all
+    # above region_high. For pictures that are aligned, such as faces
     region_prior: float = 0.0
     # of several edits that are mixed: one region for each, in their order, such as [auto,none] or
     # [{region: auto, region_low: 0.2}, auto]; null: each as it was learned with
@@ -142,6 +146,8 @@ class Edit:
     @property
     def needs_usual(self) -> bool:
         """Whether it matters where the edit usually acts, or in what colours."""
+        if self.region == "clip":
+            return self.region_prior > 0
         asked = max(self.region_prior, self.region_tint, self.region_palette)
         return self.region_by_change and asked > 0
 
@@ -192,6 +198,16 @@ class Edit:
             self.target not in (self.keep or ()),
             f"edit.keep holds edit.target ({self.target!r}), which cannot stay and change; "
             "leave it out of edit.keep",
+        )
+        need(
+            self.against is None or bool(self.against),
+            "edit.against is empty, and a target that competes with nothing is always certain; "
+            "give a text, or leave it out",
+        )
+        need(
+            self.target not in (self.against or ()),
+            f"edit.against holds edit.target ({self.target!r}), which cannot compete with itself; "
+            "leave it out of edit.against",
         )
 
     def _check_regions(self) -> None:

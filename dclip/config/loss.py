@@ -59,15 +59,20 @@ class ShiftLoss(Loss):
         shift: its weight.
         margin: the length, in unit features; the true edits of ToonFaces go 0.2 (a smile) to 0.33
             (a skin colour) along their texts.
+        contrast: weight of the target's share among texts that name something else of the same kind
+            (``edit.against``): -log of its probability, which is silent once CLIP is sure.
         keep: weight of what must stay in words (``edit.keep``): the change of CLIP's features
             along their directions.
         outside: weight of the L1 distance outside of where the edit acts most.
+        prior: weight of the L1 distance to what the original network makes of the edited picture.
     """
 
     shift: float = 0.0
     margin: float = 0.3
+    contrast: float = 0.0
     keep: float = 0.0
     outside: float = 0.0
+    prior: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,10 +85,11 @@ class ShiftLoss(Loss):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of every term."""
-        ours = {"shift": self.shift, "keep": self.keep, "outside": self.outside}
+        ours = {"shift": self.shift, "contrast": self.contrast, "keep": self.keep}
+        ours |= {"outside": self.outside, "prior": self.prior}
         return {**super().weights, **ours}
 
     @property
     def needs_clip(self) -> bool:
         """Whether a term looks through CLIP."""
-        return self.clip + self.shift + self.keep > 0
+        return self.clip + self.shift + self.contrast + self.keep > 0

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import torch
 
+from dclip.edits.confined import region_of
 from dclip.edits.edit import Edit
 from dclip.edits.region import acting_in, change_of, found_region
-from dclip.edits.usual import Usual, mean_color, mean_map, origin_map, share_map
+from dclip.edits.usual import Usual, mean_color, mean_map, mean_region, origin_map, share_map
 from dclip.encode.encoded import Encoded
 from dclip.run import Run
 
@@ -48,6 +49,9 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
         plain, edited = edit.strip(run, few, [0.0, 1.0]).unbind(1)
     source = few.sources.pixels
     change = change_of(options, source, edited, plain)
+    if options.region == "clip":
+        edit.usual = Usual(mean_region(region_of(run, options, few, change, edit)))
+        return edit
     where = mean_map(change)
     region = found_region(options, source, change, where)
     drawn = acting_in(options, region, source, edited, plain)

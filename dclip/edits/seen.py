@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dclip.config.edit import Edit as EditOptions
 from dclip.models.clip import ClipModel
 from dclip.types import batches
 
-SIDE = 64  # the region's pixels a side, at most
+SIDE = 64  # the region's pixels a side, at most; and half of the picture's, or it falls into specks
 STEPS, LR, BEGIN = 60, 0.3, 2.0  # Adam's, on the logits of m, which begin here
 LEAST, RISE = 1 / 3, 0.1  # w at the beginning, and what it gains a step
 FAINT = 0.05  # what is less is nothing, so that the rest stays bit for bit
@@ -36,21 +37,40 @@ BATCH = 64
 
 
 def seen_region(
-    clip: ClipModel, direction: Tensor, source: Tensor, change: Tensor, share: float
+    options: EditOptions,
+    clip: ClipModel,
+    direction: Tensor,
+    source: Tensor,
+    change: Tensor,
+    usual: Tensor | None = None,
 ) -> Tensor:
     """The region [N,1,H,W] in [0, 1] of changes [N,3,H,W] of source images in [-1, 1].
 
     Args:
+        options: ``region_share``, from 0 to 1. Where CLIP sees nothing of the edit, nothing is left
+            of its change. With ``region_prior``, less is left where it is seldom needed.
         direction: the edit's, [D], a unit vector.
-        share: 0 to 1. Where CLIP sees nothing of the edit, nothing is left of its change.
+        usual: how often CLIP needs a pixel's change, [1,1,S,S] in [0, 1], the largest value 1.
     """
     device = clip.mean.device
     pieces = []
     for few in batches(len(source), BATCH):
         x, c = source[few].to(device), change[few].to(device)
-        region = _smallest(clip, direction.to(device), x, c, share)
+        region = _smallest(clip, direction.to(device), x, c, options.region_share)
         pieces.append(region.to(source.device))
-    return torch.cat(pieces) if pieces else source[:, :1]
+    region = torch.cat(pieces) if pieces else source[:, :1]
+    if usual is None or options.region_prior == 0:
+        return region
+    left = 1 - options.region_prior * (1 - _often(options, usual, source))
+    return _without_faint(region * left)
+
+
+def _often(options: EditOptions, usual: Tensor, source: Tensor) -> Tensor:
+    """1 where it is needed often, above ``region_high`` of the most; 0 below ``region_low``."""
+    u = F.interpolate(usual.to(source), source.shape[-2:], mode="bilinear", align_corners=False)
+    rise = max(options.region_high - options.region_low, 1e-6)
+    often: Tensor = ((u - options.region_low) / rise).clamp(0, 1)
+    return often
 
 
 @torch.inference_mode(False)
@@ -58,7 +78,7 @@ def seen_region(
 def _smallest(clip: ClipModel, direction: Tensor, x: Tensor, c: Tensor, share: float) -> Tensor:
     # clones: no gradient passes what was made in inference mode
     x, c, direction = x.clone(), c.clone(), direction.clone()
-    size, side = x.shape[-2:], min(SIDE, x.shape[-1])
+    size, side = x.shape[-2:], min(SIDE, x.shape[-1] // 2)
     amount = c.abs().mean(1, keepdim=True)
     amount = amount / amount.flatten(1).sum(1).clamp_min(1e-6).view(-1, 1, 1, 1)
     with torch.no_grad():
@@ -79,7 +99,10 @@ def _smallest(clip: ClipModel, direction: Tensor, x: Tensor, c: Tensor, share: f
         (logits.grad,) = torch.autograd.grad(loss.sum(), logits)
         optimiser.step()
         weight = (weight + RISE * lacking.detach()).clamp_min(LEAST)
-    region = _region(logits.detach(), size)
+    return _without_faint(_region(logits.detach(), size))
+
+
+def _without_faint(region: Tensor) -> Tensor:
     return torch.where(region < FAINT, 0.0, region)
 
 

@@ -32,7 +32,8 @@ class Usual:
     """What an edit usually does; None: unknown.
 
     Attributes:
-        change: how much it changes each pixel, [1,1,S,S] in [0, 1].
+        change: how much it changes each pixel, [1,1,S,S] in [0, 1]; with ``edit.region=clip``, how
+            often CLIP needs the change there.
         color: the mean colour [3] of its region as it draws it, in [-1, 1].
         origin: where in a picture the colour is that it draws, [1,1,S,S] in [0, 1].
         share: how far each pixel goes to that colour, [1,1,S,S] in [0, 1] (matte.py).
@@ -46,7 +47,12 @@ class Usual:
 
 def mean_map(change: Tensor) -> Tensor:
     """The mean of the maps of changes [N,3,H,W]: [1,1,S,S] in [0, 1], S at most ``SIDE``."""
-    usual = _small(change_map(change).mean(0, keepdim=True))
+    return mean_region(change_map(change))
+
+
+def mean_region(regions: Tensor) -> Tensor:
+    """The mean of regions [N,1,H,W]: [1,1,S,S] in [0, 1], the largest value 1."""
+    usual = _small(regions.mean(0, keepdim=True))
     return _as_written(usual / usual.amax().clamp_min(1e-6))
 
 

@@ -80,6 +80,16 @@ def texts_to_keep(cfg: Config) -> list[str]:
     return kept
 
 
+def texts_against(cfg: Config) -> list[str]:
+    """What the target competes with: ``edit.against``, else its siblings, else the source text.
+
+    A sibling is the same text with another value of an attribute that it names.
+    """
+    if cfg.edit.against is not None:
+        return list(cfg.edit.against)
+    return list(domain_of(cfg.dataset).grammar.siblings(cfg.edit.target)) or [cfg.edit.source]
+
+
 @torch.no_grad()
 def keep_directions(cfg: Config, clip: ClipModel, direction: Tensor) -> Tensor | None:
     """An orthonormal basis [K,D] of what must stay, orthogonal to the edit's unit direction [D].

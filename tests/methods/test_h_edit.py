@@ -153,13 +153,17 @@ def test_a_plan_counts_its_rounds(making):
 
 
 def test_terms_of_the_loss_are_told_apart():
-    loss = ShiftLoss(clip=1, shift=2, l1=3, id=4, keep=5, outside=6)
+    loss = ShiftLoss(clip=1, shift=2, l1=3, id=4, keep=5, outside=6, contrast=7, prior=8)
     asking, keeping = halves(loss)
-    assert asking.weights == {"clip": 1, "shift": 2, "l1": 0, "id": 0, "keep": 0, "outside": 0}
-    assert keeping.weights == {"clip": 0, "shift": 0, "l1": 3, "id": 4, "keep": 5, "outside": 6}
+    asks = {name: weight for name, weight in asking.weights.items() if weight}
+    keeps = {name: weight for name, weight in keeping.weights.items() if weight}
+    assert asks == {"clip": 1, "shift": 2, "contrast": 7}
+    assert keeps == {"l1": 3, "id": 4, "keep": 5, "outside": 6, "prior": 8}
     assert halves(Loss(clip=1, l1=0, id=0))[1] is None
     settings = {"clip": 2.0, "l1": 0.5, "id": 0.0, "form": "cosine", "templates": "a"}
     assert loss_of(settings) == Loss(2, 0.5, 0, "cosine", "a")
+    older = {**settings, "shift": 3.0, "margin": 0.2, "keep": 1.0, "outside": 0.0}
+    assert loss_of(older) == ShiftLoss(2, 0.5, 0, "cosine", "a", shift=3, margin=0.2, keep=1)
 
 
 def test_a_run_keeps_it_and_it_is_applied_again(settings, tmp_path, clip, model, model64):

@@ -57,6 +57,8 @@ REFUSALS = [
     (["edit.target=true"], "edit.target"),
     (["edit.target=person", "edit.source=person"], "same text"),
     (["edit.target=person", "edit.source=face", "edit.keep=[person]"], "cannot stay and change"),
+    (["edit.against=[]"], "edit.against is empty"),
+    (["edit.target=cat", "edit.against=[cat]"], "cannot compete with itself"),
     ([*GUIDED, "guidance.t_end=900"], "holds none of the 20 steps from sampler.t0=800 down to 0"),
     ([*GUIDED, "guidance.targets=[]"], "guidance.targets is empty"),
     ([*GUIDED, "guidance.scale=1e30"], "guidance.scale=1e+30 is too large to compute with"),

@@ -14,10 +14,11 @@ from torch import Tensor
 from dclip import losses
 from dclip.config import Loss, ShiftLoss
 from dclip.errors import DclipError
+from dclip.methods.diffusionclip.prior import Prior
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.run import Run
-from dclip.text.direction import direction_of, keep_directions
+from dclip.text.direction import direction_of, keep_directions, texts_against
 from dclip.types import Images
 
 Terms = dict[str, Tensor]
@@ -27,8 +28,12 @@ Terms = dict[str, Tensor]
 class EditLoss:
     """The weighted loss of edited images; features of their sources are computed once.
 
-    ``identity`` may be None only while its weight is 0, and ``keep`` [K,D], the orthonormal basis of
-    what must stay, too.
+    ``identity`` may be None only while its weight is 0. So may what some terms need:
+
+    Attributes:
+        keep: an orthonormal basis [K,D] of what must stay.
+        against: unit features [1+M,D] of the target text, and of those that it competes with.
+        prior: the original network.
     """
 
     options: Loss
@@ -39,6 +44,8 @@ class EditLoss:
     clip_features: Tensor
     id_features: Tensor | None
     keep: Tensor | None = None
+    against: Tensor | None = None
+    prior: Prior | None = None
 
     @classmethod
     @torch.no_grad()
@@ -67,13 +74,21 @@ class EditLoss:
     def of(self, images: Images) -> EditLoss:
         """The same loss, along the same direction, of other source images."""
         options, direction = self.options, self.direction
-        return EditLoss.prepare(options, self.clip, self.identity, images, direction, self.keep)
+        loss = EditLoss.prepare(options, self.clip, self.identity, images, direction, self.keep)
+        loss.against, loss.prior = self.against, self.prior
+        return loss
 
-    def __call__(self, edited: Tensor, index: Sequence[int], id_of: Tensor | None = None) -> Terms:
+    def __call__(
+        self,
+        edited: Tensor,
+        index: Sequence[int],
+        id_of: Tensor | None = None,
+        draw: int = 0,
+    ) -> Terms:
         """The terms and their weighted ``total`` for edited images of the sources at ``index``.
 
         A term whose weight is 0 is absent. ``id_of`` is what the identity network sees instead of
-        the edited images (``faithful_id``).
+        the edited images (``faithful_id``); ``draw`` counts the calls, for terms that draw noise.
         """
         i = list(index)
         terms = self._clip_terms(edited, i) if self.options.needs_clip else {}
@@ -81,6 +96,8 @@ class EditLoss:
             terms["l1"] = losses.l1(edited, self.images[i])
         if isinstance(self.options, ShiftLoss) and self.options.outside > 0:
             terms["outside"] = losses.outside(edited, self.images[i])
+        if self.prior is not None:
+            terms["prior"] = self.prior.distance(edited, i, draw)
         if self.identity is not None and self.id_features is not None:
             id_features = self.identity.features(edited if id_of is None else id_of)
             terms["id"] = losses.identity(id_features, self.id_features[i])
@@ -98,6 +115,10 @@ class EditLoss:
             return terms
         if options.shift > 0:
             terms["shift"] = losses.shift(features, before, direction, options.margin)
+        if options.contrast > 0 and self.against is not None:
+            target, others = self.against[0], self.against[1:]
+            temperature = 1 / self.clip.logit_scale
+            terms["contrast"] = losses.contrastive(features, target, others, temperature)
         if options.keep > 0 and self.keep is not None:
             terms["keep"] = losses.kept(features, before, self.keep)
         return terms
@@ -127,4 +148,9 @@ def edit_loss(run: Run, images: Images) -> EditLoss:
     direction = texts(clip) if callable(texts) else texts
     loss = EditLoss.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)
     loss.keep = keep_directions(run.cfg, clip, loss.direction)
+    if run.cfg.loss.weights.get("contrast", 0) > 0:
+        with torch.no_grad():
+            loss.against = clip.text_features([run.cfg.edit.target, *texts_against(run.cfg)])
+    if run.cfg.loss.weights.get("prior", 0) > 0:
+        loss.prior = Prior(run.model, run.cfg.seed)
     return loss

@@ -73,7 +73,7 @@ Objective = Callable[[Work], Iterator[Terms]]
 def chain(work: Work) -> Iterator[Terms]:
     """Through all steps."""
     edited = sample(work.eps_fn, work.latents, work.pairs, work.schedule)
-    yield work.loss(edited, work.index)
+    yield work.loss(edited, work.index, draw=work.batch)
 
 
 def chain_checkpointed(work: Work) -> Iterator[Terms]:
@@ -83,7 +83,8 @@ def chain_checkpointed(work: Work) -> Iterator[Terms]:
         prediction: Prediction = checkpoint(work.eps_fn, x, t, use_reentrant=False)
         return prediction
 
-    yield work.loss(sample(eps_fn, work.latents, work.pairs, work.schedule), work.index)
+    edited = sample(eps_fn, work.latents, work.pairs, work.schedule)
+    yield work.loss(edited, work.index, draw=work.batch)
 
 
 def gpu_efficient(work: Work, faithful_id: bool = False) -> Iterator[Terms]:
@@ -96,7 +97,8 @@ def gpu_efficient(work: Work, faithful_id: bool = False) -> Iterator[Terms]:
     for k, (t, t_next) in enumerate(work.pairs):
         step = evaluate(x, t).toward(t_next)
         x = DDIM().advance(step, work.schedule, None).detach()
-        yield work.loss_at(k)(step.x0, work.index, id_of=x if faithful_id else None)
+        loss, draw = work.loss_at(k), work.batch * len(work.pairs) + k
+        yield loss(step.x0, work.index, id_of=x if faithful_id else None, draw=draw)
 
 
 def last_k(work: Work, k: int) -> Iterator[Terms]:
@@ -104,7 +106,8 @@ def last_k(work: Work, k: int) -> Iterator[Terms]:
     cut = max(len(work.pairs) - k, 0)
     with torch.no_grad():
         x = sample(work.eps_fn, work.latents, work.pairs[:cut], work.schedule)
-    yield work.loss(sample(work.eps_fn, x, work.pairs[cut:], work.schedule), work.index)
+    edited = sample(work.eps_fn, x, work.pairs[cut:], work.schedule)
+    yield work.loss(edited, work.index, draw=work.batch)
 
 
 def onestep(work: Work, drawn_t: bool = False) -> Iterator[Terms]:
@@ -119,7 +122,8 @@ def onestep(work: Work, drawn_t: bool = False) -> Iterator[Terms]:
     clean, a = work.loss.images[list(work.index)], work.schedule.alpha_bar(t)
     noise = ImageNoise([f"onestep/{work.batch}/{i}" for i in work.index], work.seed)
     x = add_noise(clean, noise.like(clean), a).contiguous(memory_format=torch.channels_last)
-    yield work.loss(Evaluator(work.eps_fn, work.schedule)(x, t).x0, work.index)
+    edited = Evaluator(work.eps_fn, work.schedule)(x, t).x0
+    yield work.loss(edited, work.index, draw=work.batch)
 
 
 def annealed(work: Work) -> Iterator[Terms]:

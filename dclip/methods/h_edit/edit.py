@@ -40,7 +40,7 @@ from dclip.models.saved import save_weights
 from dclip.run import Run
 from dclip.types import Images
 
-EDIT = ("clip", "shift")  # terms of the loss that ask for the edit; the others keep the source
+EDIT = ("clip", "shift", "contrast")  # terms of the loss that ask for the edit; the others keep the source
 
 Reward = Callable[[Tensor], Tensor]  # predicted x0 [N,3,H,W] -> how it shall move, [N,3,H,W]
 
@@ -235,8 +235,9 @@ def _reward(run: Run, options: Loss, images: Images) -> EditLoss:
 
 def loss_of(settings: Mapping[str, Any]) -> Loss:
     """The option of ``loss=`` with the settings of an edit's header."""
-    for option in OPTIONS["loss"].values():
-        if {field.name for field in fields(option)} == settings.keys():
+    options = sorted(OPTIONS["loss"].values(), key=lambda option: len(fields(option)))
+    for option in options:  # an older file lacks terms that came later
+        if settings.keys() <= {field.name for field in fields(option)}:
             typed = OmegaConf.merge(OmegaConf.structured(option), dict(settings))
             loss = OmegaConf.to_object(typed)
             assert isinstance(loss, Loss)
