@@ -58,7 +58,9 @@ def test_with_a_prior_less_is_left_where_it_is_seldom_needed():
     free = seen_region(left(0.9), HalfBlind(), ALONG, SOURCE, CHANGE, usual)
     options = left(0.9, region_prior=1.0, region_low=0.2, region_high=0.4)
     bound = seen_region(options, HalfBlind(), ALONG, SOURCE, CHANGE, usual)
-    half = seen_region(replace(options, region_prior=0.5), HalfBlind(), ALONG, SOURCE, CHANGE, usual)
+    half = seen_region(
+        replace(options, region_prior=0.5), HalfBlind(), ALONG, SOURCE, CHANGE, usual
+    )
     assert torch.equal(bound[..., :4], free[..., :4])
     assert torch.allclose(bound[..., 4:6], free[..., 4:6] / 2, atol=1e-5)
     assert bound[..., 6:].max() == 0 and free[..., 6:8].min() > 0.5
@@ -122,7 +124,7 @@ def test_a_run_measures_where_clip_usually_needs_it(tiny, tmp_path):
     usual = read_edit(str(folder)).usual
     assert usual.color is None and float(usual.change.max()) == 1
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
-    changed = (dclip.edit(dclip.load_model(str(tiny["checkpoint.name"])), faces, folder) != faces)
+    changed = dclip.edit(dclip.load_model(str(tiny["checkpoint.name"])), faces, folder) != faces
     seldom = (usual.change < 0.2).expand_as(changed)
     assert changed.any() and seldom.any() and not changed[seldom].any()
 

@@ -102,7 +102,11 @@ def test_a_run_asks_its_own_network(tiny, model, clip):
 
 def test_contrast_is_the_targets_probability_among_what_it_competes_with(tiny, model, clip):
     target, against = "person with red hair", ["person with black hair", "person"]
-    texts = {"edit__target": target, "edit__source": "face", "edit__against": f"[{','.join(against)}]"}
+    texts = {
+        "edit__target": target,
+        "edit__source": "face",
+        "edit__against": f"[{','.join(against)}]",
+    }
     loss, x = made(tiny, model, clip, **total(loss__contrast=3), **texts)
     terms = loss(x, [0, 1])
     with torch.no_grad():
