@@ -394,7 +394,7 @@ def _found(
     clip.to(source.device)
     templates = saved.header["loss"]["templates"]
     direction = feature_direction((where.source, where.target), clip, templates)
-    return seen_region(where, clip, direction, source, change, edit.usual.change)
+    return seen_region(where, clip, direction, source, change, edit.usual.seen)
 
 
 def measure(

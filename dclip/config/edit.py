@@ -204,8 +204,14 @@ class Edit:
             "edit.against is empty, and a target that competes with nothing is always certain; "
             "give a text, or leave it out",
         )
+        for text in self.against or ():
+            need(
+                bool(text.strip()),
+                "edit.against has an empty text; give a text such as edit.against='[sad face]'",
+            )
         need(
-            self.target not in (self.against or ()),
+            self.target.strip().lower()
+            not in [text.strip().lower() for text in self.against or ()],
             f"edit.against holds edit.target ({self.target!r}), which cannot compete with itself; "
             "leave it out of edit.against",
         )

@@ -243,7 +243,7 @@ def _clips_region(
     clip.to(run.device)  # Lightning takes networks off the device when it is done
     texts = (edit.texts if edit else None) or direction_of(run.cfg, source)
     direction = feature_direction(texts, clip, run.cfg.loss.templates)
-    usual = edit.usual.change if edit else None
+    usual = edit.usual.seen if edit else None
     return seen_region(options, clip, direction, source.pixels, change, usual)
 
 

@@ -50,7 +50,7 @@ def located(run: Run, edit: Edit, starts: Mapping[str, Encoded]) -> Edit:
     source = few.sources.pixels
     change = change_of(options, source, edited, plain)
     if options.region == "clip":
-        edit.usual = Usual(mean_region(region_of(run, options, few, change, edit)))
+        edit.usual = Usual(seen=mean_region(region_of(run, options, few, change, edit)))
         return edit
     where = mean_map(change)
     region = found_region(options, source, change, where)

@@ -32,17 +32,18 @@ class Usual:
     """What an edit usually does; None: unknown.
 
     Attributes:
-        change: how much it changes each pixel, [1,1,S,S] in [0, 1]; with ``edit.region=clip``, how
-            often CLIP needs the change there.
+        change: how much it changes each pixel, [1,1,S,S] in [0, 1].
         color: the mean colour [3] of its region as it draws it, in [-1, 1].
         origin: where in a picture the colour is that it draws, [1,1,S,S] in [0, 1].
         share: how far each pixel goes to that colour, [1,1,S,S] in [0, 1] (matte.py).
+        seen: how often CLIP needs its change, [1,1,S,S] in [0, 1] (seen.py).
     """
 
     change: Tensor | None = None
     color: Tensor | None = None
     origin: Tensor | None = None
     share: Tensor | None = None
+    seen: Tensor | None = None
 
 
 def mean_map(change: Tensor) -> Tensor:
@@ -105,6 +106,7 @@ def written(usual: Usual) -> dict[str, Any]:
         "usual_change": usual.change,
         "usual_origin": usual.origin,
         "usual_share": usual.share,
+        "usual_seen": usual.seen,
     }
     known = {key: _packed(values) for key, values in maps.items() if values is not None}
     if usual.color is None:
@@ -119,6 +121,7 @@ def read(header: Mapping[str, Any]) -> Usual:
         _color(header),
         _map(header, "usual_origin", "where its colours usually come from", "region_palette"),
         _map(header, "usual_share", "how far it usually goes to these colours", "region_palette"),
+        _map(header, "usual_seen", "where CLIP usually needs it", "region_prior"),
     )
 
 

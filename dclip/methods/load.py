@@ -53,7 +53,7 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
 
 
 def tell_of_colors(options: Sequence[EditOptions], edits: Sequence[Edit], soup: bool) -> None:
-    """Say which settings are about colours and shapes that an edit does not know.
+    """Say which settings are about colours, shapes and places that an edit does not know.
 
     Args:
         options: the region of each edit, or one for all of them.
@@ -68,6 +68,8 @@ def tell_of_colors(options: Sequence[EditOptions], edits: Sequence[Edit], soup: 
         ):
             if own.confined and getattr(own, name) > 0 and (together or known is None):
                 lacking.add(name)
+        if own.region == "clip" and own.region_prior > 0 and (together or edit.usual.seen is None):
+            lacking.add("region_prior")
     for name in sorted(lacking):
         why = f"the edit's file does not say what it usually draws; learn it again with edit.{name}"
         if soup:

@@ -73,7 +73,7 @@ def regions_of(cfg: Config) -> list[EditOptions]:
 def low_of(own: EditOptions) -> float:
     """Where the region's slider stands."""
     if own.region == "clip":
-        return round(1 - own.region_share, 2)
+        return max(0.01, round(1 - own.region_share, 2))  # 0 stands for everywhere
     return own.region_low if own.confined else 0.0
 
 

@@ -83,6 +83,7 @@ def check(cfg: Config) -> None:
         _check_pretraining(cfg, cfg.task)
     if cfg.task.learns:
         _check_learning(cfg)
+        _check_contrast(cfg)
     _check_edits(cfg)
     _check_examples(cfg)
     _check_images(cfg)
@@ -306,6 +307,20 @@ def _check_input(cfg: Config) -> None:
         f"input={cfg.input} does not exist; give an image or a folder of images",
     )
     check_pictures(Path(cfg.input), "input")
+
+
+def _check_contrast(cfg: Config) -> None:
+    """What competes must be texts, and of use."""
+    contrast = cfg.loss.weights.get("contrast", 0) > 0
+    need(
+        not contrast or cfg.edit.examples is None,
+        "loss.contrast compares texts, and edit.examples are pictures; set loss.contrast=0 and "
+        "loss.clip=1",
+    )
+    need(
+        contrast or cfg.edit.against is None,
+        "edit.against has no effect with loss.contrast=0; set loss.contrast=1, or leave it out",
+    )
 
 
 def _check_examples(cfg: Config) -> None:

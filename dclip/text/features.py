@@ -65,13 +65,13 @@ def read_prompts(
     for prompt in prompts:
         sentences += in_forms(prompt.texts, forms)
     clip.check_lengths(sentences, "a text of guidance.targets or guidance.distractors")
-    targets = _features(clip, [prompt.text for prompt in prompts], forms)
+    targets = features_in(clip, [prompt.text for prompt in prompts], forms)
     distractors: list[Tensor] = []
     directions: list[tuple[Tensor, Tensor]] = []
     for prompt in prompts:
         others = targets.new_zeros(0, targets.shape[1])
         if prompt.distractors:
-            others = _features(clip, prompt.distractors, forms)
+            others = features_in(clip, prompt.distractors, forms)
         distractors.append(others)
         if source is not None:
             directions.append(_directions(clip, prompt, source, forms))
@@ -87,7 +87,7 @@ def in_forms(texts: Sequence[str], forms: Sequence[str]) -> list[str]:
     return sentences
 
 
-def _features(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
+def features_in(clip: ClipModel, texts: Sequence[str], forms: Sequence[str]) -> Tensor:
     """Unit features [K, D] of K texts, averaged over the templates."""
     means = clip.text_features(in_forms(texts, forms)).view(len(texts), len(forms), -1).mean(1)
     return F.normalize(means, dim=-1)

@@ -43,7 +43,7 @@ def texts_of(cfg: Config) -> list[str]:
     """The texts that decide what a run learns or draws."""
     texts: list[str] = []
     if cfg.task.learns and cfg.edit.examples is None:
-        texts += [cfg.edit.source, cfg.edit.target]
+        texts += [cfg.edit.source, cfg.edit.target, *(cfg.edit.against or ())]
     if cfg.task.learns or isinstance(cfg.task, SampleTask):
         texts += [prompt.text for prompt in resolve(cfg)]
     return list(dict.fromkeys(texts))

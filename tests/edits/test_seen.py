@@ -122,10 +122,10 @@ def test_a_run_measures_where_clip_usually_needs_it(tiny, tmp_path):
     place = {"output": tmp_path, "degrees": "[]"}
     folder = run(*words({**tiny, **more, **where, **place}, **SEEN))
     usual = read_edit(str(folder)).usual
-    assert usual.color is None and float(usual.change.max()) == 1
+    assert usual.change is None and float(usual.seen.max()) == 1
     faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5
     changed = dclip.edit(dclip.load_model(str(tiny["checkpoint.name"])), faces, folder) != faces
-    seldom = (usual.change < 0.2).expand_as(changed)
+    seldom = (usual.seen < 0.2).expand_as(changed)
     assert changed.any() and seldom.any() and not changed[seldom].any()
 
 

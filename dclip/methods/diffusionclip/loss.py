@@ -1,6 +1,7 @@
 """The loss of an edit (DiffusionCLIP, Eq. 10-11), with all that is known of the source images.
 
-clip * L_dir(x', x0) + l1 * |x' - x0| + id * L_id(x', x0), and ours: shift * L_shift(x', x0).
+clip * L_dir(x', x0) + l1 * |x' - x0| + id * L_id(x', x0), and ours: shift, contrast, keep, outside and
+prior (``ShiftLoss``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.run import Run
 from dclip.text.direction import direction_of, keep_directions, texts_against
+from dclip.text.features import features_in
 from dclip.types import Images
 
 Terms = dict[str, Tensor]
@@ -150,7 +152,8 @@ def edit_loss(run: Run, images: Images) -> EditLoss:
     loss.keep = keep_directions(run.cfg, clip, loss.direction)
     if run.cfg.loss.weights.get("contrast", 0) > 0:
         with torch.no_grad():
-            loss.against = clip.text_features([run.cfg.edit.target, *texts_against(run.cfg)])
+            wanted = [run.cfg.edit.target, *texts_against(run.cfg)]
+            loss.against = features_in(clip, wanted, losses.templates(run.cfg.loss.templates))
     if run.cfg.loss.weights.get("prior", 0) > 0:
         loss.prior = Prior(run.model, run.cfg.seed)
     return loss

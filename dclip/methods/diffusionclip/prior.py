@@ -10,9 +10,9 @@ t, a     a timestep between ``LEAST`` and ``MOST``, the same for a batch; alpha_
 D        the original network's denoising in one step, without gradient
 =======  ===============================================================================
 
-What the network knows comes back as it is, and what only CLIP takes for a smile does not. It is the
-gradient of score distillation (DreamFusion, Poole et al. 2023, Eq. 3), as an L1 distance between
-pictures: x' - D(x'_t) = sqrt((1 - a) / a) (eps - z).
+What the network knows comes back as it is, and what only CLIP takes for a smile does not. As a squared
+distance it would be score distillation (DreamFusion, Poole et al. 2023, Eq. 3), for
+x' - D(x'_t) = sqrt((1 - a) / a) (eps - z); here it is an L1 distance.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class HEdit(Method):
 
     The source goes down along noise maps (``sampler.carry=noise_maps``), which bring it back as it
     was; nothing is inverted. After each step x moves so that its predicted x0 earns more: first by
-    what ``loss`` says of the edit (clip, shift), then by what it says of the source (l1, id, keep,
+    what ``loss`` says of the edit (clip, shift, contrast), then by what it says of the source (l1, id, keep,
     outside). No gradient goes through the diffusion model.
 
     Attributes:
@@ -71,6 +71,11 @@ class HEdit(Method):
             cfg.sampler.carry_weight == 1,
             f"sampler.carry_weight={cfg.sampler.carry_weight} means nothing for method=h_edit; "
             "set method.scale",
+        )
+        need(
+            cfg.loss.weights.get("prior", 0) == 0,
+            "loss.prior is for what is learned; method=h_edit never leaves the network's own steps, so "
+            "set loss.prior=0",
         )
         need(
             cfg.loss.needs_clip,

@@ -122,7 +122,8 @@ def test_by_default_a_target_competes_with_its_siblings_or_with_what_it_was():
 
     assert of("smiling face") == ["calm face", "sad face", "angry face", "surprised face"]
     assert of("vase") == ["face"]
-    assert of("smiling face", "edit.against=[sad face]") == ["sad face"]
+    named = of("smiling face", "edit.against=[sad face]", "loss.contrast=1")
+    assert named == ["sad face"]
 
 
 def test_a_weight_of_nothing_prepares_nothing(tiny, model, clip):
