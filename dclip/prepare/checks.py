@@ -319,7 +319,8 @@ def _check_contrast(cfg: Config) -> None:
     )
     need(
         contrast or cfg.edit.against is None,
-        "edit.against has no effect with loss.contrast=0; set loss.contrast=1, or leave it out",
+        "edit.against has no effect with loss.contrast=0; set loss=directional_shift and "
+        "loss.contrast=1, or leave it out",
     )
 
 

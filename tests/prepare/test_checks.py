@@ -62,7 +62,10 @@ REFUSALS = [
     (["edit.against=['']"], "edit.against has an empty text"),
     (["edit.against=[sad face]"], "no effect with loss.contrast=0"),
     (["recipe=toonfaces_h_edit", "loss.prior=1"], "set loss.prior=0"),
-    (["recipe=toonfaces_small", f"edit.examples={ROOT}/docs/face.png"], "loss.contrast compares texts"),
+    (
+        ["recipe=toonfaces_small", f"edit.examples={ROOT}/docs/face.png"],
+        "loss.contrast compares texts",
+    ),
     ([*GUIDED, "guidance.t_end=900"], "holds none of the 20 steps from sampler.t0=800 down to 0"),
     ([*GUIDED, "guidance.targets=[]"], "guidance.targets is empty"),
     ([*GUIDED, "guidance.scale=1e30"], "guidance.scale=1e+30 is too large to compute with"),

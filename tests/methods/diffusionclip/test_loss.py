@@ -122,7 +122,9 @@ def test_by_default_a_target_competes_with_its_siblings_or_with_what_it_was():
 
     assert of("smiling face") == ["calm face", "sad face", "angry face", "surprised face"]
     assert of("vase") == ["face"]
-    named = of("smiling face", "edit.against=[sad face]", "loss.contrast=1")
+    named = of(
+        "smiling face", "edit.against=[sad face]", "loss=directional_shift", "loss.contrast=1"
+    )
     assert named == ["sad face"]
 
 
