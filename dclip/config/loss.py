@@ -44,6 +44,10 @@ class Loss:
         """The weight of every term."""
         return {"clip": self.clip, "l1": self.l1, "id": self.id}
 
+    def uses(self, term: str) -> bool:
+        """Whether a term counts; one that this loss does not have does not."""
+        return self.weights.get(term, 0) > 0
+
     @property
     def needs_clip(self) -> bool:
         """Whether a term looks through CLIP."""

@@ -311,7 +311,7 @@ def _check_input(cfg: Config) -> None:
 
 def _check_contrast(cfg: Config) -> None:
     """What competes must be texts, and of use."""
-    contrast = cfg.loss.weights.get("contrast", 0) > 0
+    contrast = cfg.loss.uses("contrast")
     need(
         not contrast or cfg.edit.examples is None,
         "loss.contrast compares texts, and edit.examples are pictures; set loss.contrast=0 and "

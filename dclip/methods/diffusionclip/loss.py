@@ -7,7 +7,7 @@ prior (``ShiftLoss``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,8 +77,7 @@ class EditLoss:
         """The same loss, along the same direction, of other source images."""
         options, direction = self.options, self.direction
         loss = EditLoss.prepare(options, self.clip, self.identity, images, direction, self.keep)
-        loss.against, loss.prior = self.against, self.prior
-        return loss
+        return replace(loss, against=self.against, prior=self.prior)
 
     def __call__(
         self,
@@ -150,10 +149,10 @@ def edit_loss(run: Run, images: Images) -> EditLoss:
     direction = texts(clip) if callable(texts) else texts
     loss = EditLoss.prepare(run.cfg.loss, clip, run.networks.identity, images, direction)
     loss.keep = keep_directions(run.cfg, clip, loss.direction)
-    if run.cfg.loss.weights.get("contrast", 0) > 0:
+    if run.cfg.loss.uses("contrast"):
         with torch.no_grad():
             wanted = [run.cfg.edit.target, *texts_against(run.cfg)]
             loss.against = features_in(clip, wanted, losses.templates(run.cfg.loss.templates))
-    if run.cfg.loss.weights.get("prior", 0) > 0:
+    if run.cfg.loss.uses("prior"):
         loss.prior = Prior(run.model, run.cfg.seed)
     return loss

@@ -147,7 +147,7 @@ class Learning(Method):
         """The objective for every training image, the chain forward for validation."""
         calls = self.network_calls()
         per_image = calls.without_gradient + BACKWARD * calls.with_gradient
-        if cfg.loss.weights.get("prior", 0) > 0:
+        if cfg.loss.uses("prior"):
             per_image += self.updates([(0, 0)] * self.s_train)
         passes = per_image * images.train + self.s_train * images.validation
         return Cost({"fine-tune": self.epochs * passes}, graphs=calls.kept * self.batch)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dclip.diffusion.noise import ImageNoise, add_noise, image_seed
-from dclip.diffusion.sampler import predict_x0
+from dclip.diffusion.sampler import Evaluator
 from dclip.models.unet import DiffusionModel
 
 LEAST, MOST = 60, 200  # timesteps: details, not what the picture shows
@@ -52,11 +52,9 @@ class Prior:
         """
         noise = ImageNoise([f"prior/{draw}/{i}" for i in index], self.seed).like(edited)
         with torch.no_grad():
-            t = self.timestep(draw)
-            a = self.model.schedule.alpha_bar(t)
-            x = add_noise(edited.detach(), noise, a)
-            eps = self.model.predict(x, torch.full((len(x),), t, device=x.device)).eps
-            known = predict_x0(x, eps, a)
+            t, schedule = self.timestep(draw), self.model.schedule
+            x = add_noise(edited.detach(), noise, schedule.alpha_bar(t))
+            known = Evaluator(self.model.predict, schedule)(x, t).x0
         return (edited - known).abs().mean()
 
     def timestep(self, draw: int) -> int:

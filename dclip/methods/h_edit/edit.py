@@ -40,11 +40,8 @@ from dclip.models.saved import save_weights
 from dclip.run import Run
 from dclip.types import Images
 
-EDIT = (
-    "clip",
-    "shift",
-    "contrast",
-)  # terms of the loss that ask for the edit; the others keep the source
+# terms of the loss that ask for the edit; the others keep the source
+EDIT = ("clip", "shift", "contrast")
 
 Reward = Callable[[Tensor], Tensor]  # predicted x0 [N,3,H,W] -> how it shall move, [N,3,H,W]
 

@@ -26,8 +26,8 @@ class HEdit(Method):
 
     The source goes down along noise maps (``sampler.carry=noise_maps``), which bring it back as it
     was; nothing is inverted. After each step x moves so that its predicted x0 earns more: first by
-    what ``loss`` says of the edit (clip, shift, contrast), then by what it says of the source (l1, id, keep,
-    outside). No gradient goes through the diffusion model.
+    what ``loss`` says of the edit (clip, shift, contrast), then by what it says of the source (l1,
+    id, keep, outside). No gradient goes through the diffusion model.
 
     Attributes:
         scale: of the gradients; the paper has 50 to 100 for its face networks.
@@ -73,7 +73,7 @@ class HEdit(Method):
             "set method.scale",
         )
         need(
-            cfg.loss.weights.get("prior", 0) == 0,
+            not cfg.loss.uses("prior"),
             "loss.prior is for what is learned; method=h_edit never leaves the network's own steps, so "
             "set loss.prior=0",
         )
