@@ -12,6 +12,7 @@ from dclip.edits.saved import read_edit
 from dclip.edits.seen import seen_region
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_clip
+from dclip.pages.demo_settings import low_of
 from helpers.images import images16
 from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import run, words
@@ -127,6 +128,17 @@ def test_a_run_measures_where_clip_usually_needs_it(tiny, tmp_path):
     changed = dclip.edit(dclip.load_model(str(tiny["checkpoint.name"])), faces, folder) != faces
     seldom = (usual.seen < 0.2).expand_as(changed)
     assert changed.any() and seldom.any() and not changed[seldom].any()
+
+
+def test_a_prior_that_the_edit_does_not_know_is_told_of(editing, smile, model, caplog):
+    load_edits(editing(smile, metric="none", edit__region_prior=1), model)
+    assert "edit.region_prior has no effect" in caplog.text
+
+
+def test_the_pages_slider_stands_at_everywhere_only_where_there_is_no_region():
+    """A region in which CLIP sees all of the edit is still one."""
+    assert low_of(left(1.0)) > 0 and low_of(left(0.9)) == 0.1
+    assert low_of(replace(EVERYWHERE, region_low=0.3)) == 0
 
 
 def test_the_notebook_asks_the_clip_that_the_edit_was_learned_with(smile, model):
