@@ -73,6 +73,10 @@ class Method(MethodOption):
         """Networks that ``adapt`` or the edit uses beside the model: of "clip", "guides", "identity"."""
         return frozenset()
 
+    def is_random(self, cfg: Config) -> bool:
+        """Whether ``seed`` can change what it makes of the same latents."""
+        return True
+
     def check(self, cfg: Config) -> None:
         """Refuse what cannot work, before anything is built. DclipError in one line."""
 

@@ -224,7 +224,8 @@ def _check_soup(cfg: Config) -> None:
 
 def is_random(cfg: Config) -> bool:
     """Whether ``seed`` can change what a run finds."""
-    return cfg.task.random or cfg.dataset.random or edits_randomly(cfg)
+    makes = cfg.task.random and method_of(cfg).is_random(cfg)
+    return makes or cfg.dataset.random or edits_randomly(cfg)
 
 
 def edits_randomly(cfg: Config) -> bool:

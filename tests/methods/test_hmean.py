@@ -13,6 +13,7 @@ from dclip.methods.asyrp.hspace import AsymmetricModel
 from dclip.methods.hmean.direction import MeanChange, MeanEdit, mean_h, measured_change
 from dclip.methods.hmean.options import HMean
 from dclip.methods.load import join_edits
+from dclip.prepare.checks import is_random
 from dclip.types import Images
 from helpers.networks import supervised_edit
 from helpers.runs import SMALL, configure, words
@@ -44,6 +45,13 @@ def test_the_change_is_the_difference_of_the_means(measured):
     expected = torch.stack(alone).mean(0)
     assert torch.allclose(edit.change.means, expected, atol=1e-5)
     assert float(expected.abs().max()) > 1e-3
+
+
+def test_a_seed_changes_nothing(nets, measured, tmp_path):
+    cfg = cfg_of(nets, "seed=1")
+    assert not is_random(cfg)
+    again = supervised_edit(cfg, nets["model64"], tmp_path)
+    assert torch.equal(again.edit.change.means, measured.edit.change.means)
 
 
 def test_its_length_is_scaled(measured):

@@ -15,6 +15,7 @@ from dclip.methods.latent.optimise import LatentChain, LatentLoss, optimise_batc
 from dclip.methods.latent.options import LatentOpt
 from dclip.methods.sampling.guidances import guidance_named
 from dclip.methods.sampling.objective import ClipObjective
+from dclip.prepare.checks import is_random
 from dclip.text.features import read_prompts
 from dclip.text.prompts import Prompt
 from dclip.types import to_uint8
@@ -252,6 +253,20 @@ def test_an_image_is_edited_by_optimising_its_latent(tiny, tmp_path):
     metrics = read_json(folder / "metrics.json")
     assert {"mae", "s_dir", "id", "p_target_heldout"} <= set(metrics)
     assert metrics["count"] == 2
+
+
+@pytest.mark.parametrize("start", ["noise", "images"])
+def test_a_seed_decides_only_noise(tiny, tmp_path, start):
+    given = {"task__start": start, "sampler__t0": 400, "dataset__test": 2}
+    made = []
+    for seed in (0, 1):
+        folder = run(tiny, tmp_path, seed=seed, **given)
+        files = sorted((folder / "samples").glob("image_*.png"))
+        made.append([file.read_bytes() for file in files])
+    assert len(made[0]) == 2
+    drawn = made[0] != made[1]
+    assert drawn == (start == "noise")
+    assert is_random(configure("task=sample", "method=latent_opt", f"task.start={start}")) == drawn
 
 
 def test_the_batch_size_changes_nothing(tiny, tmp_path):

@@ -40,6 +40,10 @@ class Supervised(Method):
         check_positive("method", scale=self.scale)
         check_not_negative("method", t_edit=self.t_edit)
 
+    def is_random(self, cfg: Config) -> bool:
+        """It is computed from the training pictures, and nothing is drawn."""
+        return False
+
     def check(self, cfg: Config) -> None:
         """The true pictures must be known, and something must be edited."""
         truth = truth_of(cfg)

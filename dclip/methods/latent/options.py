@@ -91,6 +91,10 @@ class LatentOpt(Method):
         identity = frozenset({"identity"} if self.id > 0 else ())
         return guiding_networks(cfg) | identity
 
+    def is_random(self, cfg: Config) -> bool:
+        """From images' latents, only a guidance's views are random."""
+        return not task_of(cfg).from_images or guides(cfg)
+
     def check(self, cfg: Config) -> None:
         """The prompts must suit what pulls, and the chain must fit below t0."""
         task_of(cfg)
