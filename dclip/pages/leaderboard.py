@@ -60,6 +60,7 @@ CALLS = (
     "calls: of the diffusion network, in forward passes of one picture, a backward pass as two; "
     "to learn one edit (its training pictures are inverted, too), and for each face."
 )
+COMMANDS = "commands: of the first edit and seed; {EDIT} is the folder of the run before, which EDIT: begins."
 SECONDS = "seconds: as measured, other work on the machine and cached latents included."
 
 
@@ -277,7 +278,7 @@ def _notes(board: Board) -> list[str]:
     notes = [f"{NAME} {VERSION}, the first {board.faces} of {FACES} test faces of every edit."]
     if board.faces < FACES:
         notes.append("A part of the benchmark, to look at: no result by its protocol.")
-    notes += [CALLS, SECONDS]
+    notes += [CALLS, SECONDS, COMMANDS]
     for name, card in board.cards.items():
         notes.append(f"{name}: {card.command}")
     for name, card in board.cards.items():

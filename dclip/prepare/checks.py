@@ -84,6 +84,7 @@ def check(cfg: Config) -> None:
     if cfg.task.learns:
         _check_learning(cfg)
         _check_contrast(cfg)
+        _check_keep(cfg)
     _check_edits(cfg)
     _check_examples(cfg)
     _check_images(cfg)
@@ -322,6 +323,15 @@ def _check_contrast(cfg: Config) -> None:
         contrast or cfg.edit.against is None,
         "edit.against has no effect with loss.contrast=0; set loss=directional_shift and "
         "loss.contrast=1, or leave it out",
+    )
+
+
+def _check_keep(cfg: Config) -> None:
+    """What must stay in words must be of use."""
+    need(
+        cfg.loss.uses("keep") or cfg.edit.keep is None,
+        "edit.keep has no effect with loss.keep=0; set loss=directional_shift and loss.keep=5, or "
+        "leave it out",
     )
 
 

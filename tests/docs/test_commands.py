@@ -57,6 +57,7 @@ def folder(tmp_path_factory, nets):
         (folder / name).write_bytes(b"")
     (folder / "human_zombie_t601.pth").write_bytes(b"")
     half_and_half().save(folder / "photo.jpg")
+    half_and_half().convert("L").save(folder / "mask.png")
     for name in ("DIR", "RUN"):
         (folder / name).mkdir()
     for number in range(150):  # as many as the pages' runs look at

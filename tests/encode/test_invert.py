@@ -65,3 +65,25 @@ def test_a_damaged_cache_file_is_made_again(nets, tiny, model):
 def test_no_images_have_no_latents(tiny, model):
     none = Images(torch.zeros(0, 3, 16, 16), ())
     assert latents_of(configure(*words(tiny)), model, none).shape == (0, 3, 16, 16)
+
+
+# -------------------------------------------------------------------------------------------- SDEdit
+
+
+def test_stochastic_encoding_is_the_closed_form_and_asks_no_network(nets, tiny, model):
+    """x_t0 = sqrt(a) x0 + sqrt(1 - a) n (Meng et al. 2022, SDEdit): n is normal, an image's own."""
+    settings = {**tiny, "checkpoint.name": nets["model16"], "sampler.encode": "stochastic"}
+    images, calls = images16(64), counted(model)
+    noise = {}
+    for seed in (0, 1):
+        cfg = configure(*words({**settings, "seed": seed}))
+        a = model.schedule.alpha_bar(cfg.sampler.t0)
+        latents = latents_of(cfg, model, images)
+        noise[seed] = (latents - a**0.5 * images.pixels) / (1 - a) ** 0.5
+        part = Images(images.pixels[3:5], images.ids[3:5])
+        assert torch.equal(latents_of(cfg, model, part), latents[3:5])
+    assert calls == []
+    both = torch.stack([noise[0].flatten(), noise[1].flatten(), images.pixels.flatten()])
+    assert both[:2].mean(1).abs().max() < 0.02
+    assert (both[:2].std(1) - 1).abs().max() < 0.02
+    assert (torch.corrcoef(both) - torch.eye(3)).abs().max() < 0.02

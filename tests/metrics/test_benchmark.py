@@ -1,5 +1,6 @@
 """ToonFaces-CF: what is exported is the same to the byte, and known methods score what they must."""
 
+import hashlib
 import json
 import math
 from itertools import pairwise
@@ -81,6 +82,14 @@ def test_the_texts_are_those_that_the_experiments_learn_from(name):
     assert isinstance(options, Edit) and TEXTS[name] == (options.source, options.target)
 
 
+def test_kid_of_the_truth_is_below_zero_and_that_of_noise_is_not(quick, faces):
+    truth = faces["red_hair"].truth.repeat(
+        25, 1, 1, 1
+    )  # half as many make a subset, of at least 50
+    assert quick.kid(RED, truth, truth, 2).values["kid"] < 0
+    assert quick.kid(RED, noise(truth), truth, 2).values["kid"] > 100
+
+
 def tree(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -104,6 +113,13 @@ def test_the_pictures_are_those_of_this_version(tmp_path):
     assert red["truths"].startswith("e87caae1463f78")
     assert beard["truths"].startswith("b653cf24de31b3")
     assert manifest == read_json(tmp_path / "cf" / "manifest.json")
+
+
+def test_no_task_of_this_version_has_changed(tmp_path):
+    manifest = export(tmp_path / "cf", tasks_named([]), 1)
+    text = json.dumps(manifest["edits"], sort_keys=True)
+    assert len(manifest["edits"]) == 21
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("fdaff5d9685098b7")
 
 
 def test_masks_are_where_the_truth_differs_and_a_style_has_none(tmp_path, faces):

@@ -55,6 +55,10 @@ REFUSALS = [
     (["edit.target='  '"], "edit.target"),
     (["edit.target=7"], "edit.target=7"),
     (["edit.target=true"], "edit.target"),
+    (
+        ["experiment=celeba", "edit.keep=[tanned person]"],
+        "edit.keep has no effect with loss.keep=0",
+    ),
     (["edit.target=person", "edit.source=person"], "same text"),
     (["edit.target=person", "edit.source=face", "edit.keep=[person]"], "cannot stay and change"),
     (["edit.against=[]"], "edit.against is empty"),

@@ -385,6 +385,7 @@ def reference(measures: Measures, task: Task, faces: int, known: Reference) -> N
     if whole.truth is not None:
         perfect = replace(whole, result=whole.truth)
         known.truth[task.name] = _means(measures.rows(task, perfect))
+        known.truth[task.name] |= measures.kid(task, whole.truth, whole.truth, 100).values
 
 
 def _means(rows: Mapping[str, Tensor]) -> dict[str, float | str]:
