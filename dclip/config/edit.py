@@ -53,6 +53,19 @@ def adapters_of(value: Any) -> list[str]:
     return names
 
 
+def _check_type(where: str, key: str, value: object) -> None:
+    """A region's setting must be of the kind that the same setting of ``Edit`` is."""
+    if key == "region":
+        need(value is None or isinstance(value, str), f"{where} has {value}, which is no region")
+        return
+    whole = isinstance(getattr(Edit, key), int)
+    kinds = (int,) if whole else (int, float)
+    need(
+        isinstance(value, kinds) and not isinstance(value, bool),
+        f"{where}.{key}={value} is no {'whole ' if whole else ''}number",
+    )
+
+
 def _is_degree(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 3
 
@@ -130,6 +143,8 @@ class Edit:
                 f"edit.regions[{place}] has {', '.join(map(str, unknown))}; "
                 f"choose {', '.join(REGION_SETTINGS)}",
             )
+            for key, value in settings.items():
+                _check_type(f"edit.regions[{place}]", key, value)
             chosen.append(replace(self, regions=None, **settings))
         return chosen
 
@@ -191,13 +206,17 @@ class Edit:
                 f"edit.{key}={text} is not a text; YAML read it as a number or a yes/no, so put it in quotes",
             )
         need(
-            self.source != self.target,
+            self.source.strip().lower() != self.target.strip().lower(),
             f"edit.source and edit.target are the same text ({self.source!r}); nothing would change",
         )
         need(
             self.target not in (self.keep or ()),
             f"edit.keep holds edit.target ({self.target!r}), which cannot stay and change; "
             "leave it out of edit.keep",
+        )
+        need(
+            all(text.strip() for text in self.keep or ()),
+            "edit.keep has an empty text; give a text such as edit.keep='[smiling person]'",
         )
         need(
             self.against is None or bool(self.against),

@@ -230,9 +230,9 @@ def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:
 def truth_pixels(run: Run, start: Encoded) -> Tensor | None:
     """The true pictures, where they are known and the edit is whole.
 
-    Several edits, each at half weight, are whole at gamma = 2.
+    Two edits, each at half weight, are whole at gamma = 2.
     """
-    whole = run.cfg.gamma == 1 or len(run.cfg.edit.adapters) > 1
+    whole = run.cfg.gamma == max(1, len(run.cfg.edit.adapters))
     return true_images(start.sources, truth_of(run.cfg)) if whole else None
 
 

@@ -47,5 +47,5 @@ class Finish:
             return edited
         noise = ImageNoise(self.ids, self.seed + 3).like(edited)
         x = add_noise(edited, noise, self.model.schedule.alpha_bar(t))
-        clean = self.walk(x, pairs_down(t, min(REFINING_STEPS, t)))
+        clean = self.walk(x, pairs_down(t, max(2, min(REFINING_STEPS, t))))
         return confine(edited, clean - edited, region)

@@ -152,10 +152,6 @@ class LowRankUpdates(nn.Module):
             target: Any = layer.weight
             target += weight * update.delta().to(target.device)
 
-    def unmerge(self, net: nn.Module, weight: float = 1.0) -> None:
-        """Take a merge back (to rounding)."""
-        self.merge(net, -weight)
-
 
 def _key(name: str) -> str:
     """Names of modules must not hold dots."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from dclip.errors import DclipError, one_line
 from dclip.files import read_json, write_json, write_rows
 from dclip.metrics.benchmark.tasks import TEXTS
 
@@ -59,9 +60,9 @@ class Row:
         return place, -float(self.values.get("truth_score", float("-inf")))
 
     @property
-    def size(self) -> tuple[int, int]:
-        """How many edits it is of, and how many seeds."""
-        return int(self.edits.split()[0]), int(self.seeds)
+    def size(self) -> tuple[int, bool, int]:
+        """How many edits it is of, whether it has all pictures of them, and how many seeds."""
+        return int(self.edits.split()[0]), self.kind != "part", int(self.seeds)
 
 
 @dataclass(frozen=True)
@@ -131,25 +132,45 @@ def read_board(folder: Path) -> Board | None:
     if not (folder / CSV).is_file():
         return None
     facts = read_json(folder / FACTS)
-    cards = {name: Card(**card) for name, card in facts.get("methods", {}).items()}
+    try:
+        cards = {name: Card(**card) for name, card in facts.get("methods", {}).items()}
+        sections = _sections(folder / CSV)
+    except (TypeError, ValueError, KeyError) as error:
+        raise DclipError(
+            f"{folder}: {CSV} or {FACTS} was changed by hand or by another program "
+            f"({one_line(error)}); restore them, or delete both to begin anew"
+        ) from error
+    return Board(facts.get("version", ""), facts.get("faces", 0), cards, sections)
+
+
+def _sections(path: Path) -> tuple[Section, ...]:
+    """The sections of leaderboard.csv. ValueError where a line is not as it was written."""
     sections: dict[str, Section] = {}
-    with (folder / CSV).open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
-            title, row = line.get("section", ""), _row(line)
+            title, row = line["section"], _row(line)
+            if title.split(", ")[0] not in TEXTS:
+                raise ValueError(f"there is no edit {title!r}")
             section = sections.get(title, Section(title, (), ()))
             if row.edits:
                 section = replace(section, rows=(*section.rows, row))
             else:
                 section = replace(section, known=(*section.known, row))
             sections[title] = section
-    return Board(facts.get("version", ""), facts.get("faces", 0), cards, tuple(sections.values()))
+    return tuple(sections.values())
 
 
 def _row(line: Mapping[str, str]) -> Row:
     values = {name: line[name] for name in NUMBERS if line.get(name)}
     costs = {name: line[name] for name in COSTS if line.get(name)}
-    name, kind = line.get("method", ""), line.get("kind", "")
-    return Row(name, values, costs, line.get("edits", ""), line.get("seeds", ""), kind, True)
+    for number in (*values.values(), *costs.values()):
+        float(number)  # else it is no leaderboard of ours
+    row = Row(
+        line["method"], values, costs, line["edits"], line["seeds"], line["kind"], stands=True
+    )
+    if row.edits:
+        assert row.size
+    return row
 
 
 # ------------------------------------------------------------------------------------ keeping
@@ -235,9 +256,10 @@ def _place(title: str) -> tuple[bool, int]:
 
 
 def _smaller(old: Row, new: Row) -> str:
+    lacks = ", and pictures are missing" if new.kind == "part" else ""
     return (
         f"{old.name}: the line that stands is kept; it is of {old.edits} edits and {old.seeds} "
-        f"seeds, the new one of {new.edits} and {new.seeds}"
+        f"seeds, the new one of {new.edits} and {new.seeds}{lacks}"
     )
 
 

@@ -267,9 +267,9 @@ def _section(scored: Sequence[Scored], tasks: Sequence[Task]) -> Section:
 
 def _row(one: Scored, mine: Sequence[TaskScores], expected: int) -> Row:
     kind = "oracle" if one.line.oracle else ""
-    if len(mine) < expected:
+    if len(mine) < expected or any(task.count < task.expected for task in mine):
         kind = "part"
-    seeds = max(len(task.seeds) for task in mine)
+    seeds = max(task.scored_seeds for task in mine)
     edits = f"{len(mine)} of {expected}"
     return Row(one.name, macro(mine), one.line.costs, edits, str(seeds), kind)
 

@@ -94,6 +94,7 @@ LATER: dict[str, object] = {
     "loss.outside": 0.0,
     "method.paired": False,
     "method.t_edit_distance": 0.33,
+    "method.l1_by_texts": False,
     "sampler.carry": "none",
     "sampler.carry_weight": 1.0,
     "sampler.carry_noises": 1,

@@ -99,16 +99,17 @@ def _read(entry: Mapping[str, Any], where: str) -> Claim:
     return Claim(
         text=entry["claim"],
         source=entry["source"],
-        rows=_labels(entry["rows"]),
-        against=_labels(against) if isinstance(against, dict) else float(against),
+        rows=labels_in(entry["rows"]),
+        against=labels_in(against) if isinstance(against, dict) else float(against),
         metric=entry["metric"],
         expected=expected,
-        of=_labels(entry.get("of", {})),
+        of=labels_in(entry.get("of", {})),
         margin=margin,
     )
 
 
-def _labels(entry: Mapping[str, Any]) -> Labels:
+def labels_in(entry: Mapping[str, Any]) -> dict[str, str]:
+    """A row's labels as texts."""
     return dict(zip(entry, map(str, entry.values()), strict=True))
 
 

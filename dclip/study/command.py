@@ -12,7 +12,7 @@ from dclip.study.document import flag, number, read_document, split_args
 from dclip.study.execute import run_study
 from dclip.study.grid import Key, Study, choose_rows, read_study
 from dclip.study.jobs import Folders
-from dclip.study.leaderboard import check_labels, write_leaderboard
+from dclip.study.leaderboard import check_faces, check_labels, write_leaderboard
 from dclip.study.progress import Progress
 from dclip.study.snapshot import has_changed
 from dclip.study.sources import check_columns
@@ -96,8 +96,10 @@ def _grid(args: Args, settings: Sequence[str]) -> int:
     _say_where(folders, settings, args)
     progress = Progress(study, folders, collecting)
     if not collecting:
-        cfgs = [progress.of(job).cfg for job in study.jobs]
-        check_columns(study.columns, [cfg for cfg in cfgs if cfg is not None])
+        cfgs = [cfg for job in study.jobs if (cfg := progress.of(job).cfg) is not None]
+        check_columns(study.columns, cfgs)
+        if study.leaderboard:
+            check_faces(study, cfgs)
     if planning:
         print(dry_run(progress, rows))
         return 0

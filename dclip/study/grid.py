@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dclip.errors import DclipError, need
-from dclip.study.claims import Claim, check_claims, read_claims
+from dclip.study.claims import Claim, check_claims, labels_in, read_claims
 from dclip.study.claims import Key as Key
 from dclip.study.document import (
     QUIET,
@@ -170,8 +170,8 @@ def read_study(name: str, more: Sequence[str] = (), seeds: Sequence[int] = ()) -
         columns=columns_of(content["columns"]),
         about=str(content.get("about", "")).strip(),
         paper=content.get("paper"),
-        ours=_labels(content.get("ours", {})),
-        baseline=_labels(content.get("baseline", {})),
+        ours=labels_in(content.get("ours", {})),
+        baseline=labels_in(content.get("baseline", {})),
         split_by=content.get("split_by", ""),
         figure=_figure(content.get("figure", ()), path.name),
         pictures=_pictures(content.get("pictures", False), path.name),
@@ -198,10 +198,6 @@ def _only_grid(content: Mapping[str, Any]) -> dict[str, Any]:
         if key in content:
             grid[key] = content[key]
     return grid
-
-
-def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
-    return dict(zip(entry, map(str, entry.values()), strict=True))
 
 
 def _figure(entry: Any, where: str) -> tuple[str, ...] | Scatter | None:
@@ -253,7 +249,7 @@ def _axes(entries: Mapping[str, Any]) -> list[list[Value]]:
 def _jobs(
     grid: Mapping[str, Any], common: Settings, more: Settings, seeds: Sequence[int]
 ) -> Iterator[Job]:
-    key = tuple(_labels(grid.get("key", {})).items())
+    key = tuple(labels_in(grid.get("key", {})).items())
     axes, averaged = _axes(grid.get("axes", {})), _axes(grid.get("average", {}))
     base = (*common, *settings_of(grid.get("base", [])))
     first = {name: settings_of(entry) for name, entry in grid["first"].items()}

@@ -7,16 +7,16 @@ Imports nothing heavy; scoring does.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from dclip.config import Config
+from dclip.config import Config, option_name
 from dclip.errors import DclipError
 from dclip.files import write_json
-from dclip.metrics.benchmark.tasks import TEXTS
+from dclip.metrics.benchmark.tasks import FACES, TEXTS
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
@@ -67,7 +67,8 @@ class Entry:
 
 
 def check_labels(study: Study) -> None:
-    """DclipError where a row is of no method, or of no edit of the benchmark."""
+    """DclipError where a row is of no method, or of no edit of the benchmark, or two are of one."""
+    names: dict[str, str] = {}  # folder -> method
     for row in study.rows:
         key = dict(row)
         lacking = [label for label in LABELS if label not in key]
@@ -80,6 +81,38 @@ def check_labels(study: Study) -> None:
             raise DclipError(
                 f"{study.name}: the leaderboard has no edit {key['edit']}; "
                 f"choose from {', '.join(TEXTS)}"
+            )
+        more = [label for label in key if label not in LABELS]
+        if more:
+            raise DclipError(
+                f"{study.name}: the label {more[0]} would give a method several results for an edit; "
+                f"a leaderboard's rows have {' and '.join(LABELS)} only"
+            )
+        other = names.setdefault(slug(key["method"]), key["method"])
+        if other != key["method"]:
+            raise DclipError(
+                f"{study.name}: the methods {other!r} and {key['method']!r} would share a folder; "
+                "name one of them otherwise"
+            )
+    if any(job.averaged for job in study.jobs):
+        raise DclipError(
+            f"{study.name}: average would give a method several results for an edit; leave it out"
+        )
+
+
+def check_faces(study: Study, cfgs: Iterable[Config]) -> None:
+    """DclipError where a run has other pictures than the benchmark, or more."""
+    for cfg in cfgs:
+        name = option_name("dataset", cfg.dataset)
+        if name != "toonfaces":
+            raise DclipError(
+                f"{study.name}: a leaderboard is of the benchmark's faces; choose dataset=toonfaces, "
+                f"not {name}"
+            )
+        if cfg.dataset.test > FACES:
+            raise DclipError(
+                f"{study.name}: the benchmark has {FACES} faces of each edit; choose "
+                f"dataset.test={FACES} or fewer, not {cfg.dataset.test}"
             )
 
 

@@ -18,8 +18,10 @@ def check_texts(cfg: Config, networks: Networks) -> None:
     if edit.examples is not None or from_noise:
         return
     guiding = losses.templates(cfg.loss.templates if cfg.task.learns else "none")
-    against = [("edit.against", text) for text in edit.against or ()]
-    for setting, text in (("edit.source", edit.source), ("edit.target", edit.target), *against):
+    texts = [("edit.source", edit.source), ("edit.target", edit.target)]
+    texts += [("edit.against", text) for text in edit.against or ()]
+    texts += [("edit.keep", text) for text in edit.keep or ()]
+    for setting, text in texts:
         if networks.clip is not None:
             networks.clip.check_lengths(in_forms([text], guiding), setting)
         if networks.heldout is not None:

@@ -48,6 +48,14 @@ def test_without_a_region_at_degree_0_and_at_t_0_nothing_is_refined(run):
     assert finish.refined(acts_everywhere, everywhere, edited, 1.0) is edited
 
 
+@pytest.mark.parametrize(("t", "gamma"), [(1, 1.0), (2, 0.5), (20, 0.05), (2, 1.0)])
+def test_the_smallest_timesteps_are_refined_too(run, t, gamma):
+    start = start_at(images16(2))
+    edited, everywhere = start.images.pixels, torch.ones(2, 1, 16, 16)
+    result = finish_of(run, start.ids).refined(options(region_refine=t), everywhere, edited, gamma)
+    assert result.isfinite().all() and not torch.equal(result, edited)
+
+
 def test_what_is_no_edit_is_not_refined_either(run):
     nothing = Confined(DenoiserEdit(run.model, run.model.predict, ()))
     edit = replace(run.cfg.edit, region="auto", region_refine=300)

@@ -255,6 +255,9 @@ def test_no_truth_is_said_before_anything_is_built(editing, red, where):
         ({"edit__regions": "[{low: 3}]"}, "edit.regions[0] has low; choose region, region_low"),
         ({"edit__regions": "[truth]"}, "edit.regions has truth; of several edits each has auto"),
         ({"edit__regions": "[Auto]"}, "did you mean auto?"),
+        ({"edit__regions": "[5]"}, "edit.regions[0] has 5, which is no region"),
+        ({"edit__regions": "[{region_low: abc}]"}, "edit.regions[0].region_low=abc is no number"),
+        ({"edit__regions": "[{region_follow: 2.5}]"}, "region_follow=2.5 is no whole number"),
         ({"edit__regions": "[auto]", "mix__soup": "true"}, "edit.regions is for edits that are"),
     ],
 )

@@ -184,8 +184,27 @@ def test_the_threshold_shrinks_with_the_likeness_of_the_texts(model, clip, nets,
     source, target = clip.text_features([cfg.edit.source, cfg.edit.target])
     expected = max(0.0, float(source @ target / source.norm() / target.norm()))
     run = a_run(cfg, model, clip=clip)
-    assert interval._likeness(run, images16(1)) == pytest.approx(expected, abs=1e-5)
-    assert interval._likeness(a_run(cfg, model), images16(1)) == 1.0
+    assert interval.likeness(run, images16(1)) == pytest.approx(expected, abs=1e-5)
+    assert interval.likeness(a_run(cfg, model), images16(1)) == 1.0
+
+
+def test_l1_weighs_as_the_texts_are_alike(learned, monkeypatch, tmp_path):
+    """The same as the weight times the cosine, given by hand."""
+    monkeypatch.setattr(interval, "likeness", lambda run, images: 0.25)
+    cfg = learned.cfg
+
+    def change(l1, by_texts):
+        method = replace(cfg.method, l1_by_texts=by_texts, epochs=1)
+        settings = replace(cfg, method=method, loss=replace(cfg.loss, l1=l1))
+        record = Record(tmp_path / f"{l1}_{by_texts}", settings, False)
+        record.folder.mkdir()
+        run = replace(learned.run, cfg=settings, record=record)
+        starts = dict.fromkeys(("train", "validation", "test"), learned.start)
+        return method.adapt(run, starts).denoiser(1.0)(*x_and_t(t=400)).x0_eps
+
+    by_hand = change(10.0, False)
+    assert torch.equal(change(40.0, True), by_hand)
+    assert not torch.equal(change(40.0, False), by_hand)
 
 
 def test_a_measured_t_edit_is_learned_with_stored_and_reported(learned, monkeypatch, tmp_path):

@@ -77,7 +77,7 @@ def test_an_untrained_update_is_the_identity(attentive):
     assert torch.equal(output(net), before)
 
 
-def test_attached_merged_and_unmerged_agree(attentive):
+def test_attached_and_merged_agree_and_a_merge_can_be_taken_back(attentive):
     net, before = copy.deepcopy(attentive), output(attentive)
     lora = trained(net)
     lora.attach(net)
@@ -87,7 +87,7 @@ def test_attached_merged_and_unmerged_agree(attentive):
     lora.merge(net)
     assert float((attached - before).abs().max()) > 0.01
     torch.testing.assert_close(output(net), attached, rtol=0, atol=1e-5)
-    lora.unmerge(net)
+    lora.merge(net, -1.0)
     torch.testing.assert_close(output(net), before, rtol=0, atol=1e-5)
 
 

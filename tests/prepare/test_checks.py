@@ -60,6 +60,8 @@ REFUSALS = [
         "edit.keep has no effect with loss.keep=0",
     ),
     (["edit.target=person", "edit.source=person"], "same text"),
+    (["edit.keep=['']"], "edit.keep has an empty text"),
+    (["edit.source=Person", "edit.target=person"], "are the same text"),
     (["edit.target=person", "edit.source=face", "edit.keep=[person]"], "cannot stay and change"),
     (["edit.against=[]"], "edit.against is empty"),
     (["edit.target=cat", "edit.against=[Cat]"], "cannot compete with itself"),

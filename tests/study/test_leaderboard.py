@@ -6,19 +6,23 @@ from copy import copy
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from dclip.data.images import save_pngs
 from dclip.errors import DclipError
 from dclip.files import read_json, write_json
 from dclip.metrics.benchmark import minimality
-from dclip.metrics.benchmark.score import with_truth
-from dclip.metrics.benchmark.tasks import task_named
+from dclip.metrics.benchmark.results import read_results
+from dclip.metrics.benchmark.score import Measures, score, with_truth
+from dclip.metrics.benchmark.tasks import task_named, tasks_named
 from dclip.pages.board import joined, read_board, why_apart
+from dclip.pages.leaderboard import add
 from dclip.study import leaderboard
 from dclip.study.grid import read_study
 from dclip.study.jobs import Folders
 from dclip.study.progress import Progress
+from helpers.runs import configure
 
 STUDY = """\
 title: "Three methods"
@@ -198,13 +202,78 @@ def test_a_line_of_more_edits_or_seeds_stays(grown):
     assert both.sections[0].rows == [section.rows[0]] and both.cards == board.cards
     assert said == [
         "learned: the line that stands is kept; it is of 2 of 2 edits and 2 seeds, "
-        "the new one of 1 of 2 and 2"
+        "the new one of 1 of 2 and 2, and pictures are missing"
     ]
+
+
+def test_a_line_with_missing_pictures_is_no_rank_and_takes_no_place(progress, grown):
+    """Two seeds were begun, and of the second one edit is there: protocol 4."""
+    table, before = grown
+    part = only(progress, table, "learned")
+    entries = leaderboard.gather(part, part.folders.runs / "results")
+    shutil.rmtree(entries[0].folder / "seed_1" / "smiling")
+    (entries[0].folder / "seed_2").mkdir()
+    (entries[0].folder / "red_hair").mkdir()
+    outcome = score(
+        read_results(entries[0].folder), tasks_named(["red_hair", "smiling"]), 3, 0,
+        Measures.load(torch.device("cpu")),
+    )  # fmt: skip
+    board = add(table, outcome, Measures.load(torch.device("cpu")))
+    assert "the line that stands is kept" in board.said[0] and "missing" in board.said[0]
+    assert (table / "leaderboard.csv").read_bytes() == before["leaderboard.csv"]
+    assert any("it lies beside them" in trouble for trouble in outcome.results.troubles)
+    alone = add(table.parent / "new", outcome, Measures.load(torch.device("cpu")))
+    assert "| (learned) |" in alone.path.read_text("utf-8")
+    row = read_board(alone.path.parent).sections[0].rows[0]
+    assert (row.kind, row.seeds) == ("part", "2")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(",", ";"), (",2,", ",two,"), ("red_hair, smiling", "hair")],
+)
+def test_a_leaderboard_that_was_changed_by_hand_is_one_line(grown, old, new):
+    table, before = grown
+    text = before["leaderboard.csv"].decode()
+    assert old in text
+    (table / "leaderboard.csv").write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(DclipError, match="was changed by hand or by another program") as caught:
+        read_board(table)
+    assert "\n" not in str(caught.value)
 
 
 def test_rows_that_are_no_edit_of_the_benchmark_are_refused(tmp_path):
     with pytest.raises(DclipError, match="the leaderboard has no edit red;"):
         leaderboard.check_labels(study_of(tmp_path, "red"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "axes:\n",
+            "axes:\n  sampler.t0: [300, 500]\n",
+            "the label t0 would give a method several",
+        ),
+        ("axes:\n", "average: {sampler.t0: [300, 500]}\naxes:\n", "average would give a method"),
+        ("learned: []", "'-1': []\n    '+1': []", "'-1' and '.1' would share a folder"),
+    ],
+)
+def test_two_results_for_one_edit_of_a_method_are_refused(tmp_path, old, new, message):
+    path = tmp_path / "board.yaml"
+    path.write_text(STUDY.replace("EDIT", "red_hair").replace(old, new), "utf-8")
+    with pytest.raises(DclipError, match=message):
+        leaderboard.check_labels(read_study(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("dataset.test=200", "100 faces of each edit.*not 200"), ("dataset=sampled", "not sampled")],
+)
+def test_other_pictures_than_the_benchmarks_are_refused(word, message):
+    settings = ["dataset=toonfaces", "checkpoint=toonfaces", "clip=toonfaces", word]
+    with pytest.raises(DclipError, match=message):
+        leaderboard.check_faces(read_study("benchmark"), [configure(*settings)])
 
 
 def test_the_shipped_study_is_of_the_benchmarks_edits():

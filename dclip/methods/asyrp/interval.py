@@ -68,6 +68,16 @@ def _mean(values: Tensor | str) -> float:
 
 
 @torch.no_grad()
+def likeness(run: Run, images: Images) -> float:
+    """The cosine of the edit's texts, 0 to 1; 1 without texts."""
+    clip, texts = run.networks.clip, direction_of(run.cfg, images)
+    if clip is None or callable(texts):
+        return 1.0
+    source, target = clip.text_features(list(texts))
+    return max(0.0, float(F.cosine_similarity(source, target, dim=0)))
+
+
+@torch.no_grad()
 def measured_t_edit(run: Run, images: Images, threshold: float) -> int:
     """The timestep below which nothing is edited, measured on a few of the images.
 
@@ -81,7 +91,7 @@ def measured_t_edit(run: Run, images: Images, threshold: float) -> int:
         "choose dataset.validation=4 or more, or give method.t_edit a timestep",
     )
     name, distance = distance_of(run.networks)
-    goal = threshold * _likeness(run, few)
+    goal = threshold * likeness(run, few)
     reached = _distances(run, few.pixels.to(run.device), distance)
     for t, value in reached:
         if value >= goal:
@@ -108,15 +118,6 @@ def measured_t_edit(run: Run, images: Images, threshold: float) -> int:
         "nothing would be edited; raise sampler.t0, lower method.t_edit_distance, or give "
         "method.t_edit a timestep (0: to the end)"
     )
-
-
-def _likeness(run: Run, images: Images) -> float:
-    """The cosine of the edit's texts, 0 to 1; 1 without texts."""
-    clip, texts = run.networks.clip, direction_of(run.cfg, images)
-    if clip is None or callable(texts):
-        return 1.0
-    source, target = clip.text_features(list(texts))
-    return max(0.0, float(F.cosine_similarity(source, target, dim=0)))
 
 
 def _distances(run: Run, x: Tensor, distance: Distance) -> list[tuple[int, float]]:

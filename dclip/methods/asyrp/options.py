@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class Asyrp(Learning):
             pictures are ``t_edit_distance`` from their sources, the paper's rule.
         t_edit_distance: in LPIPS (times the cosine of the texts); for another distance, which is
             used where LPIPS' weights are not on disk, it must be found anew.
+        l1_by_texts: ``loss.l1`` counts as much as the texts are alike (times their cosine), the
+            paper's weight; ``False``: as it is given.
         paired: each step is compared with what the original predicts there, as in the paper.
     """
 
@@ -72,6 +74,7 @@ class Asyrp(Learning):
     lr_schedule: LrSchedule = LrSchedule.cosine
     t_edit: Any = 0
     t_edit_distance: float = 0.33
+    l1_by_texts: bool = False
     paired: bool = True
 
     def __post_init__(self) -> None:
@@ -133,8 +136,18 @@ class Asyrp(Learning):
         change = change_for(run.model, run.cfg.seed)
         write = partial(save_change, change=change, t_edit=t_edit)
         model = AsymmetricModel(run.model, change, t_edit)
-        learn(run, self, starts, model, change, write)
+        learn(self._weighed(run, starts), self, starts, model, change, write)
         return HSpaceEdit(run.model, change.to(run.device), t_edit)
+
+    def _weighed(self, run: Run, starts: Mapping[str, Encoded]) -> Run:
+        """The run with the weight of L1 that the texts ask for."""
+        if not self.l1_by_texts:
+            return run
+        from dclip.methods.asyrp.interval import likeness
+
+        loss = run.cfg.loss
+        alike = likeness(run, starts["train"].sources)
+        return replace(run, cfg=replace(run.cfg, loss=replace(loss, l1=alike * loss.l1)))
 
     def _t_edit(self, run: Run, starts: Mapping[str, Encoded]) -> int:
         """As it was given, or measured."""

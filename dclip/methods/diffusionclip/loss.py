@@ -19,7 +19,12 @@ from dclip.methods.diffusionclip.prior import Prior
 from dclip.models.clip import ClipModel
 from dclip.models.identity import IdentityModel
 from dclip.run import Run
-from dclip.text.direction import direction_of, keep_directions, texts_against
+from dclip.text.direction import (
+    direction_of,
+    feature_direction,
+    keep_directions,
+    texts_against,
+)
 from dclip.text.features import features_in
 from dclip.types import Images
 
@@ -63,8 +68,7 @@ class EditLoss:
         """Encode the source images, and the texts (or take a direction [D] of features as it is)."""
         direction = texts
         if not isinstance(direction, Tensor):
-            forms = losses.templates(options.templates)
-            direction = losses.text_direction(clip.text_features, *direction, forms)
+            direction = feature_direction(direction, clip, options.templates)
         pixels = images.pixels.to(direction.device)
         features, id_features = clip.image_features(pixels), None
         if options.id == 0:

@@ -240,10 +240,11 @@ class GpuEfficient(DiffusionClip):
     def check(self, cfg: Config) -> None:
         """Something must have a gradient."""
         super().check(cfg)
+        others = {name: weight for name, weight in cfg.loss.weights.items() if name != "id"}
         need(
-            not self.faithful_id or cfg.loss.needs_clip or cfg.loss.l1 > 0,
-            "method.faithful_id=true leaves nothing with a gradient where loss.clip, loss.shift "
-            "and loss.l1 are 0",
+            not self.faithful_id or any(weight > 0 for weight in others.values()),
+            "method.faithful_id=true leaves nothing with a gradient where only loss.id is above 0; "
+            "set another weight of the loss, such as loss.clip=1",
         )
 
 

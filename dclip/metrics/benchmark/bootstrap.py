@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dclip.metrics.distribution import SEED
+from dclip.metrics.distribution import SEED, middle
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,4 @@ def macro_means(edits: Sequence[Tensor]) -> Tensor:
 
 def interval(means: Tensor) -> tuple[float, float]:
     """The middle 95 % of draws [B]."""
-    low, high = means.double().nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return float(low), float(high)
+    return middle(means.double())

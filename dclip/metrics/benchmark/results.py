@@ -168,6 +168,8 @@ def read_results(path: Path) -> Results:
     results = Results(path, card, _roots(path), troubles)
     for root in results.roots.values():
         _check_names(results, root)
+    if path not in results.roots.values():
+        _check_beside_seeds(results)
     return results
 
 
@@ -191,6 +193,15 @@ def _roots(path: Path) -> dict[str, Path]:
         if folder.is_dir() and SEED.fullmatch(folder.name):
             seeds[folder.name] = folder
     return seeds or {"": path}
+
+
+def _check_beside_seeds(results: Results) -> None:
+    """A trouble for every folder of an edit that lies in no seed's folder."""
+    for folder in sorted(results.path.iterdir()):
+        if folder.is_dir() and folder.name in _folder_names():
+            results.troubles.append(
+                f"{results._shown(folder)} is left out: there are seeds, and it lies beside them"
+            )
 
 
 def _check_names(results: Results, root: Path) -> None:

@@ -22,8 +22,7 @@ from dclip.metrics.distribution import FeatureSets
 from dclip.metrics.functional import mae
 from dclip.metrics.masked import pasted
 from dclip.metrics.scorers import Scorers
-from dclip.metrics.suite import REASONS, Reasons, comes_with, compare_sets, measure_each
-from dclip.metrics.words import Need
+from dclip.metrics.suite import REASONS, comes_with, compare_sets, measure_each
 from dclip.models.checkpoints import load_judge
 from dclip.types import Edited, Images
 
@@ -90,6 +89,11 @@ class TaskScores:
         return int((~self.rows["mae"].isnan()).sum())
 
     @property
+    def scored_seeds(self) -> int:
+        """Seeds of which some picture was scored."""
+        return int((~self.rows["mae"].isnan()).any(1).sum())
+
+    @property
     def expected(self) -> int:
         """Pictures that there should be."""
         return len(self.seeds) * len(self.ids)
@@ -129,7 +133,7 @@ class Measures:
     def rows(self, task: Task, edited: Edited) -> dict[str, Tensor]:
         """Every number of single pictures [N], by its name."""
         scorers = replace(self.of(task), beside=comes_with(edited))
-        found = measure_each(_metrics(), edited, scorers, _reasons(task))
+        found = measure_each(_metrics(), edited, scorers, REASONS)
         rows = {name: torch.tensor(row, dtype=torch.float64) for name, row in found.rows.items()}
         rows |= _kept_rows(task, edited, scorers)
         pixels, facts = edited.source.pixels, edited.source.facts
@@ -151,7 +155,9 @@ class Measures:
             real = toonfaces(SPLIT, len(task.ids()), None, style).pixels
         features = extractor(real), extractor(result)
         sizes = {"kid": min(len(real), len(result)) // 2}
-        return compare_sets("edits", FeatureSets(*features, sizes, "--faces", 100, draws))
+        return compare_sets(
+            "edits", FeatureSets(*features, sizes, "--faces", 100, draws, "--bootstrap")
+        )
 
 
 def _metrics() -> list[Metric]:
@@ -161,11 +167,6 @@ def _metrics() -> list[Metric]:
         assert isinstance(metric, Metric)
         chosen.append(metric)
     return chosen
-
-
-def _reasons(task: Task) -> Reasons:
-    reasons: dict[Need, str] = {**REASONS, "true_pictures": NO_TRUTH}
-    return reasons
 
 
 def fate_names() -> list[str]:

@@ -5,7 +5,6 @@ A change of anything here, or of how faces are drawn, is another ``VERSION``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import Truth, truth_named
-from dclip.errors import DclipError, choose
+from dclip.errors import DclipError, choose, nearest
 
 if TYPE_CHECKING:
     from dclip.types import Images
@@ -121,5 +120,5 @@ def tasks_named(names: Sequence[str]) -> list[Task]:
 
 def guess(name: str, known: Sequence[str] | dict[str, tuple[str, str]]) -> str:
     """A hint at what was meant, for the end of a message; empty where nothing is alike."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    likely = nearest(name, list(known))
+    return f"; did you mean {likely}?" if likely else ""
