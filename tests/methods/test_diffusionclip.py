@@ -6,16 +6,20 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from dclip.config import Loss
 from dclip.diffusion.timesteps import pairs_down
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
+from dclip.methods.contract import BACKWARD
 from dclip.methods.diffusionclip import fit
 from dclip.methods.diffusionclip.loss import EditLoss
 from dclip.methods.diffusionclip.module import DiffusionClipTuning, lr_factor
 from dclip.methods.diffusionclip.options import DiffusionClip, LrSchedule
 from dclip.models.checkpoints import load_model
+from dclip.pipeline import run as run_pipeline
+from dclip.prepare.plan import calls
 from dclip.record.record import Record
 from helpers.images import images16
 from helpers.networks import a_run, put_on, save_edit
@@ -282,3 +286,37 @@ def test_what_is_no_edit_is_refused(nets, tmp_path):
         read_edit(str(tmp_path))
     with pytest.raises(DclipError, match="not an edit"):
         read_edit(str(nets["model16"]))
+
+
+def test_the_planned_calls_are_those_that_a_fine_tuning_makes(tiny, tmp_path):
+    """The prior's, those of what the sources are predicted as, and those of validation too."""
+    settings = {
+        **tiny,
+        "method.objective": "gpu_efficient",
+        "method.paired": "true",
+        "method.epochs": 2,
+        "loss": "directional_shift",
+        "loss.prior": 5,
+        "dataset.validation": 2,
+        "sampler.encode": "stochastic",
+        "edit.region": "none",
+        "dataset.test": 1,
+        "degrees": "[]",
+    }
+    cfg = configure(*words(settings, output=tmp_path))
+    seen = []
+
+    def count(module, inputs, _):
+        if type(module).__name__ == "UNet2DModel" and inputs[0].device.type == "cpu":
+            seen.append(len(inputs[0]))
+
+    hook = register_module_forward_hook(count)
+    try:
+        run_pipeline(cfg)
+    finally:
+        hook.remove()
+    parts = calls(cfg)
+    forward = (
+        2 * cfg.dataset.train * cfg.method.s_train
+    )  # of 3 that a pass with its gradient counts as
+    assert sum(seen) == sum(parts.values()) - (BACKWARD - 1) * forward

@@ -144,13 +144,20 @@ class Learning(Method):
             )
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
-        """The objective for every training image, the chain forward for validation."""
+        """The objective for every training image, the chain forward for validation.
+
+        With the prior's call in every loss, and what the sources are predicted as (``paired``).
+        """
         calls = self.network_calls()
         per_image = calls.without_gradient + BACKWARD * calls.with_gradient
+        validated = self.s_train
         if cfg.loss.uses("prior"):
             per_image += self.updates([(0, 0)] * self.s_train)
-        passes = per_image * images.train + self.s_train * images.validation
-        return Cost({"fine-tune": self.epochs * passes}, graphs=calls.kept * self.batch)
+            validated += 1
+        passes = self.epochs * (per_image * images.train + validated * images.validation)
+        if self.paired:
+            passes += self.s_train * images.train
+        return Cost({"fine-tune": passes}, graphs=calls.kept * self.batch)
 
 
 @option("method", "diffusionclip")
