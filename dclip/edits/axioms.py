@@ -6,11 +6,12 @@ edit and then its opposite give the source back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor
 
+from dclip.data.images import save_pngs
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_to_edit
 from dclip.metrics.contract import Scores
@@ -21,6 +22,7 @@ from dclip.run import Run
 from dclip.types import Images
 
 TIMES = (1, 10)  # edits of degree 0, one after another
+FOLDER = "axioms"
 
 Apply = Callable[[Run, Encoded, float], Tensor]  # an edit's ``apply``
 
@@ -29,29 +31,33 @@ def measure_axioms(run: Run, apply: Apply, start: Encoded) -> Scores:
     """``composition_1``, ``composition_10`` and ``reversibility`` of the first ``metric.axioms`` images.
 
     All are mean absolute changes of pixels in [0, 1]; between two edits a picture has 8 bits, as in
-    a file.
+    a file. The pictures are kept in the run's folder ``axioms``, as the benchmark reads them.
     """
     few = start.take(range(min(run.cfg.metric.axioms, len(start))))
-    scores = Scores()
     if len(few) == 0:
-        return scores
+        return Scores()
     apart = _apart(run)
-    _compose(apart, apply, few, scores)
+    pictures = _composed(apart, apply, few)
     degree = run.cfg.gamma or 1.0
     changed = as_saved(apply(apart, few, degree))
     back = as_saved(apply(apart, _again(apart, few, changed), -degree))
-    scores.add("reversibility", mae(back, few.sources.pixels))
-    add_intervals(scores, run.cfg.metric.bootstrap)
-    return scores
+    return _scored(run, few, {**pictures, "reversibility": back})
 
 
 def measure_composition(run: Run, apply: Apply, start: Encoded) -> Scores:
     """``composition_1`` and ``composition_10`` alone, where there is no edit."""
     few = start.take(range(min(run.cfg.metric.axioms, len(start))))
+    return _scored(run, few, _composed(_apart(run), apply, few)) if len(few) else Scores()
+
+
+def _scored(run: Run, start: Encoded, pictures: Mapping[str, Tensor]) -> Scores:
+    """How far each set of pictures is from the sources; writes the pictures."""
     scores = Scores()
-    if len(few):
-        _compose(_apart(run), apply, few, scores)
-        add_intervals(scores, run.cfg.metric.bootstrap)
+    for name, pixels in pictures.items():
+        scores.add(name, mae(pixels, start.sources.pixels))
+        if run.record.writes:
+            save_pngs(pixels, start.ids, run.record.folder / FOLDER / name)
+    add_intervals(scores, run.cfg.metric.bootstrap)
     return scores
 
 
@@ -61,14 +67,15 @@ def _apart(run: Run) -> Run:
     return Run(cfg, run.networks, Record.quiet(cfg))
 
 
-def _compose(run: Run, apply: Apply, start: Encoded, scores: Scores) -> None:
-    source, now = start.sources.pixels, start
+def _composed(run: Run, apply: Apply, start: Encoded) -> dict[str, Tensor]:
+    pictures, now = {}, start
     for times in range(1, max(TIMES) + 1):
         result = as_saved(apply(run, now, 0.0))
         if times in TIMES:
-            scores.add(f"composition_{times}", mae(result, source))
+            pictures[f"composition_{times}"] = result
         if times < max(TIMES):
             now = _again(run, start, result)
+    return pictures
 
 
 def _again(run: Run, start: Encoded, pixels: Tensor) -> Encoded:

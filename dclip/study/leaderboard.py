@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dclip.config import Config, option_name
 from dclip.errors import DclipError
 from dclip.files import write_json
-from dclip.metrics.benchmark.tasks import FACES, TEXTS
+from dclip.metrics.benchmark.tasks import AXIOMS, FACES, TEXTS
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
@@ -161,14 +161,21 @@ def _typed(settings: Settings) -> str:
 def _add(entry: Entry, progress: Progress, job: Job, planned: PlannedRun, run: Run) -> None:
     edit = dict(job.row)["edit"]
     target = entry.folder / f"seed_{job.seed}" / edit
-    target.mkdir(parents=True, exist_ok=True)
-    for picture in sorted((run.folder / "samples").glob(SAMPLES)):
-        shutil.copyfile(picture, target / picture.name.removeprefix("image_"))
+    _copy_pictures(run.folder / "samples", target)
+    for name in AXIOMS:
+        if (run.folder / "axioms" / name).is_dir():
+            _copy_pictures(run.folder / "axioms" / name, target / name)
     assert planned.cfg is not None
     entry.seeds.add(job.seed)
     entry.edits[edit] = planned.cfg.dataset.test
     entry.oracle = entry.oracle or planned.cfg.edit.region == "truth"
     _count(entry.cost, progress, planned, run)
+
+
+def _copy_pictures(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for picture in sorted(folder.glob(SAMPLES)):
+        shutil.copyfile(picture, target / picture.name.removeprefix("image_"))
 
 
 def _count(cost: Cost, progress: Progress, planned: PlannedRun, run: Run) -> None:

@@ -1,10 +1,13 @@
 """Composition and reversibility, of edits whose arithmetic is known."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dclip.edits import axioms
 from dclip.encode.encoded import Encoded
+from dclip.metrics.benchmark.tasks import AXIOMS
 from dclip.record.record import Record
 from dclip.run import Run
 from dclip.types import Images
@@ -63,6 +66,20 @@ def test_the_way_back_is_as_far_as_the_way_there(start, encoded):
 
     axioms.measure_axioms(run_of("metric.axioms=1", "gamma=0.5"), note, start)
     assert degrees == [0] * 10 + [0.5, -0.5]
+
+
+def test_a_run_keeps_the_pictures_as_the_benchmark_reads_them(start, encoded, tmp_path):
+    cfg = configure("metric.axioms=2")
+    run = Run(cfg, None, Record(tmp_path / "run", cfg, False))
+    axioms.measure_axioms(run, drifting, start)
+    folder = run.record.folder / "axioms"
+    assert {path.name for path in folder.iterdir()} == set(AXIOMS)
+    assert sorted(path.name for path in (folder / "reversibility").iterdir()) == [
+        "image_a.png",
+        "image_b.png",
+    ]
+    picture = np.asarray(Image.open(folder / "composition_10" / "image_a.png"))
+    assert np.unique(picture).tolist() == [90]  # 50 of the source, and ten times 4
 
 
 def test_nothing_is_measured_unless_it_is_asked_for(start, encoded):

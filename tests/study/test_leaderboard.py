@@ -55,6 +55,8 @@ def finish(folder, job, digest):
     edited = share * whole.truth + (1 - share) * whole.source.pixels
     save_pngs(edited, whole.source.ids, folder / "samples")
     (folder / "samples" / "before_after.png").write_bytes(b"no result")
+    if key["method"] == "learned":
+        save_pngs(whole.source.pixels, whole.source.ids, folder / "axioms" / "reversibility")
     write_json(folder / "status.json", {"status": "finished", "config": digest})
     costs = {"seconds_adapt": 30.0, "seconds_edit": 6.0, "images": 3, "peak_memory_mb": 800.0}
     write_json(folder / "metrics.json", costs)
@@ -78,7 +80,9 @@ def test_pictures_are_gathered_by_method_seed_and_edit(progress, tmp_path):
     assert learned.seeds == {0, 1} and learned.edits == {"red_hair": 3, "smiling": 3}
     pictures = sorted((learned.folder / "seed_1" / "smiling").iterdir())
     expected = task_named("smiling").ids(3)
-    assert tuple(path.stem for path in pictures) == expected
+    assert tuple(path.stem for path in pictures if path.is_file()) == expected
+    back = sorted((learned.folder / "seed_1" / "smiling" / "reversibility").iterdir())
+    assert tuple(path.stem for path in back) == expected
     card = read_json(learned.folder / "method.json")
     assert card["learn_seconds"] == 30 and card["face_seconds"] == 2 and card["memory_mb"] == 800
     assert card["learn_calls"] > card["face_calls"] > 0

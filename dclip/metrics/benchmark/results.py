@@ -26,9 +26,8 @@ from dclip.data.images import exact
 from dclip.data.pictures import decode
 from dclip.data.toonfaces.faces import SIZE
 from dclip.errors import DclipError
-from dclip.metrics.benchmark.tasks import NAME, SPLIT, TEXTS, VERSION, Task, guess
+from dclip.metrics.benchmark.tasks import AXIOMS, NAME, SPLIT, TEXTS, VERSION, Task, guess
 
-AXIOMS = ("composition_1", "composition_10", "reversibility")
 SEED = re.compile(r"seed_\d+")
 CARD = "method.json"
 PREFIX = "image_"

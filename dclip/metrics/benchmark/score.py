@@ -14,8 +14,8 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.errors import DclipError
 from dclip.metrics.benchmark.bootstrap import Draws, interval, macro_means
 from dclip.metrics.benchmark.minimality import Minimality
-from dclip.metrics.benchmark.results import AXIOMS, Results
-from dclip.metrics.benchmark.tasks import SPLIT, Task
+from dclip.metrics.benchmark.results import Results
+from dclip.metrics.benchmark.tasks import AXIOMS, SPLIT, Task
 from dclip.metrics.contract import METRICS, Metric, Scores
 from dclip.metrics.counterfactual import ERROR_COLORS, fates
 from dclip.metrics.distribution import FeatureSets

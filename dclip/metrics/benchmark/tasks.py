@@ -21,6 +21,11 @@ NAME = "ToonFaces-CF"
 VERSION = "1.0"
 SPLIT = "test"
 FACES = 100  # of every task
+AXIOMS = (
+    "composition_1",
+    "composition_10",
+    "reversibility",
+)  # of an edit, where they are asked for
 LICENCE = (
     'CC BY 4.0. The faces are remixed from "ToonHead" by Johan Melin '
     "(https://www.dicebear.com/styles/toon-head), CC BY 4.0, and drawn by dicebear and resvg."
