@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
 from dclip.diffusion.options import Ab2, Belm, Ddim, FixedPoint, Heun
 from dclip.diffusion.sampler import Prediction
-from dclip.edits.edit import Edit, apply_edit
+from dclip.edits.edit import Edit, apply_edit, truth_pixels
 from dclip.edits.header import joined, read_edit_header
 from dclip.edits.named import find_edits
 from dclip.edits.network import NetworkEdit, soup
@@ -540,3 +541,22 @@ def test_a_soup_of_what_is_no_change_of_weights_is_refused_at_once(
     save_file({"x": torch.zeros(1)}, str(path), metadata={KEY: json.dumps(header)})
     with pytest.raises(DclipError, match=r"method=asyrp\) changes none; choose mix\.soup=false"):
         editing(edits["red"], str(path), mix__soup="true")
+
+
+@pytest.mark.parametrize(
+    ("adapters", "gamma", "whole"),
+    [
+        ([], 1, True),
+        (["a"], 1, True),
+        (["a"], 0.5, False),
+        (["a", "b"], 2, True),
+        (["a", "b"], 1, False),
+    ],
+)
+def test_only_whole_edits_are_compared_with_the_truth(monkeypatch, adapters, gamma, whole):
+    """Two edits mixed at gamma = 1 make half of each change, and the truth shows all of both."""
+    monkeypatch.setattr("dclip.edits.edit.true_images", lambda sources, truth: "the truth")
+    monkeypatch.setattr("dclip.edits.edit.truth_of", lambda cfg: None)
+    cfg = SimpleNamespace(gamma=gamma, edit=SimpleNamespace(adapters=adapters))
+    found = truth_pixels(SimpleNamespace(cfg=cfg), SimpleNamespace(sources=None))
+    assert found == ("the truth" if whole else None)
