@@ -195,6 +195,9 @@ class Edit:
             self.source_examples is None or self.examples is not None,
             "edit.source_examples needs edit.examples: images of what the sources should become",
         )
+        self._check_texts()
+
+    def _check_texts(self) -> None:
         for key, example in (("source", "person"), ("target", "'person with red hair'")):
             text = getattr(self, key)
             need(

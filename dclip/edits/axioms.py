@@ -14,6 +14,7 @@ from torch import Tensor
 from dclip.data.images import save_pngs
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_to_edit
+from dclip.metrics.benchmark.tasks import AXIOMS_FOLDER
 from dclip.metrics.contract import Scores
 from dclip.metrics.functional import mae, unit
 from dclip.metrics.intervals import add_intervals
@@ -22,7 +23,6 @@ from dclip.run import Run
 from dclip.types import Images
 
 TIMES = (1, 10)  # edits of degree 0, one after another
-FOLDER = "axioms"
 
 Apply = Callable[[Run, Encoded, float], Tensor]  # an edit's ``apply``
 
@@ -56,7 +56,7 @@ def _scored(run: Run, start: Encoded, pictures: Mapping[str, Tensor]) -> Scores:
     for name, pixels in pictures.items():
         scores.add(name, mae(pixels, start.sources.pixels))
         if run.record.writes:
-            save_pngs(pixels, start.ids, run.record.folder / FOLDER / name)
+            save_pngs(pixels, start.ids, run.record.folder / AXIOMS_FOLDER / name)
     add_intervals(scores, run.cfg.metric.bootstrap)
     return scores
 

@@ -163,14 +163,20 @@ def _sections(path: Path) -> tuple[Section, ...]:
 def _row(line: Mapping[str, str]) -> Row:
     values = {name: line[name] for name in NUMBERS if line.get(name)}
     costs = {name: line[name] for name in COSTS if line.get(name)}
-    for number in (*values.values(), *costs.values()):
-        float(number)  # else it is no leaderboard of ours
     row = Row(
         line["method"], values, costs, line["edits"], line["seeds"], line["kind"], stands=True
     )
-    if row.edits:
-        assert row.size
+    _check_numbers(row)
     return row
+
+
+def _check_numbers(row: Row) -> None:
+    """ValueError where a line that was read has something else in place of a number."""
+    for number in (*row.values.values(), *row.costs.values()):
+        float(number)
+    if row.edits:
+        int(row.edits.split()[0])
+        int(row.seeds)
 
 
 # ------------------------------------------------------------------------------------ keeping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dclip.config import Config, option_name
 from dclip.errors import DclipError
 from dclip.files import write_json
-from dclip.metrics.benchmark.tasks import AXIOMS, FACES, TEXTS
+from dclip.metrics.benchmark.tasks import AXIOMS, AXIOMS_FOLDER, FACES, TEXTS
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
@@ -163,8 +163,9 @@ def _add(entry: Entry, progress: Progress, job: Job, planned: PlannedRun, run: R
     target = entry.folder / f"seed_{job.seed}" / edit
     _copy_pictures(run.folder / "samples", target)
     for name in AXIOMS:
-        if (run.folder / "axioms" / name).is_dir():
-            _copy_pictures(run.folder / "axioms" / name, target / name)
+        pictures = run.folder / AXIOMS_FOLDER / name
+        if pictures.is_dir():
+            _copy_pictures(pictures, target / name)
     assert planned.cfg is not None
     entry.seeds.add(job.seed)
     entry.edits[edit] = planned.cfg.dataset.test

@@ -26,6 +26,7 @@ AXIOMS = (
     "composition_10",
     "reversibility",
 )  # of an edit, where they are asked for
+AXIOMS_FOLDER = "axioms"  # of a run: a folder of pictures for each of them
 LICENCE = (
     'CC BY 4.0. The faces are remixed from "ToonHead" by Johan Melin '
     "(https://www.dicebear.com/styles/toon-head), CC BY 4.0, and drawn by dicebear and resvg."
