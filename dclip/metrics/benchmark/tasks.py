@@ -21,11 +21,8 @@ NAME = "ToonFaces-CF"
 VERSION = "1.0"
 SPLIT = "test"
 FACES = 100  # of every task
-AXIOMS = (
-    "composition_1",
-    "composition_10",
-    "reversibility",
-)  # of an edit, where they are asked for
+# of an edit, where they are asked for
+AXIOMS = ("composition_1", "composition_10", "reversibility")
 AXIOMS_FOLDER = "axioms"  # of a run: a folder of pictures for each of them
 LICENCE = (
     'CC BY 4.0. The faces are remixed from "ToonHead" by Johan Melin '
