@@ -308,10 +308,20 @@ class Edit:
 
 @dataclass
 class Mix:
-    """Several edits at once: eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network the sum of their changes.
+    """Several edits at once, or one after the other.
 
+    At once, eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network has the sum of
+    their changes.
     Weights sum to one at every t, so two edits at half weight each make half of each change; ``gamma=2`` makes both whole.
     """
 
     weights: Any = None  # [0.5, 0.5], {300: [1, 0], 0: [0.3, 0.7]}, linear, cosine (dclip/edits/weights.py); null: equal
     soup: bool = False  # merge the edits' weights into one network, at the cost of one
+    in_turn: bool = False  # one edit after the other, each on the pictures that the last one made
+
+    def __post_init__(self) -> None:
+        need(
+            not (self.soup and self.in_turn),
+            "mix.soup=true makes one network of the edits, which cannot act one after the other; "
+            "choose mix.soup or mix.in_turn",
+        )

@@ -1,20 +1,22 @@
 """What an edit should be, whatever it changes (Monteiro et al., ICLR 2023; Melistas et al., 2024).
 
 Composition: an edit of degree 0 changes nothing, however often it is applied. Reversibility: an
-edit and then its opposite give the source back.
+edit and then its opposite give the source back. Commutativity: of edits one after the other, the
+order does not matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from torch import Tensor
 
 from dclip.data.images import save_pngs
 from dclip.encode.encoded import Encoded
 from dclip.encode.invert import encode_to_edit
-from dclip.metrics.benchmark.tasks import AXIOMS_FOLDER
+from dclip.metrics.benchmark.tasks import AXIOMS_FOLDER, COMMUTATIVITY
 from dclip.metrics.contract import Scores
 from dclip.metrics.functional import mae, unit
 from dclip.metrics.intervals import add_intervals
@@ -27,11 +29,14 @@ TIMES = (1, 10)  # edits of degree 0, one after another
 Apply = Callable[[Run, Encoded, float], Tensor]  # an edit's ``apply``
 
 
-def measure_axioms(run: Run, apply: Apply, start: Encoded) -> Scores:
+def measure_axioms(
+    run: Run, apply: Apply, start: Encoded, other_order: Apply | None = None
+) -> Scores:
     """``composition_1``, ``composition_10`` and ``reversibility`` of the first ``metric.axioms`` images.
 
-    All are mean absolute changes of pixels in [0, 1]; between two edits a picture has 8 bits, as in
-    a file. The pictures are kept in the run's folder ``axioms``, as the benchmark reads them.
+    With ``other_order`` also ``commutativity``. All are mean absolute changes of pixels in [0, 1];
+    between two edits a picture has 8 bits, as in a file. The pictures are kept in the run's folder
+    ``axioms``, as the benchmark reads them.
     """
     few = start.take(range(min(run.cfg.metric.axioms, len(start))))
     if len(few) == 0:
@@ -40,8 +45,11 @@ def measure_axioms(run: Run, apply: Apply, start: Encoded) -> Scores:
     pictures = _composed(apart, apply, few)
     degree = run.cfg.gamma or 1.0
     changed = as_saved(apply(apart, few, degree))
-    back = as_saved(apply(apart, _again(apart, few, changed), -degree))
-    return _scored(run, few, {**pictures, "reversibility": back})
+    pictures["reversibility"] = as_saved(apply(apart, again(apart, few, changed), -degree))
+    if other_order is None:
+        return _scored(run, few, pictures)
+    pictures[COMMUTATIVITY] = as_saved(other_order(apart, few, degree))
+    return _scored(run, few, pictures, {COMMUTATIVITY: changed})
 
 
 def measure_composition(run: Run, apply: Apply, start: Encoded) -> Scores:
@@ -50,11 +58,16 @@ def measure_composition(run: Run, apply: Apply, start: Encoded) -> Scores:
     return _scored(run, few, _composed(_apart(run), apply, few)) if len(few) else Scores()
 
 
-def _scored(run: Run, start: Encoded, pictures: Mapping[str, Tensor]) -> Scores:
-    """How far each set of pictures is from the sources; writes the pictures."""
+def _scored(
+    run: Run,
+    start: Encoded,
+    pictures: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Scores:
+    """How far each set of pictures is from those ``wanted``, else the sources; writes the pictures."""
     scores = Scores()
     for name, pixels in pictures.items():
-        scores.add(name, mae(pixels, start.sources.pixels))
+        scores.add(name, mae(pixels, wanted.get(name, start.sources.pixels)))
         if run.record.writes:
             save_pngs(pixels, start.ids, run.record.folder / AXIOMS_FOLDER / name)
     add_intervals(scores, run.cfg.metric.bootstrap)
@@ -74,11 +87,11 @@ def _composed(run: Run, apply: Apply, start: Encoded) -> dict[str, Tensor]:
         if times in TIMES:
             pictures[f"composition_{times}"] = result
         if times < max(TIMES):
-            now = _again(run, start, result)
+            now = again(run, start, result)
     return pictures
 
 
-def _again(run: Run, start: Encoded, pixels: Tensor) -> Encoded:
+def again(run: Run, start: Encoded, pixels: Tensor) -> Encoded:
     """Other pictures of the same names, encoded as the first ones were."""
     return encode_to_edit(run, Images(pixels, start.ids, start.sources.facts), "pictures again")
 

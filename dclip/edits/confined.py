@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from dclip.diffusion.mix import regional
 from dclip.diffusion.sampler import EpsFn
 from dclip.edits.carried import Carried, carried, carry_down, goes_beside
 from dclip.edits.edit import Edit, Mixture, PlacedEdit
+from dclip.edits.in_turn import InTurn, Turn
 from dclip.edits.place import Place, acted_apart, mean_weights
 from dclip.edits.refine import Finish
 from dclip.edits.region import found_region, true_region, union
@@ -255,5 +257,15 @@ def confined(cfg: Config, edit: Edit, kept: KeptPictures | None = None) -> Edit:
     """
     if cfg.edit.each and isinstance(edit, Mixture):
         return ConfinedMixture(edit, cfg.edit.each, kept)
+    if isinstance(edit, InTurn):
+        return InTurn(_turns_confined(cfg, edit.turns))
     edit = carried(cfg, edit)
     return Confined(edit, kept) if cfg.edit.confined else edit
+
+
+def _turns_confined(cfg: Config, turns: Sequence[Turn]) -> list[Turn]:
+    placed = []
+    for turn, options in zip(turns, cfg.edit.each or [cfg.edit] * len(turns), strict=True):
+        edit = confined(replace(cfg, edit=options), turn.edit)
+        placed.append(Turn(edit, turn.weight, options))
+    return placed

@@ -120,6 +120,11 @@ class Edit:
         )
 
     @property
+    def other_order(self) -> Edit | None:
+        """The same edits, the last one first; None unless they act one after the other."""
+        return None
+
+    @property
     def name(self) -> str:
         """What it is called in messages."""
         return f"this edit ({type(self).__name__})"
@@ -132,7 +137,8 @@ class Edit:
         truth = truth_of(cfg)  # of one's own pictures too, though not the faces behind them
         scorers, direction = Scorers.of(run.networks), direction_of(cfg, images)
         scores = measure(edited, cfg.metric, scorers, direction, truth, cfg.variants)
-        scores.values |= measure_axioms(run, self.apply, start).values
+        other = self.other_order.apply if self.other_order else None
+        scores.values |= measure_axioms(run, self.apply, start, other).values
         shown = images.take(range(min(SHOWN, len(images))))
         rows = [("source", shown.pixels), (cfg.edit.name or "edited", result)]
         if region is not None:

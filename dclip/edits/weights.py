@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dclip.config import Mix
 from dclip.errors import DclipError, choose, counted
 
 Weights = Callable[[int], list[float]]  # t -> one weight an edit; they sum to one at every t
@@ -41,13 +42,18 @@ def weights_of(spec: Any, count: int, t0: int) -> Weights:
     return lambda t: constant
 
 
-def constant_weights(spec: Any, count: int) -> list[float]:
-    """Weights for one merged network. DclipError where they change with t."""
-    if isinstance(spec, str | Mapping):
-        raise DclipError(
-            f"mix.soup=true merges the edits once, so mix.weights={spec} cannot change with t; give one weight an edit"
+def constant_weights(options: Mix, count: int) -> list[float]:
+    """Weights of edits that are merged, or act one after the other. DclipError where they change with t."""
+    if isinstance(options.weights, str | Mapping):
+        why = (
+            "mix.soup=true merges the edits once"
+            if options.soup
+            else "mix.in_turn=true applies each edit by itself"
         )
-    return weights_of(spec, count, 1)(0)
+        raise DclipError(
+            f"{why}, so mix.weights={options.weights} cannot change with t; give one weight an edit"
+        )
+    return weights_of(options.weights, count, 1)(0)
 
 
 def _checked(values: Any, count: int, where: str) -> list[float]:

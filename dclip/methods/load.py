@@ -11,6 +11,7 @@ from dclip.config.edit import Edit as EditOptions
 from dclip.edits.confined import confined
 from dclip.edits.degree import at_degree
 from dclip.edits.edit import Edit, Mixture
+from dclip.edits.in_turn import InTurn, Turn
 from dclip.edits.network import share_beginning, soup
 from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.edits.weights import constant_weights, weights_of
@@ -37,6 +38,9 @@ class Loaded:
         """The edits as one. DclipError for weights that cannot be."""
         if len(self.edits) == 1:
             return self.edits[0]
+        if options.in_turn:
+            shares = constant_weights(options, len(self.edits))
+            return InTurn([Turn(*pair) for pair in zip(self.edits, shares, strict=True)])
         weights = weights_of(options.weights, len(self.edits), t0)
         return Mixture(self.original, self.edits, weights)
 
@@ -48,7 +52,8 @@ def load_edits(cfg: Config, model: DiffusionModel) -> Edit:
         DclipError: an edit belongs to another base, or they cannot be mixed.
     """
     loaded = load_apart(cfg, model)
-    tell_of_colors(cfg.edit.each or [cfg.edit], loaded.edits, cfg.mix.soup)
+    apart = len(loaded.edits) if cfg.mix.in_turn else 1  # regions, where all have the same settings
+    tell_of_colors(cfg.edit.each or [cfg.edit] * apart, loaded.edits, cfg.mix.soup)
     return confined(cfg, loaded.joined(cfg.mix, cfg.sampler.t0))
 
 
@@ -121,7 +126,7 @@ def _loaded(
     edits = [_load(one, model) for one in saved]
     if options.soup:
         edits = _at_degrees(edits, saved, degree)
-        weights = [gamma * weight for weight in constant_weights(options.weights, len(edits))]
+        weights = [gamma * weight for weight in constant_weights(options, len(edits))]
         return Loaded(model, [soup(model, edits, weights, gamma)])
     original = share_beginning(model, edits)
     return Loaded(original, _at_degrees(edits, saved, degree))

@@ -185,8 +185,15 @@ def _check_applied(cfg: Config) -> None:
             "edit.regions is for edits that are mixed; mix.soup=true makes them one network, whose "
             "change has one region: set edit.region, or mix.soup=false",
         )
-        weights.constant_weights(cfg.mix.weights, count)
+        weights.constant_weights(cfg.mix, count)
         _check_soup(cfg)
+    if cfg.mix.in_turn:
+        weights.constant_weights(cfg.mix, count)
+        need(
+            cfg.edit.region != "truth" or count < 2,
+            "edit.region=truth knows where all edits act together, not where each of them does; "
+            "with mix.in_turn=true choose edit.region=auto",
+        )
     need(
         cfg.variants == 1 or edits_randomly(cfg),
         f"variants={cfg.variants} would be the same picture: nothing is random; "

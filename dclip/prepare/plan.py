@@ -44,6 +44,7 @@ from dclip.config.edit import (
 )
 from dclip.data.folders import find_images
 from dclip.data.missing import data_to_fetch, missing_data
+from dclip.edits.weights import constant_weights
 from dclip.errors import counted, unwritable
 from dclip.files import write_json
 from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
@@ -133,10 +134,9 @@ def calls(cfg: Config) -> dict[str, float]:
     if isinstance(task, SampleTask):
         work = {"invert": float(images.test * invert)} if task.from_images else {}
         return {**work, **method_of(cfg).cost(cfg, images).calls}
-    networks = _networks(cfg)
     work = {
         "invert": float(images.test * source),
-        "edit": float(images.test * (sampler.edit_calls(networks) + _refining(cfg, [cfg.gamma]))),
+        "edit": float(images.test * _edited_once(cfg)),
     }
     if isinstance(task, ReconstructTask):
         return {**work, **_axioms(cfg, images, 9, 10)}
@@ -152,20 +152,47 @@ def calls(cfg: Config) -> dict[str, float]:
         work["invert"] += (images.train + images.validation) * invert
         work |= method_of(cfg).cost(cfg, images).calls
         work |= _calibration(cfg, images) | _location(cfg, images)
-    return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
+    turns = len(_turns(cfg))
+    networks = sum(_networks(cfg, gamma) for gamma in _turns(cfg))
+    if turns == 1:
+        return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
+    there_and_back = _axioms(cfg, images, 13 * turns - 3, 12 * turns + 2 * networks)
+    return {**work, **there_and_back}  # and the other order
 
 
-def _networks(cfg: Config) -> int:
+def _turns(cfg: Config) -> list[float]:
+    """The degree of every edit that acts by itself, one after the other; one where all act at once."""
+    count = len(cfg.edit.adapters)
+    if not cfg.mix.in_turn or count < 2:
+        return [cfg.gamma]
+    return [cfg.gamma * weight for weight in constant_weights(cfg.mix, count)]
+
+
+def _edited_once(cfg: Config) -> int:
+    """Network calls for one image, after its inversion."""
+    sampler, turns = cfg.sampler, _turns(cfg)
+    down = [sampler.edit_calls(_networks(cfg, g)) + _refining(cfg, [g]) for g in turns]
+    return sum(down) + (len(turns) - 1) * sampler.source_calls()
+
+
+def _networks(cfg: Config, gamma: float) -> int:
     """Networks that each step of an edit asks, beside the source's branch where there is one.
 
-    A region is found from the whole edit, and from the picture without it.
+    A region is found from the whole edit, and from the picture without it. Edits that are mixed,
+    each in its region, are each made alone, too.
     """
-    degrees = {cfg.gamma * cfg.sampler.carry_weight}
+    at_once = 1 if cfg.mix.soup or cfg.mix.in_turn else max(1, len(cfg.edit.adapters))
+    alone = cfg.sampler.carry is Carry.none
+    if at_once > 1 and cfg.edit.each:
+        confined = sum(own.confined for own in cfg.edit.each)
+        apart = 1 + confined if alone else 2 * confined
+        return apart + 1 + at_once
+    degrees = {gamma * cfg.sampler.carry_weight}
     if cfg.edit.confined and not isinstance(cfg.task, ReconstructTask):
         degrees.add(1.0)
-        if cfg.sampler.carry is Carry.none:
+        if alone:
             degrees.add(0.0)
-    return sum(1 if degree in (0, 1) else 2 for degree in degrees)
+    return sum(1 if g == 0 else at_once + (g != 1) for g in degrees)
 
 
 def _refining(cfg: Config, degrees: Sequence[float]) -> int:

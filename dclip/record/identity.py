@@ -91,6 +91,7 @@ LATER: dict[str, object] = {
     "loss.contrast": 0.0,
     "loss.prior": 0.0,
     "edit.against": None,
+    "mix.in_turn": False,
     "loss.outside": 0.0,
     "method.paired": False,
     "method.t_edit_distance": 0.33,

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING
 from dclip.config import Config, option_name
 from dclip.errors import DclipError
 from dclip.files import write_json
-from dclip.metrics.benchmark.tasks import AXIOMS, AXIOMS_FOLDER, FACES, TEXTS
+from dclip.metrics.benchmark.tasks import (
+    AXIOMS,
+    AXIOMS_FOLDER,
+    COMMUTATIVITY,
+    FACES,
+    TEXTS,
+    task_named,
+)
 from dclip.prepare import plan
 from dclip.record.identity import slug
 from dclip.record.runs import Run
@@ -162,10 +169,14 @@ def _add(entry: Entry, progress: Progress, job: Job, planned: PlannedRun, run: R
     edit = dict(job.row)["edit"]
     target = entry.folder / f"seed_{job.seed}" / edit
     _copy_pictures(run.folder / "samples", target)
-    for name in AXIOMS:
+    beside = {name: target / name for name in AXIOMS}
+    other_order = task_named(edit).other_order
+    if other_order is not None:
+        beside[COMMUTATIVITY] = target.with_name(other_order)
+    for name, place in beside.items():
         pictures = run.folder / AXIOMS_FOLDER / name
         if pictures.is_dir():
-            _copy_pictures(pictures, target / name)
+            _copy_pictures(pictures, place)
     assert planned.cfg is not None
     entry.seeds.add(job.seed)
     entry.edits[edit] = planned.cfg.dataset.test

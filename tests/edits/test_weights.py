@@ -1,5 +1,6 @@
 import pytest
 
+from dclip.config import Mix
 from dclip.edits.weights import constant_weights, weights_of
 from dclip.errors import DclipError
 
@@ -61,5 +62,7 @@ def test_a_schedule_of_one_edit_and_a_soup_that_changes_are_refused():
     with pytest.raises(DclipError, match="names only one"):
         weights_of("linear", 1, 500)
     for spec in ("linear", {0: [0.5, 0.5]}):
-        with pytest.raises(DclipError, match="cannot change with t"):
-            constant_weights(spec, 2)
+        with pytest.raises(DclipError, match=r"mix\.soup=true merges .* cannot change with t"):
+            constant_weights(Mix(spec, soup=True), 2)
+        with pytest.raises(DclipError, match=r"mix\.in_turn=true applies .* cannot change with t"):
+            constant_weights(Mix(spec, in_turn=True), 2)

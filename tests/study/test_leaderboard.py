@@ -91,6 +91,21 @@ def test_pictures_are_gathered_by_method_seed_and_edit(progress, tmp_path):
     assert told.oracle and not learned.oracle
 
 
+def test_the_other_order_of_a_pair_lies_beside_it(tmp_path):
+    study = study_of(tmp_path, "red_hair+beard")
+    found = Progress(study, Folders(tmp_path / "runs", tmp_path / "table"))
+    job = study.jobs[0]
+    folder = tmp_path / "runs" / "run"
+    finish(folder, job, found.of(job).digest)
+    shutil.copytree(folder / "axioms" / "reversibility", folder / "axioms" / "commutativity")
+    found.refresh()
+    [learned] = leaderboard.gather(found, tmp_path / "results")
+    seed = learned.folder / "seed_0"
+    assert {path.name for path in seed.iterdir()} == {"red_hair+beard", "beard+red_hair"}
+    names = {path.stem for path in (seed / "beard+red_hair").iterdir()}
+    assert names == set(task_named("red_hair+beard").ids(3))
+
+
 def test_the_leaderboard_ranks_methods_and_puts_source_and_truth_beside_them(progress, monkeypatch):
     monkeypatch.setattr(minimality.Minimality, "references", 2)
     path = leaderboard.write_leaderboard(progress).path

@@ -15,7 +15,7 @@ from dclip.errors import DclipError
 from dclip.metrics.benchmark.bootstrap import Draws, interval, macro_means
 from dclip.metrics.benchmark.minimality import Minimality
 from dclip.metrics.benchmark.results import Results
-from dclip.metrics.benchmark.tasks import AXIOMS, SPLIT, Task
+from dclip.metrics.benchmark.tasks import AXIOMS, COMMUTATIVITY, SPLIT, Task
 from dclip.metrics.contract import METRICS, Metric, Scores
 from dclip.metrics.counterfactual import ERROR_COLORS, fates
 from dclip.metrics.distribution import FeatureSets
@@ -259,7 +259,7 @@ def _beside(
     for axiom in AXIOMS:
         found[axiom] = results.beside(seed, f"{task.name}/{axiom}", task, images.ids)
     if task.other_order is not None:
-        found["commutativity"] = results.beside(seed, task.other_order, task, images.ids)
+        found[COMMUTATIVITY] = results.beside(seed, task.other_order, task, images.ids)
     return found
 
 
@@ -273,7 +273,7 @@ def _fill_axioms(
     """How far those pictures are from what they should be: the sources, or the other order's."""
     source = dict(zip(images.ids, images.pixels, strict=True))
     for name, pictures in beside.items():
-        wanted = edited if name == "commutativity" else source
+        wanted = edited if name == COMMUTATIVITY else source
         _fill_distance(table, place, name, images.ids, pictures, wanted)
 
 

@@ -23,6 +23,7 @@ SPLIT = "test"
 FACES = 100  # of every task
 # of an edit, where they are asked for
 AXIOMS = ("composition_1", "composition_10", "reversibility")
+COMMUTATIVITY = "commutativity"  # of a pair
 AXIOMS_FOLDER = "axioms"  # of a run: a folder of pictures for each of them
 LICENCE = (
     'CC BY 4.0. The faces are remixed from "ToonHead" by Johan Melin '
