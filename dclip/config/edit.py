@@ -312,6 +312,7 @@ class Mix:
 
     At once, eps is the weighted sum of theirs (DiffusionCLIP, Eq. 16), or one network has the sum of
     their changes.
+
     Weights sum to one at every t, so two edits at half weight each make half of each change; ``gamma=2`` makes both whole.
     """
 
