@@ -15,7 +15,7 @@ from dclip.errors import DclipError
 from dclip.metrics.benchmark.tasks import FACES, NAME, TEXTS, VERSION, tasks_named
 
 if TYPE_CHECKING:
-    from dclip.metrics.benchmark.score import Measures, Outcome, TaskScores
+    from dclip.metrics.benchmark.score import Measures, ScoredResults, TaskScores
 
 EPILOG = """\
 export DIR writes EDIT/source/ID.png, EDIT/mask/ID.png and manifest.json with the texts. Edit the
@@ -114,7 +114,7 @@ def _score(args: argparse.Namespace) -> int:
     return 1 if results.troubles else 0
 
 
-def _add_line(folder: Path, outcome: Outcome, measures: Measures) -> None:
+def _add_line(folder: Path, outcome: ScoredResults, measures: Measures) -> None:
     """Add a line for the results to a leaderboard."""
     from dclip.pages.leaderboard import add
 
@@ -129,7 +129,7 @@ def _add_line(folder: Path, outcome: Outcome, measures: Measures) -> None:
 SAID = ("truth_score", "closer", "judge_success", "judge_preservation", "edit_iou")
 
 
-def text_of(outcome: Outcome) -> str:
+def text_of(outcome: ScoredResults) -> str:
     """The scores for the console, and what was left out."""
     from dclip.pages.benchmark import mean_named
 

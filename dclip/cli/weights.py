@@ -105,8 +105,11 @@ def fetch_weights(args: argparse.Namespace) -> int:
     silent = fetch.silent_hosts(_addresses(entries))
     failed = 0
     for entry in entries:
-        licence = f"{entry.name}: {entry.megabytes:,.0f} MB, licence: {entry.licence}"
-        print(licence, file=sys.stderr)
+        print(
+            f"{entry.name}: {entry.megabytes:,.0f} MB, licence: {entry.licence}; "
+            f"described at {entry.documented}",
+            file=sys.stderr,
+        )
         try:
             path = fetch.fetch(entry, args.to, not args.quiet, silent)
         except DclipError as error:

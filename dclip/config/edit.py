@@ -20,6 +20,7 @@ CALIBRATION_IMAGES = 8
 PRIOR_IMAGES = 16  # of edit.region_prior and edit.region_tint
 PALETTE_IMAGES = 32  # of edit.region_palette, whatever else is set
 REFINING_STEPS = 8  # of edit.region_refine
+STRIP_IMAGES = 6  # of the strip of degrees
 MOST_PIXELS = 64  # of edit.region_feather and edit.region_follow
 CALIBRATION_DEGREES = (0.0, 0.5, 1.0, 1.5, 2.0)
 

@@ -41,12 +41,13 @@ def measure_axioms(
     few = start.take(range(min(run.cfg.metric.axioms, len(start))))
     if len(few) == 0:
         return Scores()
-    apart = _apart(run)
+    apart = alone(run)
     pictures = _composed(apart, apply, few)
-    degree = run.cfg.gamma or 1.0
+    degree = run.cfg.gamma or max(1.0, len(run.cfg.edit.adapters))
     changed = as_saved(apply(apart, few, degree))
-    pictures["reversibility"] = as_saved(apply(apart, again(apart, few, changed), -degree))
-    if other_order is None:
+    back = other_order or apply  # what was done last is undone first
+    pictures["reversibility"] = as_saved(back(apart, again(apart, few, changed), -degree))
+    if other_order is None or run.cfg.gamma == 0:
         return _scored(run, few, pictures)
     pictures[COMMUTATIVITY] = as_saved(other_order(apart, few, degree))
     return _scored(run, few, pictures, {COMMUTATIVITY: changed})
@@ -55,7 +56,7 @@ def measure_axioms(
 def measure_composition(run: Run, apply: Apply, start: Encoded) -> Scores:
     """``composition_1`` and ``composition_10`` alone, where there is no edit."""
     few = start.take(range(min(run.cfg.metric.axioms, len(start))))
-    return _scored(run, few, _composed(_apart(run), apply, few)) if len(few) else Scores()
+    return _scored(run, few, _composed(alone(run), apply, few)) if len(few) else Scores()
 
 
 def _scored(
@@ -74,8 +75,8 @@ def _scored(
     return scores
 
 
-def _apart(run: Run) -> Run:
-    """The run without a cache and without a record: these pictures are nobody's, their time too."""
+def alone(run: Run) -> Run:
+    """The run without a cache and without a record, for pictures that nobody asked for."""
     cfg = replace(run.cfg, trainer=replace(run.cfg.trainer, cache=False))
     return Run(cfg, run.networks, Record.quiet(cfg))
 

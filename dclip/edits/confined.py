@@ -39,6 +39,11 @@ class KeptPictures:
     def __init__(self) -> None:
         self._start: tuple[object, Tensor] | None = None
         self._made: dict[object, Tensor] = {}
+        self._turns: dict[int, KeptPictures] = {}
+
+    def of_turn(self, place: int) -> KeptPictures:
+        """Those of one edit, where several act one after the other."""
+        return self._turns.setdefault(place, KeptPictures())
 
     def of(self, run: Run, start: Encoded) -> dict[object, Tensor]:
         """What is kept of these images, to be added to; empty for others than those before."""
@@ -258,14 +263,14 @@ def confined(cfg: Config, edit: Edit, kept: KeptPictures | None = None) -> Edit:
     if cfg.edit.each and isinstance(edit, Mixture):
         return ConfinedMixture(edit, cfg.edit.each, kept)
     if isinstance(edit, InTurn):
-        return InTurn(_turns_confined(cfg, edit.turns))
+        return InTurn(_turns_confined(cfg, edit.turns, kept or KeptPictures()))
     edit = carried(cfg, edit)
     return Confined(edit, kept) if cfg.edit.confined else edit
 
 
-def _turns_confined(cfg: Config, turns: Sequence[Turn]) -> list[Turn]:
-    placed = []
-    for turn, options in zip(turns, cfg.edit.each or [cfg.edit] * len(turns), strict=True):
-        edit = confined(replace(cfg, edit=options), turn.edit)
+def _turns_confined(cfg: Config, turns: Sequence[Turn], kept: KeptPictures) -> list[Turn]:
+    placed, own = [], cfg.edit.each or [cfg.edit] * len(turns)
+    for place, (turn, options) in enumerate(zip(turns, own, strict=True)):
+        edit = confined(replace(cfg, edit=options), turn.edit, kept.of_turn(place))
         placed.append(Turn(edit, turn.weight, options))
     return placed

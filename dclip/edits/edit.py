@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dclip.config.edit import STRIP_IMAGES
 from dclip.data.domains import true_images, truth_of
 from dclip.data.images import save_pngs
 from dclip.diffusion.mix import degree, degrees, mix, side_by_side
@@ -43,7 +44,6 @@ from dclip.types import Edited
 
 SHOWN = 12  # images of the grid before and after
 KEPT = 100  # test images of a fine-tuning, and sources of any run, that are kept as files
-STRIP = 6  # images of the strip of degrees
 CLIPPED = 0.25  # share of values that an edit may clip unsaid
 
 log = logging.getLogger("dclip")
@@ -151,7 +151,7 @@ class Edit:
         if errors is not None:
             record.picture("error_map", errors)
         if cfg.degrees:
-            self._draw_degrees(run, start.take(range(min(STRIP, len(shown)))))
+            self._draw_degrees(run, start.take(range(min(STRIP_IMAGES, len(shown)))))
         record.rows(images.ids, scores.rows)
         memory = {"peak_memory_mb": peak_memory_mb(), "images": len(images)}
         calibration = {"degree": self.degree} if self.degree != 1 else {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from dclip.config.edit import Edit as EditOptions
-from dclip.edits.axioms import again, as_saved
+from dclip.edits.axioms import again, alone, as_saved
 from dclip.edits.edit import Edit
 from dclip.edits.region import union
 from dclip.encode.encoded import Encoded
@@ -46,7 +47,7 @@ class InTurn(Edit):
         now, result = start, start.sources.pixels
         for place, turn in enumerate(self.turns):
             if place > 0:
-                now = again(run, start, as_saved(result))
+                now = again(alone(run), start, as_saved(result))
             own = replace(run, cfg=replace(run.cfg, edit=turn.options or run.cfg.edit))
             result = turn.edit.apply(own, now, gamma * turn.weight)
         return result
@@ -57,10 +58,12 @@ class InTurn(Edit):
         return InTurn(self.turns[::-1])
 
     def regions(self, start: Encoded) -> list[Tensor]:
-        """Where each edit acted last; empty if one of them acts everywhere."""
+        """Where each edit acted last; empty if all of them act everywhere."""
         found = [turn.edit.region(start) for turn in self.turns]
-        known = [region for region in found if region is not None]
-        return known if len(known) == len(found) else []
+        if all(region is None for region in found):
+            return []
+        everywhere = torch.ones_like(start.sources.pixels[:, :1])
+        return [everywhere if region is None else region for region in found]
 
     def region(self, start: Encoded) -> Tensor | None:
         """Where any of them acted last."""

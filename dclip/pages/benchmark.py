@@ -14,7 +14,7 @@ from dclip.files import atomic_save, write_json, write_rows
 from dclip.metrics.benchmark.score import (
     COLUMNS,
     KEPT,
-    Outcome,
+    ScoredResults,
     TaskScores,
     fate_names,
 )
@@ -32,7 +32,7 @@ Values = Mapping[str, float | str]
 SHOWN = 4  # best and worst faces of an edit
 
 
-def write_outcome(folder: Path, outcome: Outcome) -> Path:
+def write_outcome(folder: Path, outcome: ScoredResults) -> Path:
     """Write everything into a folder; returns the page's path."""
     write_json(folder / "summary.json", summary_of(outcome))
     write_rows(folder / "rows.csv", rows_of(outcome.tasks))
@@ -45,7 +45,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> Path:
 # ------------------------------------------------------------------------------------ numbers
 
 
-def summary_of(outcome: Outcome) -> dict[str, object]:
+def summary_of(outcome: ScoredResults) -> dict[str, object]:
     """All scores, what was left out, and what they were made with."""
     tasks = {}
     for one in outcome.tasks:
@@ -147,7 +147,7 @@ class TaskPart:
     pictures: Sequence[Picture]
 
 
-def page_of(outcome: Outcome) -> str:
+def page_of(outcome: ScoredResults) -> str:
     """The page, with its pictures inside."""
     columns = [name for name in COLUMNS if find(name) is not None]
     attributes = _attributes(outcome.tasks)
@@ -182,7 +182,7 @@ SAID = {
 }
 
 
-def _headline(outcome: Outcome) -> list[Headline]:
+def _headline(outcome: ScoredResults) -> list[Headline]:
     values = outcome.edits or outcome.pairs
     said = []
     for name, words in SAID.items():
@@ -224,7 +224,7 @@ def mean_named(values: Values, kind: str) -> str:
     return f"mean of {number} {kind}" if number > 1 else f"mean of one of the {kind}"
 
 
-def _lines(outcome: Outcome, columns: Sequence[str]) -> list[Line]:
+def _lines(outcome: ScoredResults, columns: Sequence[str]) -> list[Line]:
     """Means first, with the untouched source's and the truth's beside them, then every task."""
     lines = []
     for kind, values in (("edits", outcome.edits), ("pairs", outcome.pairs)):

@@ -64,7 +64,7 @@ Note = Callable[[float, str], object]  # how far (0 to 1), what is being done
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Answer:
     """What became of one image.
 
     Attributes:
@@ -251,7 +251,7 @@ class Studio:
         eta: float = 0.0,
         variants: int = 1,
         note: Note = lambda share, what: None,
-    ) -> Outcome:
+    ) -> Answer:
         """Edit one image.
 
         What was inverted before is not inverted again, and in another region the same edits take
@@ -275,7 +275,7 @@ class Studio:
             seen = None
             if self.networks.judge is not None:
                 seen = judged(self.networks.judge, images.pixels[0], result[0])
-            return Outcome(result, scores, seen, time.perf_counter() - start, regions)
+            return Answer(result, scores, seen, time.perf_counter() - start, regions)
 
     def strip(
         self,

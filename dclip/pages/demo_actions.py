@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dclip.edits.region import union
 from dclip.errors import DclipError
-from dclip.pages.demo import NO_EDITS, Outcome, Studio, picture
+from dclip.pages.demo import NO_EDITS, Answer, Studio, picture
 from dclip.pages.demo_settings import Sliders
 from dclip.pages.learned import cards_html
 from dclip.pages.render import render
@@ -60,7 +60,7 @@ def note_html(text: str, error: bool = False) -> str:
     return render("note.html", text=text, error=error)
 
 
-def scores_html(outcome: Outcome) -> str:
+def scores_html(outcome: Answer) -> str:
     """The numbers of an edit, and what the judge says."""
     scores = {}
     for name, value in outcome.scores.items():
@@ -74,7 +74,7 @@ def scores_html(outcome: Outcome) -> str:
     return render("scores.html", changes=changes, rows=metric_rows(scores))
 
 
-def summary(outcome: Outcome, gamma: float, weights: Mapping[str, float]) -> str:
+def summary(outcome: Answer, gamma: float, weights: Mapping[str, float]) -> str:
     """What to say after an edit; ``weights`` by label, where there are several."""
     text = f"gamma {gamma:g}, made in {outcome.seconds:.1f} s"
     if weights:
@@ -93,7 +93,7 @@ def overlay(images: Images, region: Tensor) -> Image.Image:
 
 
 def overlays(
-    images: Images, outcome: Outcome, labels: Sequence[str]
+    images: Images, outcome: Answer, labels: Sequence[str]
 ) -> tuple[Image.Image, list[tuple[Image.Image, str]]]:
     """Where the edits acted: all together, and each of several with its share of the picture."""
     regions = outcome.regions or [torch.ones_like(images.pixels[0, :1])]

@@ -21,15 +21,22 @@ from dclip.files import atomic_save
 from dclip.metrics.benchmark.results import read_results
 from dclip.metrics.benchmark.score import (
     Measures,
-    Outcome,
     Reference,
+    ScoredResults,
     TaskScores,
     macro,
     reference,
     score,
     with_truth,
 )
-from dclip.metrics.benchmark.tasks import FACES, NAME, VERSION, Task, task_named, tasks_named
+from dclip.metrics.benchmark.tasks import (
+    FACES,
+    NAME,
+    VERSION,
+    BenchmarkTask,
+    task_named,
+    tasks_named,
+)
 from dclip.metrics.names import arrow
 from dclip.pages.benchmark import mean_of, png_of, write_outcome
 from dclip.pages.board import (
@@ -83,14 +90,14 @@ class Scored:
     """A line with its scores."""
 
     line: Line
-    outcome: Outcome
+    outcome: ScoredResults
 
     @property
     def name(self) -> str:
         """What the method is called."""
         return self.outcome.results.name
 
-    def of(self, tasks: Sequence[Task]) -> list[TaskScores]:
+    def of(self, tasks: Sequence[BenchmarkTask]) -> list[TaskScores]:
         """Its scores of some tasks, as far as it has them."""
         names = {task.name for task in tasks}
         return [one for one in self.outcome.tasks if one.task.name in names]
@@ -140,7 +147,7 @@ def write(
     return Written(_write(beside, _board(scored, faces), scored), (note,))
 
 
-def add(folder: Path, outcome: Outcome, measures: Measures) -> Written:
+def add(folder: Path, outcome: ScoredResults, measures: Measures) -> Written:
     """Add a line for results that were scored to the leaderboard that lies in a folder, or begin one.
 
     Raises:
@@ -250,7 +257,7 @@ def _board(scored: Sequence[Scored], faces: int, more: Sequence[str] = ()) -> Bo
     return Board(VERSION, faces, cards, sections)
 
 
-def _section(scored: Sequence[Scored], tasks: Sequence[Task]) -> Section:
+def _section(scored: Sequence[Scored], tasks: Sequence[BenchmarkTask]) -> Section:
     rows = []
     for one in scored:
         mine = one.of(tasks)
@@ -391,7 +398,7 @@ def _sheet_file(edit: str) -> str:
     return f"{slug(edit)}.png"
 
 
-def _strips(task: Task, scored: Sequence[Scored], faces: int) -> dict[str, Image.Image]:
+def _strips(task: BenchmarkTask, scored: Sequence[Scored], faces: int) -> dict[str, Image.Image]:
     """The rows of a sheet, each a picture, by method."""
     whole = with_truth(task, task.faces(min(SHOWN, faces)))
     rows = {KNOWN[0]: (KNOWN[0], whole.source.pixels)}

@@ -177,7 +177,8 @@ def _check_applied(cfg: Config) -> None:
         )
         header = read_edit_header(name, cfg.sampler.t0)[1]
         check_base_name(name, header, cfg.checkpoint.name)
-    _tell_twice(cfg.edit)
+    if not cfg.mix.in_turn:
+        _tell_twice(cfg.edit)
     weights.weights_of(cfg.mix.weights, count, cfg.sampler.t0)
     if cfg.mix.soup:
         need(

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from dclip.config import (
     Carry,
     Config,
     DemoTask,
+    Mix,
     PretrainTask,
     ReconstructTask,
     SampleTask,
@@ -41,6 +42,7 @@ from dclip.config.edit import (
     CALIBRATION_DEGREES,
     CALIBRATION_IMAGES,
     REFINING_STEPS,
+    STRIP_IMAGES,
 )
 from dclip.data.folders import find_images
 from dclip.data.missing import data_to_fetch, missing_data
@@ -136,58 +138,64 @@ def calls(cfg: Config) -> dict[str, float]:
         return {**work, **method_of(cfg).cost(cfg, images).calls}
     work = {
         "invert": float(images.test * source),
-        "edit": float(images.test * _edited_once(cfg)),
+        "edit": float(images.test * _applied(cfg, [cfg.gamma])),
     }
     if isinstance(task, ReconstructTask):
-        return {**work, **_axioms(cfg, images, 9, 10)}
+        return {**work, **_axioms(cfg, images)}
     if isinstance(task, TranslateTask):
         translate = {"translate": float(task.rounds * task.steps * images.test)}
         return {**translate, **work} if cfg.edit.adapters else translate
-    strip = 2 * len(cfg.degrees)
-    if strip:
-        work["edit"] += min(6, images.test) * (
-            sampler.edit_calls(strip) + _refining(cfg, cfg.degrees)
-        )
+    if cfg.degrees:
+        work["edit"] += min(STRIP_IMAGES, images.test) * _applied(cfg, cfg.degrees)
     if task.learns:
-        work["invert"] += (images.train + images.validation) * invert
-        work |= method_of(cfg).cost(cfg, images).calls
+        method = method_of(cfg)
+        learned = images.train * method.needs_latents + images.validation
+        work["invert"] += learned * invert
+        work |= method.cost(cfg, images).calls
         work |= _calibration(cfg, images) | _location(cfg, images)
-    turns = len(_turns(cfg))
-    networks = sum(_networks(cfg, gamma) for gamma in _turns(cfg))
-    if turns == 1:
-        return {**work, **_axioms(cfg, images, 10, 10 + networks + 2)}
-    there_and_back = _axioms(cfg, images, 13 * turns - 3, 12 * turns + 2 * networks)
-    return {**work, **there_and_back}  # and the other order
+    return {**work, **_axioms(cfg, images)}
 
 
-def _turns(cfg: Config) -> list[float]:
-    """The degree of every edit that acts by itself, one after the other; one where all act at once."""
-    count = len(cfg.edit.adapters)
-    if not cfg.mix.in_turn or count < 2:
-        return [cfg.gamma]
-    return [cfg.gamma * weight for weight in constant_weights(cfg.mix, count)]
+def _turns(cfg: Config) -> list[tuple[float, Config]]:
+    """The weight and the settings of every edit of several that act one after the other."""
+    edits = cfg.edit.adapters
+    if not cfg.mix.in_turn or len(edits) < 2:
+        return []
+    own = cfg.edit.each or [cfg.edit] * len(edits)
+    turns = []
+    for name, weight, options in zip(
+        edits, constant_weights(cfg.mix, len(edits)), own, strict=True
+    ):
+        alone = replace(options, adapter=name, regions=None)
+        turns.append((weight, replace(cfg, edit=alone, mix=Mix())))
+    return turns
 
 
-def _edited_once(cfg: Config) -> int:
-    """Network calls for one image, after its inversion."""
+def _applied(cfg: Config, gammas: Sequence[float]) -> int:
+    """Network calls that make one image at these degrees, after its inversion."""
     sampler, turns = cfg.sampler, _turns(cfg)
-    down = [sampler.edit_calls(_networks(cfg, g)) + _refining(cfg, [g]) for g in turns]
-    return sum(down) + (len(turns) - 1) * sampler.source_calls()
+    if not turns:
+        return sampler.edit_calls(_networks(cfg, gammas)) + _refining(cfg, gammas)
+    calls = 0
+    for gamma in gammas:
+        calls += (len(turns) - 1) * sampler.source_calls()
+        calls += sum(_applied(own, [gamma * weight]) for weight, own in turns)
+    return calls
 
 
-def _networks(cfg: Config, gamma: float) -> int:
+def _networks(cfg: Config, gammas: Sequence[float]) -> int:
     """Networks that each step of an edit asks, beside the source's branch where there is one.
 
     A region is found from the whole edit, and from the picture without it. Edits that are mixed,
     each in its region, are each made alone, too.
     """
-    at_once = 1 if cfg.mix.soup or cfg.mix.in_turn else max(1, len(cfg.edit.adapters))
+    at_once = 1 if cfg.mix.soup else max(1, len(cfg.edit.adapters))
     alone = cfg.sampler.carry is Carry.none
     if at_once > 1 and cfg.edit.each:
         confined = sum(own.confined for own in cfg.edit.each)
         apart = 1 + confined if alone else 2 * confined
-        return apart + 1 + at_once
-    degrees = {gamma * cfg.sampler.carry_weight}
+        return apart + len(gammas) * (1 + at_once)
+    degrees = {gamma * cfg.sampler.carry_weight for gamma in gammas}
     if cfg.edit.confined and not isinstance(cfg.task, ReconstructTask):
         degrees.add(1.0)
         if alone:
@@ -219,13 +227,18 @@ def _location(cfg: Config, images: ImageCounts) -> dict[str, float]:
     return {"locate": float(2 * count * cfg.sampler.generation_calls())}
 
 
-def _axioms(cfg: Config, images: ImageCounts, inverted: int, generated: int) -> dict[str, float]:
-    """Composition and reversibility: how often each of their images goes up and down again."""
-    count, sampler = min(cfg.metric.axioms, images.test), cfg.sampler
+def _axioms(cfg: Config, images: ImageCounts) -> dict[str, float]:
+    """Ten edits of degree 0; an edit and its opposite; and, of edits in turn, the other order."""
+    count, source = min(cfg.metric.axioms, images.test), cfg.sampler.source_calls()
     if count == 0:
         return {}
-    an_image = inverted * sampler.source_calls() + sampler.edit_calls(generated)
-    return {"axioms": float(count * an_image)}
+    calls = 10 * _applied(cfg, [0.0]) + 9 * source
+    if not isinstance(cfg.task, ReconstructTask):
+        degree = cfg.gamma or max(1.0, len(cfg.edit.adapters))
+        calls += _applied(cfg, [degree]) + source + _applied(cfg, [-degree])
+        if _turns(cfg) and cfg.gamma != 0:
+            calls += _applied(cfg, [degree])
+    return {"axioms": float(count * calls)}
 
 
 def most_images(device: Device, size: Size) -> int:

@@ -167,20 +167,26 @@ def _typed(settings: Settings) -> str:
 
 def _add(entry: Entry, progress: Progress, job: Job, planned: PlannedRun, run: Run) -> None:
     edit = dict(job.row)["edit"]
+    cfg = planned.cfg
+    assert cfg is not None
+    other_order = task_named(edit).other_order
+    if cfg.mix.in_turn and cfg.edit.name == other_order:
+        raise DclipError(
+            f"{progress.study.name}: the row edit={edit} applies {cfg.edit.name}; "
+            "with mix.in_turn=true give edit.adapter in the order of the label"
+        )
     target = entry.folder / f"seed_{job.seed}" / edit
     _copy_pictures(run.folder / "samples", target)
     beside = {name: target / name for name in AXIOMS}
-    other_order = task_named(edit).other_order
     if other_order is not None:
         beside[COMMUTATIVITY] = target.with_name(other_order)
     for name, place in beside.items():
         pictures = run.folder / AXIOMS_FOLDER / name
         if pictures.is_dir():
             _copy_pictures(pictures, place)
-    assert planned.cfg is not None
     entry.seeds.add(job.seed)
-    entry.edits[edit] = planned.cfg.dataset.test
-    entry.oracle = entry.oracle or planned.cfg.edit.region == "truth"
+    entry.edits[edit] = cfg.dataset.test
+    entry.oracle = entry.oracle or cfg.edit.region == "truth"
     _count(entry.cost, progress, planned, run)
 
 
@@ -214,8 +220,12 @@ def _count(cost: Cost, progress: Progress, planned: PlannedRun, run: Run) -> Non
 
 
 def calls_of(cfg: Config) -> tuple[float, float]:
-    """Network calls (in forward passes of one picture) to learn, and for each face to edit."""
+    """Network calls (in forward passes of one picture) to learn, and for each face to edit.
+
+    What only measures or shows is neither.
+    """
     faces = cfg.dataset.test
+    cfg = replace(cfg, degrees=[], metric=replace(cfg.metric, axioms=0))
     doubled = replace(cfg, dataset=replace(cfg.dataset, test=2 * faces))
     once, twice = sum(plan.calls(cfg).values()), sum(plan.calls(doubled).values())
     return max(0.0, 2 * once - twice), (twice - once) / faces

@@ -68,6 +68,30 @@ def test_the_way_back_is_as_far_as_the_way_there(start, encoded):
     assert degrees == [0] * 10 + [0.5, -0.5]
 
 
+def test_of_edits_in_turn_the_last_is_undone_first(start, encoded):
+    """Doubling and adding do not commute, but each can be taken back."""
+
+    def double(x, gamma):
+        return x * 2.0**gamma
+
+    def add(x, gamma):
+        return x + gamma * CHANGE
+
+    def one(run, now, gamma):
+        return add(double(now.latents, gamma), gamma)
+
+    def other(run, now, gamma):
+        return double(add(now.latents, gamma), gamma)
+
+    pixels = torch.full((1, 3, 8, 8), 20 / 127.5)
+    start = Encoded(("a",), pixels, Images(pixels, ("a",)))
+    scores = axioms.measure_axioms(run_of("metric.axioms=1"), one, start, other)
+    assert scores.values["reversibility"] == pytest.approx(0, abs=2 / 255)
+    assert scores.values["commutativity"] == pytest.approx(40 / 255, abs=1 / 255)
+    unedited = axioms.measure_axioms(run_of("metric.axioms=1", "gamma=0"), one, start, other)
+    assert "commutativity" not in unedited.values
+
+
 def test_a_run_keeps_the_pictures_as_the_benchmark_reads_them(start, encoded, tmp_path):
     cfg = configure("metric.axioms=2")
     run = Run(cfg, None, Record(tmp_path / "run", cfg, False))

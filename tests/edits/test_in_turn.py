@@ -9,6 +9,7 @@ from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.methods.load import load_edits
 from dclip.metrics.functional import mae
+from dclip.models.unet import DiffusionModel
 from dclip.pipeline import run
 from dclip.prepare import plan
 from dclip.types import Images
@@ -39,6 +40,7 @@ def settings(tiny, pair):
         chosen = adapters or pair
         keep |= {"task": "edit", "edit.adapter": f"[{','.join(chosen)}]", "gamma": len(chosen)}
         keep |= {"mix.in_turn": "true", "trainer.cache": "false", "degrees": "[]"}
+        keep |= {"sampler.s_for": 3, "sampler.s_gen": 2}
         return words(keep, **more)
 
     return build
@@ -131,6 +133,8 @@ def picture_of(folder):
     [
         {"edit.region": "none"},
         {"edit.region": "auto"},
+        {"edit.regions": "[auto,none]"},
+        {"edit.regions": "[none,{region: auto, region_refine: 100}]"},
         {"edit.region": "auto", "mix.in_turn": "false"},
         {"edit.region": "none", "mix.in_turn": "false"},
         {"edit.regions": "[auto,auto]", "mix.in_turn": "false"},
@@ -153,6 +157,30 @@ def test_the_plan_counts_every_call(settings, model64, images, more):
         hook.remove()
     planned = plan.calls(cfg)
     assert sum(seen) == planned["invert"] + planned["edit"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "region", "axioms"), [("true", "none", 2), ("false", "none", 2), ("false", "auto", 0)]
+)
+def test_the_plan_counts_strips_and_axioms(settings, tmp_path, monkeypatch, turns, region, axioms):
+    more = {"degrees": "[0,1,2]", "metric.axioms": axioms, "edit.region": region}
+    more |= {"mix.in_turn": turns, "dataset": "toonfaces", "dataset.test": 9}
+    cfg = configure(*settings(output=tmp_path, **more))
+    seen = []
+    real = DiffusionModel.predict
+
+    def counted(self, x, t, *args, **options):
+        seen.append(len(x))
+        return real(self, x, t, *args, **options)
+
+    monkeypatch.setattr(DiffusionModel, "predict", counted)
+    run(cfg)
+    assert sum(seen) == sum(plan.calls(cfg).values())
+
+
+def test_an_edit_twice_in_turn_is_no_mistake(settings, pair, caplog):
+    configure(*settings(pair[0], pair[0]))
+    assert "twice" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     found = plan.plan(cfg)
     assert found["unet_calls"] == {
         "invert": 10 * 39,
-        "edit": 5 * 6 + 5 * 5 * 6 * 2,
+        "edit": 5 * 6 + 5 * 6 * (1 + 2 + 1 + 2 + 2),  # both networks at all degrees but 0 and 1
         "fine-tune": 2 * 6 * 3 * 5,
     }
     assert found["seconds"]["invert"] == pytest.approx(10 * 39 * 497.0 / (2 * 74), rel=0.01)

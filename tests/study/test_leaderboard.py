@@ -106,6 +106,13 @@ def test_the_other_order_of_a_pair_lies_beside_it(tmp_path):
     assert names == set(task_named("red_hair+beard").ids(3))
 
 
+def test_what_is_only_measured_is_no_cost(progress):
+    planned = progress.of(progress.study.jobs[0])
+    plain = leaderboard.calls_of(planned.cfg)
+    measured = replace(planned.cfg.metric, axioms=2)
+    assert leaderboard.calls_of(replace(planned.cfg, metric=measured, degrees=[0.0, 1.0])) == plain
+
+
 def test_the_leaderboard_ranks_methods_and_puts_source_and_truth_beside_them(progress, monkeypatch):
     monkeypatch.setattr(minimality.Minimality, "references", 2)
     path = leaderboard.write_leaderboard(progress).path

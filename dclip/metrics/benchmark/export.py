@@ -21,7 +21,7 @@ from dclip.data.toonfaces.drawing import read_manifest
 from dclip.data.toonfaces.faces import SIZE
 from dclip.errors import DclipError
 from dclip.files import write_json
-from dclip.metrics.benchmark.tasks import FACES, LICENCE, NAME, SPLIT, VERSION, Task
+from dclip.metrics.benchmark.tasks import FACES, LICENCE, NAME, SPLIT, VERSION, BenchmarkTask
 from dclip.metrics.counterfactual import should_change
 from dclip.types import Images, to_uint8
 
@@ -50,7 +50,7 @@ Licence of the pictures: {LICENCE}
 """
 
 
-def export(folder: Path, tasks: Sequence[Task], faces: int = FACES) -> dict[str, Any]:
+def export(folder: Path, tasks: Sequence[BenchmarkTask], faces: int = FACES) -> dict[str, Any]:
     """Write the benchmark into a new folder, whole or not at all; returns the manifest.
 
     Raises:
@@ -74,7 +74,7 @@ def export(folder: Path, tasks: Sequence[Task], faces: int = FACES) -> dict[str,
     return manifest
 
 
-def _write(folder: Path, tasks: Sequence[Task], faces: int) -> dict[str, Any]:
+def _write(folder: Path, tasks: Sequence[BenchmarkTask], faces: int) -> dict[str, Any]:
     drawn = read_manifest()
     edits = {}
     for task in tasks:
@@ -96,7 +96,7 @@ def _write(folder: Path, tasks: Sequence[Task], faces: int) -> dict[str, Any]:
     return manifest
 
 
-def _write_task(folder: Path, task: Task, faces: int) -> dict[str, Any]:
+def _write_task(folder: Path, task: BenchmarkTask, faces: int) -> dict[str, Any]:
     """Sources and masks of one task; returns its part of the manifest."""
     images = task.faces(faces)
     truth = task.truth.pictures(images)
@@ -112,7 +112,7 @@ def _write_task(folder: Path, task: Task, faces: int) -> dict[str, Any]:
 
 
 def _write_faces(
-    folder: Path, task: Task, images: Images, truth: Tensor | None
+    folder: Path, task: BenchmarkTask, images: Images, truth: Tensor | None
 ) -> list[dict[str, Any]]:
     sources = to_uint8(images.pixels).permute(0, 2, 3, 1)
     masks = None

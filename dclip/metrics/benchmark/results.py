@@ -26,7 +26,7 @@ from dclip.data.images import exact
 from dclip.data.pictures import decode
 from dclip.data.toonfaces.faces import SIZE
 from dclip.errors import DclipError
-from dclip.metrics.benchmark.tasks import AXIOMS, NAME, SPLIT, TEXTS, VERSION, Task, guess
+from dclip.metrics.benchmark.tasks import AXIOMS, NAME, SPLIT, TEXTS, VERSION, BenchmarkTask, guess
 
 SEED = re.compile(r"seed_\d+")
 CARD = "method.json"
@@ -54,11 +54,11 @@ class Results:
         """What the method is called."""
         return str(self.card.get("name") or self.path.resolve().name)
 
-    def has(self, task: Task) -> bool:
+    def has(self, task: BenchmarkTask) -> bool:
         """Whether there is a folder for a task, for any seed."""
         return any((root / task.name).is_dir() for root in self.roots.values())
 
-    def edited(self, seed: str, task: Task, ids: Sequence[str]) -> dict[str, Tensor]:
+    def edited(self, seed: str, task: BenchmarkTask, ids: Sequence[str]) -> dict[str, Tensor]:
         """The pictures [3,64,64] of these faces, by id; whatever is missing is a trouble."""
         folder = self.roots[seed] / task.name
         pictures = self._read(folder, task.ids(), ids)
@@ -70,7 +70,9 @@ class Results:
             )
         return pictures
 
-    def beside(self, seed: str, folder: str, task: Task, ids: Sequence[str]) -> dict[str, Tensor]:
+    def beside(
+        self, seed: str, folder: str, task: BenchmarkTask, ids: Sequence[str]
+    ) -> dict[str, Tensor]:
         """Further pictures of a task, which nobody must give: those that are there."""
         path = self.roots[seed] / folder
         if not path.is_dir():

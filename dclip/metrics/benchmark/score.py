@@ -15,7 +15,7 @@ from dclip.errors import DclipError
 from dclip.metrics.benchmark.bootstrap import Draws, interval, macro_means
 from dclip.metrics.benchmark.minimality import Minimality
 from dclip.metrics.benchmark.results import Results
-from dclip.metrics.benchmark.tasks import AXIOMS, COMMUTATIVITY, SPLIT, Task
+from dclip.metrics.benchmark.tasks import AXIOMS, COMMUTATIVITY, SPLIT, BenchmarkTask
 from dclip.metrics.contract import METRICS, Metric, Scores
 from dclip.metrics.counterfactual import ERROR_COLORS, fates
 from dclip.metrics.distribution import FeatureSets
@@ -75,7 +75,7 @@ class TaskScores:
         shown: results of the first seed that has any.
     """
 
-    task: Task
+    task: BenchmarkTask
     ids: tuple[str, ...]
     seeds: tuple[str, ...]
     rows: dict[str, Tensor]
@@ -126,11 +126,11 @@ class Measures:
         assert not isinstance(extractor, str)
         return cls(scorers, Minimality(extractor))
 
-    def of(self, task: Task) -> Scorers:
+    def of(self, task: BenchmarkTask) -> Scorers:
         """The scorers that know what a task means."""
         return replace(self.scorers, truth=task.truth, goal=task.truth.goal)
 
-    def rows(self, task: Task, edited: Edited) -> dict[str, Tensor]:
+    def rows(self, task: BenchmarkTask, edited: Edited) -> dict[str, Tensor]:
         """Every number of single pictures [N], by its name."""
         scorers = replace(self.of(task), beside=comes_with(edited))
         found = measure_each(_metrics(), edited, scorers, REASONS)
@@ -145,7 +145,7 @@ class Measures:
             rows |= dict(zip(fate_names(), shares, strict=True))
         return rows
 
-    def kid(self, task: Task, result: Tensor, truth: Tensor | None, draws: int) -> Scores:
+    def kid(self, task: BenchmarkTask, result: Tensor, truth: Tensor | None, draws: int) -> Scores:
         """KID of results to the true pictures or, of a style, to other people drawn in it."""
         extractor = self.scorers.extractor()
         assert not isinstance(extractor, str)
@@ -174,7 +174,7 @@ def fate_names() -> list[str]:
     return [color.replace(" ", "_") for color in ERROR_COLORS]
 
 
-def _kept_rows(task: Task, edited: Edited, scorers: Scorers) -> dict[str, Tensor]:
+def _kept_rows(task: BenchmarkTask, edited: Edited, scorers: Scorers) -> dict[str, Tensor]:
     """For every attribute 1 where the judge still sees it, 0 where not, nan where it does not count."""
     kept = [task.truth.kept(facts) for facts in edited.source.facts]
     rows = {}
@@ -188,7 +188,7 @@ def _kept_rows(task: Task, edited: Edited, scorers: Scorers) -> dict[str, Tensor
 
 
 def score_task(
-    measures: Measures, results: Results, task: Task, faces: int, draws: int
+    measures: Measures, results: Results, task: BenchmarkTask, faces: int, draws: int
 ) -> TaskScores | None:
     """One task of all seeds; None, and troubles, where not one picture can be scored."""
     images = task.faces(faces)
@@ -217,7 +217,7 @@ def score_task(
     return TaskScores(task, images.ids, seeds, table.rows, values, drawn, shown)
 
 
-def with_truth(task: Task, images: Images) -> Edited:
+def with_truth(task: BenchmarkTask, images: Images) -> Edited:
     """The sources as their own results, with the truth and its region."""
     truth = task.truth.pictures(images)
     if truth is None:
@@ -252,7 +252,7 @@ class _Table:
 
 
 def _beside(
-    results: Results, seed: str, task: Task, images: Images
+    results: Results, seed: str, task: BenchmarkTask, images: Images
 ) -> dict[str, Mapping[str, Tensor]]:
     """The pictures behind composition, reversibility and commutativity, as far as they are there."""
     found: dict[str, Mapping[str, Tensor]] = {}
@@ -343,7 +343,7 @@ def _mean(values: Tensor, draw: Draws | None) -> Tensor:
     return values.nanmean() if draw is None else draw.means(values)
 
 
-def _say_why(values: dict[str, float | str], task: Task) -> None:
+def _say_why(values: dict[str, float | str], task: BenchmarkTask) -> None:
     """The reason of every score that is absent."""
     for name in COLUMNS:
         if name in values or f"{name}_absent" in values:
@@ -378,7 +378,7 @@ def macro(tasks: Sequence[TaskScores]) -> dict[str, float | str]:
 # ------------------------------------------------------------------------------------- all of it
 
 
-def reference(measures: Measures, task: Task, faces: int, known: Reference) -> None:
+def reference(measures: Measures, task: BenchmarkTask, faces: int, known: Reference) -> None:
     """Add the scores of the untouched source and of the truth."""
     whole = with_truth(task, task.faces(faces))
     known.source[task.name] = _means(measures.rows(task, whole))
@@ -395,7 +395,7 @@ def _means(rows: Mapping[str, Tensor]) -> dict[str, float | str]:
 
 
 @dataclass
-class Outcome:
+class ScoredResults:
     """Everything that is known of a folder of results."""
 
     results: Results
@@ -423,12 +423,12 @@ class Outcome:
 
 def score(
     results: Results,
-    tasks: Sequence[Task],
+    tasks: Sequence[BenchmarkTask],
     faces: int,
     draws: int,
     measures: Measures,
     known: Reference | None = None,
-) -> Outcome:
+) -> ScoredResults:
     """Score every task that has results.
 
     Args:
@@ -454,10 +454,10 @@ def score(
                 reference(measures, task, faces, known)
     if not scored:
         raise DclipError(_nothing(results, tasks))
-    return Outcome(results, scored, known, absent, faces)
+    return ScoredResults(results, scored, known, absent, faces)
 
 
-def _nothing(results: Results, tasks: Sequence[Task]) -> str:
+def _nothing(results: Results, tasks: Sequence[BenchmarkTask]) -> str:
     first = f" ({results.troubles[0]})" if results.troubles else ""
     example = f"{results.path}/{tasks[0].name}/{tasks[0].ids(1)[0]}.png"
     return f"{results.path} holds no results that can be scored{first}; expected {example}"

@@ -57,7 +57,7 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """One edit, or a pair of edits at once, of the faces that it means something for.
 
     Attributes:
@@ -108,15 +108,15 @@ class Task:
         return toonfaces(SPLIT, number, self.truth)
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str) -> BenchmarkTask:
     """A task by its name. DclipError where there is none."""
     truth = truth_named(name)
     if name not in TEXTS or truth is None:
         raise DclipError(f"{NAME} has no edit {name!r}{choose(name, list(TEXTS))}")
-    return Task(name, *TEXTS[name], truth)
+    return BenchmarkTask(name, *TEXTS[name], truth)
 
 
-def tasks_named(names: Sequence[str]) -> list[Task]:
+def tasks_named(names: Sequence[str]) -> list[BenchmarkTask]:
     """Tasks by their names, all of them where none is named; each once, in the usual order."""
     wanted = {task_named(name).name for name in names} or set(TEXTS)
     return [task_named(name) for name in TEXTS if name in wanted]
