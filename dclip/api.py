@@ -285,7 +285,8 @@ def edit(
             finished run of that experiment under ``output``), or a list of these.
         gamma: the degree of change; 0 is the original model.
         weights: how several edits are weighted, as in ``mix.weights``.
-        soup: merge several into one network, as ``mix.soup`` does.
+        soup: merge several into one network, as ``mix.soup`` does. For one after the other
+            (``mix.in_turn``), call this with each.
         output: where edits are looked for by their names.
         epoch: the edits as they were after this epoch of their runs (1 is the first); None: the
             last.

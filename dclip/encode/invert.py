@@ -115,7 +115,10 @@ def encode_variants(run: Run, images: Images, what: str = "images") -> Encoded:
 
 
 def noised(images: Images, a: float, seed: int) -> Tensor:
-    """Images noised to alpha_bar = a in closed form, each with noise other than its sampling's."""
+    """Images noised to alpha_bar = a in closed form, each with noise other than its sampling's.
+
+    The start of SDEdit (Meng et al., ICLR 2022), ``sampler.encode=stochastic``.
+    """
     noise = ImageNoise([f"encode/{name}" for name in images.ids], seed)
     return add_noise(images.pixels, noise.like(images.pixels), a)
 

@@ -68,7 +68,10 @@ CALLS = (
     "to learn one edit (its training pictures are inverted, too), and for each face."
 )
 COMMANDS = "commands: of the first edit and seed; {EDIT} is the folder of the run before, which EDIT: begins."
-SECONDS = "seconds: as measured, other work on the machine and cached latents included."
+SECONDS = (
+    "seconds a face: the way down, as measured with other work on the machine; not the inversion, "
+    "whose latents were kept. Calls have both."
+)
 
 
 @dataclass(frozen=True)
@@ -361,7 +364,11 @@ def _figure(sections: Sequence[Section]) -> bytes:
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlim(min(-1.0, axes.get_xlim()[0]) if _far(section) else None, 1)
-    panels[-1].set_xlabel("truth_score: 0 the untouched source, 1 the truth", fontsize=9)
+    scale = "truth_score: 0 the untouched source, 1 the truth"
+    kinds = {row.kind for section in sections for row in section.rows}
+    meaning = {"oracle": "told the true region", "part": "pictures are missing"}
+    grey = " or ".join(why for kind, why in meaning.items() if kind in kinds)
+    panels[-1].set_xlabel(f"{scale}; grey: {grey}" if grey else scale, fontsize=9)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -3,8 +3,8 @@
     dh_t = scale (mean h_t of the true edited images - mean h_t of the images)
 
 h_t is the output of the U-Net's middle block at timestep t on the way down from an image's inverted
-latent. The edit is an asymmetric step, as Asyrp's (Kwon et al., ICLR 2023): only the predicted x0
-sees h + dh.
+latent: the supervised direction of Haas et al. (FG 2024), a step at a time. The edit is an
+asymmetric step, as Asyrp's (Kwon et al., ICLR 2023): only the predicted x0 sees h + dh.
 """
 
 from __future__ import annotations

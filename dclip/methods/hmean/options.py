@@ -77,8 +77,9 @@ class HMean(Supervised):
     """Add to h, the middle of the network, the mean difference that the true edit makes there.
 
     No CLIP and no gradient: the training images' true edited pictures are known (ToonFaces), both
-    are inverted, and on the way down the means of their h are subtracted, step by step. It is the
-    ceiling of linear edits of h, not a rival: it is shown the answer on training images.
+    are inverted, and on the way down the means of their h are subtracted, step by step (after Haas
+    et al., FG 2024). It shows what a straight line in h can do, and is no rival: it is shown the
+    answer on training images.
     """
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
