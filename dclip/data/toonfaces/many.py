@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CHUNK = 250
 # fewer are drawn here and now: processes cost seconds to start, and need a guarded main module
 PARALLEL_FROM = 2000
 
+REMEMBERED = 4000  # pictures, 12 kB each: scoring draws the same faces again and again
+
 Pictures = NDArray[np.uint8]
 
 
@@ -37,7 +40,12 @@ def part_maps_of(faces: list[Face], workers: int | None = None) -> Pictures:
 
 
 def _draw(faces: list[Face]) -> Pictures:
-    return np.stack([drawing.render(face) for face in faces])
+    return np.stack([_picture(face) for face in faces])
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _picture(face: Face) -> Pictures:
+    return drawing.render(face)
 
 
 def _draw_parts(faces: list[Face]) -> Pictures:
