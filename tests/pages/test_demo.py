@@ -271,6 +271,21 @@ def test_an_edit_keeps_its_sliders_and_one_without_is_as_it_was_learned():
     assert page.asked(["b"], rows, 1.0, 0.0, 1, *range(12)).sliders == Sliders(1.0, [], [7])
 
 
+def test_edits_in_turn_keep_what_they_made_alone(studio, uneven, walks, monkeypatch):
+    monkeypatch.setattr(studio.cfg.mix, "in_turn", True)
+    image, chosen = studio.images.take([0]), uneven
+    first = studio.edit(image, chosen, Sliders(lows=[0.3, 0.3]))
+    assert walks == ["degrees of change", "inverting pictures again", "degrees of change"]
+    walks.clear()
+    second = studio.edit(image, chosen, Sliders(lows=[0.3, 0.9]))
+    assert walks == ["inverting pictures again"]
+    assert first.regions[0].equal(second.regions[0])
+    assert first.regions[1].sum() > second.regions[1].sum()
+    everywhere = studio.edit(image, chosen, Sliders(lows=[0.3, 0]))
+    assert everywhere.regions[0].equal(first.regions[0])
+    assert bool((everywhere.regions[1] == 1).all())
+
+
 def test_a_soup_has_one_region(studio, uneven, monkeypatch):
     monkeypatch.setattr(studio.cfg.mix, "soup", True)
     cfg = studio.settings(uneven, Sliders(1.0, [1, 0.5], [0.2, 0.9]))
