@@ -131,6 +131,11 @@ class Edit:
         return adapters_of(self.adapter)
 
     @property
+    def whole(self) -> float:
+        """The gamma at which every edit is whole: two edits, each at half weight, are at 2."""
+        return float(max(1, len(self.adapters)))
+
+    @property
     def each(self) -> list[Edit]:
         """The settings of every edit's own region; empty where all have one region."""
         if self.regions is None:

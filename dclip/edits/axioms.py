@@ -43,7 +43,7 @@ def measure_axioms(
         return Scores()
     apart = alone(run)
     pictures = _composed(apart, apply, few)
-    degree = run.cfg.gamma or max(1.0, len(run.cfg.edit.adapters))
+    degree = run.cfg.gamma or run.cfg.edit.whole
     changed = as_saved(apply(apart, few, degree))
     back = other_order or apply  # what was done last is undone first
     pictures["reversibility"] = as_saved(back(apart, again(apart, few, changed), -degree))

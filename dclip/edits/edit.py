@@ -234,11 +234,8 @@ def save_pictures(run: Run, ids: Sequence[str], pictures: Tensor) -> None:
 
 
 def truth_pixels(run: Run, start: Encoded) -> Tensor | None:
-    """The true pictures, where they are known and the edit is whole.
-
-    Two edits, each at half weight, are whole at gamma = 2.
-    """
-    whole = run.cfg.gamma == max(1, len(run.cfg.edit.adapters))
+    """The true pictures, where they are known and the edit is whole."""
+    whole = run.cfg.gamma == run.cfg.edit.whole
     return true_images(start.sources, truth_of(run.cfg)) if whole else None
 
 

@@ -234,7 +234,7 @@ def _axioms(cfg: Config, images: ImageCounts) -> dict[str, float]:
         return {}
     calls = 10 * _applied(cfg, [0.0]) + 9 * source
     if not isinstance(cfg.task, ReconstructTask):
-        degree = cfg.gamma or max(1.0, len(cfg.edit.adapters))
+        degree = cfg.gamma or cfg.edit.whole
         calls += _applied(cfg, [degree]) + source + _applied(cfg, [-degree])
         if _turns(cfg) and cfg.gamma != 0:
             calls += _applied(cfg, [degree])

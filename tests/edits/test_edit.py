@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import dclip
 from dclip.config import Encode, FinalStep, Grid, Mix, option_name
+from dclip.config.edit import Edit as EditOptions
 from dclip.data.toonfaces.faces import sample_face
 from dclip.data.toonfaces.truths import TRUTHS, counterfactual, truth_named
 from dclip.diffusion.mix import degree, degrees
@@ -557,6 +558,7 @@ def test_only_whole_edits_are_compared_with_the_truth(monkeypatch, adapters, gam
     """Two edits mixed at gamma = 1 make half of each change, and the truth shows all of both."""
     monkeypatch.setattr("dclip.edits.edit.true_images", lambda sources, truth: "the truth")
     monkeypatch.setattr("dclip.edits.edit.truth_of", lambda cfg: None)
-    cfg = SimpleNamespace(gamma=gamma, edit=SimpleNamespace(adapters=adapters))
+    options = EditOptions(source="face", target="tanned face", adapter=adapters or None)
+    cfg = SimpleNamespace(gamma=gamma, edit=options)
     found = truth_pixels(SimpleNamespace(cfg=cfg), SimpleNamespace(sources=None))
     assert found == ("the truth" if whole else None)
