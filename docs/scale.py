@@ -75,8 +75,8 @@ def page() -> str:
 **These are estimates**, not measurements: the network calls that a plan counts, times the
 operations of a call, divided by the speed that the paper's Quadro RTX 6000 reached
 ({plan.RTX6000_GFLOPS / 1000:.1f} TFLOP/s). A newer GPU is faster. Nothing here has been run with the
-published weights. `python docs/scale.py` writes this page; for any run on your device type
-`python run.py plan=true experiment=NAME`.
+published weights. `python docs/scale.py` writes this page; for a run of your own, on your
+device: `python run.py plan=true experiment=NAME`.
 
 ## ImageNet at 512 x 512
 

@@ -277,7 +277,7 @@ def plan(cfg: Config) -> dict[str, Any]:
     optional = [one for one in absent if one.optional]
     work = calls(cfg)
     seconds = _seconds(work, size, device)
-    basis = f"estimated from {device.basis}" if seconds else _unknown(size, device)
+    basis = f"estimated from {device.basis}" if seconds else _unknown(cfg, size, device)
     gigabytes = device.memory_gb and round(device.memory_gb, 1)
     return {
         "task": option_name("task", cfg.task),
@@ -323,9 +323,11 @@ def _fetched(need: needs.Need) -> dict[str, Any]:
     }
 
 
-def _unknown(size: Size | None, device: Device) -> str:
+def _unknown(cfg: Config, size: Size | None, device: Device) -> str:
     if size is not None:
         return device.basis
+    if isinstance(cfg.task, PretrainTask):
+        return f"unknown: nothing is known in advance of this task.net={cfg.task.net.value}"
     return "unknown: this checkpoint is none of the known ones, so its size is not known"
 
 
