@@ -121,11 +121,14 @@ def of_epoch(paths: Sequence[str], epoch: int | None) -> list[str]:
     return kept
 
 
-def labelled(paths: Sequence[str]) -> dict[str, str]:
-    """Edits by what the page calls them: their name, and what sets a run apart from others."""
+def labelled(paths: Sequence[str], t0: int | None = None) -> dict[str, str]:
+    """Edits by what the page calls them: their name, and what sets a run apart from others.
+
+    ``t0`` is that of published files that do not say theirs.
+    """
     edits: dict[str, str] = {}
     for path in paths:
-        file, header = read_edit_header(path)
+        file, header = read_edit_header(path, t0)
         name = header["edit"].get("name") or header["edit"].get("target") or file.stem
         label = str(name).replace("_", " ")
         epoch = header.get("epoch")
@@ -188,7 +191,7 @@ class Studio:
         if given:
             taught = {str(file) for file in self.learned()}
             paths = [*given, *(path for path in paths if path in taught)]
-        return labelled(of_epoch(paths, self.cfg.epoch))
+        return labelled(of_epoch(paths, self.cfg.epoch), self.cfg.sampler.t0)
 
     def upload(self, path: Path) -> Images:
         """An uploaded picture. DclipError if it cannot be read as one."""

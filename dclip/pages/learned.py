@@ -41,9 +41,9 @@ class Card:
     command: str
 
 
-def card_of(label: str, path: Path) -> Card:
+def card_of(label: str, path: Path, t0: int | None = None) -> Card:
     """The card of an edit's file, from what it says itself and what its run left beside it."""
-    saved = read_edit(str(path))
+    saved = read_edit(str(path), t0)
     known, folder = saved.card, path.parent
     run = Run(folder)
     metrics = run.metrics or known["scores"]
@@ -86,7 +86,7 @@ def _address(path: Path, _written: float) -> str:
     return data_address(buffer.getvalue(), "png")
 
 
-def cards_html(edits: Mapping[str, str]) -> str:
-    """The list of edits, by label."""
-    cards = [card_of(label, Path(path)) for label, path in edits.items()]
+def cards_html(edits: Mapping[str, str], t0: int | None = None) -> str:
+    """The list of edits, by label; ``t0`` is that of published files that do not say theirs."""
+    cards = [card_of(label, Path(path), t0) for label, path in edits.items()]
     return render("learned.html", cards=cards)

@@ -29,6 +29,7 @@ from dclip.config import (
     Carry,
     Config,
     DemoTask,
+    Encode,
     Mix,
     PretrainTask,
     ReconstructTask,
@@ -117,14 +118,15 @@ def memory_gb() -> float | None:
 def image_counts(cfg: Config) -> ImageCounts:
     """How many images are trained on, validated on, and edited or sampled."""
     data, task = cfg.dataset, cfg.task
-    count = data.test
+    train, validation, count = data.train, data.validation, data.test
     if isinstance(task, DemoTask):  # one press of its button
         count = 1
     elif isinstance(task, SampleTask) and not task.from_images:
         count = task.count
     elif cfg.input is not None:
         count = len(find_images(Path(cfg.input)))
-    return ImageCounts(data.train, data.validation, count)
+        train, validation = count, 0
+    return ImageCounts(train, validation, count)
 
 
 def calls(cfg: Config) -> dict[str, float]:
@@ -136,17 +138,19 @@ def calls(cfg: Config) -> dict[str, float]:
     if isinstance(task, SampleTask):
         work = {"invert": float(images.test * invert)} if task.from_images else {}
         return {**work, **method_of(cfg).cost(cfg, images).calls}
+    copies = images.test * cfg.variants
+    apart = isinstance(task, TranslateTask) or sampler.encode is Encode.stochastic
     work = {
-        "invert": float(images.test * source),
-        "edit": float(images.test * _applied(cfg, [cfg.gamma])),
+        "invert": float((copies if apart else images.test) * source),
+        "edit": float(copies * _applied(cfg, [cfg.gamma])),
     }
     if isinstance(task, ReconstructTask):
         return {**work, **_axioms(cfg, images)}
     if isinstance(task, TranslateTask):
-        translate = {"translate": float(task.rounds * task.steps * images.test)}
+        translate = {"translate": float(task.rounds * task.steps * copies)}
         return {**translate, **work} if cfg.edit.adapters else translate
     if cfg.degrees:
-        work["edit"] += min(STRIP_IMAGES, images.test) * _applied(cfg, cfg.degrees)
+        work["edit"] += min(STRIP_IMAGES, copies) * _applied(cfg, cfg.degrees)
     if task.learns:
         method = method_of(cfg)
         learned = images.train * method.needs_latents + images.validation

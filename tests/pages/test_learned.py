@@ -1,8 +1,12 @@
 """The list of edits: what a card says, and that no text of an edit is taken for HTML."""
 
+import pytest
+import torch
 from PIL import Image
 
+from dclip.errors import DclipError
 from dclip.files import write_json
+from dclip.pages.demo import labelled
 from dclip.pages.learned import cards_html, face_of
 from helpers.networks import write_edit
 
@@ -24,3 +28,13 @@ def test_a_card_says_what_is_known_of_an_edit(tiny, nets, tmp_path):
     assert "It worked" in html and "50 % nearer" in html
     assert str(folder) in html
     assert "Nothing has been learned" in cards_html({})
+
+
+def test_a_published_file_that_does_not_say_its_t0_is_listed_where_t0_is_given(tmp_path):
+    path = tmp_path / "mine.pth"
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(DclipError, match="give sampler"):
+        labelled([str(path)])
+    edits = labelled([str(path)], 500)
+    assert list(edits) == ["mine"]
+    assert "mine" in cards_html(edits, 500)

@@ -1,8 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from dclip.config import EditTask
+from dclip.data.images import save_png
 from dclip.errors import DclipError
 from dclip.files import read_json
 from dclip.models import sizes
@@ -160,3 +163,17 @@ def test_the_plans_constants_are_what_is_counted():
         assert parameters == size.parameters
         assert gflop == pytest.approx(size.gflop, rel=0.03)
         assert megabytes == pytest.approx(size.kept_mb, rel=0.05)
+
+
+def test_a_plan_counts_every_variant_and_learns_from_the_input(nowhere, tmp_path):
+    cfg = replace(configure("dataset.test=3", "sampler=noisy_ddim"), task=EditTask(), degrees=[])
+    once, more = plan.calls(cfg), plan.calls(replace(cfg, variants=4))
+    assert more == {**once, "edit": 4 * once["edit"]}, "variants share their image's latent"
+    foreign = ["task=translate", "dataset.test=3"]
+    once, more = plan.calls(configure(*foreign)), plan.calls(configure(*foreign, "variants=2"))
+    assert more["translate"] == 2 * once["translate"]
+
+    for name in ("a", "b"):
+        save_png(torch.zeros(3, 64, 64), tmp_path / f"{name}.png")
+    mine = plan.image_counts(configure(f"input={tmp_path}"))
+    assert (mine.train, mine.validation, mine.test) == (2, 0, 2)
