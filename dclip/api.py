@@ -51,6 +51,7 @@ from dclip.diffusion.sampler import EpsFn
 from dclip.diffusion.sampler import sample as denoise
 from dclip.diffusion.timesteps import check_steps
 from dclip.edits.carried import WAYS, branches_of, unchanged
+from dclip.edits.degree import calibrated
 from dclip.edits.edit import Edit, Mixture, keep
 from dclip.edits.header import common_steps
 from dclip.edits.located import located
@@ -62,7 +63,7 @@ from dclip.edits.saved import SavedEdit, described, read_edit
 from dclip.edits.seen import seen_region
 from dclip.encode.invert import encode_splits, noised, straight_states
 from dclip.encode.start import start_of
-from dclip.errors import DclipError
+from dclip.errors import DclipError, need
 from dclip.methods.contract import method_of
 from dclip.methods.load import join_edits, tell_of_colors
 from dclip.metrics.scorers import Scorers
@@ -74,9 +75,10 @@ from dclip.models.unet import DiffusionModel
 from dclip.prepare.compose import configured
 from dclip.prepare.needs import obtain
 from dclip.prepare.networks import networks
+from dclip.prepare.quoting import in_quotes
 from dclip.record.record import Record, recording
 from dclip.run import Run
-from dclip.text.direction import feature_direction
+from dclip.text.direction import Direction, direction_of, feature_direction
 from dclip.text.known import warn_of_words
 from dclip.text.lengths import check_texts
 from dclip.types import Edited, Images
@@ -223,7 +225,7 @@ def finetune(images: Tensor, source: str, target: str, *settings: str) -> Path:
     Raises:
         DclipError: a setting that cannot be, or images of another size than the model's.
     """
-    texts = [f"edit.source={quoted(source)}", f"edit.target={quoted(target)}"]
+    texts = [f"edit.source={in_quotes(source)}", f"edit.target={in_quotes(target)}"]
     cfg = configured(["task=finetune", *texts, *settings])
     mine = _images(images)
     obtain([cfg])
@@ -238,7 +240,8 @@ def finetune(images: Tensor, source: str, target: str, *settings: str) -> Path:
         starts = encode_splits(run, splits, method.needs_latents)
         with record.timing("adapt"):
             edit = method.adapt(run, starts)
-        keep(run, located(run, edit, starts))
+        placed = located(run, edit, starts)
+        keep(run, calibrated(run, placed, starts["validation"]))
         record.metrics(record.seconds)
     return record.folder
 
@@ -257,7 +260,7 @@ def sample(target: str | Sequence[str] | None = None, *settings: str, count: int
     words = ["task=sample", "method=none", f"task.count={count}"]
     if target is not None:
         texts = [target] if isinstance(target, str) else list(target)
-        listed = ",".join(quoted(text) for text in texts)
+        listed = ",".join(map(in_quotes, texts))
         words += ["guidance=contrastive", f"guidance.targets=[{listed}]"]
     run = _quiet(configured([*words, *settings]))
     warn_of_words(run.cfg)
@@ -390,12 +393,34 @@ def _found(
     """The region [N,1,H,W] of an edit's change, found as it was learned with."""
     if where.region != "clip":
         return found_region(where, source, change, edit.usual.change)
-    options = saved.header["clip"]
+    options = saved.header.get("clip")
+    if options is None:
+        raise DclipError(
+            f"region=clip asks the CLIP that an edit was learned with, and {saved.path} names none; "
+            "choose region=auto"
+        )
     clip = load_clip(clip_of(options["name"]), options["antialias"], options.get("arch"))
     clip.to(source.device)
     templates = saved.header["loss"]["templates"]
-    direction = feature_direction((where.source, where.target), clip, templates)
+    direction = feature_direction(_direction(where, saved, source), clip, templates)
     return seen_region(where, clip, direction, source, change, edit.usual.seen)
+
+
+def _direction(where: EditOptions, saved: SavedEdit, source: Tensor) -> Direction:
+    """Where an edit goes in CLIP's space, as it was learned: by its texts, or to its examples.
+
+    Raises:
+        DclipError: the examples are not there any more.
+    """
+    learned = saved.header["edit"]
+    paths = {name: learned.get(name) for name in ("examples", "source_examples")}
+    for path in filter(None, paths.values()):
+        need(
+            Path(path).exists(),
+            f"region=clip needs the examples that {saved.path} was learned from, and {path} does "
+            "not exist; choose region=auto",
+        )
+    return direction_of(Config(edit=replace(where, **paths)), _images(source))
 
 
 def measure(
@@ -426,12 +451,6 @@ def measure(
         known = ", ".join(toonfaces.edits)
         raise ValueError(f"ToonFaces has no edit {edit_name!r}; it has {known}")
     return measure_edit(edited, Metrics(), scorers or Scorers(), texts, meaning).values
-
-
-def quoted(text: str) -> str:
-    """A text as Hydra's command line takes it, whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _quiet(cfg: Config) -> Run:

@@ -315,14 +315,14 @@ def settings(tiny, tmp_path, **more):
 
 def test_an_edit_is_learned_from_pictures_at_hand_and_applied(tiny, nets, tmp_path):
     pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    folder = dclip.finetune(
-        pixels, "person", "person with a pirate's hat", *settings(tiny, tmp_path, method__lr=0.01)
-    )
+    more = settings(tiny, tmp_path, method__lr=0.01, edit__degree=0.7)
+    folder = dclip.finetune(pixels, "person", r"person with a pirate's \hat", *more)
     model = dclip.load_model(str(nets["model64"]))
     edited, original = (dclip.edit(model, pixels, folder, gamma=gamma) for gamma in (1.0, 0.0))
     assert float((edited - original).abs().max()) > 1e-3
     header = read_edit(str(folder)).header
-    assert header["edit"]["target"] == "person with a pirate's hat"
+    assert header["edit"]["target"] == r"person with a pirate's \hat"
+    assert header["degree"] == 0.7
 
 
 def test_pictures_of_another_size_are_refused_before_anything_is_learned(tiny, tmp_path):

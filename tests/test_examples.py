@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+import dclip
 from dclip import losses
 from dclip.edits.saved import read_edit
 from dclip.errors import DclipError
@@ -13,7 +14,8 @@ from dclip.files import read_json
 from dclip.pipeline import run
 from dclip.text.direction import direction_of
 from dclip.types import Images
-from helpers.images import read_image
+from helpers.images import images16, read_image
+from helpers.networks import write_edit
 from helpers.runs import configure, words
 
 
@@ -148,6 +150,29 @@ def test_a_run_learns_from_examples_and_knows_them_later(settings, tmp_path):
     gone = configure(*apply)
     assert gone.edit.examples is None
     assert not gone.metric.clip
+
+
+def test_the_notebook_finds_a_region_by_the_examples(tiny, nets, model, tmp_path, monkeypatch):
+    told = {"edit__region": "clip", "edit__region_colors": 0, "loss__contrast": 0, "loss__clip": 1}
+    for name, seed in (("source_examples", 1), ("examples", 2)):
+        dclip.save_images(images16(2, seed).pixels, tmp_path / name)
+        told[f"edit__{name}"] = tmp_path / name
+    learned = write_edit(tmp_path / "edit", tiny, nets["model16"], "smiling", 0.3, **told)
+    directions = []
+
+    def seen(options, clip, direction, source, *_):
+        kept = [dclip.load_images(tmp_path / name, 16) for name in ("source_examples", "examples")]
+        expected = losses.image_direction(*map(clip.image_features, kept))
+        torch.testing.assert_close(direction, expected)
+        directions.append(direction)
+        return torch.ones_like(source[:, :1])
+
+    monkeypatch.setattr("dclip.api.seen_region", seen)
+    dclip.edit(model, images16(2).pixels, learned)
+    assert len(directions) == 1
+    shutil.rmtree(tmp_path / "examples")
+    with pytest.raises(DclipError, match=r"region=clip needs the examples .* choose region=auto"):
+        dclip.edit(model, images16(2).pixels, learned)
 
 
 @pytest.mark.parametrize(

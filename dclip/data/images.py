@@ -17,6 +17,7 @@ from torch import Tensor
 from dclip.data.folders import nothing_readable, pictures_of, tell_left_out
 from dclip.data.pictures import Picture, decode
 from dclip.errors import DclipError
+from dclip.files import atomic_save
 from dclip.types import Images, to_uint8
 
 log = logging.getLogger("dclip")
@@ -155,8 +156,8 @@ def read_files(
 
 def save_png(pixels: Tensor, path: Path) -> None:
     """Write one picture [3,H,W] in [-1, 1]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_uint8(pixels).permute(1, 2, 0).cpu().numpy()).save(path)
+    picture = Image.fromarray(to_uint8(pixels).permute(1, 2, 0).cpu().numpy())
+    atomic_save(path, picture.save)
 
 
 def save_pngs(pixels: Tensor, ids: Sequence[str], folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dclip.config import Config
+from dclip.config import Config, Mix
 from dclip.config.edit import FOUND
 from dclip.config.edit import Edit as EditOptions
 from dclip.data.domains import true_images, truth_of
@@ -45,9 +45,13 @@ class KeptPictures:
         """Those of one edit, where several act one after the other."""
         return self._turns.setdefault(place, KeptPictures())
 
-    def of(self, run: Run, start: Encoded) -> dict[object, Tensor]:
-        """What is kept of these images, to be added to; empty for others than those before."""
-        key = (start.ids, run.cfg.seed, run.cfg.sampler)
+    def of(self, run: Run, start: Encoded, mix: Mix | None = None) -> dict[object, Tensor]:
+        """What is kept of these images, to be added to; empty for others than those before.
+
+        Args:
+            mix: how several edits are mixed, where what is kept was made by all of them.
+        """
+        key = (start.ids, run.cfg.seed, run.cfg.sampler, mix)
         if len(start) > FEW:
             return {}
         known, pixels = self._start, start.sources.pixels
@@ -100,7 +104,7 @@ class Confined(InRegion):
         self, run: Run, start: Encoded, gammas: Sequence[float]
     ) -> Mapping[object, Tensor]:
         """The edit's own pictures [N,3,H,W] at these degrees, at 0 and at 1."""
-        made = self._kept.of(run, start)
+        made = self._kept.of(run, start, run.cfg.mix)
         asked = [gamma for gamma in dict.fromkeys([0.0, 1.0, *gammas]) if gamma not in made]
         if asked:
             strip = self.edit.strip(run, start, asked).unbind(1)

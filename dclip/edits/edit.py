@@ -286,7 +286,7 @@ class WrappedEdit(Edit):
 
     def __init__(self, edit: Edit) -> None:
         self.edit, self.parts = edit, edit.parts
-        self.degree, self.measured = edit.degree, edit.measured
+        self.carries, self.degree, self.measured = edit.carries, edit.degree, edit.measured
         self.usual, self.texts = edit.usual, edit.texts
 
     def denoiser(self, gamma: float) -> EpsFn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,12 @@ def paste_back(run: Run, start: Encoded, result: Tensor) -> None:
         return
     originals = _originals(Path(str(run.cfg.input)), result.shape[-1])
     folder = run.record.folder / FOLDER
+    seen: Counter[bytes] = Counter()
     for name, source, edited in zip(start.ids, start.sources.pixels, result.cpu(), strict=True):
-        picture = pasted(decode(originals[_content(source)], name), source, edited)
+        content = _content(source)
+        path = originals[content][seen[content] // run.cfg.variants]
+        seen[content] += 1
+        picture = pasted(decode(path, name), source, edited)
         atomic_save(folder / f"{name}.png", picture.save)
     log.info("the changes in pictures of their own size: %s", folder)
 
@@ -71,14 +76,15 @@ def changed_region(source: Tensor, edited: Tensor) -> Tensor:
     return F.avg_pool2d(grown, FEATHERED, 1, FEATHERED // 2)[0]
 
 
-def _originals(place: Path, size: int) -> dict[bytes, Path]:
-    """The files of ``input``, by what the model sees of them."""
-    files: dict[bytes, Path] = {}
+def _originals(place: Path, size: int) -> dict[bytes, list[Path]]:
+    """The files of ``input``, by what the model sees of them; in the order in which it does."""
+    files: dict[bytes, list[Path]] = {}
     for path in find_images(place):
         try:
-            files[_content(square(decode(path, str(path)), size))] = path
+            content = _content(square(decode(path, str(path)), size))
         except DclipError:  # said when it was read
             continue
+        files.setdefault(content, []).append(path)
     return files
 
 

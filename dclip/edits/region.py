@@ -272,7 +272,7 @@ def union(regions: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(regions)).amax(0)
 
 
-def confine(source: Tensor, change: Tensor, region: Tensor, gain: float = 1.0) -> Tensor:
+def confine(source: Tensor, change: Tensor, region: Tensor) -> Tensor:
     """The source with a change in a region; its own pixels, bit for bit, where that is 0."""
-    changed = source + gain * region * change
+    changed = source + region * change
     return torch.where(region > 0, changed.clamp(-1, 1), source)

@@ -71,7 +71,9 @@ def present_translation(run: Run, images: Images, domain: Images, edited: Tensor
     if edited is not None:
         rows.append((cfg.edit.name or "edited", edited))
         direction, scorers = direction_of(cfg, domain), Scorers.of(run.networks)
-        scores = measure(Edited(domain, edited), cfg.metric, scorers, direction, truth_of(cfg))
+        pictures, truth = Edited(domain, edited), truth_of(cfg)
+        scores = measure(pictures, cfg.metric, scorers, direction, truth, cfg.variants)
+        scores.values.pop("variety", None)  # that of the translations is known
         run.record.rows(images.ids, scores.rows)
         values |= scores.values
     else:

@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dclip.config.edit import Edit as EditOptions
+from dclip.edits.colors import FAINT
 from dclip.models.clip import ClipModel
 from dclip.types import batches
 
 SIDE = 64  # the region's pixels a side, at most; and half of the picture's, or it falls into specks
 STEPS, LR, BEGIN = 60, 0.3, 2.0  # Adam's, on the logits of m, which begin here
 LEAST, RISE = 1 / 3, 0.1  # w at the beginning, and what it gains a step
-FAINT = 0.05  # what is less is nothing, so that the rest stays bit for bit
 BATCH = 64
 
 

@@ -452,15 +452,21 @@ class _Table:
                 self.means.add(row)
 
     def scores(self, names: Sequence[str]) -> Scores:
-        """The scores of the pairs with these names."""
+        """The scores of the pairs with these names.
+
+        A row that lacks one of them is left out: its metric gave a reason for a later batch.
+        """
         scores, columns = Scores(), {}
         for row, by_name in self.rows.items():
+            if not by_name.keys() >= set(names):
+                continue
             values = [by_name[name] for name in names]
             columns[row] = torch.tensor(values, dtype=torch.float64)
             if row in self.means:
                 scores.add(row, columns[row])
         for name, (of, to) in self.ratios.items():
-            scores.ratio(name, of, to, columns[of], columns[to])
+            if of in columns and to in columns:
+                scores.ratio(name, of, to, columns[of], columns[to])
         for name, reason in self.absent.items():
             scores.absent(name, reason)
         return scores

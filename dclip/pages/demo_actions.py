@@ -179,7 +179,8 @@ class Actions:
                 chosen = [label]
         boxes = gr.update(choices=list(edits), value=chosen, visible=bool(edits))
         hint = gr.update(value=note_html(NO_EDITS), visible=not edits)
-        return boxes, hint, cards_html(edits, self.studio.cfg.sampler.t0), *self.choose(chosen, rows)
+        cards = cards_html(edits, self.studio.cfg.sampler.t0)
+        return boxes, hint, cards, *self.choose(chosen, rows)
 
     def choose(self, labels: Sequence[str], rows: Sequence[str]) -> list[object]:
         """A row of sliders for each chosen edit: [note, rows, weights, regions, visible rows].

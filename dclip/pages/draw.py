@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dclip.config import Config
 from dclip.data.domains import domain_of
 from dclip.errors import need
-from dclip.pages.learn import check_text, composed, in_quotes, kept_words, named_in, plain
+from dclip.pages.learn import check_text, composed, kept_words, named_in, plain
 from dclip.pages.queue import Job
+from dclip.prepare.quoting import in_quotes
 from dclip.text.known import words_note
 
 MOST = 16  # samples at once

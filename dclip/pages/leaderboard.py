@@ -53,9 +53,11 @@ from dclip.pages.board import (
     why_apart,
     write_board,
 )
+from dclip.pages.markdown import table_line
 from dclip.pages.render import Picture, data_address, render
 from dclip.record.identity import slug
 from dclip.record.pictures import grid_picture
+from dclip.record.record import alone
 
 DRAWS = 1000
 SHOWN = 6  # faces of a sheet
@@ -130,9 +132,24 @@ def write(
             comparable, leave them alone and write here. None: nothing is kept.
         order: of the methods in notes and sheets.
     """
-    standing = read_board(folder) if beside is not None else None
+    if beside is not None:
+        read_board(folder)  # refused before anything is scored
     measures, known = Measures.load(torch.device("cpu")), Reference()
     scored = _scored(lines, faces, scores, measures, known)
+    with alone(folder):
+        return _written(folder, scored, faces, measures, beside, order)
+
+
+def _written(
+    folder: Path,
+    scored: Sequence[Scored],
+    faces: int,
+    measures: Measures,
+    beside: Path | None,
+    order: Sequence[str],
+) -> Written:
+    """Write the leaderboard of lines that are scored."""
+    standing = read_board(folder) if beside is not None else None
     if standing is None or beside is None:
         return Written(_write(folder, _board(scored, faces), scored), ())
     new = _board_beside(standing, scored, faces, measures)
@@ -164,17 +181,21 @@ def add(folder: Path, outcome: ScoredResults, measures: Measures) -> Written:
             costs[name] = float(cost)
     edits = tuple(one.task.name for one in outcome.tasks)
     line = Line(outcome.results.path, edits, costs, card.get("oracle") is True)
-    scored = [Scored(line, outcome)]
-    standing = read_board(folder)
+    with alone(folder):
+        return _added(folder, Scored(line, outcome), measures)
+
+
+def _added(folder: Path, one: Scored, measures: Measures) -> Written:
+    """Write the leaderboard of a folder with one more line."""
+    faces, standing = one.outcome.faces, read_board(folder)
     if standing is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Written(_write(folder, _board(scored, outcome.faces), scored), ())
-    new = _board_beside(standing, scored, outcome.faces, measures)
+        return Written(_write(folder, _board([one], faces), [one]), ())
+    new = _board_beside(standing, [one], faces, measures)
     why = why_apart(standing, new)
     if why:
         raise DclipError(f"{folder}: no line was added to those that stand there; {why}")
     board, said = joined(standing, new)
-    return Written(_write(folder, board, scored, standing), said)
+    return Written(_write(folder, board, [one], standing), said)
 
 
 def _write(folder: Path, board: Board, scored: Sequence[Scored], old: Board | None = None) -> Path:
@@ -327,16 +348,12 @@ def _markdown(sections: Sequence[Section], notes: Sequence[str]) -> str:
     lines = [f"# {NAME} {VERSION}: leaderboard", ""]
     heads = _heads()
     for section in sections:
-        lines += [f"## {section.title}", "", _table_line(heads), _table_line(["---"] * len(heads))]
+        lines += [f"## {section.title}", "", table_line(heads), table_line(["---"] * len(heads))]
         for row in (*section.rows, *section.known):
-            lines.append(_table_line(_cells(row)))
+            lines.append(table_line(_cells(row)))
         lines.append("")
     lines += [f"- {note}" for note in notes]
     return "\n".join(lines) + "\n"
-
-
-def _table_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 # ---------------------------------------------------------------------------------- pictures
@@ -478,5 +495,4 @@ def _page(
         parts=parts,
         notes=notes,
         plots=plots,
-        runs=[],
     )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
 from dclip.config import Config
@@ -22,6 +21,7 @@ from dclip.errors import DclipError, need
 from dclip.pages.queue import Job, JobQueue
 from dclip.prepare.compose import configured
 from dclip.prepare.paths import CONF
+from dclip.prepare.quoting import in_quotes
 from dclip.record.runs import Run
 from dclip.text.known import words_note
 from dclip.text.prompts import same_text
@@ -141,11 +141,6 @@ def check_text(text: str) -> None:
         any(letter.isalpha() for letter in text) and text.isprintable(),
         f"{text!r} has no word in it; describe a picture in words",
     )
-
-
-def in_quotes(text: str) -> str:
-    """A text as the value of a setting, whatever is in it."""
-    return QuotedString(text, Quote.single).with_quotes()
 
 
 def kept_words(overrides: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dclip.errors import DclipError, need
-from dclip.files import write_json
+from dclip.files import atomic_save, write_json
 from dclip.pages.render import data_address, render
 from dclip.pages.votes import SETTINGS as TALLY_SETTINGS
 from dclip.pages.votes import tally
@@ -135,11 +135,12 @@ class Pair:
     a_left: bool
 
 
-def paired(names: Sequence[str], seed: int) -> list[Pair]:
-    """Pairs in an order of their own, a on the left in half of them."""
+def paired(names: Sequence[str], seed: int, count: int | None = None) -> list[Pair]:
+    """``count`` pairs, or all, in an order of their own, a on the left in half of them."""
     draw = random.Random(seed)
     order = list(names)
     draw.shuffle(order)
+    order = order[:count]
     sides = [place % 2 == 0 for place in range(len(order))]
     draw.shuffle(sides)
     pairs = []
@@ -178,15 +179,15 @@ def build(settings: Mapping[str, str]) -> Path:
     )
     seed = _whole_number(settings, "seed", 0)
     count = _whole_number(settings, "count", len(names))
-    pairs = paired(names, seed)[: max(count, 1)]
+    pairs = paired(names, seed, max(count, 1))
     items = [_item(pair, a, b, source) for pair in pairs]
     question = question_of(settings)
     digest = hashlib.sha256(json.dumps([question, items]).encode()).hexdigest()[:16]
     folder = Path(settings.get("output", "outputs/preference"))
-    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "preference.html"
     data = {"page": digest, "items": items}
-    page.write_text(render("preference.html", question=question, data=data), "utf-8")
+    text = render("preference.html", question=question, data=data)
+    atomic_save(page, lambda temporary: temporary.write_text(text, "utf-8"))
     key = {"page": digest, "question": question, "a": settings["a"], "b": settings["b"]}
     write_json(folder / "key.json", {**key, "seed": seed, "pairs": _sides(pairs)})
     print(f"{len(pairs)} pairs: {page}\nthe key, not for voters: {folder / 'key.json'}")

@@ -5,12 +5,13 @@ Whoever comes later waits, and is told how many are before. Imports nothing heav
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -18,12 +19,14 @@ from uuid import uuid4
 
 from dclip.config import Config
 from dclip.edits.named import FILE
-from dclip.errors import need
+from dclip.errors import need, one_line
 from dclip.files import read_json
 from dclip.pages.progress import Progress, pace_of, stages_of
 from dclip.record.identity import run_name
 from dclip.record.runs import Run
 from dclip.runtime import child
+
+log = logging.getLogger("dclip")
 
 LONGEST = 20  # jobs that wait or run
 PACE = "0.5"  # seconds between two lines of a progress bar
@@ -173,12 +176,25 @@ class JobQueue:
                 if self._closed:
                     return
                 job = self._line[0]
-                _start(job)
-            _follow(job)
+                _attempt(_start, job)
+            if not job.state.over:
+                _attempt(_follow, job)
             with self._changed:
                 self._line.remove(job)
                 if job.edit is not None:
                     self._learned.append(job.edit)
+
+
+def _attempt(step: Callable[[Job], None], job: Job) -> None:
+    """Do one step of a job. An error of ours is the job's end, and says why; the others go on."""
+    try:
+        step(job)
+    except Exception as error:
+        log.exception("%s", job.title)
+        job.reason = one_line(error) or type(error).__name__
+        job.state = State.failed
+        if job.process is not None:
+            child.end(job.process)
 
 
 def _start(job: Job) -> None:

@@ -103,7 +103,9 @@ def _by_clip(metrics: Metrics) -> Answer | None:
             return Answer("open", "Too few pictures to say", words)
         if bound[0] > 0:
             return Answer("good", "The edit shows", words)
-        return Answer("bad", "The edit does not show", words)
+        if bound[1] <= 0:
+            return Answer("bad", "The edit does not show", words)
+        return Answer("open", "Undecided", f"{words} The interval holds 0: it may be chance.")
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dclip.config import (
     Config,
     Guided,
@@ -11,7 +13,8 @@ from dclip.config import (
     TranslateTask,
     planned,
 )
-from dclip.methods.contract import method_of
+from dclip.edits.header import read_edit_header
+from dclip.methods.contract import method_named, method_of
 from dclip.models.needed import NetworkNames, clip_of, parser_of, shown_domain
 
 
@@ -54,12 +57,29 @@ def _editing_roles(cfg: Config) -> set[str]:
     edits = edits_images(cfg)
     if cfg.task.learns:
         roles |= method_of(cfg).needs(cfg)
+    if cfg.task.applies:
+        roles |= _applied_roles(cfg)
     if edits and metric.clip:
         roles |= {"clip", "heldout"}
     if edits and cfg.edit.asks_clip:
         roles.add("clip")
     if edits or isinstance(cfg.task, ReconstructTask | TranslateTask):
         roles |= _measuring_roles(cfg)
+    return roles
+
+
+def _applied_roles(cfg: Config) -> set[str]:
+    """Networks of edits whose files hold no weights: they are made when they are applied.
+
+    Whether they look at identities, the loss that they were made with says.
+    """
+    roles: set[str] = set()
+    for name in cfg.edit.adapters:
+        header = read_edit_header(name, cfg.sampler.t0)[1]
+        if header.get("kind_of_weights") == "none":
+            loss = replace(cfg.loss, id=header["loss"]["id"])
+            method = method_named(str(header["method_name"]))
+            roles |= method.needs(replace(cfg, loss=loss))
     return roles
 
 

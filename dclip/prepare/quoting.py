@@ -37,7 +37,12 @@ def quoted(text: str | os.PathLike[str]) -> str:
     parsed = _parsed(value)
     if parsed is not None and parsed.value() == value:
         return value
-    return QuotedString(value, Quote.single).with_quotes()
+    return in_quotes(value)
+
+
+def in_quotes(text: str) -> str:
+    """A text as the value of a setting, whatever is in it."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def expanded(text: str) -> str:
@@ -66,7 +71,7 @@ def comma_note(words: Iterable[str], spaced: bool = False) -> str:
             continue
         texts = split(value)
         if len(texts) > 1 and _parsed_sweep(value) != "FUNCTION":
-            whole = QuotedString(", ".join(map(_plain, texts)), Quote.single).with_quotes()
+            whole = in_quotes(", ".join(map(_plain, texts)))
             return (
                 f"in a sweep a comma separates values, so {name} has {len(texts)}; "
                 f'for a single one with a comma write "{name}={whole}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -143,7 +144,7 @@ def write_network(
         list(pictures),
         course.subject(task),
     )
-    (record.folder / f"{name}.md").write_text(card, "utf-8")
+    _write_text(record.folder / f"{name}.md", card)
     record.metrics({**scores, **record.seconds})
     if task.publish:
         publish(record, name, card, pictures)
@@ -153,11 +154,15 @@ def publish(record: Record, name: str, card: str, pictures: Mapping[str, Image])
     """Put the weights, the card and its pictures into the package."""
     target, weights = package_folder(), record.folder / f"{name}.safetensors"
     atomic_save(target / weights.name, lambda path: path.write_bytes(weights.read_bytes()))
-    (target / f"{name}.md").write_text(card, "utf-8")
+    _write_text(target / f"{name}.md", card)
     for stem, picture in pictures.items():
-        picture.save(target / f"{stem}.png")
+        atomic_save(target / f"{stem}.png", picture.save)
     write_json(target / "toonfaces.json", drawing.manifest())
     log.info("published %s", target / weights.name)
+
+
+def _write_text(path: Path, text: str) -> None:
+    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def command_of(cfg: Config, task: PretrainTask, course: Course) -> str:

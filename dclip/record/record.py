@@ -89,10 +89,10 @@ def _refuse(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _alone(parent: Path) -> Iterator[None]:
-    """No other process chooses a folder below this one meanwhile."""
-    parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parent / ".lock")
+def alone(folder: Path) -> Iterator[None]:
+    """No other process that asks for the same is at work in this folder meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     with suppress(NotImplementedError):  # a file system without locks
         lock.acquire()
     try:
@@ -125,7 +125,7 @@ def make_folder(cfg: Config) -> tuple[Path, bool]:
     parent = Path(cfg.output) / run_name(cfg)
     with ExitStack() as meanwhile:
         try:
-            meanwhile.enter_context(_alone(parent))
+            meanwhile.enter_context(alone(parent))
             folder, resumed = _choose(cfg, parent)
         except OSError as error:
             raise unwritable(cfg.output, error) from error
@@ -151,7 +151,8 @@ def _choose(cfg: Config, parent: Path) -> tuple[Path, bool]:
 
 def _claim(folder: Path, cfg: Config) -> None:
     """Write that this process is at work here, before anyone else looks."""
-    OmegaConf.save(OmegaConf.create(plain(cfg)), folder / "config.yaml")
+    settings = OmegaConf.create(plain(cfg))
+    atomic_save(folder / "config.yaml", lambda temporary: OmegaConf.save(settings, temporary))
     status = folder / "status.json"
     write_json(status, {**read_json(status), **_facts(cfg, "running")})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dclip.files import atomic_save, write_rows
+from dclip.pages.markdown import table_line
 from dclip.record.runs import Run
 from dclip.study.claims import CONFIRMED, OPEN, REFUTED, Claim, Key, Labels
 from dclip.study.figures import save_figure
@@ -110,7 +111,7 @@ def markdown(title: str, findings: Sequence[Finding], origin: str) -> str:
     """A table with a line a claim, then a sentence a claim."""
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     for finding in findings:
-        lines.append(f"| {' | '.join(_cells(finding))} |")
+        lines.append(table_line(_cells(finding)))
     sentences = "\n".join(f"- {sentence(finding)}" for finding in findings)
     notes = [
         '- difference: of the rows before "against" less those after it, in pairs of one image '

@@ -102,7 +102,8 @@ def _heat_maps(
     for panel, column in zip(panels, columns, strict=True):
         grid: list[list[Cell]] = [[Cell()] * len(across) for _ in down]
         for row in rows:
-            grid[down.index(row.key[ylabel])][across.index(row.key[xlabel])] = row.cells[column]
+            y, x = row.labels(labels)
+            grid[down.index(y)][across.index(x)] = row.cells[column]
         _heat_map(panel, grid, bool(higher_is_better(column)))
         panel.set(title=titled(column), xlabel=xlabel, ylabel=ylabel)
         panel.set_xticks(range(len(across)), across, rotation=40, fontsize=7)

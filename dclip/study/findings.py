@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from statistics import mean
@@ -11,13 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dclip.data.masks import VARIANT
 from dclip.metrics.benchmark.bootstrap import Draws, interval
 from dclip.record.runs import Run
 from dclip.study.claims import OPEN, Claim, Key, Pair, pairs_of
 
 DRAWS = 2000
-
-VARIANT = re.compile(r"_v\d+$")  # ends the name of a variant of an image
 
 Seeds = Mapping[int, Run]  # the finished runs of one row
 Images = Mapping[str, float]  # a number of every image
@@ -112,8 +110,8 @@ class Compared(NamedTuple):
 
     @property
     def there(self) -> bool:
-        """Whether both have it."""
-        return bool(self.ours.above) and bool(self.theirs.above)
+        """Whether both have it, above and below the line."""
+        return all(self.ours) and all(self.theirs)
 
 
 def _compared(claim: Claim, pair: Pair, finished: Mapping[Key, Seeds], seed: int) -> Compared:
@@ -141,8 +139,11 @@ def numbers_of(run: Run, metric: str) -> tuple[Ratio, bool]:
 
 
 def _by_image(run: Run, column: str) -> Images:
+    """A column by image; empty where the run does not have it."""
+    if column not in run.rows:
+        return {}
     values: dict[str, list[float]] = {}
-    for name, value in zip(run.image_ids, run.rows.get(column, []), strict=True):
+    for name, value in zip(run.image_ids, run.rows[column], strict=True):
         values.setdefault(VARIANT.sub("", name), []).append(value)
     return {name: mean(several) for name, several in values.items()}
 

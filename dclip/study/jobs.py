@@ -7,7 +7,7 @@ import platform
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +131,11 @@ class JobRunner:
             command.append("resume=true")
         with self.folders.log(digest).open("wb") as stream:
             process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-            return self._watch(process, digest, hopeless)
+            try:
+                return self._watch(process, digest, hopeless)
+            except BaseException:  # nobody would watch it any more
+                end(process)
+                raise
 
     def _watch(
         self,
@@ -218,7 +222,7 @@ def run_parallel(work: Sequence[Callable[[], None]], workers: int, stop: Event) 
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(one) for one in work]
         try:
-            for future in futures:
+            for future in as_completed(futures):
                 future.result()
         finally:
             stop.set()

@@ -130,7 +130,7 @@ Axis = Range | Choice
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and for what."""
+    """What is searched, and for what; ``words``: of the command that runs it."""
 
     name: str
     title: str
@@ -142,6 +142,7 @@ class Search:
     columns: dict[str, str]
     about: str = ""
     prune: bool = True
+    words: tuple[str, ...] = ()
 
     @property
     def by_epoch(self) -> bool:
@@ -207,10 +208,10 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
             "after every epoch"
         )
     for setting in more:
-        name = setting.split("=")[0]
-        if name in space:
+        told = setting.split("=")[0]
+        if told in space:
             raise DclipError(
-                f"{name} is what {path.stem} searches; remove it, or take it from the space of a "
+                f"{told} is what {path.stem} searches; remove it, or take it from the space of a "
                 "file of your own"
             )
     goal = str(content["goal"])
@@ -225,7 +226,16 @@ def read_search(name: str, more: Sequence[str] = (), trials: int | None = None) 
         columns=columns_of(content["columns"]),
         about=str(content.get("about", "")).strip(),
         prune=bool(content.get("prune", True)),
+        words=_words(name, more, trials),
     )
+
+
+def _words(name: str, more: Sequence[str], trials: int | None) -> tuple[str, ...]:
+    """The command line of a search, as it is typed."""
+    words = [f"study={name}"]
+    if trials:
+        words.append(f"trials={trials}")
+    return (*words, *more)
 
 
 def _maximized(direction: str | None, goal: str, where: str) -> bool:

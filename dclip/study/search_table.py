@@ -115,10 +115,7 @@ def _add_notes(trials: Trials, table: Table, finished: Sequence[Run]) -> None:
         table.note(f"best: {command(search, best.params)}")
     if finished:
         table.note(ran_on(finished))
-    table.note(
-        f"search: {typed([f'study={search.name}', f'trials={search.trials}'])}; "
-        f"every trial: {' '.join(search.base)}"
-    )
+    table.note(f"search: {typed(search.words)}; every trial: {' '.join(search.base)}")
 
 
 # ------------------------------------------------------------------------------------ figure

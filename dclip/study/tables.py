@@ -16,6 +16,7 @@ from statistics import mean
 
 from dclip.files import atomic_save
 from dclip.metrics.names import higher_is_better, interval
+from dclip.pages.markdown import table_line
 from dclip.record.runs import Run, spread
 
 
@@ -309,12 +310,7 @@ def markdown(table: Table) -> str:
 def _markdown_body(table: Table) -> str:
     titles = header_line(table)
     rule = "|" + "---|" * len(titles)
-    return "\n".join([_markdown_line(titles), rule, *map(_markdown_line, lines(table))])
-
-
-def _markdown_line(texts: Iterable[str]) -> str:
-    escaped = [text.replace("|", "\\|") for text in texts]
-    return f"| {' | '.join(escaped)} |"
+    return "\n".join([table_line(titles), rule, *map(table_line, lines(table))])
 
 
 def write_csv(table: Table, path: Path) -> None:

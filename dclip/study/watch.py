@@ -116,13 +116,15 @@ class Watch:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in which state."""
-        states = [line.state for line in self.lines.values()]
+        with self.lock:
+            states = [line.state for line in self.lines.values()]
         return {state: states.count(state) for state in ORDER if state in states}
 
     @property
     def started(self) -> int:
         """How many jobs this command has started."""
-        return sum(line.began is not None for line in self.lines.values())
+        with self.lock:
+            return sum(line.began is not None for line in self.lines.values())
 
     @property
     def failures(self) -> int:
@@ -132,8 +134,10 @@ class Watch:
 
     def left(self) -> str:
         """How long the jobs that wait will take, as those took that have ended; empty if unknown."""
-        took = [line.seconds for line in self.lines.values() if line.seconds is not None]
-        open_jobs = [line for line in self.lines.values() if line.state in (WAITING, RUNNING)]
+        with self.lock:
+            lines = list(self.lines.values())
+        took = [line.seconds for line in lines if line.seconds is not None]
+        open_jobs = [line for line in lines if line.state in (WAITING, RUNNING)]
         if not took or not open_jobs:
             return ""
         return duration(sum(took) / len(took) * len(open_jobs) / self.workers)

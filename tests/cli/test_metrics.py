@@ -20,6 +20,7 @@ from dclip.data.toonfaces.images import toonfaces
 from dclip.data.toonfaces.truths import TRUTHS
 from dclip.errors import DclipError
 from dclip.metrics import functional as F
+from dclip.metrics.contract import METRICS, metric
 from dclip.metrics.names import described, names_of
 from dclip.metrics.presets import NOTES, PRESETS
 from helpers.runs import ROOT, command
@@ -706,6 +707,22 @@ def test_a_metric_of_ones_own_is_measured_of_folders_too(folders, tmp_path, monk
     assert content["scores"]["paleness"] == pytest.approx(expected, abs=1e-5)
     assert content["choices"]["paleness"] == "Mean of the result."
     assert re.search(r"paleness +↑", done.stdout) and re.search(r"mae +↓", done.stdout)
+
+
+def test_a_metric_that_gives_a_reason_for_a_later_batch_is_absent(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "fickle", None)  # taken off the list after the test
+    seen = []
+
+    @metric("fickle", "higher", "Mean of the result, of two pictures.")
+    def fickle(edited, scorers):
+        seen.extend(edited.source.ids)
+        return edited.result.mean((1, 2, 3)) if len(seen) <= 2 else "two are enough"
+
+    words = ("--metrics", "fickle", "mae", "--batch", "2")
+    code, content, rows = scored(folders, tmp_path, *words)
+    assert code == 0 and content["scores"]["fickle_absent"] == "two are enough"
+    assert "fickle" not in content["scores"] and "fickle" not in rows
+    assert len(rows["mae"]) == COUNT and len(seen) == 4
 
 
 def test_help_needs_no_torch():

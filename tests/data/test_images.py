@@ -257,3 +257,18 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused_in_one_line(tmp_path, co
     with pytest.raises(DclipError, match="cannot be read as an image") as caught:
         read_image(path, 8)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    save_png(torch.zeros(3, 8, 8), tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def fails(_, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(Image.Image, "save", fails)
+    with pytest.raises(RuntimeError, match="killed"):
+        save_png(torch.ones(3, 8, 8), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]
+    assert (tmp_path / "a.png").read_bytes() == before

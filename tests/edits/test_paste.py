@@ -1,15 +1,19 @@
 """Changes that are put back into pictures of their own size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from dclip.data.images import square
-from dclip.edits.paste import changed_region, pasted
+from dclip.edits.paste import changed_region, paste_back, pasted
 from dclip.errors import DclipError
 from dclip.record.identity import config_hash
-from helpers.networks import write_edit
+from dclip.record.record import Record
+from dclip.types import Images
+from helpers.networks import a_run, start_at, write_edit
 from helpers.runs import configure, run, words
 
 
@@ -65,6 +69,24 @@ def test_a_run_writes_pictures_of_their_own_size(photo, tiny, nets, tmp_path):
     assert not np.array_equal(
         np.array(Image.open(folder / "pasted" / "photo.png")), np.array(Image.open(photo))
     )
+
+
+def test_pictures_with_the_same_middle_keep_their_own_sizes(photo, tiny, tmp_path):
+    """A picture and its centre crop look alike to the model, and so do their variants."""
+    folder, wide = tmp_path / "two", Image.open(photo).crop((0, 0, 90, 64))
+    folder.mkdir()
+    wide.save(folder / "wide.png")
+    wide.crop((13, 0, 77, 64)).save(folder / "square.png")
+    names = ["square_v1", "square_v2", "wide_v1", "wide_v2"]
+    cfg = configure(*words({**tiny, "input": folder, "paste_back": "true"}))
+    cfg.variants = 2
+    record = Record(tmp_path / "run", cfg, False)
+    record.folder.mkdir()
+    pixels = square(wide, 64)[None].repeat(4, 1, 1, 1)
+    made = replace(a_run(cfg, None), record=record)
+    paste_back(made, start_at(Images(pixels, tuple(names))), pixels)
+    sizes = {name: Image.open(record.folder / "pasted" / f"{name}.png").size for name in names}
+    assert list(sizes.values()) == [(64, 64)] * 2 + [(90, 64)] * 2
 
 
 def test_it_is_refused_where_nothing_can_be_put_back(photo):

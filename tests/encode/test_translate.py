@@ -1,5 +1,7 @@
 """Images of an unseen kind, brought into the model's domain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,15 @@ from dclip.data.toonfaces.drawing import render, render_parts, strokes
 from dclip.data.toonfaces.faces import Drawing, sample_face
 from dclip.data.toonfaces.images import toonfaces
 from dclip.diffusion.noise import ImageNoise, add_noise
+from dclip.edits.roundtrip import present_translation
 from dclip.encode.translate import into_domain
 from dclip.errors import DclipError
 from dclip.files import read_json
+from dclip.metrics.scorers import Scorers
+from dclip.metrics.suite import measure
 from dclip.metrics.translated import translation_scores
 from dclip.models.judge import Judge
-from dclip.types import Images
+from dclip.types import Edited, Images
 from helpers.networks import a_run, write_edit
 from helpers.runs import configure, words
 
@@ -113,6 +118,22 @@ def test_variants_are_various_and_belong_to_their_names(model, translating):
     torch.testing.assert_close(
         domain(cfg, model, several.take([4])).pixels[0], made[4], rtol=1e-3, atol=1e-3
     )
+
+
+def test_intervals_of_an_edit_draw_its_images_with_their_variants(model, translating, monkeypatch):
+    run, found = a_run(translating(variants=3), model), {}
+    monkeypatch.setattr(type(run.record), "metrics", lambda self, values: found.update(values))
+    several = named().repeat(3)
+    noise = torch.rand(several.pixels.shape, generator=torch.Generator().manual_seed(1))
+    came = replace(several, pixels=several.pixels * (1 - noise))
+    present_translation(run, several, came, came.pixels * noise)
+    edited, options = Edited(came, came.pixels * noise), run.cfg.metric
+    expected = measure(edited, options, Scorers(), variants=3).values
+    assert [found[key] for key in ("mae_low", "mae_high")] == [
+        expected[key] for key in ("mae_low", "mae_high")
+    ]
+    own = translation_scores(several, came.pixels, None, 3)["variety"]
+    assert found["variety"] == own != expected["variety"]
 
 
 def test_scores_say_what_of_the_source_is_left():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dclip.config import Mix, ShiftLoss
+from dclip.config import Loss, Mix, ShiftLoss
 from dclip.diffusion.options import Heun
 from dclip.diffusion.sampler import sample
 from dclip.diffusion.timesteps import pairs_down
@@ -17,6 +17,10 @@ from dclip.encode.encoded import Encoded
 from dclip.errors import DclipError
 from dclip.methods.asyrp import interval
 from dclip.methods.asyrp.hspace import AsymmetricModel, HChange, HSpaceEdit, change_for
+from dclip.methods.asyrp.options import Asyrp
+from dclip.methods.contract import ImageCounts
+from dclip.methods.diffusionclip.loss import EditLoss
+from dclip.methods.diffusionclip.objectives import Work
 from dclip.methods.load import join_edits
 from dclip.metrics.scorers import Scorers
 from dclip.record.record import Record
@@ -78,6 +82,30 @@ def test_below_t_edit_nothing_changes(model):
     net = AsymmetricModel(model, changed(model), t_edit=200)
     assert torch.equal(net.predict(*x_and_t(199)).noise_of_x0, model.predict(*x_and_t(199)).eps)
     assert not torch.equal(net.predict(*x_and_t(200)).noise_of_x0, model.predict(*x_and_t(200)).eps)
+
+
+def test_steps_below_t_edit_teach_nothing_and_are_not_made(model, clip):
+    texts, calls = ("person", "person with a beard"), []
+    model.unet.requires_grad_(False)
+    loss = EditLoss.prepare(Loss(clip=1, l1=0.3, id=0), clip, None, images16(2), texts)
+    net, option = AsymmetricModel(model, changed(model), 200), Asyrp(s_train=4, t_edit=200)
+    pairs = pairs_down(500, 4)  # 500, 333, 166, 0
+    model.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    x = images16(2, seed=9).pixels
+    updates = list(option(Work(net.predict, loss, model.schedule, pairs, x, (0, 1), 0, 0.0)))
+    assert len(updates) == option.updates(pairs) == 2
+    assert all(terms["total"].requires_grad for terms in updates)
+    assert len(calls) == 2 * 2
+
+
+@pytest.mark.parametrize("prior", [0, 1])
+def test_steps_below_t_edit_cost_nothing(prior):
+    more = ["method=asyrp", "loss=directional_shift", f"loss.prior={prior}", "loss.clip=1"]
+    cfg = configure(*more, "method.s_train=4", "method.epochs=3", "method.t_edit=200")
+    images = ImageCounts(10, 2, 0)
+    some, auto = cfg.method.cost(cfg, images), replace(cfg.method, t_edit="auto")
+    saved = auto.cost(cfg, images).calls["fine-tune"] - some.calls["fine-tune"]
+    assert saved == 3 * 10 * 2 * (3 + prior)
 
 
 def test_degrees_move_x0_along_a_line(model):
@@ -209,11 +237,15 @@ def test_l1_weighs_as_the_texts_are_alike(learned, monkeypatch, tmp_path):
 
 def test_a_measured_t_edit_is_learned_with_stored_and_reported(learned, monkeypatch, tmp_path):
     monkeypatch.setattr(interval, "measured_t_edit", lambda run, images, threshold: 200)
-    method = replace(learned.cfg.method, t_edit="auto")
-    run = replace(learned.run, cfg=replace(learned.cfg, method=method))
+    method = replace(learned.cfg.method, t_edit="auto", epochs=1)
+    cfg = replace(learned.cfg, method=method)
+    record = Record(tmp_path / "measured", cfg, False)
+    record.folder.mkdir()
+    run = replace(learned.run, cfg=cfg, record=record)
     few = learned.start.take([0, 1])
     starts = {"train": learned.start, "validation": few, "test": learned.start}
     edit = method.adapt(run, starts)
+    assert float(edit.change.leave.weight.abs().max()) > 1e-3
     run.record.seconds["seconds_adapt"] = 1.0
     edit.save(tmp_path / "edit.safetensors", edit_header(run))
     saved = read_edit(str(tmp_path / "edit.safetensors"))
@@ -224,7 +256,7 @@ def test_a_measured_t_edit_is_learned_with_stored_and_reported(learned, monkeypa
     assert torch.equal(plain.x0_eps, plain.eps)
 
 
-def test_auto_needs_a_distance_and_validation_images(model, nets, tiny, monkeypatch):
+def test_auto_needs_a_distance_and_validation_images(model, nets, tiny, photos, monkeypatch):
     monkeypatch.setattr(Scorers, "perceptual_distance", lambda self, a, b: "not on disk")
     cfg = configure(*words({**tiny, "checkpoint.name": nets["model16"]}))
     run = a_run(cfg, model)
@@ -236,6 +268,8 @@ def test_auto_needs_a_distance_and_validation_images(model, nets, tiny, monkeypa
         configure("experiment=toonfaces_beard", "method.t_edit=soon")
     with pytest.raises(DclipError, match="measured on validation images, and there are none"):
         configure("experiment=toonfaces_beard", "method.t_edit=auto", "dataset.validation=0")
+    with pytest.raises(DclipError, match="with input= there are none; give"):
+        configure("experiment=toonfaces_beard", "method.t_edit=auto", f"input={photos}")
 
 
 def test_auto_needs_a_timestep_to_measure_at(measuring, monkeypatch):

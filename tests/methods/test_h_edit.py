@@ -9,6 +9,8 @@ from dclip.config import Loss, ShiftLoss
 from dclip.diffusion.noise import ImageNoise
 from dclip.diffusion.options import pairs_of
 from dclip.edits.confined import confined
+from dclip.edits.degree import calibrated
+from dclip.edits.saved import edit_header
 from dclip.encode.invert import encode_to_edit
 from dclip.errors import DclipError
 from dclip.files import read_json
@@ -17,6 +19,7 @@ from dclip.methods.h_edit.edit import RewardedEdit, halves, loss_of
 from dclip.methods.load import load_edits
 from dclip.models.checkpoints import load_model
 from dclip.pipeline import run as do
+from dclip.prepare.networks import networks
 from dclip.prepare.plan import calls
 from helpers.images import images16
 from helpers.networks import a_run
@@ -187,6 +190,24 @@ def test_a_run_keeps_it_and_it_is_applied_again(settings, tmp_path, clip, model,
         edit.denoiser(1.0)
     with pytest.raises(DclipError, match=r"set metric\.clip=true"):
         edit.apply(a_run(again, model), encode_to_edit(run, images), 1.0)
+
+
+@pytest.mark.parametrize("weight", [0, 1])
+def test_a_metric_switch_takes_none_of_its_networks(making, settings, weight, tmp_path):
+    run, path = making(loss__id=weight), tmp_path / "adapter.safetensors"
+    method_of(run.cfg).adapt(run, {}).save(path, edit_header(run))
+    given = {"task": "edit", "edit.adapter": path, "metric": "none", "trainer": "cpu"}
+    names = networks(configure(*words(given, checkpoint__name=settings["checkpoint.name"])))
+    assert names.clip is not None and names.heldout is None
+    assert (names.identity is not None) == bool(weight)
+
+
+def test_it_has_degrees_too(making):
+    run, images = making(edit__degree=0.5), images16(2)
+    own = method_of(run.cfg).adapt(run, {})
+    start = encode_to_edit(run, images)
+    edit = confined(run.cfg, calibrated(run, own, start.take([])))
+    assert torch.equal(edit.apply(run, start, 1.0), edited(run, images, 0.5))
 
 
 def test_it_acts_in_a_region(making):

@@ -17,7 +17,6 @@ from dclip.methods.hboundary.boundary import (
     across,
     all_h,
     boundary_change,
-    nearest,
     separating_weights,
 )
 from dclip.methods.hmean.direction import MeanEdit, mean_h, measured_change
@@ -161,8 +160,7 @@ def test_with_a_large_penalty_it_is_the_edit_of_h_mean(found):
 
 def test_at_a_mixing_step_nothing_moves_elsewhere(found):
     steps = [t for t, _ in pairs_of(found.cfg.sampler)[1]]
-    near = steps[1] + 1
-    change = boundary_change(found.run, found.start, 1.0, 1e-2, near)
+    change = boundary_change(found.run, found.start, 1.0, 1e-2, steps[1])
     for k, move in enumerate(change.means):
         expected = found.edit.change.means[k] if k == 1 else torch.zeros_like(move)
         torch.testing.assert_close(move, expected)
@@ -171,7 +169,14 @@ def test_at_a_mixing_step_nothing_moves_elsewhere(found):
     for t in steps:
         made = edit.denoiser(1.0)(x, torch.full((3,), t))
         assert torch.allclose(made.noise_of_x0, made.eps, atol=1e-6) == (t != steps[1])
-    assert nearest({100: x, 200: x}, 150) == 100
+
+
+def test_the_step_nearest_to_the_mixing_step_moves(nets):
+    moving = {}
+    for at in (500, 420, 350, 349, "null"):
+        cfg = cfg_of(nets, "sampler.s_gen=6", f"method.mixing_step={at}")  # 500, 400, ... 0
+        moving[at] = cfg.method.moving_step(cfg)
+    assert moving == {500: 500, 420: 400, 350: 300, 349: 300, "null": None}
 
 
 def test_gamma_is_a_share_of_the_whole_move_of_x0(found):
@@ -225,6 +230,10 @@ def test_a_run_learns_it_and_another_applies_it(tiny, tmp_path):
         (["method.t_edit=999"], "leaves nothing to edit"),
         (["method.mixing_step=999"], r"method\.mixing_step=999 is not between method\.t_edit=0"),
         (["method.t_edit=50", "method.mixing_step=20"], r"mixing_step=20 is not .*t_edit=50"),
+        (
+            ["sampler.s_gen=6", "method.t_edit=210", "method.mixing_step=220"],
+            r"mixing_step=220 is nearest to the step at 200, below method\.t_edit=210.* choose 300",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_built(words, message, nets):

@@ -260,6 +260,17 @@ def test_moving_a_weight_or_a_region_of_several_edits_only_mixes_again(studio, u
     assert walks[2:] == ["mixing"]
 
 
+def test_edits_in_one_region_are_mixed_anew_when_a_weight_moves(settings, uneven):
+    told = words(settings, edit__region="auto", dataset__test=1)
+    studio = demo.Studio(configure("task=demo", *told), told)
+    image = studio.images.take([0])
+    one = studio.edit(image, uneven, Sliders(weights=[1, 0.5])).result
+    other = studio.edit(image, uneven, Sliders(weights=[0.5, 1])).result
+    assert not other.equal(one)
+    fresh = demo.Studio(studio.cfg, told)
+    assert other.equal(fresh.edit(image, uneven, Sliders(weights=[0.5, 1])).result)
+
+
 def test_an_edit_keeps_its_sliders_and_one_without_is_as_it_was_learned():
     page = pytest.importorskip("dclip.pages.demo_actions")
     rows = page.rows_for(["a", "b"], [])

@@ -125,6 +125,14 @@ def test_the_same_seed_makes_the_same_page():
     assert preference.paired(names, 3) == preference.paired(names, 3) != preference.paired(names, 4)
 
 
+def test_each_system_is_as_often_left_also_where_few_pairs_are_asked(asked, tmp_path):
+    folders = [f"{name}={asked.parent / name}" for name in ("a", "b")]
+    for seed in range(6):
+        preference.main([*folders, f"output={tmp_path}", "count=2", f"seed={seed}"])
+        pairs = json.loads((tmp_path / "key.json").read_text("utf-8"))["pairs"]
+        assert sorted(pair["a"] for pair in pairs.values()) == ["left", "right"]
+
+
 def answers(asked, voter, choose, exported="2026-01-01"):
     key = json.loads((asked / "key.json").read_text("utf-8"))
     other = {"left": "right", "right": "left"}

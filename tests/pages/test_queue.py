@@ -86,6 +86,32 @@ def test_why_a_run_failed_is_its_own_message(line, job):
     assert failed.reason == "edit.target is no good; choose another"
 
 
+def test_a_job_that_cannot_be_started_says_why_and_lets_the_others_go_on(line, job, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(queues.child, "program", lambda: ["/nowhere/python"])
+        broken = job(0, "finish")
+        line.add(broken)
+        wait_for(lambda: broken.state.over)
+    assert broken.state is State.failed and "/nowhere/python" in broken.reason
+    good = job(1, "finish")
+    line.add(good)
+    wait_for(lambda: good.state.over)
+    assert good.state is State.finished
+
+
+def test_a_job_that_cannot_be_followed_is_ended_and_lets_the_others_go_on(line, job, monkeypatch):
+    def fails(_):
+        raise ValueError("a bar\nof two lines")
+
+    broken, good = job(0, "wait"), job(1, "finish")
+    monkeypatch.setattr(broken.progress, "read", fails)
+    line.add(broken)
+    line.add(good)
+    wait_for(lambda: good.state.over)
+    assert (broken.state, broken.reason) == (State.failed, "a bar of two lines")
+    assert broken.process.returncode is not None and good.state is State.finished
+
+
 def test_an_edit_that_was_learned_is_known_to_all(line, job, tmp_path):
     finished = job(0, "finish")
     line.add(finished)

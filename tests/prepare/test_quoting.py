@@ -7,7 +7,7 @@ import pytest
 
 from dclip.cli import command as cli
 from dclip.errors import DclipError
-from dclip.prepare.quoting import as_settings, comma_note, quoted, split
+from dclip.prepare.quoting import as_settings, comma_note, in_quotes, quoted, split
 from dclip.prepare.words import parse_words, paths_in
 from dclip.study.document import split_args
 from helpers.runs import configure, refusal
@@ -46,6 +46,12 @@ def test_a_text_arrives_as_it_was_typed(text):
     assert cfg.note == text
     again = as_settings(as_settings([f"note={text}"]))
     assert again == as_settings([f"note={text}"])
+
+
+@pytest.mark.parametrize("text", [*ODD, "null", "a\\'b", "a\\"])
+def test_a_text_in_quotes_arrives_whatever_is_in_it(text):
+    assert configure(f"note={in_quotes(text)}").note == text
+    assert configure(f"guidance.targets=[{in_quotes(text)},b]").guidance.targets == [text, "b"]
 
 
 @pytest.mark.parametrize("text", ["größer, älter", "a cat (grey)", "O'Brien", "[old] man"])

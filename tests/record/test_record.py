@@ -43,6 +43,17 @@ def test_settings_are_read_again_where_the_file_is_another_one(tmp_path):
     assert Run(tmp_path).setting("seed") == 2
 
 
+def test_settings_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def fails(_, path):
+        path.write_text("seed: 1")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr("dclip.record.record.OmegaConf.save", fails)
+    with pytest.raises(RuntimeError, match="killed"):
+        make_folder(configure("experiment=toonfaces_red_hair", f"output={tmp_path}"))
+    assert list(tmp_path.rglob("*.yaml")) == []
+
+
 def try_to_resume(cfg, gate, answers):
     """Wait for the gate, look for a folder, say what came of it, and stay until all have."""
     gate.wait()

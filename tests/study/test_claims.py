@@ -183,6 +183,8 @@ def test_what_was_not_run_or_not_measured_is_said(tmp_path):
     runs = runs_of(tmp_path / "a", [images(1.0)])
     absent = find(replace(MORE, metric="lpips"), {SIXTEEN: runs, FOUR: runs}, [0])
     assert absent.why_open == "the runs have no lpips"
+    ratio = find(replace(MORE, metric="score / lpips"), {SIXTEEN: runs, FOUR: runs}, [0])
+    assert (ratio.verdict, ratio.why_open) == (OPEN, "the runs have no score / lpips")
     text = markdown("t", [nothing, absent], "origin")
     assert "**not decided**; not run." in text and "the runs have no lpips" in text
 

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 
@@ -145,7 +147,7 @@ def only(progress, table, *methods):
 
 
 def files_of(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +254,30 @@ def test_a_line_with_missing_pictures_is_no_rank_and_takes_no_place(progress, gr
     assert "| (learned) |" in alone.path.read_text("utf-8")
     row = read_board(alone.path.parent).sections[0].rows[0]
     assert (row.kind, row.seeds) == ("part", "2")
+
+
+def test_two_lines_that_are_added_at_once_are_both_there(progress, tmp_path, monkeypatch):
+    """The name of one of them has a bar, which ends no cell of the table."""
+    monkeypatch.setattr(minimality.Minimality, "references", 2)
+    measures, outcomes = Measures.load(torch.device("cpu")), []
+    entries = leaderboard.gather(progress, tmp_path / "results")
+    for entry, name in zip(entries[:2], ("a|b", "c"), strict=True):
+        card = entry.folder / "method.json"
+        write_json(card, {**read_json(card), "name": name})
+        tasks = tasks_named(["smiling"])
+        outcomes.append(score(read_results(entry.folder), tasks, 3, 0, measures))
+
+    def slowly(folder):
+        standing = read_board(folder)
+        time.sleep(0.3)
+        return standing
+
+    monkeypatch.setattr("dclip.pages.leaderboard.read_board", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda outcome: add(tmp_path / "board", outcome, measures), outcomes))
+    assert set(read_board(tmp_path / "board").cards) == {"a|b", "c"}
+    text = (tmp_path / "board" / "leaderboard.md").read_text("utf-8")
+    assert "| a\\|b |" in text and "| c |" in text
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import platform
 import re
 import signal
 import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -193,6 +194,12 @@ def test_the_same_command_has_nothing_left_to_do_and_more_trials_are_added(searc
     assert len(search.table()) == 6
 
 
+def test_the_table_names_the_command_that_makes_it(search, tmp_path):
+    assert search("trials=1", "loss.shift=3") == 0
+    page = (tmp_path / "out" / "table.md").read_text("utf-8")
+    assert f"search: python run.py study={tmp_path / 'mine.yaml'} trials=1 loss.shift=3;" in page
+
+
 def test_a_search_that_was_stopped_goes_on_and_finds_the_same(search, monkeypatch, tmp_path):
     search(output="whole")
     third = FakeJob.begun[2].split(" output=")[0]
@@ -290,6 +297,42 @@ def test_a_label_may_stand_for_no_setting(search):
 def test_only_a_run_of_this_machine_is_stopped(run, monkeypatch):
     monkeypatch.setattr(jobs.os, "kill", lambda *_: pytest.fail("a signal was sent"))
     jobs.end_run(None, run)
+
+
+def test_an_error_of_any_worker_stops_the_others_at_once():
+    stop = threading.Event()
+
+    def waits():
+        assert stop.wait(5)
+
+    def fails():
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        jobs.run_parallel([waits, fails], 2, stop)
+
+
+def test_a_job_that_nobody_can_watch_any_more_is_ended(tmp_path, monkeypatch):
+    begun, start = [], subprocess.Popen
+    monkeypatch.setattr(jobs, "frozen", lambda _: None)
+    monkeypatch.setattr(
+        jobs, "program", lambda _: [sys.executable, "-c", "import time; time.sleep(60)"]
+    )
+    monkeypatch.setattr(jobs, "POLL", 0)
+    runner = jobs.JobRunner(Folders(tmp_path / "runs", tmp_path), "x", threading.Event())
+
+    def started(*args, **options):
+        begun.append(start(*args, **options))
+        monkeypatch.setattr(runner, "find", lost)
+        return begun[0]
+
+    def lost(_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", started)
+    with pytest.raises(OSError, match="the disk is gone"):
+        runner.run((), "digest", hopeless=lambda _: "")
+    assert begun[0].returncode == -signal.SIGTERM
 
 
 def test_labels_are_named_on_the_drawing():

@@ -1,9 +1,10 @@
-"""Cells of tables."""
+"""Cells of tables, and where they are drawn."""
 
 import json
 
 from dclip.record.runs import Run
-from dclip.study.tables import Cell, Row, Table, cell_of, cell_text, read_csv, write_csv
+from dclip.study.figures import figure
+from dclip.study.tables import Cell, Row, Table, cell_of, cell_text, markdown, read_csv, write_csv
 
 
 def run_of(folder, **metrics):
@@ -29,3 +30,18 @@ def test_a_row_that_is_read_again_has_its_intervals(tmp_path):
     table = Table("", ["edit"], ["ratio", "closer"], [Row({"edit": "beard"}, cells, 100, 1)])
     write_csv(table, tmp_path / "table.csv")
     assert read_csv(tmp_path / "table.csv", table) == table.rows
+
+
+def test_a_bar_in_a_label_ends_no_cell():
+    table = Table("t", ["edit"], ["closer"], [Row({"edit": "a|b"}, {"closer": Cell(0.5)}, 4, 1)])
+    assert "| a\\|b | 4 | 1 | 0.5 |" in markdown(table)
+
+
+def test_a_row_without_one_of_the_labels_has_its_place_on_the_heat_map():
+    rows = []
+    for value, method in enumerate("ab"):
+        rows.append(Row({"method": method}, {"mae": Cell(value)}, 4, 1))
+        rows.append(Row({"method": method, "t0": "500"}, {"mae": Cell(value + 5)}, 4, 1))
+    [panel] = figure(Table("t", ["method", "t0"], ["mae"], rows), ["mae"]).axes
+    assert [text.get_text() for text in panel.texts] == ["0", "5", "1", "6"]
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["", "500"]

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,19 @@ def test_what_is_left_is_estimated_from_the_jobs_that_have_ended(monkeypatch):
     watch.lines["0"].began -= 60
     watch.end("0", "", "finished")
     assert watch.left() == "90 s" and watch.summary() == "2 finished, 3 waiting, about 90 s left"
+
+
+def test_states_are_counted_while_no_job_is_added():
+    watch, counted = Watch(lambda _: None), []
+    count = threading.Thread(target=lambda: counted.append(watch.counts()))
+    with watch.lock:
+        watch.plan("a")  # whoever has the lock may take it again
+        count.start()
+        count.join(0.1)
+        assert count.is_alive() and watch.counts() == {"waiting": 1}
+        watch.plan("b")
+    count.join()
+    assert counted == [{"waiting": 2}]
 
 
 def test_the_page_refreshes_itself_while_jobs_run_and_shows_what_they_found(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dclip.config import Config, option
 from dclip.config.options import check_positive
 from dclip.errors import need
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts
 from dclip.methods.diffusionclip.options import Learning, NetworkCalls
 from dclip.methods.diffusionclip.settings import LrSchedule
 from dclip.runtime.imports import before_lightning
@@ -86,18 +87,37 @@ class Asyrp(Learning):
         check_positive("method", t_edit_distance=self.t_edit_distance)
 
     def __call__(self, work: Work) -> Iterator[Terms]:
-        """One update a step, on its predicted x0."""
+        """One update a step that edits, on its predicted x0."""
         from dclip.methods.diffusionclip.objectives import gpu_efficient
 
-        return gpu_efficient(work)
+        return gpu_efficient(replace(work, pairs=self._editing(work.pairs)))
 
     def updates(self, pairs: Sequence[Pair]) -> int:
-        """One a step."""
-        return len(pairs)
+        """One a step that edits."""
+        return len(self._editing(pairs))
+
+    def _editing(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """The steps that edit: those below ``t_edit``, which come last, have nothing to learn."""
+        t_edit = 0 if self.t_edit == "auto" else int(self.t_edit)
+        return [pair for pair in pairs if pair[0] >= t_edit]
 
     def network_calls(self) -> NetworkCalls:
-        """A step asks the original, then the edit, whose gradient ends at h: half a network."""
+        """A step asks the original, then the edit, whose gradient ends at h: half a network.
+
+        These are the calls where all steps edit.
+        """
         return NetworkCalls(1.5 * self.s_train, 0.5 * self.s_train)
+
+    def cost(self, cfg: Config, images: ImageCounts) -> Cost:
+        """Without the steps below ``t_edit``, which are not made while it learns."""
+        from dclip.diffusion.timesteps import pairs_down
+
+        sampler = cfg.sampler
+        pairs = pairs_down(sampler.t0, self.s_train, sampler.final_step, sampler.grid)
+        left_out = self.epochs * images.train * (len(pairs) - self.updates(pairs))
+        a_step = 1.5 + 0.5 * BACKWARD + (1 if cfg.loss.uses("prior") else 0)
+        whole = Learning.cost(replace(self, t_edit=0), cfg, images)
+        return replace(whole, calls={"fine-tune": whole.calls["fine-tune"] - a_step * left_out})
 
     def check(self, cfg: Config) -> None:
         """Asymmetric steps are DDIM's; something must be edited."""
@@ -105,6 +125,11 @@ class Asyrp(Learning):
         if self.t_edit != "auto":
             check_t_edit(self.t_edit, cfg.sampler.t0)
             return
+        need(
+            cfg.input is None,
+            "method.t_edit=auto is measured on validation images, and with input= there are none; "
+            "give method.t_edit a timestep (0: to the end)",
+        )
         need(
             cfg.dataset.validation > 0,
             "method.t_edit=auto is measured on validation images, and there are none; "
@@ -136,7 +161,8 @@ class Asyrp(Learning):
         change = change_for(run.model, run.cfg.seed)
         write = partial(save_change, change=change, t_edit=t_edit)
         model = AsymmetricModel(run.model, change, t_edit)
-        learn(self._weighed(run, starts), self, starts, model, change, write)
+        given = replace(self, t_edit=t_edit)
+        learn(self._weighed(run, starts), given, starts, model, change, write)
         return HSpaceEdit(run.model, change.to(run.device), t_edit)
 
     def _weighed(self, run: Run, starts: Mapping[str, Encoded]) -> Run:

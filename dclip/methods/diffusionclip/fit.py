@@ -194,7 +194,10 @@ def fit(
     validated: bool,
     more: Sequence[L.Callback] = (),
 ) -> None:
-    """Lightning's loop around the tuning module; ``more`` callbacks come after the checkpoints."""
+    """Lightning's loop around the tuning module; ``more`` callbacks come before the checkpoints.
+
+    Lightning calls checkpoints last, whatever their place in the list.
+    """
     settings = run.cfg.trainer
     folder = run.record.folder / "checkpoints"
     callbacks = [*checkpointing(folder, validated, options.save_every), *more]

@@ -17,7 +17,6 @@ margin, as an SVM's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -47,33 +46,26 @@ class BoundaryEdit(MeanEdit):
 
 
 def boundary_change(
-    run: Run, start: Encoded, scale: float, penalty: float, mixing_step: int | None = None
+    run: Run, start: Encoded, scale: float, penalty: float, only: int | None = None
 ) -> MeanChange:
     """The move at every step of the way down; the h of all pictures is kept on the CPU for it.
 
     Args:
         start: the sources.
-        mixing_step: only the step nearest to it moves; None: all do.
+        only: the timestep of the one step that moves; None: all do.
 
     Raises:
         DclipError: there are no true pictures.
     """
     edited = true_start(run, start)
     before, after = all_h(run, start), all_h(run, edited)
-    moving = set(before)
-    if mixing_step is not None:
-        moving = {nearest(before, mixing_step)}
+    moving = set(before) if only is None else {only}
     changes = {}
     for t, h in before.items():
         changes[t] = torch.zeros_like(h[0])
         if t in moving:
             changes[t] = scale * across(h, after[t], penalty)
     return change_of_steps(run, changes)
-
-
-def nearest(steps: Mapping[int, Tensor], t: int) -> int:
-    """The step that is nearest to ``t``; of two, the later on the way down."""
-    return min(sorted(steps), key=lambda step: abs(step - t))
 
 
 def all_h(run: Run, start: Encoded) -> dict[int, Tensor]:

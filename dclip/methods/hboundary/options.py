@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dclip.config import Config, option
 from dclip.config.options import check_positive
+from dclip.diffusion.options import pairs_of
 from dclip.errors import need
 from dclip.methods.hmean.options import Supervised
 
@@ -43,20 +44,36 @@ class HBoundary(Supervised):
         check_positive("method", penalty=self.penalty)
 
     def check(self, cfg: Config) -> None:
-        """The mixing step must be one where something is edited."""
+        """The step that moves must be one where something is edited."""
         super().check(cfg)
-        at, t0 = self.mixing_step, cfg.sampler.t0
+        at, step, t0 = self.mixing_step, self.moving_step(cfg), cfg.sampler.t0
+        if at is None or step is None:
+            return
         need(
-            at is None or self.t_edit <= at <= t0,
+            self.t_edit <= at <= t0,
             f"method.mixing_step={at} is not between method.t_edit={self.t_edit} and "
             f"sampler.t0={t0}, where h moves; choose one of these, or null for every step",
         )
+        edited = [t for t, _ in pairs_of(cfg.sampler)[1] if t >= self.t_edit]
+        need(
+            step in edited,
+            f"method.mixing_step={at} is nearest to the step at {step}, below "
+            f"method.t_edit={self.t_edit}, where nothing is edited; choose {min(edited)}",
+        )
+
+    def moving_step(self, cfg: Config) -> int | None:
+        """Where the step that is nearest to ``mixing_step`` begins; of two, the later one's."""
+        at = self.mixing_step
+        if at is None:
+            return None
+        return min((abs(t - at), t) for t, _ in pairs_of(cfg.sampler)[1])[1]
 
     def adapt(self, run: Run, starts: Mapping[str, Encoded]) -> Edit:
         """Find the hyperplanes."""
         from dclip.methods.hboundary.boundary import BoundaryEdit, boundary_change
 
-        change = boundary_change(run, starts["train"], self.scale, self.penalty, self.mixing_step)
+        only = self.moving_step(run.cfg)
+        change = boundary_change(run, starts["train"], self.scale, self.penalty, only)
         return BoundaryEdit(run.model, change, self.t_edit)
 
     def load(self, saved: SavedEdit, model: DiffusionModel) -> Edit:

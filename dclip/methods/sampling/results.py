@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -19,7 +17,7 @@ from dclip.data.load import load_images
 from dclip.edits.edit import save_beside
 from dclip.encode.encoded import Encoded
 from dclip.encode.source import scored_region
-from dclip.files import atomic_save
+from dclip.files import write_rows
 from dclip.methods.sampling.draw import SHOWN, Samples
 from dclip.methods.sampling.read import ReadPrompts
 from dclip.metrics.error_picture import error_picture
@@ -179,14 +177,8 @@ def write_traces(record: Record, rows: list[dict[str, Any]], prompts: Sequence[P
     """traces.csv, and one plot a prompt."""
     if not rows or not record.writes:
         return
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
-
-    atomic_save(record.folder / "traces.csv", write)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    write_rows(record.folder / "traces.csv", columns)
     for k, prompt in enumerate(prompts):
         name = "traces" if len(prompts) == 1 else f"traces_{k + 1}"
         own = [row for row in rows if row["prompt"] == k]
