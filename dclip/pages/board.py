@@ -90,7 +90,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard; ``cards`` by method, in the order of the sheets. ``faces``: of every edit."""
+    """A leaderboard; ``cards`` by method, best first, as on the sheets. ``faces``: of every edit."""
 
     version: str
     faces: int
@@ -225,13 +225,10 @@ def lost(old: Board, new: Board) -> list[str]:
     return list(names)
 
 
-def joined(old: Board, new: Board, order: Sequence[str] = ()) -> tuple[Board, list[str]]:
+def joined(old: Board, new: Board) -> tuple[Board, list[str]]:
     """The new lines and, of all other methods, the old ones; and what has to be said.
 
     A line that stands is kept, too, where the new one is of fewer edits or seeds.
-
-    Args:
-        order: of the methods, as far as they are in it.
     """
     said: list[str] = []
     sections = []
@@ -249,11 +246,14 @@ def joined(old: Board, new: Board, order: Sequence[str] = ()) -> tuple[Board, li
         assert known is not None
         ranked = sorted(rows.values(), key=lambda row: row.rank)
         sections.append(Section(title, ranked, known.known))
-    cards = dict(_cards(old, new, sections))
-    names = [name for name in order if name in cards]
-    names += [name for name in cards if name not in names]
-    ordered = {name: cards[name] for name in names}
-    return Board(new.version, new.faces, ordered, sections), said
+    cards = best_first(dict(_cards(old, new, sections)), sections)
+    return Board(new.version, new.faces, cards, sections), said
+
+
+def best_first(cards: Mapping[str, Card], sections: Sequence[Section]) -> dict[str, Card]:
+    """Cards in the order in which the sections rank their methods."""
+    ranked = [row.name for section in sections for row in section.rows]
+    return {name: cards[name] for name in dict.fromkeys([*ranked, *cards]) if name in cards}
 
 
 def _place(title: str) -> tuple[bool, int]:

@@ -47,6 +47,7 @@ from dclip.pages.board import (
     Row,
     Section,
     Values,
+    best_first,
     joined,
     lost,
     read_board,
@@ -121,7 +122,6 @@ def write(
     faces: int,
     scores: Path,
     beside: Path | None = None,
-    order: Sequence[str] = (),
 ) -> Written:
     """Score all lines and write the leaderboard.
 
@@ -130,14 +130,13 @@ def write(
         scores: where a page for each method goes.
         beside: keep the lines of other methods that stand in ``folder``; where they are not
             comparable, leave them alone and write here. None: nothing is kept.
-        order: of the methods in notes and sheets.
     """
     if beside is not None:
         read_board(folder)  # refused before anything is scored
     measures, known = Measures.load(torch.device("cpu")), Reference()
     scored = _scored(lines, faces, scores, measures, known)
     with alone(folder):
-        return _written(folder, scored, faces, measures, beside, order)
+        return _written(folder, scored, faces, measures, beside)
 
 
 def _written(
@@ -146,7 +145,6 @@ def _written(
     faces: int,
     measures: Measures,
     beside: Path | None,
-    order: Sequence[str],
 ) -> Written:
     """Write the leaderboard of lines that are scored."""
     standing = read_board(folder) if beside is not None else None
@@ -155,7 +153,7 @@ def _written(
     new = _board_beside(standing, scored, faces, measures)
     why = why_apart(standing, new)
     if not why:
-        board, said = joined(standing, new, order)
+        board, said = joined(standing, new)
         return Written(_write(folder, board, scored, standing), said)
     left = lost(standing, new)
     if not left:
@@ -278,7 +276,7 @@ def _board(scored: Sequence[Scored], faces: int, more: Sequence[str] = ()) -> Bo
         results = one.outcome.results
         command = str(results.card.get("command", "its command is not recorded"))
         cards[one.name] = Card(command, one.line.edits, tuple(results.troubles))
-    return Board(VERSION, faces, cards, sections)
+    return Board(VERSION, faces, best_first(cards, sections), sections)
 
 
 def _section(scored: Sequence[Scored], tasks: Sequence[BenchmarkTask]) -> Section:
@@ -408,10 +406,12 @@ def _sheets(
         for name in section.edits:
             path = folder / _sheet_file(name)
             mine = [one for one in scored if one.name in new and name in one.line.edits]
+            strips = _cut(path, name, old) if old else {}
+            before = list(strips)
             if mine:
-                strips = _cut(path, name, old) if old else {}
                 strips |= _strips(task_named(name), mine, board.faces)
-                order = [label for label in (*KNOWN, *board.cards) if label in strips]
+            order = [label for label in (*KNOWN, *board.cards) if label in strips]
+            if mine or order != before:
                 sheets[name] = png_of(_stacked([strips[label] for label in order]), COLORS)
             elif path.is_file():
                 sheets[name] = path.read_bytes()

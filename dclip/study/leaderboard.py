@@ -256,5 +256,4 @@ def write_leaderboard(progress: Progress) -> Written | None:
         lines.append(Line(entry.folder, tuple(entry.edits), entry.cost.means(), entry.oracle))
     folders = progress.folders
     beside = folders.runs / "table" if folders.published else None
-    methods = list(dict.fromkeys(dict(row)["method"] for row in progress.study.rows))
-    return write(folders.table, lines, faces, folders.runs / "scores", beside, methods)
+    return write(folders.table, lines, faces, folders.runs / "scores", beside)

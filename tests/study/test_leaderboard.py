@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +20,7 @@ from dclip.metrics.benchmark.results import read_results
 from dclip.metrics.benchmark.score import Measures, score, with_truth
 from dclip.metrics.benchmark.tasks import task_named, tasks_named
 from dclip.pages.board import joined, read_board, why_apart
-from dclip.pages.leaderboard import add
+from dclip.pages.leaderboard import _sheets, add
 from dclip.study import leaderboard
 from dclip.study.grid import read_study
 from dclip.study.jobs import Folders
@@ -179,10 +180,25 @@ def test_a_leaderboard_grows_by_the_methods_that_are_finished(progress, grown):
     assert [line.split('",')[1].split(",")[0].strip('"') for line in ranks] == [
         "learned", "guided", "told", "the truth", "the untouched source",
     ]  # fmt: skip
+    assert list(read_board(table).cards) == ["learned", "guided, too", "told"]
     with Image.open(table / "red_hair.png") as sheet:
         assert sheet.height == 5 / 3 * Image.open(io.BytesIO(before["red_hair.png"])).height
     again = leaderboard.write_leaderboard(only(progress, table, "learned", "guided, too", "told"))
     assert not again.said and files_of(table)["leaderboard.csv"] == after["leaderboard.csv"]
+
+
+def test_rows_of_a_sheet_follow_the_ranks_where_nothing_of_it_is_new(progress, grown):
+    table, _ = grown
+    leaderboard.write_leaderboard(only(progress, table, "guided, too"))
+    board = read_board(table)
+    turned = replace(board, cards=dict(reversed(board.cards.items())))
+    rows = []
+    for content in (_sheets(table, old, [], board)["smiling"] for old in (board, turned)):
+        with Image.open(io.BytesIO(content)) as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))
+        rows.append(np.split(pixels, 4))
+    assert (rows[0][0] == rows[1][0]).all() and (rows[0][2] == rows[1][3]).all()
+    assert (rows[0][3] == rows[1][2]).all() and (rows[0][2] != rows[0][3]).any()
 
 
 def test_lines_of_another_version_are_left_alone_and_a_sentence_says_why(progress, grown):
