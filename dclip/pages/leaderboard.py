@@ -62,7 +62,7 @@ from dclip.record.record import alone
 
 DRAWS = 1000
 SHOWN = 6  # faces of a sheet
-LABEL = 12  # letters of a line of its labels
+LABEL = 14  # letters of a line of its labels
 COLORS = 256  # of a sheet: with fewer, rows that are kept would fade each time it grows
 KNOWN = ("source", "the truth")  # its first rows
 
