@@ -288,8 +288,10 @@ def choose_rows(study: Study, text: str) -> set[Key]:
     given = next(csv.reader([text], skipinitialspace=True)) or [""]
     unknown = [label for label in given if label not in names]
     if unknown:
+        written = [f'"{label}"' if "," in label else label for label in names]
         raise DclipError(
-            f"rows={text}: no row is called {', '.join(unknown) or 'nothing'}; there are: {', '.join(names)}"
+            f"rows={text}: no row is called {', '.join(unknown) or 'nothing'}; "
+            f"there are: {', '.join(written)}"
         )
     chosen = set(study.rows)
     for pairs in _alternatives(given, names):

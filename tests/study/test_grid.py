@@ -603,6 +603,11 @@ def test_only_some_rows_can_be_run(fake, capsys):
         fake(WIDE, "rows=500")
 
 
+def test_names_of_rows_are_told_as_they_are_typed():
+    with pytest.raises(DclipError, match=r'there are: dclip, .*, "DiffusionCLIP, faithful", Asyrp'):
+        choose_rows(read_study("benchmark"), "nobody")
+
+
 def test_a_label_of_several_names_means_the_rows_that_have_the_others_too():
     study = read_study("applications")
     for text, expected in (
