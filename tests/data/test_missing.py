@@ -12,7 +12,8 @@ from helpers.runs import ROOT, configure, words
 # ------------------------------------------------------------------------------------------- what is missing
 
 
-def test_missing_images_are_said_with_folder_layout_and_source(tmp_path):
+def test_missing_images_are_said_with_folder_layout_and_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # in a checkout, data/ may be filled
     for data in (
         CelebaHq(root=str(tmp_path / "no")),
         Afhq(),
