@@ -17,10 +17,15 @@ from zipfile import BadZipFile
 UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole, as UTF-8."""
+    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(content, indent=1, default=str) + "\n"
-    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(path, text)
 
 
 def write_rows(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dclip.files import atomic_save
+from dclip.files import write_text
 from dclip.metrics.names import COSTS, SPEEDS, arrow, higher_is_better, interval, ordered
 from dclip.metrics.paired import Difference, Row, Rows, difference
 from dclip.pages.faces import (
@@ -314,5 +314,5 @@ def write_pair(path: Path, a: Side, b: Side, back: str) -> Path:
         changed=settings_apart(a.run, b.run),
         costs=costs_apart(a.run, b.run),
     )
-    atomic_save(path, lambda temporary: temporary.write_text(page, "utf-8"))
+    write_text(path, page)
     return path

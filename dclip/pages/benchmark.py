@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dclip.files import atomic_save, write_json, write_rows
+from dclip.files import write_json, write_rows, write_text
 from dclip.metrics.benchmark.score import (
     COLUMNS,
     KEPT,
@@ -38,7 +38,7 @@ def write_outcome(folder: Path, outcome: ScoredResults) -> Path:
     write_rows(folder / "rows.csv", rows_of(outcome.tasks))
     page = folder / "report.html"
     text = page_of(outcome)
-    atomic_save(page, lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(page, text)
     return page
 
 

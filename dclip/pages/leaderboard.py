@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from dclip.errors import DclipError
-from dclip.files import atomic_save
+from dclip.files import atomic_save, write_text
 from dclip.metrics.benchmark.results import read_results
 from dclip.metrics.benchmark.score import (
     Measures,
@@ -205,18 +205,14 @@ def _write(folder: Path, board: Board, scored: Sequence[Scored], old: Board | No
     sheets = _sheets(folder, board, scored, old)
     notes = _notes(board)
     path = folder / "leaderboard.md"
-    _write_text(path, _markdown(board.sections, notes))
+    write_text(path, _markdown(board.sections, notes))
     write_board(folder, board)
     figure = _figure(board.sections)
     atomic_save(folder / "leaderboard.png", lambda temporary: temporary.write_bytes(figure))
     for name, content in sheets.items():
         _write_bytes(folder / _sheet_file(name), content)
-    _write_text(folder / "leaderboard.html", _page(board.sections, notes, figure, sheets))
+    write_text(folder / "leaderboard.html", _page(board.sections, notes, figure, sheets))
     return path
-
-
-def _write_text(path: Path, text: str) -> None:
-    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dclip.errors import DclipError, need
-from dclip.files import atomic_save, write_json
+from dclip.files import write_json, write_text
 from dclip.pages.render import data_address, render
 from dclip.pages.votes import SETTINGS as TALLY_SETTINGS
 from dclip.pages.votes import tally
@@ -187,7 +187,7 @@ def build(settings: Mapping[str, str]) -> Path:
     page = folder / "preference.html"
     data = {"page": digest, "items": items}
     text = render("preference.html", question=question, data=data)
-    atomic_save(page, lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(page, text)
     key = {"page": digest, "question": question, "a": settings["a"], "b": settings["b"]}
     write_json(folder / "key.json", {**key, "seed": seed, "pairs": _sides(pairs)})
     print(f"{len(pairs)} pairs: {page}\nthe key, not for voters: {folder / 'key.json'}")

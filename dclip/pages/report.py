@@ -13,7 +13,7 @@ from typing import Any
 
 from dclip.data.domains import words_of
 from dclip.edits.saved import described
-from dclip.files import atomic_save, read_json
+from dclip.files import read_json, write_text
 from dclip.methods.contract import method_of
 from dclip.metrics.counterfactual import ERROR_COLORS
 from dclip.metrics.names import arrow, find, interval, ordered
@@ -348,7 +348,7 @@ def write_report(folder: Path, title: str, subtitle: str = "") -> Path:
         status=status,
     )
     path = folder / "report.html"
-    atomic_save(path, lambda temporary: temporary.write_text(page, "utf-8"))
+    write_text(path, page)
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dclip.errors import DclipError, need
-from dclip.files import atomic_save, read_json, write_json
+from dclip.files import read_json, write_json, write_text
 from dclip.prepare.words import paths_in
 
 SETTINGS = ("tally", "key", "output")
@@ -172,7 +172,7 @@ def tally(settings: Mapping[str, str]) -> None:
     folder = Path(settings.get("output", str(path.parent)))
     text = tally_text(key, result)
     write_json(folder / "tally.json", {**result, "a": key["a"], "b": key["b"]})
-    atomic_save(folder / "tally.md", lambda temporary: temporary.write_text(text, "utf-8"))
+    write_text(folder / "tally.md", text)
     print(f"{text}\nwritten to {folder}")
 
 

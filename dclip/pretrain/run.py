@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -17,7 +16,7 @@ from dclip.config import Config, Net, PretrainTask
 from dclip.data.cifar10 import Cifar10
 from dclip.data.toonfaces import drawing
 from dclip.errors import DclipError, one_line
-from dclip.files import atomic_save, write_json
+from dclip.files import atomic_save, write_json, write_text
 from dclip.models.checkpoints import locate
 from dclip.models.registry import package_folder
 from dclip.models.saved import read_weights, save_weights
@@ -144,7 +143,7 @@ def write_network(
         list(pictures),
         course.subject(task),
     )
-    _write_text(record.folder / f"{name}.md", card)
+    write_text(record.folder / f"{name}.md", card)
     record.metrics({**scores, **record.seconds})
     if task.publish:
         publish(record, name, card, pictures)
@@ -154,15 +153,11 @@ def publish(record: Record, name: str, card: str, pictures: Mapping[str, Image])
     """Put the weights, the card and its pictures into the package."""
     target, weights = package_folder(), record.folder / f"{name}.safetensors"
     atomic_save(target / weights.name, lambda path: path.write_bytes(weights.read_bytes()))
-    _write_text(target / f"{name}.md", card)
+    write_text(target / f"{name}.md", card)
     for stem, picture in pictures.items():
         atomic_save(target / f"{stem}.png", picture.save)
     write_json(target / "toonfaces.json", drawing.manifest())
     log.info("published %s", target / weights.name)
-
-
-def _write_text(path: Path, text: str) -> None:
-    atomic_save(path, lambda temporary: temporary.write_text(text, "utf-8"))
 
 
 def command_of(cfg: Config, task: PretrainTask, course: Course) -> str:

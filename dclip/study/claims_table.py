@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dclip.files import atomic_save, write_rows
+from dclip.files import write_rows, write_text
 from dclip.pages.markdown import table_line
 from dclip.record.runs import Run
 from dclip.study.claims import CONFIRMED, OPEN, REFUTED, Claim, Key, Labels
@@ -51,7 +51,7 @@ def write_claims(progress: Progress) -> Path | None:
     if progress.folders.published and _measured_before(folder) > len(measured):
         folder = progress.folders.runs / "table"
     text = markdown(progress.study.title, findings, ran_on(_used(progress)))
-    atomic_save(folder / f"{NAME}.md", lambda path: path.write_text(text, "utf-8"))
+    write_text(folder / f"{NAME}.md", text)
     write_rows(folder / f"{NAME}.csv", _columns(findings))
     save_figure(forest(measured), folder, NAME)
     return folder / f"{NAME}.md"

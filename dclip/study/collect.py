@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dclip.config import OPTIONS
 from dclip.errors import DclipError, choose, need
-from dclip.files import atomic_save
+from dclip.files import write_text
 from dclip.metrics.contract import METRICS
 from dclip.metrics.names import find, ordered
 from dclip.pages.render import picture_of, render
@@ -268,7 +268,7 @@ def main(words: Sequence[str]) -> int:
     pairs = write_pairs(groups, folder)
     said = remarks(groups, pairs)
     text = page(table, groups, _write_figures(table, folder), said)
-    atomic_save(folder / "report.html", lambda p: p.write_text(text, "utf-8"))
+    write_text(folder / "report.html", text)
     for line in (markdown(table), *said):
         print(line)
     compared = "1 comparison" if pairs == 1 else f"{pairs} comparisons"

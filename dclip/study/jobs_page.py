@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from dclip.files import atomic_save
+from dclip.files import write_text
 from dclip.pages.render import render
 from dclip.record.runs import Run
 from dclip.study.tables import number, titled
@@ -41,7 +41,7 @@ def page_of(runs: Path, title: str, columns: Iterable[str]) -> Callable[[Watch],
                 lines=list(watch.lines.values()),
                 moods=MOODS,
             )
-        atomic_save(runs / NAME, lambda temporary: temporary.write_text(page, "utf-8"))
+        write_text(runs / NAME, page)
 
     return write
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from dclip.files import atomic_save, read_json, write_json
+from dclip.files import read_json, write_json, write_text
 from dclip.prepare.paths import CONF, PACKAGE
 from dclip.record.machine import REVISION, git_revision
 from dclip.record.processes import alive, run_from, this_process
@@ -138,5 +138,5 @@ def has_changed(runs: Path) -> bool:
         return False
     path, now = runs / CODE / LAST, digest()
     before = path.read_text("utf-8") if path.is_file() else now
-    atomic_save(path, lambda temporary: temporary.write_text(now, "utf-8"))
+    write_text(path, now)
     return before != now

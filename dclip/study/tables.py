@@ -14,7 +14,7 @@ from math import isnan
 from pathlib import Path
 from statistics import mean
 
-from dclip.files import atomic_save
+from dclip.files import atomic_save, write_text
 from dclip.metrics.names import higher_is_better, interval
 from dclip.pages.markdown import table_line
 from dclip.record.runs import Run, spread
@@ -430,7 +430,7 @@ def _latex_line(texts: Iterable[str]) -> str:
 def write_texts(table: Table, folder: Path) -> Path:
     """Write table.md, table.csv and table.tex; returns the Markdown's path."""
     path = folder / "table.md"
-    atomic_save(path, lambda p: p.write_text(markdown(table), "utf-8"))
-    atomic_save(folder / "table.tex", lambda p: p.write_text(latex(table), "utf-8"))
+    write_text(path, markdown(table))
+    write_text(folder / "table.tex", latex(table))
     write_csv(table, folder / "table.csv")
     return path

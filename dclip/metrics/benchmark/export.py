@@ -20,7 +20,7 @@ from torch import Tensor
 from dclip.data.toonfaces.drawing import read_manifest
 from dclip.data.toonfaces.faces import SIZE
 from dclip.errors import DclipError
-from dclip.files import write_json
+from dclip.files import write_json, write_text
 from dclip.metrics.benchmark.tasks import FACES, LICENCE, NAME, SPLIT, VERSION, BenchmarkTask
 from dclip.metrics.counterfactual import should_change
 from dclip.types import Images, to_uint8
@@ -92,7 +92,7 @@ def _write(folder: Path, tasks: Sequence[BenchmarkTask], faces: int) -> dict[str
         "edits": edits,
     }
     write_json(folder / "manifest.json", manifest)
-    (folder / "README.md").write_text(README, "utf-8")
+    write_text(folder / "README.md", README)
     return manifest
 
 
