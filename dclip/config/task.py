@@ -174,6 +174,7 @@ class PretrainTask(Task):
     compile: bool = False
     noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
     low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
+    min_snr: float = 0.0  # ddpm: from this signal-to-noise ratio on, the less weight the cleaner a picture is (5 is usual); 0: all alike
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
     attack_steps: int = 1  # CLIP: into how many steps robust is divided
     paint: float = 0.0  # CLIP, judge: share of pictures with parts in any colour, and with smears
@@ -186,7 +187,9 @@ class PretrainTask(Task):
 
     def __post_init__(self) -> None:
         check_positive("task", steps=self.steps, batch=self.batch, lr=self.lr, pool=self.pool)
-        check_not_negative("task", robust=self.robust, low=self.low, noisy=self.noisy)
+        check_not_negative(
+            "task", robust=self.robust, low=self.low, noisy=self.noisy, min_snr=self.min_snr
+        )
         check_positive("task", attack_steps=self.attack_steps)
         for name, share in (
             ("paint", self.paint),

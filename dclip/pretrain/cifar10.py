@@ -27,7 +27,7 @@ from dclip.pretrain.classes import Answers, Texts, TrainClassCLIP, colored_thing
 from dclip.pretrain.colors import NAMES, Shares, painted
 from dclip.pretrain.contrastive import Attack
 from dclip.pretrain.course import Course, Scored, Subject, samples_of, tokenizer
-from dclip.pretrain.training import Budget, Pretraining, TrainDDPM
+from dclip.pretrain.training import Budget, Pretraining, TrainDDPM, Weighting
 from dclip.types import Images, batches, to_uint8
 
 LICENCE = (
@@ -70,8 +70,9 @@ class Cifar10Course(Course):
         images, config = self._images("train"), self.configs[task.net]
         pool = to_uint8(images.pixels).permute(0, 2, 3, 1).contiguous()
         if task.net is Net.ddpm:
+            weighting = Weighting(task.noisy, task.min_snr, task.low)
             unet = build_unet(config)
-            return TrainDDPM(unet, budget, pool, task.compile, task.noisy, task.low, flips=True)
+            return TrainDDPM(unet, budget, pool, task.compile, weighting, flips=True)
         truth, size = torch.tensor(classes(images.ids)), config["vision_cfg"]["image_size"]
         clip = build_clip(config)
         attack = Attack(task.robust, task.attack_steps)

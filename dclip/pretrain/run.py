@@ -36,7 +36,7 @@ from dclip.runtime.typed import typed
 log = logging.getLogger("dclip")
 
 OWN_SETTINGS = {
-    Net.ddpm: ("noisy", "low"),
+    Net.ddpm: ("noisy", "low", "min_snr"),
     Net.clip: ("robust", "attack_steps", "paint", "partial"),
     Net.heldout: ("robust", "attack_steps", "paint", "partial"),
     Net.judge: ("paint", "partial"),

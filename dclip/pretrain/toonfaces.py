@@ -37,6 +37,7 @@ from dclip.pretrain.training import (
     TrainDDPM,
     TrainIdentity,
     TrainJudge,
+    Weighting,
     class_indices,
     edited_faces,
     identity_face,
@@ -84,8 +85,9 @@ class ToonFacesCourse(Course):
         """The training of a network on ``task.pool`` faces."""
         if task.net is Net.ddpm:
             pool = torch.from_numpy(pictures_of(sampled_faces("train", task.pool, "in")))
+            weighting = Weighting(task.noisy, task.min_snr, task.low)
             unet = build_unet(TOONFACES_UNET)
-            return TrainDDPM(unet, budget, pool, task.compile, task.noisy, task.low)
+            return TrainDDPM(unet, budget, pool, task.compile, weighting)
         if task.net is Net.identity:
             identities, size = max(2, task.pool // VARIANTS), TOONFACES_IDENTITY.embedding
             return TrainIdentity(IrSe(TOONFACES_IDENTITY), budget, identities, VARIANTS, size)

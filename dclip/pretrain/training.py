@@ -119,16 +119,37 @@ class Pretraining(L.LightningModule):
         return (self.ema or self.net).eval()
 
 
+@dataclass(frozen=True)
+class Weighting:
+    """How much the errors of eps count.
+
+    Attributes:
+        noisy: more weight for the noisy end. A picture's colours are settled while almost all of
+            x_t is noise, where an error of eps is an error of x0 that is sqrt((1 - a) / a) times as
+            large; evenly weighted, a short training never learns them. So every timestep weighs
+            1 + noisy * min((1 - a) / a, 100), with 1/20: 1 for nearly clean pictures, 6 from about
+            t = 700 on.
+        min_snr: less weight for the clean end, min(1, min_snr / SNR), where errors are large and do
+            not show (Hang et al. 2023, gamma); 0: none.
+        low: adds the error of the 16x16 means, as much as there would be of it if errors were
+            white: a wrong colour is a small error everywhere.
+    """
+
+    noisy: float = 0.05
+    min_snr: float = 0.0
+    low: float = 0.0
+
+    def of(self, alpha_bars: Tensor) -> Tensor:
+        """Weights [T] of the timesteps."""
+        snr = alpha_bars / (1 - alpha_bars)
+        weights = 1 + self.noisy * (1 / snr).clamp(max=100)
+        return weights * (self.min_snr / snr).clamp(max=1) if self.min_snr else weights
+
+
 class TrainDDPM(Pretraining):
     """Noise prediction on pictures uint8 [N,H,W,3] (Ho et al. 2020, Eq. 14).
 
-    The noisy end has more weight. A picture's colours are settled while almost all of x_t is noise,
-    where an error of eps is an error of x0 that is sqrt((1 - a) / a) times as large; evenly
-    weighted, a short training never learns them. So every timestep weighs
-    1 + noisy * min((1 - a) / a, 100), with ``noisy`` 1/20: 1 for nearly clean pictures, 6 from
-    about t = 700 on. And ``low`` > 0 adds the error of the 16x16 means, as much as there would be
-    of it if errors were white: a wrong colour is a small error everywhere. ``flips`` turns half of
-    the pictures left to right.
+    ``flips`` turns half of the pictures left to right.
     """
 
     pool: Tensor
@@ -141,16 +162,15 @@ class TrainDDPM(Pretraining):
         budget: Budget,
         pool: Tensor,
         compile_net: bool = True,
-        noisy: float = 0.05,
-        low: float = 0.0,
+        weighting: Weighting = Weighting(),
         flips: bool = False,
     ) -> None:
         super().__init__(net, budget, ema=0.999)
-        self.low, self.flips = low, flips
+        self.low, self.flips = weighting.low, flips
         alpha_bars = Schedule().alpha_bars.float()
         self.hold("pool", pool)
         self.hold("alpha_bars", alpha_bars)
-        self.hold("weights", 1 + noisy * ((1 - alpha_bars) / alpha_bars).clamp(max=100))
+        self.hold("weights", weighting.of(alpha_bars))
         self.call: Callable[..., tuple[Tensor, ...]] = self.net
         if compile_net:
             self.call = torch.compile(self.net)

@@ -83,6 +83,7 @@ LATER: dict[str, object] = {
     "task.attack_steps": 1,
     "task.size": "small",
     "task.colors": 0.0,
+    "task.min_snr": 0.0,
     "edit.regions": None,
     "epoch": None,
     "edit.degree": None,

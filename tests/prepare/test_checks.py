@@ -100,6 +100,8 @@ REFUSALS = [
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
+    (["task=pretrain", "task.net=ddpm", "task.min_snr=-1"], "task.min_snr=-1"),
+    (["task=pretrain", "task.net=judge", "task.min_snr=5"], "task.min_snr=5 does nothing"),
     (["task=pretrain", "task.net=ddpm", "task.start=nowhere"], "task.start=nowhere is neither a f"),
     (["task=pretrain", "task.net=ddpm", f"task.start={__file__}"], "checks.py is not a whole safe"),
     (

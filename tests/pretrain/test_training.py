@@ -1,6 +1,7 @@
 """Small networks of one's own on CIFAR-10: trained at debug size on a tiny fake folder, scored, and sampled with."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from dclip.prepare import needs
 from dclip.pretrain import augment
 from dclip.pretrain.classes import TrainClassCLIP
 from dclip.pretrain.contrastive import Attack
-from dclip.pretrain.training import Budget
+from dclip.pretrain.training import Budget, Weighting
 from helpers import layouts
 from helpers.networks import TINY_CLIP
 from helpers.runs import ROOT, configure, words
@@ -100,12 +101,17 @@ def test_the_command_on_a_card_composes_to_the_same_training(trained, root):
     card = (trained["ddpm"] / "cifar10_ddpm.md").read_text("utf-8")
     told = re.search(r"`python run.py ([^`]+)`", card)[1].split()
     again = configure(*told, f"dataset.root={root}", "dataset.test=6")
-    assert (again.task.net, again.task.steps, again.task.batch, again.task.noisy) == (
-        Net.ddpm,
-        2,
-        4,
-        0,
-    )
+    assert (again.task.net, again.task.steps, again.task.batch) == (Net.ddpm, 2, 4)
+    assert (again.task.noisy, again.task.min_snr) == (0.05, 5)
+
+
+def test_the_clean_end_weighs_min_snr_over_snr_and_the_noisy_end_more():
+    snr = torch.tensor([500.0, 5.0, 1.0, 0.001])  # 0.001: 1 / SNR is taken as 100
+    alpha_bars = snr / (1 + snr)
+    close = partial(torch.testing.assert_close, rtol=1e-3, atol=0)
+    close(Weighting(0, min_snr=5).of(alpha_bars), torch.tensor([0.01, 1.0, 1.0, 1.0]))
+    close(Weighting(0.05).of(alpha_bars), torch.tensor([1.0001, 1.01, 1.05, 6.0]))
+    close(Weighting(0.05, 5).of(alpha_bars), torch.tensor([0.010001, 1.01, 1.05, 6.0]))
 
 
 def test_the_noise_predictor_is_a_32x32_model_with_64_samples_beside_it(trained):

@@ -54,7 +54,9 @@ class ToonFaces(Dataset):
         )
         clips = (Net.clip, Net.heldout)
         judged = (*clips, Net.judge)
-        task.check_used(low=(Net.ddpm,), robust=clips, paint=judged, partial=judged)
+        task.check_used(
+            low=(Net.ddpm,), min_snr=(Net.ddpm,), robust=clips, paint=judged, partial=judged
+        )
         need(
             task.net is not Net.judge or task.pool >= 6,
             f"task.pool={task.pool} is too small for task.net=judge; choose 6 or more",
