@@ -67,20 +67,20 @@ def tell_of_colors(options: Sequence[EditOptions], edits: Sequence[Edit], soup: 
     together = len(options) < len(edits)
     lacking = set()
     for own, edit in zip(list(options) * len(edits) if together else options, edits, strict=False):
+        usual = edit.usual
         for name, known in (
-            ("region_tint", edit.usual.color),
-            ("region_palette", edit.usual.share),
+            ("region_tint", usual.color),
+            ("region_palette", usual.share),
+            ("region_prior", usual.seen if own.region == "clip" else usual.change),
         ):
             if own.confined and getattr(own, name) > 0 and (together or known is None):
                 lacking.add(name)
-        if own.region == "clip" and own.region_prior > 0 and (together or edit.usual.seen is None):
-            lacking.add("region_prior")
     for name in sorted(lacking):
-        why = f"the edit's file does not say what it usually draws; learn it again with edit.{name}"
+        why = f"the edit's file does not say what it usually does; learn it again with edit.{name}"
         if soup:
-            why = "a soup does not know what its edits usually draw; choose mix.soup=false"
+            why = "a soup does not know what its edits usually do; choose mix.soup=false"
         elif together:
-            why = "several edits in one region do not know what each draws; set edit.regions"
+            why = "several edits in one region do not know what each does; set edit.regions"
         log.warning("edit.%s has no effect: %s", name, why)
 
 

@@ -130,8 +130,9 @@ def test_a_run_measures_where_clip_usually_needs_it(tiny, tmp_path):
     assert changed.any() and seldom.any() and not changed[seldom].any()
 
 
-def test_a_prior_that_the_edit_does_not_know_is_told_of(editing, smile, model, caplog):
-    load_edits(editing(smile, metric="none", edit__region_prior=1), model)
+@pytest.mark.parametrize("region", ["auto", "clip"])
+def test_a_prior_that_the_edit_does_not_know_is_told_of(editing, smile, model, caplog, region):
+    load_edits(editing(smile, metric="none", edit__region=region, edit__region_prior=1), model)
     assert "edit.region_prior has no effect" in caplog.text
 
 
