@@ -42,9 +42,9 @@ class Networks:
 
 
 def speed_up(model: DiffusionModel, speed: Speed) -> None:
-    """Let a model on a GPU compute as ``trainer.speed`` says."""
+    """Let a model compute as ``trainer.speed`` says, where it is now."""
     model.fast = speed is not Speed.exact
-    if speed is Speed.compiled:
+    if speed is Speed.compiled and model.device.type != "cpu":
         check_compiler("trainer.speed=compiled")
         model.compile_blocks()
 
@@ -54,8 +54,6 @@ def build_networks(cfg: Config, names: NetworkNames) -> Networks:
     device = device_of(cfg.trainer)
     model = load_hinted(cfg.checkpoint.name, hints_of(cfg.checkpoint))
     model.check_schedule(cfg.sampler.grid)
-    if device.type != "cpu":
-        speed_up(model, cfg.trainer.speed)
     size = domain_of(cfg.dataset).size
     if size not in (None, model.image_size):  # somebody's own model and input=
         names = replace(names, identity=None, judge=None)
@@ -70,4 +68,5 @@ def build_networks(cfg: Config, names: NetworkNames) -> Networks:
     )
     for network in networks.built():
         network.to(device)
+    speed_up(model, cfg.trainer.speed)
     return networks

@@ -85,9 +85,11 @@ def test_fast_leaves_gradients_exact_and_has_latents_of_its_own():
     assert latent_path(model, x[0], [(0, 300)]) != path
 
 
-def test_a_processor_stays_exact():
-    cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", "trainer.speed=fast")
-    assert not build_networks(cfg, networks(cfg)).model.fast
+@pytest.mark.parametrize("speed", Speed)
+def test_a_processor_computes_fast_where_it_is_asked_to_and_compiles_nothing(speed):
+    cfg = configure("experiment=toonfaces_unconditional", "trainer=cpu", f"trainer.speed={speed}")
+    model = build_networks(cfg, networks(cfg)).model
+    assert (model.fast, model.compiled) == (speed is not Speed.exact, False)
 
 
 @pytest.mark.parametrize("steps", [100, 4000])
@@ -165,6 +167,7 @@ def test_a_low_rank_update_of_a_compiled_block_comes_and_goes():
 def test_a_gpu_without_triton_is_told_what_compiled_needs(monkeypatch):
     model = _tiny_model()
     monkeypatch.setattr("dclip.models.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr(type(model), "device", torch.device("cuda"))
     with pytest.raises(DclipError, match=r"trainer\.speed=fast"):
         speed_up(model, Speed.compiled)
     speed_up(model, Speed.fast)
