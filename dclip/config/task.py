@@ -174,7 +174,7 @@ class PretrainTask(Task):
     compile: bool = False
     noisy: float = 0.05  # ddpm: extra weight of the noisy end, where colours are settled; 0 weighs all timesteps alike
     low: float = 0.0  # ddpm: weight of the error of 16x16 means, which hold the colours
-    min_snr: float = 0.0  # ddpm: from this signal-to-noise ratio on, the less weight the cleaner a picture is (5 is usual); 0: all alike
+    min_snr: float = 0.0  # ddpm: signal-to-noise ratio above which cleaner pictures weigh less, 5 is usual; 0: all weigh alike
     robust: float = 0.0  # CLIP: L2 length of the adversarial step, images in [-1, 1]; 0 trains on the pictures as they are
     attack_steps: int = 1  # CLIP: into how many steps robust is divided
     paint: float = 0.0  # CLIP, judge: share of pictures with parts in any colour, and with smears
