@@ -38,7 +38,12 @@ def git(*words: str) -> str:
 
 def demo(checkout: Path) -> Path:
     """Run a checkout's demo with nothing cached; the folder of its run."""
-    environ = {**os.environ, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(checkout),
+        "HF_HUB_OFFLINE": "1",
+        "DCLIP_CACHE": str(checkout / "cache"),
+    }
     log = checkout / "demo.log"
     with log.open("w") as output:
         done = subprocess.run(

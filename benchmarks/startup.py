@@ -53,6 +53,9 @@ GOAL = {  # seconds
 }
 
 
+REFUSED = 2  # what run.py ends with where a setting is wrong
+
+
 def once(words: list[str], folder: str) -> tuple[float, float]:
     """(CPU seconds, seconds on the clock) of one process, started in ``folder``."""
     before, clock = os.times(), time.perf_counter()
@@ -73,6 +76,8 @@ def _python(words: list[str], folder: str) -> str:
     done = subprocess.run(
         command, cwd=folder, env=environ, capture_output=True, text=True, check=False
     )
+    if done.returncode not in (0, REFUSED):
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stderr
 
 

@@ -208,7 +208,7 @@ class PretrainTask(Task):
             value = getattr(self, name)
             need(
                 not value or self.net in users,
-                f"task.{name}={value:g} does nothing to task.net={self.net.value}; leave it out",
+                f"task.{name}={str(value).lower()} does nothing to task.net={self.net.value}; leave it out",
             )
 
 

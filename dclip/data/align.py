@@ -160,14 +160,21 @@ def _landmark_rows(path: Path) -> Mapping[str, Sequence[object]]:
     if path.suffix.lower() == ".json":
         return dict(json.loads(text))
     rows: dict[str, Sequence[object]] = {}
-    for line in csv.reader(text.splitlines()):
-        if line and not _is_heading(line):
-            rows[line[0].strip()] = line[1:]
+    lines = [line for line in csv.reader(text.splitlines()) if line]
+    for line in lines[1:] if lines and _is_heading(lines[0]) else lines:
+        rows[line[0].strip()] = line[1:]
     return rows
 
 
 def _is_heading(line: list[str]) -> bool:
-    return len(line) > 1 and not line[1].strip().replace(".", "").lstrip("-").isdigit()
+    """Whether a line names its columns: the second is no number."""
+    if len(line) < 2:
+        return False
+    try:
+        float(line[1])
+    except ValueError:
+        return True
+    return False
 
 
 class Aligner:

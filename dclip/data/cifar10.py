@@ -102,7 +102,9 @@ class Cifar10(Photographs):
             "with dataset=cifar10 choose ddpm, clip or heldout",
         )
         clips = (Net.clip, Net.heldout)
-        task.check_used(low=(Net.ddpm,), min_snr=(Net.ddpm,), robust=clips, colors=clips)
+        task.check_used(
+            low=(Net.ddpm,), min_snr=(Net.ddpm,), compile=(Net.ddpm,), robust=clips, colors=clips
+        )
         need(
             not task.paint and not task.partial,
             "task.paint and task.partial are for dataset=toonfaces; leave them out",

@@ -16,7 +16,6 @@ from dclip.errors import DclipError
 log = logging.getLogger("dclip")
 
 SAME_SHAPE = 0.01  # by so much two ratios of width and height may differ
-APPLE_DOUBLE = "._"  # how macOS begins the name of a file that holds what other systems cannot
 
 
 class _Walk:
@@ -80,18 +79,23 @@ class _Walk:
         return new
 
 
+def _is_hidden(path: Path) -> bool:
+    """Whether a name begins with a dot: a file manager's, or a notebook's second copy."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in suffixes()
 
 
 def find_images(root: Path) -> list[Path]:
-    """Image files under a folder, sorted; the file itself if ``root`` is one."""
+    """Image files under a folder, sorted, without hidden ones; the file itself if ``root`` is one."""
     if root.is_file():
         return [root]
     if not root.is_dir():
         return []
     files = _Walk(root).files
-    shown = [path for path in files if not path.name.startswith(APPLE_DOUBLE)]
+    shown = [path for path in files if not _is_hidden(path.relative_to(root))]
     return sorted(path for path in shown if _is_picture(path))
 
 

@@ -38,7 +38,7 @@ def images_needed(cfg: Config) -> dict[str, int]:
     data = cfg.dataset
     if isinstance(cfg.task, SampleTask):
         starts = cfg.task.from_images and cfg.input is None
-        compares = cfg.metric.kid and data.compares
+        compares = cfg.metric.kid and data.compares and not cfg.task.from_images
         return {"test": data.test} if starts or compares else {}
     if cfg.input:
         return {}
@@ -51,6 +51,8 @@ def missing_data(cfg: Config) -> list[str]:
     lines = missing_alignment(data)
     if images_needed(cfg):
         lines += data.missing(data.downloads and not cfg.offline)
+        if lines and isinstance(cfg.task, SampleTask) and not cfg.task.from_images:
+            lines[-1] += "; they are only compared with: metric.kid=false does without"
     return lines
 
 

@@ -39,10 +39,13 @@ class Difference:
     count: int
 
 
-def difference(name: str, this: Rows, that: Rows) -> Difference | None:
-    """``that`` minus ``this``; None where no picture has the score in both."""
+def difference(name: str, this: Rows, that: Rows, variants: bool = False) -> Difference | None:
+    """``that`` minus ``this``; None where no picture has the score in both.
+
+    With ``variants``, names that end in _v1, _v2, ... are one picture's.
+    """
     columns = RATIOS.get(name, (name,))
-    values = _values(columns, this, that)
+    values = _values(columns, this, that, variants)
     if not len(values):
         return None
     if len(columns) == 2:
@@ -65,13 +68,14 @@ def _of_ratios(values: Tensor) -> Difference:
     return Difference(float(apart(values.mean(0))), bounds, len(values))
 
 
-def _values(columns: tuple[str, ...], this: Rows, that: Rows) -> Tensor:
+def _values(columns: tuple[str, ...], this: Rows, that: Rows, variants: bool) -> Tensor:
     """Values [N,2,K] of the pictures that have all of them in both; variants are averaged."""
     pictures: dict[str, list[list[list[float]]]] = {}
     for name, row in this.items():
         both = [_known(columns, row), _known(columns, that.get(name, {}))]
         if all(both):
-            pictures.setdefault(VARIANT.sub("", name), []).append(both)
+            picture = VARIANT.sub("", name) if variants else name
+            pictures.setdefault(picture, []).append(both)
     if not pictures:
         return torch.empty(0, 2, len(columns), dtype=torch.float64)
     means = [torch.tensor(one, dtype=torch.float64).mean(0) for one in pictures.values()]

@@ -16,6 +16,7 @@ from dclip.metrics.distribution import FeatureSets
 from dclip.metrics.intervals import add_intervals
 from dclip.metrics.names import metrics_of
 from dclip.metrics.scorers import Scorers
+from dclip.metrics.sets import too_few
 from dclip.metrics.suite import REASONS, Reasons, absent_sets, compare_sets, measure_each
 from dclip.metrics.words import Role
 from dclip.models.judge import Judge
@@ -97,6 +98,9 @@ def _measure_sets(
     sizes = {f"kid_{size}": size for size in options.kid_sizes}
     if isinstance(reference, str):
         return absent_sets("samples", sizes, reference)
+    reason = too_few(min(len(reference), len(images)))
+    if reason is not None:
+        return absent_sets("samples", sizes, reason)
     extractor = scorers.extractor()
     if isinstance(extractor, str):
         return absent_sets("samples", sizes, extractor)

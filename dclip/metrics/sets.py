@@ -74,9 +74,10 @@ def kid(sets: FeatureSets) -> Scores:
             continue
         mean, spread = subset_kid(kernels, size, sets.subsets)
         scores.values |= {name: mean, f"{name}_std": spread}
-    low, high = kid_interval(kernels, sets.bootstrap)
-    for name in ["kid", *scores.values]:
-        if not name.endswith(("_std", "_absent")):
+    measured = [name for name in sets.subset_sizes if name in scores.values]
+    if measured:
+        low, high = kid_interval(kernels, sets.bootstrap)
+        for name in dict.fromkeys(["kid", *measured]):
             scores.values |= {f"{name}_low": low, f"{name}_high": high}
     return scores
 

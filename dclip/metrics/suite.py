@@ -17,6 +17,7 @@ from dclip.metrics.distribution import FeatureSets
 from dclip.metrics.intervals import add_intervals
 from dclip.metrics.names import metrics_of, set_metrics_of
 from dclip.metrics.scorers import Scorers as Scorers
+from dclip.metrics.sets import too_few
 from dclip.metrics.words import Beside, Need, ReaderName
 from dclip.models.judge import Judge
 from dclip.models.parser import Parser
@@ -99,7 +100,7 @@ def measure(
     if scorers.parser is not None and "sc" in scores.values:
         scores.values["sc_parser"] = scorers.parser.name
     if options.kid:
-        scores.merge(_measure_sets(edited, options, scorers))
+        scores.merge(_measure_sets(edited, options, scorers, variants))
     return scores
 
 
@@ -120,22 +121,23 @@ def _parts(options: Metrics, scorers: Scorers) -> Parser | Judge | None:
     return scorers.parser or scorers.judge
 
 
-FEWEST = 4  # images for any distance between sets; KID and FID need more
+def _measure_sets(edited: Edited, options: Metrics, scorers: Scorers, variants: int) -> Scores:
+    """Distances of the edited images to the true ones or, where there are none, to the sources.
 
-
-def _measure_sets(edited: Edited, options: Metrics, scorers: Scorers) -> Scores:
-    """Distances of the edited images to the true ones or, where there are none, to the sources."""
-    count = len(edited.source)
+    Of an image's variants, the first counts: an image that is there twice is no second one.
+    """
+    count = len(edited.source) // variants
     sizes = {"kid": min(options.kid_subset, count // 2)}
-    if count < FEWEST:
-        return absent_sets("edits", sizes, f"{count} images are too few for a distance of sets")
+    reason = too_few(count)
+    if reason is not None:
+        return absent_sets("edits", sizes, reason)
     extractor = scorers.extractor()
     if isinstance(extractor, str):
         return absent_sets("edits", sizes, extractor)
     reference, named = edited.source.pixels, "sources"
     if edited.truth is not None:
         reference, named = edited.truth, "truth"
-    real, fake = extractor(reference), extractor(edited.result)
+    real, fake = extractor(reference[::variants]), extractor(edited.result[::variants])
     sets = FeatureSets(
         real, fake, sizes, "metric.kid_subset", options.kid_subsets, options.bootstrap
     )

@@ -126,15 +126,20 @@ def mood_of(name: str, apart: Difference | None) -> str:
 
 def scores_of(a: Run, b: Run, rows: tuple[Rows, Rows]) -> list[ScoreRow]:
     """Every score that both runs have; what they cost is said elsewhere."""
-    shared = []
+    shared, variants = [], _has_variants(a) or _has_variants(b)
     for name in ordered(a.metrics):
         if name in COSTS or name in SPEEDS:
             continue
         if _is_number(a.metrics.get(name)) and _is_number(b.metrics.get(name)):
-            apart = difference(name, *rows)
+            apart = difference(name, *rows, variants=variants)
             values = (_with_interval(name, a.metrics), _with_interval(name, b.metrics))
             shared.append(ScoreRow(name, arrow(name), values, apart, mood_of(name, apart)))
     return shared
+
+
+def _has_variants(run: Run) -> bool:
+    count = run.setting("variants")
+    return isinstance(count, int | float) and count > 1
 
 
 def _is_number(value: object) -> bool:

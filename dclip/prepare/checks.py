@@ -125,6 +125,11 @@ def _check_pretraining(cfg: Config, task: PretrainTask) -> None:
         f"task=pretrain trains on dataset=toonfaces or dataset=cifar10, not on dataset={name}",
     )
     cfg.dataset.check_training(task)
+    need(
+        cfg.trainer.devices == 1,
+        f"trainer.devices={cfg.trainer.devices} would train the same network on every device; "
+        "task=pretrain takes one",
+    )
 
 
 def _check_edits(cfg: Config) -> None:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dclip.config import Config, DemoTask, Net, PretrainTask, SampleTask, option_name, planned
+from dclip.config.metric import Features
 from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
 from dclip.errors import DclipError, need
@@ -160,8 +161,11 @@ def needed(cfg: Config) -> list[Need]:
     add(names.parser, "parts of the image, for SC (metric.parser)", "metric.parser=none")
     for name in names.guides:
         add(name, f"a CLIP that guides (guidance.clips has {name})", "")
-    if cfg.metric.lpips and names.model and not isinstance(task, SampleTask):
+    measures = names.model is not None
+    if cfg.metric.lpips and measures and (not isinstance(task, SampleTask) or task.from_images):
         add("lpips_alexnet", "LPIPS (metric.lpips)", "metric.lpips=false", optional=True)
+    if cfg.metric.kid and measures and cfg.metric.features is Features.auto and not names.judge:
+        add("inception", "KID (metric.kid)", "metric.kid=false", optional=True)
     return list(needs.values())
 
 

@@ -23,7 +23,14 @@ from dclip.pretrain.augment import (
     smeared,
     tinted,
 )
-from dclip.pretrain.training import Budget, Pictures, Pretraining, labels_of, painted_faces
+from dclip.pretrain.training import (
+    Budget,
+    Pictures,
+    Pretraining,
+    known_entropy,
+    labels_of,
+    painted_faces,
+)
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -139,8 +146,8 @@ class TrainCLIP(Pretraining):
             here = slice(start, start + len(texts))
             start = here.stop
             truth, classify = answers[name], self.classifiers[name]
-            answered.append(F.cross_entropy(logits[:, here], truth, ignore_index=-1))
-            classified.append(F.cross_entropy(classify(20 * image), truth, ignore_index=-1))
+            answered.append(known_entropy(logits[:, here], truth))
+            classified.append(known_entropy(classify(20 * image), truth))
             values = torch.arange(len(texts), device=self.device)
             classified.append(F.cross_entropy(classify(20 * text[here]), values))
         return torch.stack(answered), torch.stack(classified)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 
 import torch
@@ -57,11 +56,9 @@ def train_network(cfg: Config, task: PretrainTask, record: Record) -> None:
                 f"task.start={task.start} is not of the size that is trained: {one_line(error)}"
             ) from error
     module.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    start = time.perf_counter()
     with record.timing("adapt"):
         fit(cfg, record, task, module)
-    seconds = time.perf_counter() - start
-    write_network(cfg, record, task, course, module.result(), seconds)
+    write_network(cfg, record, task, course, module.result(), module.seconds)
 
 
 def course_of(cfg: Config, task: PretrainTask) -> Course:

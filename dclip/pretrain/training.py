@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -59,7 +60,7 @@ class Pretraining(L.LightningModule):
         self.net = net
         self.steps, self.batch = budget.steps, budget.batch
         self.lr, self.seed = budget.lr, budget.seed
-        self.timed = 0.0
+        self.timed = self.spent = 0.0  # seconds: the last time, and all up to a checkpoint
         self.ema_decay = ema
         self.ema = copy.deepcopy(net).requires_grad_(False) if ema else None
 
@@ -100,6 +101,23 @@ class Pretraining(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def on_fit_start(self) -> None:
+        """Look at the clock."""
+        self.began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long the training took so far, with what came before it was resumed."""
+        return self.spent + time.perf_counter() - self.began
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the time that was spent."""
+        checkpoint["seconds"] = self.seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What was spent before; 0 in older files."""
+        self.spent = float(checkpoint.get("seconds", 0.0))
 
     def on_train_batch_end(self, *_: object) -> None:
         """Log the speed now and then; move the averaged weights."""
@@ -144,6 +162,14 @@ class Weighting:
         snr = alpha_bars / (1 - alpha_bars)
         weights = 1 + self.noisy * (1 / snr).clamp(max=100)
         return weights * (self.min_snr / snr).clamp(max=1) if self.min_snr else weights
+
+
+def known_entropy(logits: Tensor, truth: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross entropy of logits [N,K] where the class [N] is known (not -1); 0 where none is."""
+    total = F.cross_entropy(
+        logits, truth, ignore_index=-1, reduction="sum", label_smoothing=label_smoothing
+    )
+    return total / (truth != -1).sum().clamp_min(1)
 
 
 class TrainDDPM(Pretraining):
@@ -320,7 +346,7 @@ class TrainJudge(Pretraining):
         losses, truths = [], self.taken(self.labels, index)
         for truth, logits in zip(truths.T, attributes.values(), strict=True):
             known = logits[: self.batch].float()
-            losses.append(F.cross_entropy(known, truth, ignore_index=-1, label_smoothing=0.02))
+            losses.append(known_entropy(known, truth, label_smoothing=0.02))
         loss = torch.stack(losses).mean() + F.cross_entropy(parts.float(), moved)
         self.log("loss", loss, prog_bar=True)
         return loss

@@ -137,6 +137,7 @@ def config_hash(cfg: Config) -> str:
     for name in NOT_IDENTITY:
         settings.pop(name, None)
     settings["trainer"].pop("progress", None)
+    settings["trainer"]["cache"], settings["offline"] = True, False
     # contrastive, spherical, ... have the same settings; older versions did not tell them apart
     guidance = option_name("guidance", cfg.guidance)
     if guidance not in ("none", "contrastive"):

@@ -30,12 +30,15 @@ REVISION = "REVISION"
 
 def git_revision() -> str:
     """Commit of the code, with ``+changes`` if files differ from it; empty outside a checkout."""
-    copied = Path(__file__).resolve().parents[2] / REVISION
+    root = Path(__file__).resolve().parents[2]
+    copied = root / REVISION
     if copied.is_file():
         return copied.read_text("utf-8")
     try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        changes = _git("status", "--porcelain", "--", ".")
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return ""  # installed somewhere below another repository
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changes = _git(root, "status", "--porcelain", "--", "dclip", "conf", "run.py")
     except (OSError, subprocess.SubprocessError):
         return ""
     if changes:
@@ -43,10 +46,9 @@ def git_revision() -> str:
     return commit
 
 
-def _git(*words: str) -> str:
-    here = Path(__file__).resolve().parent.parent
+def _git(folder: Path, *words: str) -> str:
     done = subprocess.run(
-        ["git", *words], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=5, check=True
     )
     return done.stdout.strip()
 

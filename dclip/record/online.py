@@ -27,14 +27,23 @@ Attempt = Literal["online", "offline"]
 
 
 def wandb_mode(cfg: Config) -> WandbMode:
-    """``logger.wandb``; with ``auto``, what ``WANDB_MODE`` says; else online if there is a key."""
-    if cfg.logger.wandb is not WandbMode.auto:
-        return cfg.logger.wandb
+    """``logger.wandb``; with ``auto``, what ``WANDB_MODE`` says; else online if there is a key.
+
+    With ``offline=true`` it is never online.
+    """
+    mode = _wanted(cfg.logger.wandb)
+    return WandbMode.offline if cfg.offline and mode is WandbMode.online else mode
+
+
+def _wanted(mode: WandbMode) -> WandbMode:
+    """A mode other than ``auto``."""
+    if mode is not WandbMode.auto:
+        return mode
     variable = os.environ.get("WANDB_MODE", "")
     if variable in set(WandbMode) - {WandbMode.auto}:
         return WandbMode(variable)
     has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
-    return WandbMode.online if has_key and not cfg.offline else WandbMode.offline
+    return WandbMode.online if has_key else WandbMode.offline
 
 
 def start_wandb(cfg: Config, folder: Path) -> Run | None:

@@ -102,13 +102,15 @@ def test_a_huge_face_is_bounded_and_points_outside_or_at_one_place_are_refused()
 # ------------------------------------------------------------------------------------------- files of landmarks
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv with a heading", "json"])
+@pytest.mark.parametrize("kind", ["csv", "csv with a heading", "csv of numpy", "json"])
 def test_landmarks_are_read_from_a_file(kind, tmp_path):
     path = tmp_path / f"points.{kind[:4].strip()}"
     if kind == "json":
         path.write_text(json.dumps({"a.png": UPRIGHT.tolist(), "sub/b": UPRIGHT.ravel().tolist()}))
     else:
-        rows = [f"{name},{','.join(map(str, UPRIGHT.ravel()))}" for name in ("a.png", "sub/b")]
+        style = "{:.6e}" if "numpy" in kind else "{}"
+        numbers = ",".join(map(style.format, UPRIGHT.ravel()))
+        rows = [f"{name},{numbers}" for name in ("a.png", "sub/b")]
         path.write_text("\n".join([*(["name,x,y"] if "heading" in kind else []), *rows]))
     points = read_landmarks(path)
     assert set(points) == {"a.png", "sub/b"}
@@ -117,7 +119,13 @@ def test_landmarks_are_read_from_a_file(kind, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.csv", "a,1,2,3\n"), ("a.csv", "a,1,2,x,4\n"), ("a.json", "[1"), ("a.json", '{"a": 3}')],
+    [
+        ("a.csv", "a,1,2,3\n"),
+        ("a.csv", "a,1,2,x,4\n"),
+        ("a.csv", "a,1,2,3,4,5,6,7,8\nb,x\n"),
+        ("a.json", "[1"),
+        ("a.json", '{"a": 3}'),
+    ],
 )
 def test_an_odd_file_of_landmarks_is_refused(name, text, tmp_path):
     (tmp_path / name).write_text(text)

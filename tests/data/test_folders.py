@@ -81,6 +81,15 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path, caplog, monkeypatch):
         read_files(tmp_path, 32)
 
 
+def test_hidden_pictures_are_not_read_but_those_of_a_hidden_folder_that_is_named_are(tmp_path):
+    folder = tmp_path / ".pictures"
+    for place in (folder, folder / ".ipynb_checkpoints"):
+        place.mkdir()
+        half_and_half().save(place / "a.png")
+    half_and_half().save(folder / ".b.png")
+    assert find_images(folder) == [folder / "a.png"]
+
+
 def test_a_data_set_says_what_it_leaves_out(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("dclip"), "propagate", True)
     for name in ("a", "b"):

@@ -206,6 +206,12 @@ def test_few_images_have_no_distance_between_sets_but_a_reason(n, m):
         assert f"{min(n, m)} images are too few" in reason and "give 50 or more" in reason
 
 
+def test_without_a_measured_kid_there_is_no_interval():
+    values = compared(50, size=1000)
+    assert "50 images are fewer than a subset of 1000" in values.pop("kid_10_absent")
+    assert not any("kid" in name for name in values)
+
+
 def test_kid_comes_with_its_interval_and_fid_with_a_note():
     values = compared(50)
     assert values["kid_10_low"] == values["kid_low"] <= values["kid_10"] <= values["kid_10_high"]

@@ -177,6 +177,19 @@ def test_measured_kid_is_the_plain_kernel_on_its_own_subset(judge, faces, with_t
     )
 
 
+def test_kid_counts_an_image_once_however_many_variants_it_has(judge, faces, few):
+    result = (faces.pixels * 0.5 + 0.3).clamp(-1, 1)
+    options = Metrics(**dict.fromkeys(("pixels", "lpips", "clip", "identity", "judge"), False))
+    once = measure(Edited(faces, result), options, Scorers(judge=judge)).values
+    others = torch.stack([result, -result], 1).flatten(0, 1)
+    twice = measure(
+        Edited(faces.repeat(2), others), options, Scorers(judge=judge), variants=2
+    ).values
+    for name in ("kid", "kid_std", "kid_low", "kid_high"):
+        assert twice[name] == pytest.approx(once[name], rel=1e-5)
+    assert twice["kid_features"] == once["kid_features"]
+
+
 def test_measuring_leaves_the_global_random_numbers_alone(judge, faces, few):
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -39,7 +39,8 @@ def test_a_ratio_is_compared_as_a_ratio_and_variants_count_once():
     zero = rows(truth_distance=[0.0] * 4, truth_distance_untouched=[0.0] * 4)
     assert difference("counterfactual_ratio", zero, zero) is None
     twice = {"a_v1": {"mae": 1.0}, "a_v2": {"mae": 3.0}}
-    assert difference("mae", twice, twice).count == 1
+    assert difference("mae", twice, twice, variants=True).count == 1
+    assert difference("mae", twice, twice).count == 2  # somebody's own names
 
 
 @pytest.fixture

@@ -102,6 +102,9 @@ REFUSALS = [
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
     (["task=pretrain", "task.net=ddpm", "task.min_snr=-1"], "task.min_snr=-1"),
     (["task=pretrain", "task.net=judge", "task.min_snr=5"], "task.min_snr=5 does nothing"),
+    (["task=pretrain", "task.net=judge", "task.compile=true"], "task.compile=true does nothing"),
+    (["task=pretrain", "task.net=judge", "task.batch=2"], "task.batch=2 is too small"),
+    (["task=pretrain", "task.net=ddpm", "trainer.devices=2"], "trainer.devices=2 would train"),
     (["task=pretrain", "task.net=ddpm", "task.start=nowhere"], "task.start=nowhere is neither a f"),
     (["task=pretrain", "task.net=ddpm", f"task.start={__file__}"], "checks.py is not a whole safe"),
     (

@@ -96,6 +96,7 @@ def test_a_file_that_is_called_as_a_published_one_shows_what_that_one_shows(phot
         "laion_vit_b_32",
         "ade20k",
         "lpips_alexnet",
+        "inception",
     ]
 
 
@@ -148,13 +149,14 @@ def test_needs_say_why_where_and_how_to_do_without(nowhere, photos):
         "arcface",
         "bisenet",
         "lpips_alexnet",
+        "inception",
     ]
     assert all(n.path is None and n.sources and n.licence and n.megabytes for n in found.values())
     assert str(found["celeba_hq"].put[0]) == "pretrained/celeba_hq.ckpt"
     assert found["celeba_hq"].without == found["openai_vit_b_16"].without == ""
     assert found["arcface"].without == "metric.identity=false loss.id=0"
     assert found["bisenet"].without == "metric.parser=none"
-    assert found["lpips_alexnet"].optional
+    assert found["lpips_alexnet"].optional and found["inception"].optional
     assert (
         needs.needed(configure())[0].name == "lpips_alexnet"
     )  # the cartoons need nothing that is not in the package

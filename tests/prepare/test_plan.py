@@ -46,7 +46,14 @@ def test_a_plan_counts_what_a_run_would_do(nowhere, photos, monkeypatch):
     weights = 113_673_219 * 4 / 1e6
     others = sum(
         TABLE[n].megabytes
-        for n in ("openai_vit_b_16", "laion_vit_b_32", "arcface", "bisenet", "lpips_alexnet")
+        for n in (
+            "openai_vit_b_16",
+            "laion_vit_b_32",
+            "arcface",
+            "bisenet",
+            "lpips_alexnet",
+            "inception",
+        )
     )
     assert found["memory_mb"]["counted"] == pytest.approx(
         5 * weights + 6 * 2107.5 + others + 900, rel=0.01
@@ -129,6 +136,34 @@ def test_a_plan_counts_time_travel_without_torch(nowhere, monkeypatch):
     done, code, heavy = in_a_process("plan=true", *settings, "guidance.time_travel=2")
     assert (code, heavy) == (0, [])
     assert "plan of task=sample" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ([], {"sample": 600}),
+        (["guidance=contrastive"], {"without guidance": 600, "sample": 600}),
+        (["guidance=contrastive", "task.paired=false"], {"sample": 600}),
+        (
+            ["guidance=directional", "task.paired=false"],
+            {"without guidance": 600, "sample": 600},
+        ),
+        (
+            ["guidance=contrastive", "task.paired=false", "guidance.sees=x0_through_unet",
+             "guidance.t_start=999", "guidance.t_end=0"],
+            {"sample": 1800},
+        ),
+        (
+            ["guidance=contrastive", "task.paired=false", "guidance.sees=x0_through_unet",
+             "guidance.t_start=999", "guidance.t_end=0", "guidance.every=2"],
+            {"sample": 1200},
+        ),
+    ],
+)  # fmt: skip
+def test_a_plan_counts_what_guidance_costs(settings, parts):
+    common = ["task=sample", "task.count=12", "sampler=ddpm", "sampler.s_gen=50", "sampler.t0=999"]
+    cfg = configure(*common, "guidance.targets=a zombie", *settings)
+    assert plan.calls(cfg) == parts
 
 
 def test_a_plan_in_python_returns_its_file(tmp_path, capsys):

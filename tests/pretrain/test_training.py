@@ -15,7 +15,7 @@ from dclip.prepare import needs
 from dclip.pretrain import augment
 from dclip.pretrain.classes import TrainClassCLIP
 from dclip.pretrain.contrastive import Attack
-from dclip.pretrain.training import Budget, Weighting
+from dclip.pretrain.training import Budget, Pretraining, Weighting, known_entropy
 from helpers import layouts
 from helpers.networks import TINY_CLIP
 from helpers.runs import ROOT, configure, words
@@ -112,6 +112,25 @@ def test_the_clean_end_weighs_min_snr_over_snr_and_the_noisy_end_more():
     close(Weighting(0, min_snr=5).of(alpha_bars), torch.tensor([0.01, 1.0, 1.0, 1.0]))
     close(Weighting(0.05).of(alpha_bars), torch.tensor([1.0001, 1.01, 1.05, 6.0]))
     close(Weighting(0.05, 5).of(alpha_bars), torch.tensor([0.010001, 1.01, 1.05, 6.0]))
+
+
+def test_unknown_classes_weigh_nothing_and_none_known_is_no_loss():
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    truth = torch.tensor([-1, 2, 0])
+    of_known = torch.nn.functional.cross_entropy(logits[1:], truth[1:])
+    torch.testing.assert_close(known_entropy(logits, truth), of_known)
+    assert known_entropy(logits, torch.full((3,), -1)) == 0
+
+
+def test_a_resumed_training_knows_how_long_it_took_before():
+    before = Pretraining(torch.nn.Linear(1, 1), Budget(1, 1, 0.1))
+    before.on_fit_start()
+    before.spent, kept = 100.0, {}
+    before.on_save_checkpoint(kept)
+    after = Pretraining(torch.nn.Linear(1, 1), Budget(1, 1, 0.1))
+    after.on_load_checkpoint(kept)
+    after.on_fit_start()
+    assert 100 <= after.seconds < 110
 
 
 def test_the_noise_predictor_is_a_32x32_model_with_64_samples_beside_it(trained):

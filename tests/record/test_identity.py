@@ -46,6 +46,11 @@ def test_a_setting_of_later_versions_counts_only_where_it_is_set():
     assert config_hash(configure("metric.axioms=8")) != config_hash(configure())
 
 
+def test_where_files_come_from_is_no_part_of_a_result():
+    here = config_hash(configure())
+    assert config_hash(configure("offline=true", "trainer.cache=false")) == here
+
+
 def test_guidances_with_the_same_settings_are_told_apart():
     names = ("contrastive", "spherical", "directional", "contrastive_directional", "global")
     hashes = {config_hash(configure("task=sample", f"guidance={name}")) for name in names}

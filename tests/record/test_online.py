@@ -50,6 +50,13 @@ def started(monkeypatch):
     return runs
 
 
+@pytest.mark.parametrize("settings", [["logger.wandb=online"], []])
+def test_offline_is_never_online(settings, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert online.wandb_mode(configure(*settings)) == "online"
+    assert online.wandb_mode(configure("offline=true", *settings)) == "offline"
+
+
 def test_a_run_is_named_grouped_and_tagged(started, tmp_path):
     with recording(configure(*RUN, f"output={tmp_path}", "logger.entity=us", "logger.tags=[old]")):
         pass

@@ -55,7 +55,16 @@ class ToonFaces(Dataset):
         clips = (Net.clip, Net.heldout)
         judged = (*clips, Net.judge)
         task.check_used(
-            low=(Net.ddpm,), min_snr=(Net.ddpm,), robust=clips, paint=judged, partial=judged
+            low=(Net.ddpm,),
+            min_snr=(Net.ddpm,),
+            compile=(Net.ddpm,),
+            robust=clips,
+            paint=judged,
+            partial=judged,
+        )
+        need(
+            task.net is not Net.judge or task.batch >= 3,
+            f"task.batch={task.batch} is too small for task.net=judge; choose 3 or more",
         )
         need(
             task.net is not Net.judge or task.pool >= 6,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,10 @@ from dclip.methods.sampling.prompts import (
 if TYPE_CHECKING:
     from dclip.edits.edit import Edit
     from dclip.encode.encoded import Encoded
+    from dclip.models.networks import Networks
     from dclip.run import Run
+
+log = logging.getLogger("dclip")
 
 
 @option("method", "latent_opt")
@@ -105,6 +109,13 @@ class LatentOpt(Method):
             2 <= self.s_opt <= t0 + 1,
             f"method.s_opt={self.s_opt} is impossible with sampler.t0={t0}; choose 2 to {t0 + 1}",
         )
+
+    def check_networks(self, cfg: Config, networks: Networks) -> None:
+        """An identity loss without a network is said."""
+        if self.id > 0 and networks.identity is None:
+            log.warning(
+                "method.id=%g has no effect: there is no identity network for these images", self.id
+            )
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
         """Forward, forward again and backward through the chain at every step; the images before."""

@@ -160,10 +160,10 @@ class GuidedDenoiser:
     def _probabilities(self, features: Tensor, images: int) -> list[Tensor]:
         """Of all prompts, by the first CLIP, averaged over an image's views.
 
-        Where nothing competes there are none.
+        Where a text has none that compete with it there are none.
         """
         reader = self.objective.readers[0]
-        if not any(len(others) for others in reader.distractors):
+        if not all(len(others) for others in reader.distractors):
             return []
         of_views = reader.probabilities(features.detach())
         return [p.view(-1, images, p.shape[1]).mean(0) for p in of_views]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dclip.config import Config, Guided, option
+from dclip.config.guidance import Sees
 from dclip.diffusion.options import pairs_of
 from dclip.errors import need
-from dclip.methods.contract import Cost, ImageCounts, Method
+from dclip.methods.contract import BACKWARD, Cost, ImageCounts, Method
 from dclip.methods.sampling.prompts import (
     check_prompts,
     guidance_name,
@@ -18,6 +20,7 @@ from dclip.methods.sampling.prompts import (
     task_of,
     title,
 )
+from dclip.models.sizes import MOST_IMAGES
 
 if TYPE_CHECKING:
     from dclip.edits.edit import Edit
@@ -44,13 +47,17 @@ class Sampling(Method):
         check_steps(cfg)
 
     def cost(self, cfg: Config, images: ImageCounts) -> Cost:
-        """One chain a sample; another without guidance, where the task compares."""
+        """One chain a sample; another without guidance, where the task or the guidance compares."""
         chain = float(images.test * cfg.sampler.generation_calls())
-        calls = {}
-        if pulls(cfg) and task_of(cfg).paired:
+        guidance = cfg.guidance
+        if not isinstance(guidance, Guided) or not pulls(cfg):
+            return Cost({"sample": chain})
+        calls, task = {}, task_of(cfg)
+        if task.paired or (guidance.needs_direction and not task.from_images):
             calls["without guidance"] = chain
-        calls["sample"] = chain + images.test * travel_calls(cfg)
-        return Cost(calls)
+        calls["sample"] = chain + images.test * (travel_calls(cfg) + gradient_calls(cfg))
+        batch = cfg.trainer.batch or MOST_IMAGES["cpu"]
+        return Cost(calls, graphs=batch if gradient_calls(cfg) else 0)
 
     def title(self, cfg: Config) -> str:
         """What was sampled, and what guided."""
@@ -74,6 +81,15 @@ def travel_calls(cfg: Config) -> int:
     if not isinstance(guidance, Guided) or guidance.time_travel == 0:
         return 0
     return sum(guidance.repeats(t) * sampler.step_calls(end < 0) for t, end in pairs_of(sampler)[1])
+
+
+def gradient_calls(cfg: Config) -> float:
+    """What gradients through the U-Net take beside one image's calls (``guidance.sees``)."""
+    guidance = cfg.guidance
+    if not isinstance(guidance, Guided) or guidance.sees is not Sees.x0_through_unet:
+        return 0.0
+    guided = sum(guidance.t_end <= t <= guidance.t_start for t, _ in pairs_of(cfg.sampler)[1])
+    return (BACKWARD - 1) * math.ceil((guided + travel_calls(cfg)) / guidance.every)
 
 
 def check_steps(cfg: Config) -> None:

@@ -19,6 +19,7 @@ from dclip.encode.encoded import Encoded
 from dclip.encode.source import scored_region
 from dclip.files import write_rows
 from dclip.methods.sampling.draw import SHOWN, Samples
+from dclip.methods.sampling.prompts import task_of
 from dclip.methods.sampling.read import ReadPrompts
 from dclip.metrics.error_picture import error_picture
 from dclip.metrics.functional import clipped
@@ -88,6 +89,8 @@ def reference_of(cfg: Config, prompts: Sequence[Prompt], size: int) -> Tensor | 
     pictures = domain_of(cfg.dataset).class_images(wanted, cfg.metric.reference, size)
     if pictures is not None:
         return pictures
+    if task_of(cfg).from_images:
+        return "sampling started from images, and no true pictures of what is asked for are known"
     if cfg.dataset.compares:
         return load_images(cfg, "test", size).pixels
     return (
