@@ -22,10 +22,13 @@ def need(condition: bool, message: str) -> None:
         raise DclipError(message)
 
 
+ALIKE = 0.65  # of two names that may be one with a slip
+
+
 def nearest(name: str, names: Sequence[str]) -> str:
     """The name that is written most like this one, whatever the case; empty where none is."""
     lower = {one.lower(): one for one in reversed(names)}
-    close = difflib.get_close_matches(name.lower(), lower, 1)
+    close = difflib.get_close_matches(name.lower(), lower, 1, ALIKE)
     return lower[close[0]] if close else ""
 
 

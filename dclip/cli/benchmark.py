@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dclip.cli.arguments import Arguments
-from dclip.errors import DclipError
+from dclip.errors import DclipError, counted
 from dclip.metrics.benchmark.tasks import FACES, NAME, TEXTS, VERSION, tasks_named
 
 if TYPE_CHECKING:
@@ -76,15 +76,16 @@ def _add_part(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from dclip.metrics.benchmark.export import export
+    from dclip.metrics.benchmark.export import export, scoring
 
     tasks = tasks_named(args.edits)
     manifest = export(args.folder, tasks, args.faces)
     pairs = sum(task.is_pair for task in tasks)
     print(
-        f"{NAME} {VERSION}: {len(tasks) - pairs} edits and {pairs} pairs of edits, "
-        f"{manifest['faces']} faces each, in {args.folder}\n"
-        f"write the results as RESULTS/EDIT/ID.png, then: dclip benchmark score RESULTS"
+        f"{NAME} {VERSION}: {counted(len(tasks) - pairs, 'edit')} and "
+        f"{counted(pairs, 'pair')} of edits, {counted(manifest['faces'], 'face')} each, "
+        f"in {args.folder}\n"
+        f"write the results as RESULTS/EDIT/ID.png, then: {scoring(tasks, args.faces)}"
     )
     return 0
 
@@ -121,7 +122,7 @@ def _add_line(folder: Path, outcome: ScoredResults, measures: Measures) -> None:
     written = add(folder, outcome, measures)
     for line in written.said:
         print(f"  {line}")
-    print(f"  a line of {written.path}")
+    print(f"  added to {written.path}")
 
 
 # --------------------------------------------------------------------------------- the console

@@ -206,9 +206,10 @@ class PretrainTask(Task):
         """DclipError for a setting, by name, that is not 0 though none of its networks is trained."""
         for name, users in nets.items():
             value = getattr(self, name)
+            shown = "true" if value is True else f"{value:g}"
             need(
                 not value or self.net in users,
-                f"task.{name}={str(value).lower()} does nothing to task.net={self.net.value}; leave it out",
+                f"task.{name}={shown} does nothing to task.net={self.net.value}; leave it out",
             )
 
 

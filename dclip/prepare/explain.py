@@ -77,7 +77,10 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
         )
     bare = re.search(r"Error parsing override '(.*)' missing EQUAL", text)
     if bare is not None:
-        return f"{bare[1]} is no setting; write NAME=VALUE"
+        groups = [group for group in OPTIONS if bare[1] in OPTIONS[group]]
+        if groups:
+            return f"{bare[1]} is no setting; did you mean {groups[0]}={bare[1]}?"
+        return f"{bare[1]} is no setting; write NAME=VALUE, with spaces in it as NAME='A VALUE'"
     return text.split(" See https")[0]
 
 

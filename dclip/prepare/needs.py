@@ -16,6 +16,7 @@ from dclip.config import Config, DemoTask, Net, PretrainTask, SampleTask, option
 from dclip.config.metric import Features
 from dclip.data.domains import domain_of
 from dclip.data.missing import missing_data
+from dclip.data.pictures import suffixes
 from dclip.errors import DclipError, need
 from dclip.models import fetch, registry
 from dclip.models.header import read_header
@@ -107,6 +108,10 @@ def _check_name(setting: str, name: str | None, kind: str) -> None:
     entry = registry.find(name, kind)
     if entry is None:
         if name and Path(name).expanduser().exists():
+            need(
+                Path(name).suffix.lower() not in suffixes(),
+                f"{setting}={name} is a picture, not weights (pictures to edit are input=)",
+            )
             return
         choices = ", ".join(known.name for known in registry.TABLE.values() if known.kind == kind)
         need(

@@ -25,7 +25,9 @@ def test_what_is_exported_can_be_scored(tmp_path, capsys):
     words = ["score", str(results), *part, "--output", str(tmp_path / "out"), "--bootstrap", "20"]
     assert benchmark.main(words) == 0
     said = capsys.readouterr().out
-    assert "1 edits and 0 pairs of edits, 2 faces each" in said
+    assert "1 edit and 0 pairs of edits, 2 faces each" in said
+    assert said.count(command := "dclip benchmark score RESULTS --edits beard --faces 2") == 1
+    assert command in (folder / "README.md").read_text("utf-8")
     assert "beard" in said and "0.000 [0.00, 0.00]" in said and "2 of 2" in said
     assert (tmp_path / "out" / "report.html").is_file()
     assert read_json(tmp_path / "out" / "summary.json")["complete"] is True
@@ -41,7 +43,7 @@ def test_a_method_of_ones_own_becomes_a_line_of_a_leaderboard(tmp_path, capsys):
         shutil.copytree(tmp_path / "cf" / "beard" / "source", tmp_path / name / "beard")
         words = ["score", str(tmp_path / name), "--output", str(tmp_path / "out")]
         assert benchmark.main([*words, "--leaderboard", str(board), *part]) == 0
-    assert f"a line of {board / 'leaderboard.md'}" in capsys.readouterr().out
+    assert f"added to {board / 'leaderboard.md'}" in capsys.readouterr().out
     assert list(read_board(board).cards) == ["first", "second"]
     with pytest.raises(DclipError, match=r"no line was added .* they are of 2 faces, the new"):
         benchmark.main([*words, "--leaderboard", str(board), "--edits", "beard", "--faces", "1"])

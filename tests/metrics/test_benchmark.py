@@ -351,6 +351,17 @@ def test_minimality_is_the_formula():
     assert float(minimality.divergence(before, after, shown, own)) == pytest.approx(expected)
 
 
+def test_a_card_with_a_wrong_key_or_no_number_is_told_of_and_the_rest_is_read(tmp_path):
+    card = {"name": "mine", "nam": "x", "seconds": "fast", "calls": 3}
+    (tmp_path / "method.json").write_text(json.dumps(card))
+    results = read_results(tmp_path)
+    assert (results.name, results.card["calls"]) == ("mine", 3)
+    assert "seconds" not in results.card
+    key, number = results.troubles
+    assert "nam is left out: none of name, command" in key
+    assert "seconds is left out: 'fast' is no number" in number
+
+
 # ------------------------------------------------------------------------------------ the page
 
 

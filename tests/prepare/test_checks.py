@@ -100,6 +100,7 @@ REFUSALS = [
     (["task=pretrain", "task.net=gan"], "task.net"),
     (["task=pretrain", "task.net=ddpm", "task.steps=0"], "task.steps=0"),
     (["task=pretrain", "task.net=ddpm", "task.noisy=-1"], "task.noisy=-1"),
+    ([f"checkpoint.name={ROOT}/docs/face.png"], "face.png is a picture, not weights"),
     (["task=pretrain", "task.net=ddpm", "task.min_snr=-1"], "task.min_snr=-1"),
     (["task=pretrain", "task.net=judge", "task.min_snr=5"], "task.min_snr=5 does nothing"),
     (["task=pretrain", "task.net=judge", "task.compile=true"], "task.compile=true does nothing"),

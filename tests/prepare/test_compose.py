@@ -102,7 +102,8 @@ def test_a_word_that_is_no_setting_is_refused_in_one_line(word):
 
 
 def test_a_word_without_a_value_is_no_setting():
-    assert refusal("foo") == "foo is no setting; write NAME=VALUE"
+    assert refusal("foo").startswith("foo is no setting; write NAME=VALUE, with spaces in it as")
+    assert refusal("demo") == "demo is no setting; did you mean task=demo?"
 
 
 def test_a_sweep_is_checked_job_by_job_before_any_starts():

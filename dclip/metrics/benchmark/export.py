@@ -21,7 +21,15 @@ from dclip.data.toonfaces.drawing import read_manifest
 from dclip.data.toonfaces.faces import SIZE
 from dclip.errors import DclipError
 from dclip.files import write_json, write_text
-from dclip.metrics.benchmark.tasks import FACES, LICENCE, NAME, SPLIT, VERSION, BenchmarkTask
+from dclip.metrics.benchmark.tasks import (
+    FACES,
+    LICENCE,
+    NAME,
+    SPLIT,
+    TEXTS,
+    VERSION,
+    BenchmarkTask,
+)
 from dclip.metrics.counterfactual import should_change
 from dclip.types import Images, to_uint8
 
@@ -42,12 +50,22 @@ PNG files of the same names and size into `RESULTS/EDIT/`:
 
 A method that reads the masks must say so: they come from the truth. Score the results with
 
-    dclip benchmark score RESULTS
+    COMMAND
 
 The protocol and what else a folder of results may hold: docs/benchmark.md of dclip.
 
 Licence of the pictures: {LICENCE}
 """
+
+
+def scoring(tasks: Sequence[BenchmarkTask], faces: int) -> str:
+    """The command that scores results of these tasks and faces."""
+    words = ["dclip benchmark score RESULTS"]
+    if len(tasks) < len(TEXTS):
+        words.append(f"--edits {' '.join(task.name for task in tasks)}")
+    if faces < FACES:
+        words.append(f"--faces {faces}")
+    return " ".join(words)
 
 
 def export(folder: Path, tasks: Sequence[BenchmarkTask], faces: int = FACES) -> dict[str, Any]:
@@ -92,7 +110,7 @@ def _write(folder: Path, tasks: Sequence[BenchmarkTask], faces: int) -> dict[str
         "edits": edits,
     }
     write_json(folder / "manifest.json", manifest)
-    write_text(folder / "README.md", README)
+    write_text(folder / "README.md", README.replace("COMMAND", scoring(tasks, faces)))
     return manifest
 
 

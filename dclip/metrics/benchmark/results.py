@@ -30,6 +30,16 @@ from dclip.metrics.benchmark.tasks import AXIOMS, NAME, SPLIT, TEXTS, VERSION, B
 
 SEED = re.compile(r"seed_\d+")
 CARD = "method.json"
+WORDS = ("name", "command", "notes", "oracle", "benchmark", "seeds")  # what it may hold
+NUMBERS = (
+    "seconds",
+    "calls",
+    "face_seconds",
+    "face_calls",
+    "learn_seconds",
+    "learn_calls",
+    "memory_mb",
+)
 PREFIX = "image_"
 NAMED = 3  # pictures that a message about many names
 
@@ -185,6 +195,14 @@ def _read_card(path: Path, troubles: list[str]) -> dict[str, Any]:
     if not isinstance(card, dict):
         troubles.append(f"{path.name} is left out: it is no JSON object")
         return {}
+    for key, value in list(card.items()):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in NUMBERS and not is_number:
+            troubles.append(f"{path.name}: {key} is left out: {value!r} is no number")
+            card.pop(key)
+        elif key not in (*NUMBERS, *WORDS):
+            known = ", ".join([*WORDS, *NUMBERS])
+            troubles.append(f"{path.name}: {key} is left out: none of {known}")
     return card
 
 
