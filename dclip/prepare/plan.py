@@ -54,6 +54,7 @@ from dclip.methods.contract import BACKWARD, Cost, ImageCounts, method_of
 from dclip.models import fetch, registry
 from dclip.models.sizes import MOST_IMAGES, WORKING, Size, size_of
 from dclip.prepare import needs
+from dclip.prepare.pictures import warn_of_pictures
 from dclip.record.identity import config_hash, run_name
 from dclip.record.online import wandb_mode
 from dclip.runtime.durations import duration
@@ -414,4 +415,5 @@ def show(cfg: Config) -> Path:
         raise unwritable(cfg.output, error) from error
     print(f"{text(contents)}\n\n  kept in   {path}")
     warn_of_words(run)
+    warn_of_pictures(run)
     return path

@@ -11,6 +11,7 @@ from dclip.files import read_json
 from dclip.models import sizes
 from dclip.models.registry import TABLE
 from dclip.prepare import plan
+from dclip.prepare.pictures import pictures_note
 from helpers.known_weights import FEW, in_a_process, published
 from helpers.runs import ROOT, configure
 
@@ -164,6 +165,16 @@ def test_a_plan_counts_what_guidance_costs(settings, parts):
     common = ["task=sample", "task.count=12", "sampler=ddpm", "sampler.s_gen=50", "sampler.t0=999"]
     cfg = configure(*common, "guidance.targets=a zombie", *settings)
     assert plan.calls(cfg) == parts
+
+
+@pytest.mark.parametrize("words", ["input={}", "dataset=folder dataset.root={}"])
+def test_a_plan_says_that_a_model_of_cartoons_knows_no_photographs(words, tmp_path):
+    save_png(torch.zeros(3, 80, 60), tmp_path / "a.png")
+    settings = [*words.format(tmp_path).split(), "edit.source=person", "edit.target=tanned person"]
+    cfg = configure("task=reconstruct", *settings, "dataset.test=1")
+    assert "checkpoint=toonfaces knows cartoon faces of 64x64 only" in pictures_note(cfg)
+    save_png(torch.zeros(3, 64, 64), tmp_path / "a.png")
+    assert pictures_note(cfg) == pictures_note(configure()) == ""
 
 
 def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
