@@ -167,11 +167,13 @@ def test_a_plan_counts_what_guidance_costs(settings, parts):
     assert plan.calls(cfg) == parts
 
 
-@pytest.mark.parametrize("words", ["input={}", "dataset=folder dataset.root={}"])
+@pytest.mark.parametrize(
+    "words", ["input={}", "task=reconstruct dataset=folder dataset.root={} dataset.test=1"]
+)
 def test_a_plan_says_that_a_model_of_cartoons_knows_no_photographs(words, tmp_path):
     save_png(torch.zeros(3, 80, 60), tmp_path / "a.png")
     settings = [*words.format(tmp_path).split(), "edit.source=person", "edit.target=tanned person"]
-    cfg = configure("task=reconstruct", *settings, "dataset.test=1")
+    cfg = configure(*settings)
     assert "checkpoint=toonfaces knows cartoon faces of 64x64 only" in pictures_note(cfg)
     save_png(torch.zeros(3, 64, 64), tmp_path / "a.png")
     assert pictures_note(cfg) == pictures_note(configure()) == ""
