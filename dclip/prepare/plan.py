@@ -66,6 +66,7 @@ PYTHON_MB = 900.0  # torch and the other libraries, before any network
 # what an allocator needs at most of what is counted: the paper's code took 23 GB where 15 are counted
 OVERHEAD = 1.5
 BYTES = 4  # of a weight
+TRAINED = 5  # copies of the weights in a pretraining: own, gradients, two moments, the average
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,9 @@ def memory_mb(cfg: Config, size: Size) -> float:
     weights = size.parameters * BYTES / 1e6
     others: float = sum(need.megabytes for need in needs.needed(cfg) if need.entry.kind != "ddpm")
     cost = Cost()
-    if cfg.task.learns or isinstance(cfg.task, SampleTask):
+    if isinstance(cfg.task, PretrainTask):
+        cost = Cost(weights=TRAINED, graphs=cfg.task.batch)
+    elif cfg.task.learns or isinstance(cfg.task, SampleTask):
         cost = method_of(cfg).cost(cfg, image_counts(cfg))
     if cost.graphs:
         kept = size.kept_mb * cost.graphs

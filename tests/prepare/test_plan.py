@@ -179,6 +179,16 @@ def test_a_plan_says_that_a_model_of_cartoons_knows_no_photographs(words, tmp_pa
     assert pictures_note(cfg) == pictures_note(configure()) == ""
 
 
+def test_a_pretrainings_memory_grows_with_its_batch():
+    def counted(batch):
+        cfg = configure("experiment=pretrain_toonfaces_ddpm", f"task.batch={batch}")
+        return plan.memory_mb(cfg, sizes.size_of(cfg))
+
+    size = sizes.size_of(configure())
+    assert counted(8) - counted(4) == pytest.approx(4 * size.kept_mb)
+    assert counted(4) == pytest.approx(5 * size.parameters * 4e-6 + 4 * size.kept_mb)
+
+
 def test_a_plan_in_python_returns_its_file(tmp_path, capsys):
     path = plan.show(configure("task=plan", f"output={tmp_path}"))
     assert read_json(path)["task"] == "finetune"
