@@ -127,7 +127,7 @@ def check_edit(found, _):
     by_words, by_file = (plugins.OmegaConf.load(folder / "config.yaml") for folder in found)
     assert by_words.edit.name == by_file.edit.name == "green_eyes"
     assert by_words.edit.target == by_file.edit.target
-    assert (by_file.sampler.t0, by_file.loss.l1) == (400, 3)
+    assert (by_file.sampler.t0, by_file.loss.l1) == (500, 3)
 
 
 def drift(solver, steps, upward):
