@@ -40,8 +40,8 @@ class Trainer:
     Attributes:
         batch: images at a time where no gradient is needed; it never changes a picture. null: as
             many as half of the free memory holds, at most 16 on a CPU, 64 on a GPU.
-        precision: of trainings, which need a gradient.
-        speed: of everything else.
+        precision: of trainings.
+        speed: of the diffusion model in all that needs no gradient.
         threads: of the CPU; 0 leaves torch's choice.
         cache: keep latents of inverted images, and read those that were kept; false measures what
             inversion costs.

@@ -83,13 +83,19 @@ def travel_calls(cfg: Config) -> int:
     return sum(guidance.repeats(t) * sampler.step_calls(end < 0) for t, end in pairs_of(sampler)[1])
 
 
+def guided_steps(cfg: Config, guidance: Guided) -> int:
+    """How many steps down begin where the guidance guides."""
+    steps = pairs_of(cfg.sampler)[1]
+    return sum(guidance.t_end <= t <= guidance.t_start for t, _ in steps)
+
+
 def gradient_calls(cfg: Config) -> float:
     """What gradients through the U-Net take beside one image's calls (``guidance.sees``)."""
     guidance = cfg.guidance
     if not isinstance(guidance, Guided) or guidance.sees is not Sees.x0_through_unet:
         return 0.0
-    guided = sum(guidance.t_end <= t <= guidance.t_start for t, _ in pairs_of(cfg.sampler)[1])
-    return (BACKWARD - 1) * math.ceil((guided + travel_calls(cfg)) / guidance.every)
+    looks = math.ceil((guided_steps(cfg, guidance) + travel_calls(cfg)) / guidance.every)
+    return (BACKWARD - 1) * looks
 
 
 def check_steps(cfg: Config) -> None:
@@ -97,9 +103,8 @@ def check_steps(cfg: Config) -> None:
     guidance, sampler = cfg.guidance, cfg.sampler
     if not isinstance(guidance, Guided) or not pulls(cfg):
         return
-    guided = (guidance.t_end <= t <= guidance.t_start for t, _ in pairs_of(sampler)[1])
     need(
-        any(guided),
+        guided_steps(cfg, guidance) > 0,
         f"guidance.t_start={guidance.t_start} to guidance.t_end={guidance.t_end} holds none of the "
         f"{sampler.steps_down} steps from sampler.t0={sampler.t0} down to 0, so nothing would be "
         f"guided; choose a wider interval within 0 to {sampler.t0}",
